@@ -1,0 +1,53 @@
+"""The program. The only place that turns errors into exit statuses: 1 user, 3 bug, 130 interrupted."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from labctl import __version__
+from labctl.cli import app
+from labctl.errors import LabError
+
+BUG = 3
+INTERRUPTED = 130
+#: Wrong usage; typer brings its own copy of click, so the class is found through one it exports.
+UsageErrors: type[Any] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
+
+def _say(error: LabError) -> None:
+    typer.echo(f"error: {error.message}", err=True)
+    if error.hint:
+        typer.echo(f"  try: {error.hint}", err=True)
+
+
+def main() -> None:
+    """Run labctl and exit with its status."""
+    try:
+        status = app(standalone_mode=False)
+    except LabError as error:
+        _say(error)
+        status = 1
+    except typer.Exit as error:
+        status = error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("interrupted: `labctl up` continues the lab, `labctl down` removes it", err=True)
+        status = INTERRUPTED
+    except Exception as error:
+        if isinstance(error, UsageErrors):
+            error.show()
+            sys.exit(error.exit_code)
+        log = Path(tempfile.mkstemp(prefix="labctl-bug-", suffix=".log")[1])
+        log.write_text(f"labctl {__version__}: {sys.argv}\n{traceback.format_exc()}")
+        typer.echo(f"error: this is a bug in labctl: {sys.exc_info()[1]!r}\n  details: {log}", err=True)
+        status = BUG
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""What labctl knows about an operating system and its OpenStack packages: names and paths, no release."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from labctl.topology.model import Component
+
+
+@dataclass(frozen=True)
+class WsgiApi:
+    """An API that runs under uWSGI: the file that holds its process count, and its unit."""
+
+    daemon: str
+    ini: str
+
+
+@dataclass(frozen=True)
+class Base:
+    """Names and paths of one (operating system, package source) pair."""
+
+    name: str
+    title: str
+    family: str
+    #: suite or point release of the mirror
+    suite: str
+    #: packages every node has
+    common_packages: tuple[str, ...]
+    #: component -> packages
+    packages: Mapping[Component, tuple[str, ...]]
+    #: back end -> packages of neutron's L2 agent
+    l2_packages: Mapping[str, tuple[str, ...]]
+    #: daemon (the project's own name for it) -> units
+    units: Mapping[str, tuple[str, ...]]
+    #: named configuration paths that differ between operating systems
+    paths: Mapping[str, str]
+    #: APIs under uWSGI, whose worker counts are in ini files
+    wsgi: tuple[WsgiApi, ...]
+    #: every unit that must not run before it has been configured
+    openstack_units: tuple[str, ...]
+    #: units of the system that a lab never wants
+    unwanted_units: tuple[str, ...]
+
+    def unit(self, daemon: str) -> str:
+        """The unit that runs a daemon of which there is one."""
+        return self.units[daemon][0]

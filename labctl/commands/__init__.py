@@ -1,0 +1,1 @@
+"""Verbs: parsing and printing only; the work is done elsewhere."""

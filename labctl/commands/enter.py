@@ -1,0 +1,139 @@
+"""Verbs that go into a lab: ssh, exec, shell, env, secrets, test."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from labctl import process
+from labctl.commands.console import Format, out
+from labctl.errors import LabError
+from labctl.lab import access
+from labctl.lab.state import LabState
+from labctl.network import NETNS
+
+Output = Annotated[Format, typer.Option("-o", "--output", help="table or json")]
+Words = Annotated[list[str] | None, typer.Argument(help="command and its arguments, after --")]
+_PASS = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def _inside(state: LabState) -> list[str]:
+    if not (NETNS / state.namespace).exists():
+        raise LabError(f"the lab {state.name} has no network now", f"labctl up {state.name}")
+    return ["ip", "netns", "exec", state.namespace]
+
+
+def _environment(state: LabState, who: str = "admin") -> dict[str, str]:
+    """This process's environment, the lab's credentials, and the tools installed beside labctl."""
+    tools = str(Path(sys.executable).parent)
+    path = f"{tools}{os.pathsep}{os.environ.get('PATH', '')}"
+    return {**os.environ, **access.environment(state, who), "PATH": path, "LABCTL_LAB": state.name}
+
+
+def ssh(
+    lab: Annotated[str, typer.Argument(help="name of the lab")],
+    node: Annotated[str, typer.Argument(help="name of the node")],
+    command: Words = None,
+) -> None:
+    """Log in to a node as root, or run a command there."""
+    state = LabState.load(lab)
+    if node not in state.spec.nodes:
+        raise LabError(f"{lab} has no node '{node}'; it has {', '.join(state.spec.nodes)}")
+    if shutil.which("ssh") is None:
+        raise LabError("ssh is not installed", "apt-get install openssh-client")
+    keys = state.directory / "keys"
+    words = [
+        *_inside(state),
+        "ssh",
+        "-q",
+        "-F",
+        "none",
+        "-i",
+        str(keys / "id_ed25519"),
+        "-o",
+        f"UserKnownHostsFile={keys / 'known_hosts'}",
+        "-o",
+        "StrictHostKeyChecking=yes",
+        "-o",
+        "IdentitiesOnly=yes",
+        "-o",
+        "ConnectTimeout=20",
+        f"root@{state.spec.address(state.spec.nodes[node])}",
+        *(command or []),
+    ]
+    raise typer.Exit(process.interactive(words))
+
+
+def execute(
+    lab: Annotated[str, typer.Argument(help="name of the lab")],
+    command: Words = None,
+    user: Annotated[str, typer.Option(help="admin or demo")] = "admin",
+) -> None:
+    """Run a command of this machine inside the lab's network, with its credentials."""
+    state = LabState.load(lab)
+    if not command:
+        raise LabError("no command given", f"labctl exec {lab} -- openstack server list")
+    raise typer.Exit(process.interactive([*_inside(state), *command], env=_environment(state, user)))
+
+
+def shell(lab: Annotated[str, typer.Argument(help="name of the lab")]) -> None:
+    """Open a shell inside the lab's network, with its credentials."""
+    state = LabState.load(lab)
+    program = os.environ.get("SHELL", "/bin/sh")
+    env = {**_environment(state), "PS1": f"({lab}) \\w $ "}
+    raise typer.Exit(process.interactive([*_inside(state), program], env=env))
+
+
+def env(
+    lab: Annotated[str, typer.Argument(help="name of the lab")],
+    user: Annotated[str, typer.Option(help="admin or demo")] = "admin",
+    clouds: Annotated[bool, typer.Option("--clouds", help="print clouds.yaml instead")] = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Print a lab's credentials: eval "$(labctl env LAB)", or clouds.yaml."""
+    state = LabState.load(lab)
+    directory = state.directory / "access"
+    if user not in ("admin", "demo"):
+        raise LabError(f"there are credentials for admin and demo, not for '{user}'")
+    if clouds:
+        typer.echo((directory / "clouds.yaml").read_text(), nl=False)
+    elif output is Format.JSON:
+        typer.echo(json.dumps(access.environment(state, user), indent=1))
+    else:
+        typer.echo((directory / f"{user}-openrc").read_text(), nl=False)
+
+
+def test(
+    lab: Annotated[str, typer.Argument(help="name of the lab")],
+    arguments: Words = None,
+    workers: Annotated[int, typer.Option("-n", help="pytest-xdist workers")] = 4,
+    junit: Annotated[Path | None, typer.Option(help="write a JUnit file")] = None,
+) -> None:
+    """Prove a lab with the end-to-end suite; arguments after -- go to pytest."""
+    LabState.load(lab)
+    root = Path(__file__).parents[2]
+    chosen = list(arguments or [])
+    if not any("e2e" in word for word in chosen if not word.startswith("-")):
+        chosen.insert(0, str(root / "e2e"))
+    words = [sys.executable, "-m", "pytest", "--lab", lab, "-n", str(workers), *chosen]
+    if junit:
+        words.append(f"--junitxml={junit}")
+    status = process.interactive(words, env=_environment(LabState.load(lab)))
+    if status != 0:
+        out.print(f"[red]{lab}: the end-to-end suite ended with {status}[/red]")
+    raise typer.Exit(status)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs."""
+    app.command()(ssh)
+    app.command("exec")(execute)
+    app.command()(shell)
+    app.command()(env)
+    app.command()(test)

@@ -1,0 +1,81 @@
+"""Verbs that make and remove labs: up, down."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from labctl.commands.console import out, progress
+from labctl.engine.execute import Summary
+from labctl.errors import LabError
+from labctl.lab import down as teardown
+from labctl.lab import paths
+from labctl.lab import up as bring
+from labctl.lab.state import LabState, locked
+from labctl.plan.planner import STAGES
+
+
+def _table(summary: Summary) -> None:
+    for record in summary.stages:
+        out.print(
+            f"  {record.name:<15}{record.seconds:7.1f} s   cpu {record.cpu_seconds:6.1f} s   "
+            f"{record.changed:3} changed {record.ok:3} ok"
+        )
+    cpu = sum(r.cpu_seconds for r in summary.stages)
+    out.print(f"  {'total':<15}{summary.seconds:7.1f} s   cpu {cpu:6.1f} s   {summary.changed:3} changed")
+
+
+def _box(name: str) -> None:
+    """How to get in: addresses, credentials, commands."""
+    state = LabState.load(name)
+    spec = state.spec
+    out.print(f"\n[bold]{name}[/bold]: {spec.release} ({spec.package_source}) on {spec.base}, driver {spec.driver}")
+    for node in spec.nodes.values():
+        addresses = ", ".join(f"{i.name} {i.address or 'no address'} ({i.network})" for i in node.interfaces)
+        out.print(f"  {node.name:<12} {addresses}")
+    out.print(f"  credentials  admin and {spec.fixtures.user}: labctl env {name}; files in {state.directory / 'access'}")
+    out.print(f"  enter        labctl ssh {name} NODE · labctl shell {name} · labctl exec {name} -- openstack server list")
+    out.print(f"  prove        labctl test {name}    remove   labctl down {name}")
+
+
+def up(
+    topology: Annotated[str, typer.Argument(help="name of a known topology, or a file")],
+    name: Annotated[str | None, typer.Option(help="name of the lab, when not the topology's")] = None,
+    base: Annotated[str | None, typer.Option(help="operating system of the nodes")] = None,
+    driver: Annotated[str | None, typer.Option(help="how machines are made")] = None,
+    until: Annotated[str, typer.Option(help="stop after this stage")] = "verify",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan, change nothing")] = False,
+) -> None:
+    """Make a lab, or bring an existing one to what its topology says."""
+    if until not in STAGES:
+        raise LabError(f"there is no stage '{until}'; stages: {', '.join(STAGES)}")
+    parsed, path = bring.read(topology)
+    spec = bring.specify(parsed, name=name, base=base, driver=driver)
+    if dry_run:
+        from labctl.commands.look import print_plan
+
+        print_plan(spec)
+        return
+    with locked(spec.name, f"labctl up {topology}"), progress(paths.labs() / spec.name / "events.jsonl"):
+        try:
+            summary = bring.up(spec, path, until)
+        except LabError as error:
+            raise LabError(error.message, error.hint or f"labctl up {topology} continues") from error
+    if summary.skipped:
+        out.print(f"unchanged: {', '.join(summary.skipped)}")
+    _table(summary)
+    _box(spec.name)
+
+
+def down(lab: Annotated[str, typer.Argument(help="name of the lab")]) -> None:
+    """Remove a lab without a trace; works when its topology file is gone, and twice in a row."""
+    with locked(lab, f"labctl down {lab}"), progress():
+        removed = teardown.down(lab)
+    out.print(f"{lab}: removed" if removed else f"{lab}: nothing to remove")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs."""
+    app.command()(up)
+    app.command()(down)

@@ -1,0 +1,162 @@
+"""Verbs that only look: validate, schema, plan, list, status."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Annotated
+
+import typer
+
+from labctl import drivers, releases
+from labctl.commands.console import Format, listing, out
+from labctl.errors import LabError
+from labctl.lab import up as bring
+from labctl.lab.state import LabState, names
+from labctl.plan.operations import Parallel
+from labctl.plan.planner import Plan, Stage, plan
+from labctl.plan.script import program
+from labctl.secret import hide
+from labctl.topology import schema as topology_schema
+from labctl.topology.spec import LabSpec
+
+Output = Annotated[Format, typer.Option("-o", "--output", help="table or json")]
+
+
+def validate(
+    topologies: Annotated[list[str], typer.Argument(help="names or files")],
+) -> None:
+    """Check topology files; prints every problem with file:line:column."""
+    for item in topologies:
+        topology, path = bring.read(item)
+        nodes = ", ".join(topology.nodes)
+        out.print(f"{path}: valid ({topology.release} on {' or '.join(topology.bases)}; {nodes})")
+
+
+def schema() -> None:
+    """Print the JSON schema of topology files, for editors."""
+    typer.echo(json.dumps(topology_schema.schema(), indent=1))
+
+
+def _tree(stage: Stage) -> None:
+    out.print(f"[bold]{stage.name}[/bold]")
+    for part in (stage.nodes, stage.after):
+        for node, items in part.items():
+            for item in items:
+                operations = item.operations if isinstance(item, Parallel) else (item,)
+                mark = "∥ " if isinstance(item, Parallel) and len(operations) > 1 else "  "
+                for operation in operations:
+                    out.print(f"  {node:<12}{mark}{operation.title}", markup=False)
+        if part is stage.nodes:
+            for call in stage.api:
+                out.print(f"  {'(api)':<12}  {call.title}", markup=False)
+
+
+def print_plan(spec: LabSpec) -> None:
+    """Print a lab's plan as a tree."""
+    made = plan(spec)
+    out.print("[bold]machines[/bold]")
+    for node in spec.nodes.values():
+        cards = ", ".join(f"{i.name}={i.address or '-'}" for i in node.interfaces)
+        out.print(f"  {node.name:<12}  {cards}: {' '.join(node.runs)}")
+    for stage in made.stages:
+        _tree(stage)
+    total = sum(s.operations() for s in made.stages)
+    out.print(f"{len(made.stages) + 1} stages, {total} operations")
+
+
+def _script(made: Plan, node: str) -> str:
+    parts = []
+    for stage in made.stages:
+        for items in (stage.nodes.get(node, ()), stage.after.get(node, ())):
+            if items:
+                parts.append(f"### stage {stage.name}\n{hide(program(stage.name, tuple(items)))}")
+    files = [f"### file {f.path} ({f.owner}:{f.group} {f.mode})\n{hide(f.content)}" for f in made.files(node)]
+    return "\n".join(parts + files)
+
+
+def show_plan(
+    topology: Annotated[str, typer.Argument(help="name of a known topology, or a file")],
+    script: Annotated[str | None, typer.Option(help="print the programs and files of this node")] = None,
+    base: Annotated[str | None, typer.Option(help="operating system of the nodes")] = None,
+    driver: Annotated[str | None, typer.Option(help="how machines are made")] = None,
+) -> None:
+    """Print what `up` would do, and change nothing."""
+    parsed, _ = bring.read(topology)
+    spec = bring.specify(parsed, name=None, base=base, driver=driver)
+    if script is None:
+        print_plan(spec)
+        return
+    if script not in spec.nodes:
+        raise LabError(f"{topology} has no node '{script}'; it has {', '.join(spec.nodes)}")
+    typer.echo(_script(plan(spec), script))
+
+
+def list_labs(output: Output = Format.TABLE) -> None:
+    """List the labs on this machine."""
+    rows = []
+    for name in names():
+        state = LabState.load(name)
+        driver = drivers.get(state.spec.driver)
+        machines = [driver.machine(state, n) for n in state.spec.nodes]
+        running = sum(m.running for m in machines)
+        journal = state.journal()
+        rows.append(
+            {
+                "name": name,
+                "release": state.spec.release,
+                "base": state.spec.base,
+                "driver": state.spec.driver,
+                "machines": f"{running}/{len(machines)} running",
+                "stage": journal.stages[-1].name if journal.stages else "-",
+                "age": f"{(time.time() - float(state.meta['created'])) / 60:.0f} min",
+            }
+        )
+    listing(output, rows, ["name", "release", "base", "driver", "machines", "stage", "age"])
+
+
+def status(
+    lab: Annotated[str, typer.Argument(help="name of the lab")], output: Output = Format.TABLE
+) -> None:
+    """Show a lab's machines and finished stages."""
+    state = LabState.load(lab)
+    driver = drivers.get(state.spec.driver)
+    rows = []
+    for node in state.spec.nodes.values():
+        machine = driver.machine(state, node.name)
+        rows.append(
+            {
+                "node": node.name,
+                "state": "running" if machine.running else "stopped" if machine.exists else "gone",
+                "address": str(state.spec.address(node)),
+                "runs": " ".join(node.runs),
+                "detail": machine.detail,
+            }
+        )
+    stages = [vars(s) for s in state.journal().stages]
+    if output is Format.JSON:
+        typer.echo(json.dumps({"lab": lab, "nodes": rows, "stages": stages}, indent=1))
+        return
+    listing(output, rows, ["node", "state", "address", "runs"])
+    out.print()
+    listing(output, stages, ["name", "seconds", "cpu_seconds", "changed", "ok"])
+
+
+def list_releases(output: Output = Format.TABLE) -> None:
+    """Print the facts of every release that has a recipe."""
+    rows = [{k: str(v) for k, v in vars(r).items()} for r in releases.RELEASES.values()]
+    if output is Format.JSON:
+        listing(output, rows, [])
+        return
+    facts = [{"fact": key, **{r["name"]: r[key] for r in rows}} for key in rows[0]]
+    listing(output, facts, ["fact", *(r["name"] for r in rows)])
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs."""
+    app.command()(validate)
+    app.command()(schema)
+    app.command("plan")(show_plan)
+    app.command("list")(list_labs)
+    app.command()(status)
+    app.command("releases")(list_releases)

@@ -1,0 +1,323 @@
+"""Carry out API operations with keystoneauth, inside the lab's namespace."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import singledispatchmethod
+from typing import Any
+from urllib.parse import urlsplit
+
+from keystoneauth1 import exceptions, session
+from keystoneauth1.identity import v3
+
+from labctl.errors import DeadlineError, LabError
+from labctl.images.guest import GuestImage
+from labctl.plan import api
+from labctl.secret import Secret, reveal
+
+Json = dict[str, Any]
+
+
+@dataclass
+class _Known:
+    """Identity objects looked up once: name to id."""
+
+    projects: dict[str, str] = field(default_factory=dict)
+    domains: dict[str, str] = field(default_factory=dict)
+    roles: dict[str, str] = field(default_factory=dict)
+    users: dict[tuple[str, str], str] = field(default_factory=dict)
+
+
+class Cloud:
+    """One authenticated session as the lab's admin; must be used inside the lab's namespace."""
+
+    def __init__(
+        self, auth_url: str, region: str, secrets: Mapping[str, Secret], guest: Callable[[], GuestImage]
+    ) -> None:
+        self._auth_url = f"{auth_url}/v3"
+        self._region = region
+        self._secrets = secrets
+        self._guest = guest
+        self._session = self._login("admin", "admin", secrets["ADMIN_PASS"].reveal())
+        self._known: _Known | None = None
+
+    def _login(self, user: str, project: str, password: str) -> session.Session:
+        auth = v3.Password(
+            auth_url=self._auth_url,
+            username=user,
+            password=password,
+            project_name=project,
+            user_domain_name="Default",
+            project_domain_name="Default",
+        )
+        return session.Session(auth=auth, timeout=60)
+
+    # --- requests ------------------------------------------------------------------------------
+
+    def _request(self, service: str, method: str, path: str, **options: Any) -> Any:
+        """A JSON request to a service of the catalog."""
+        where = {"service_type": service, "interface": "public", "region_name": self._region}
+        answer = self._session.request(path, method, endpoint_filter=where, **options)
+        return answer.json() if answer.content else {}
+
+    def get(self, service: str, path: str) -> Json:
+        """GET, as JSON."""
+        found: Json = self._request(service, "GET", path)
+        return found
+
+    def post(self, service: str, path: str, body: Json) -> Json:
+        """POST, as JSON."""
+        made: Json = self._request(service, "POST", path, json=body)
+        return made
+
+    @property
+    def _identity(self) -> _Known:
+        if self._known is None:
+            self._known = _Known(
+                {p["name"]: p["id"] for p in self.get("identity", "/projects")["projects"]},
+                {d["name"]: d["id"] for d in self.get("identity", "/domains")["domains"]},
+                {r["name"]: r["id"] for r in self.get("identity", "/roles")["roles"]},
+                {(u["domain_id"], u["name"]): u["id"] for u in self.get("identity", "/users")["users"]},
+            )
+        return self._known
+
+    # --- identity ------------------------------------------------------------------------------
+
+    @singledispatchmethod
+    def run(self, operation: Any) -> bool:
+        """Carry out an operation; True when it changed something.
+
+        :raises LabError: it failed.
+        """
+        raise LabError(f"no way to carry out {operation!r}")
+
+    @run.register
+    def _(self, wanted: api.Project) -> bool:
+        if wanted.name in self._identity.projects:
+            return False
+        body = {"project": {"name": wanted.name, "description": wanted.description, "domain_id": "default"}}
+        self._identity.projects[wanted.name] = self.post("identity", "/projects", body)["project"]["id"]
+        return True
+
+    @run.register
+    def _(self, wanted: api.Domain) -> bool:
+        if wanted.name in self._identity.domains:
+            return False
+        body = {"domain": {"name": wanted.name, "description": wanted.description}}
+        self._identity.domains[wanted.name] = self.post("identity", "/domains", body)["domain"]["id"]
+        return True
+
+    @run.register
+    def _(self, wanted: api.Role) -> bool:
+        if wanted.name in self._identity.roles:
+            return False
+        made = self.post("identity", "/roles", {"role": {"name": wanted.name}})
+        self._identity.roles[wanted.name] = made["role"]["id"]
+        return True
+
+    @run.register
+    def _(self, wanted: api.User) -> bool:
+        domain = self._identity.domains[wanted.domain]
+        password = reveal(wanted.password, self._secrets)
+        found = self._identity.users.get((domain, wanted.name))
+        if found is None:
+            body = {"user": {"name": wanted.name, "password": password, "domain_id": domain}}
+            made = self.post("identity", "/users", body)["user"]["id"]
+            self._identity.users[(domain, wanted.name)] = made
+            return True
+        if self._password_holds(found, password):
+            return False
+        self._request("identity", "PATCH", f"/users/{found}", json={"user": {"password": password}})
+        return True
+
+    def _password_holds(self, user_id: str, password: str) -> bool:
+        auth = v3.Password(auth_url=self._auth_url, user_id=user_id, password=password, unscoped=True)
+        try:
+            session.Session(auth=auth, timeout=60).get_token()
+        except exceptions.Unauthorized:
+            return False
+        return True
+
+    @run.register
+    def _(self, wanted: api.Grant) -> bool:
+        known = self._identity
+        role, domain = known.roles[wanted.role], known.domains[wanted.domain]
+        user = known.users[(domain, wanted.user)]
+        scope = f"projects/{known.projects[wanted.project]}" if wanted.project else f"domains/{domain}"
+        path = f"/{scope}/users/{user}/roles/{role}"
+        try:
+            self._request("identity", "HEAD", path)
+        except exceptions.NotFound:
+            self._request("identity", "PUT", path)
+            return True
+        return False
+
+    @run.register
+    def _(self, wanted: api.CatalogEntry) -> bool:
+        changed = False
+        services = self.get("identity", f"/services?type={wanted.type}")["services"]
+        if services:
+            service = services[0]["id"]
+        else:
+            body = {"name": wanted.name, "type": wanted.type, "description": wanted.description}
+            service = self.post("identity", "/services", {"service": body})["service"]["id"]
+            changed = True
+        there = {
+            e["interface"]: e
+            for e in self.get("identity", f"/endpoints?service_id={service}")["endpoints"]
+            if e["region"] == wanted.region
+        }
+        for interface in ("public", "internal", "admin"):
+            url = wanted.url_of(interface)
+            if interface not in there:
+                body = {"service_id": service, "interface": interface, "region": wanted.region, "url": url}
+                self.post("identity", "/endpoints", {"endpoint": body})
+                changed = True
+            elif there[interface]["url"] != url:
+                path = f"/endpoints/{there[interface]['id']}"
+                self._request("identity", "PATCH", path, json={"endpoint": {"url": url}})
+                changed = True
+        if changed:
+            self._session.invalidate()  # the token's catalog is older than the new endpoint
+        return changed
+
+    # --- fixtures ------------------------------------------------------------------------------
+
+    @run.register
+    def _(self, wanted: api.FlavorEntry) -> bool:
+        if wanted.name in {f["name"] for f in self.get("compute", "/flavors?is_public=None")["flavors"]}:
+            return False
+        body = {"name": wanted.name, "vcpus": wanted.vcpus, "ram": wanted.ram, "disk": wanted.disk}
+        self.post("compute", "/flavors", {"flavor": body})
+        return True
+
+    @run.register
+    def _(self, wanted: api.GuestImageUpload) -> bool:
+        guest = self._guest()
+        for image in self.get("image", f"/v2/images?name={wanted.name}")["images"]:
+            if image["status"] == "active" and image.get("labctl_sha256") == guest.sha256:
+                return False
+            self._request("image", "DELETE", f"/v2/images/{image['id']}")
+        body = {
+            "name": wanted.name,
+            "disk_format": "qcow2",
+            "container_format": "bare",
+            "visibility": "public",
+            "labctl_sha256": guest.sha256,
+            "labctl_origin": guest.origin,
+        }
+        image = self.post("image", "/v2/images", body)
+        with guest.path.open("rb") as content:
+            self._request(
+                "image",
+                "PUT",
+                f"/v2/images/{image['id']}/file",
+                data=content,
+                headers={"Content-Type": "application/octet-stream"},
+            )
+        return True
+
+    @run.register
+    def _(self, wanted: api.ProviderNetwork) -> bool:
+        changed = False
+        networks = self.get("network", f"/v2.0/networks?name={wanted.name}")["networks"]
+        if not networks:
+            body = {
+                "name": wanted.name,
+                "shared": True,
+                "router:external": True,
+                "provider:network_type": "flat",
+                "provider:physical_network": wanted.physical,
+            }
+            networks = [self.post("network", "/v2.0/networks", {"network": body})["network"]]
+            changed = True
+        if not networks[0]["subnets"]:
+            subnet: Json = {
+                "name": wanted.name,
+                "network_id": networks[0]["id"],
+                "ip_version": 4,
+                "cidr": wanted.cidr,
+                "gateway_ip": wanted.gateway,
+                "allocation_pools": [{"start": wanted.first, "end": wanted.last}],
+            }
+            if wanted.dns:
+                subnet["dns_nameservers"] = [wanted.dns]
+            self.post("network", "/v2.0/subnets", {"subnet": subnet})
+            changed = True
+        return changed
+
+    # --- waiting and checking ------------------------------------------------------------------
+
+    def _until(self, what: str, seconds: float, look: Callable[[], str]) -> bool:
+        """Wait until ``look`` returns an empty string; anything else is what is still missing."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                missing = look()
+            except (exceptions.ClientException, KeyError) as error:
+                missing = f"{type(error).__name__}: {error}"
+            if not missing:
+                return False
+            if time.monotonic() > deadline:
+                raise DeadlineError(f"{what}: not so after {seconds:g} s: {missing}", "labctl status LAB")
+            time.sleep(0.4)
+
+    @run.register
+    def _(self, wanted: api.ComputeHosts) -> bool:
+        def look() -> str:
+            rows = self.get("compute", "/os-services?binary=nova-compute")["services"]
+            up = {r["host"] for r in rows if r["state"] == "up" and r["status"] == "enabled"}
+            absent = [h for h in wanted.hosts if h not in up]
+            return f"nova-compute is not up on {', '.join(absent)}" if absent else ""
+
+        return self._until(wanted.title, wanted.seconds, look)
+
+    @run.register
+    def _(self, wanted: api.AgentsAlive) -> bool:
+        def look() -> str:
+            rows = self.get("network", "/v2.0/agents")["agents"]
+            alive = {(r["binary"], r["host"]) for r in rows if r["alive"]}
+            absent = [f"{b}@{h}" for b, h in wanted.agents if (b, h) not in alive]
+            return f"not alive: {', '.join(absent)}" if absent else ""
+
+        return self._until(wanted.title, wanted.seconds, look)
+
+    @run.register
+    def _(self, wanted: api.ServicesUp) -> bool:
+        path = {"compute": "/os-services", "volumev3": "/os-services", "orchestration": "/services"}[wanted.type]
+
+        def look() -> str:
+            rows = self.get(wanted.type, path)["services"]
+            up = {
+                (r["binary"], r["host"])
+                for r in rows
+                if (r.get("state") or r.get("status")) == "up"
+            }
+            absent = [f"{b}@{h}" for b, h in wanted.services if (b, h) not in up]
+            return f"not up: {', '.join(absent)}" if absent else ""
+
+        return self._until(wanted.title, wanted.seconds, look)
+
+    @run.register
+    def _(self, wanted: api.CatalogAnswers) -> bool:
+        def look() -> str:
+            catalog = self._session.auth.get_access(self._session).service_catalog.catalog
+            for type_ in wanted.types:
+                endpoints = [e for s in catalog if s["type"] == type_ for e in s["endpoints"]]
+                interfaces = sorted(e["interface"] for e in endpoints if e["region"] == wanted.region)
+                if interfaces != ["admin", "internal", "public"]:
+                    return f"{type_} has the interfaces {interfaces} in {wanted.region}"
+                for url in {_root(e["url"]) for e in endpoints}:
+                    status = self._session.get(url, authenticated=False, raise_exc=False, redirect=False).status_code
+                    if status >= 500:
+                        return f"{type_}: {url} answers {status}"
+            return ""
+
+        return self._until(wanted.title, wanted.seconds, look)
+
+
+def _root(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}/"

@@ -1,0 +1,240 @@
+"""Bring a lab up: machines first, then the plan's stages, each journalled when it is done.
+
+``up`` converges: it runs only from the first stage whose inputs changed or that did not finish, and a
+healthy lab is looked at, not touched.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from labctl import vantage
+from labctl.drivers.base import Driver
+from labctl.engine.api import Cloud
+from labctl.engine.node import Outcome, run_stage
+from labctl.errors import LabError
+from labctl.images.guest import GuestImage
+from labctl.lab import access
+from labctl.lab.state import Journal, LabState, StageRecord
+from labctl.plan.operations import Item
+from labctl.plan.planner import Plan, Stage, context
+from labctl.plan.planner import plan as make_plan
+from labctl.progress import Event, Kind, emit, note, step
+from labctl.secret import Secret, reveal
+from labctl.ssh import Session
+from labctl.topology.spec import LabSpec
+from labctl.topology.units import show_size
+
+#: Stages that look at the lab as it is now, so a record of the past does not do.
+ALWAYS = ("verify",)
+#: Operations shorter than this (seconds) are not worth a line on the console.
+WORTH_SAYING = 1.0
+
+
+@dataclass
+class Summary:
+    """What one ``up`` did."""
+
+    lab: str
+    stages: list[StageRecord] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+    @property
+    def changed(self) -> int:
+        """Operations that changed something."""
+        return sum(s.changed for s in self.stages)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of all stages that ran."""
+        return sum(s.seconds for s in self.stages)
+
+
+def check_resources(spec: LabSpec, running: set[str], home: Path) -> None:
+    """Refuse a lab that does not fit: its nodes' memory against what is free, and room for their disks.
+
+    :raises LabError: says what is needed and what there is.
+    """
+    nodes = [n for n in spec.nodes.values() if n.name not in running]
+    wanted = sum(n.memory for n in nodes)
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            free = int(line.split()[1]) * 1024
+            if wanted > free:
+                parts = ", ".join(f"{n.name} {show_size(n.memory)}" for n in nodes)
+                raise LabError(
+                    f"the lab's nodes need {show_size(wanted)} of memory ({parts}), {show_size(free)} is free",
+                    "labctl list shows other labs; labctl down LAB frees their memory",
+                )
+    free_disk = shutil.disk_usage(home).free
+    # overlays grow with what a lab writes, a small part of its disks' size
+    needed = len(nodes) * 2**30
+    if needed > free_disk:
+        raise LabError(f"{home} has {show_size(free_disk)} free; {len(nodes)} new nodes need about {show_size(needed)}")
+
+
+class Engine:
+    """Executes a lab's plan through a driver."""
+
+    def __init__(self, lab: LabState, driver: Driver, guest: Callable[[], GuestImage]) -> None:
+        self.lab = lab
+        self.driver = driver
+        self._guest = guest
+        self._sessions: dict[str, Session] = {}
+        self._cloud: Cloud | None = None
+        self._threads = threading.local()
+
+    def close(self) -> None:
+        """Close every connection."""
+        for session in self._sessions.values():
+            session.close()
+        self._sessions.clear()
+
+    # --- up ------------------------------------------------------------------------------------
+
+    def up(self, until: str = "verify") -> Summary:
+        """Bring the lab up to the end of a stage.
+
+        :raises LabError: an operation failed; the stages before it stay done.
+        """
+        summary = Summary(self.lab.name)
+        journal = self.lab.journal()
+        plan = make_plan(self.lab.spec)
+        secrets = self.lab.ensure_secrets(plan.secrets())
+        self.lab.ensure_keys()
+        access.write(self.lab, context(self.lab.spec).auth_url, secrets)
+        try:
+            if self._machines(journal, summary):
+                journal.forget_from(tuple(s.name for s in plan.stages))
+                self.lab.save_journal(journal)
+            if until != "machines":
+                self._stages(plan, secrets, journal, summary, until)
+        finally:
+            self.close()
+        return summary
+
+    def _machines(self, journal: Journal, summary: Summary) -> bool:
+        """Make and start what is not running; True when some machine was started."""
+        began = time.monotonic()
+        lab, driver = self.lab, self.driver
+        names = list(lab.spec.nodes)
+        running = {n for n in names if driver.machine(lab, n).running}
+        if len(running) == len(names):
+            self._connect(names)
+            summary.skipped.append("machines")
+            return False
+        check_resources(lab.spec, running, lab.directory)
+        with step("lab", "machines"):
+            lab.meta["image"] = str(driver.image(lab))
+            lab.save()
+            driver.create_network(lab)
+
+            def bring(node: str) -> None:
+                driver.create(lab, node)
+                driver.start(lab, node)
+
+            with ThreadPoolExecutor(len(names)) as pool:
+                list(pool.map(bring, names))
+            self._connect(names)
+        record = StageRecord(
+            "machines", "", time.time(), time.monotonic() - began, driver.cpu_seconds(lab), len(names) - len(running), len(running)
+        )
+        journal.forget_from(("machines",))
+        journal.stages.insert(0, record)
+        lab.save_journal(journal)
+        summary.stages.append(record)
+        return True
+
+    def _connect(self, names: list[str]) -> None:
+        def connect(node: str) -> Session:
+            return self.driver.connect(self.lab, node, 90)
+
+        with ThreadPoolExecutor(len(names)) as pool:
+            self._sessions = dict(zip(names, pool.map(connect, names), strict=True))
+
+    def _stages(
+        self, plan: Plan, secrets: Mapping[str, Secret], journal: Journal, summary: Summary, until: str
+    ) -> None:
+        names = [s.name for s in plan.stages]
+        for position, stage in enumerate(plan.stages):
+            digest = stage.digest(lambda text: reveal(text, secrets))
+            known = journal.record(stage.name)
+            if known and known.digest == digest and stage.name not in ALWAYS:
+                summary.skipped.append(stage.name)
+            else:
+                journal.forget_from(tuple(names[position:]))
+                self.lab.save_journal(journal)
+                record = self._run(stage, secrets, digest)
+                journal.stages.append(record)
+                self.lab.save_journal(journal)
+                summary.stages.append(record)
+            if stage.name == until:
+                break
+
+    def _run(self, stage: Stage, secrets: Mapping[str, Secret], digest: str) -> StageRecord:
+        began, cpu = time.monotonic(), self.driver.cpu_seconds(self.lab)
+        states: list[str] = []
+        with step("lab", stage.name):
+            states += self._on_nodes(stage.name, stage.nodes, secrets)
+            states += self._on_apis(stage, secrets)
+            states += self._on_nodes(f"{stage.name}-after", stage.after, secrets)
+        return StageRecord(
+            stage.name,
+            digest,
+            time.time(),
+            round(time.monotonic() - began, 3),
+            round(self.driver.cpu_seconds(self.lab) - cpu, 3),
+            states.count("changed"),
+            states.count("ok"),
+        )
+
+    def _on_nodes(
+        self, name: str, nodes: Mapping[str, tuple[Item, ...]], secrets: Mapping[str, Secret]
+    ) -> list[str]:
+        if not nodes:
+            return []
+
+        def seen(outcome: Outcome) -> None:
+            if outcome.seconds >= WORTH_SAYING and outcome.state != "failed":
+                note(outcome.node, f"{outcome.title} ({outcome.seconds:.1f} s)")
+
+        def run(node: str) -> list[str]:
+            result = run_stage(self._sessions[node], node, name, nodes[node], secrets, seen)
+            return [o.state for o in result.outcomes]
+
+        with ThreadPoolExecutor(len(nodes)) as pool:
+            waiting = [pool.submit(run, node) for node in nodes]
+            failed = [error for future in waiting if (error := future.exception()) is not None]
+        if failed:
+            problems = [e for e in failed if isinstance(e, LabError)]
+            if len(problems) == len(failed):
+                raise LabError("\n".join(e.message for e in problems), problems[0].hint.replace("LAB", self.lab.name))
+            raise failed[0]
+        return [state for future in waiting for state in future.result()]
+
+    def _on_apis(self, stage: Stage, secrets: Mapping[str, Secret]) -> list[str]:
+        if not stage.api:
+            return []
+        states: list[str] = []
+
+        def work() -> None:
+            if self._cloud is None:
+                ctx = context(self.lab.spec)
+                self._cloud = Cloud(ctx.auth_url, ctx.lab.region, secrets, self._guest)
+            for operation in stage.api:
+                began = time.monotonic()
+                changed = self._cloud.run(operation)
+                states.append("changed" if changed else "ok")
+                seconds = time.monotonic() - began
+                if seconds >= WORTH_SAYING:
+                    emit(Event(Kind.NOTE, "api", f"{operation.title} ({seconds:.1f} s)"))
+
+        with vantage.Inside(self.lab.namespace, self.lab.hosts_file) as inside:
+            inside.call(work)
+        return states

@@ -1,0 +1,1 @@
+"""Golden images: built once, content-addressed, verified on use, never changed."""

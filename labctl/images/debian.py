@@ -1,0 +1,143 @@
+"""The golden tree of a Debian base: mmdebstrap from the machine's own mirror, packages once.
+
+No OpenStack daemon starts in it: every unit is disabled until a lab has configured it, since a tree in
+which everything is enabled keeps two cores busy with services that fail and restart (docs/platform.md).
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from labctl import bases, process
+from labctl.bases.model import Base
+from labctl.errors import LabError
+from labctl.images import store
+from labctl.progress import step
+
+#: Raise when the steps below change what is in the tree.
+RECIPE_VERSION = 1
+SOURCES = (Path("/etc/apt/sources.list.d/debian.sources"), Path("/etc/apt/sources.list"))
+EXCLUDED = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/info/*", "/usr/share/lintian/*")
+
+SSHD = """# Made by labctl: keys only, one host key, no waiting for names
+HostKey /etc/ssh/ssh_host_ed25519_key
+PermitRootLogin prohibit-password
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+UseDNS no
+"""
+JOURNALD = "[Journal]\nStorage=persistent\nSystemMaxUse=256M\nRateLimitIntervalSec=0\n"
+SYSTEM = "[Manager]\nDefaultTimeoutStartSec=300\nDefaultTimeoutStopSec=20\n"
+
+
+def packages(base: Base) -> tuple[str, ...]:
+    """Every package of every component: one tree serves all nodes of all labs of the base."""
+    names = [*base.common_packages]
+    for group in (*base.packages.values(), *base.l2_packages.values()):
+        names += group
+    return tuple(dict.fromkeys(names))
+
+
+def recipe(base: Base, release: str) -> store.Recipe:
+    """What the tree is made from."""
+    return store.Recipe(
+        f"{base.name}-{release}",
+        {
+            "version": RECIPE_VERSION,
+            "suite": base.suite,
+            "packages": sorted(packages(base)),
+            "disabled": sorted(base.openstack_units),
+            "masked": sorted(base.unwanted_units),
+            "files": [SSHD, JOURNALD, SYSTEM],
+        },
+    )
+
+
+def apt_sources() -> Path:
+    """The machine's own apt sources.
+
+    :raises LabError: when it has none.
+    """
+    for path in SOURCES:
+        if path.exists() and path.read_text().strip():
+            return path
+    raise LabError(f"no apt sources found in {' or '.join(map(str, SOURCES))}: no mirror to install from")
+
+
+def ensure(base_name: str, release: str) -> Path:
+    """Return the golden image directory of a base, building it when needed."""
+    base = bases.get(base_name)
+    return store.ensure(recipe(base, release), lambda work: _build(base, work))
+
+
+def _build(base: Base, work: Path) -> dict[str, Any]:
+    free = shutil.disk_usage(work).free
+    if free < 6 * 2**30:
+        raise LabError(f"{work.parent} has {free / 2**30:.1f} GiB free; building an image needs 6 GiB")
+    tree = work / "tree"
+    log = work / "build.log"
+    options = [f"--dpkgopt=path-exclude={pattern}" for pattern in EXCLUDED]
+    with step("image", f"{base.title}: install {len(packages(base))} packages and what they need"):
+        process.run(
+            [
+                "mmdebstrap",
+                "--variant=apt",
+                "--skip=check/qemu",
+                "--aptopt=Apt::Install-Recommends \"false\"",
+                "--aptopt=Acquire::Languages \"none\"",
+                "--aptopt=Acquire::Check-Valid-Until \"false\"",
+                "--dpkgopt=force-unsafe-io",
+                *options,
+                f"--include={','.join(packages(base))}",
+                base.suite,
+                tree,
+                apt_sources(),
+            ],
+            timeout=1800,
+            log=log,
+        )
+    with step("image", "disable services, remove identities"):
+        _disable(base, tree)
+        _anonymise(tree)
+        _configure(tree)
+    listing = process.output(["chroot", str(tree), "dpkg-query", "-W", "-f", "${Package} ${Version}\\n"])
+    return {"packages": dict(line.split(" ", 1) for line in listing.splitlines())}
+
+
+def _disable(base: Base, tree: Path) -> None:
+    process.run(["systemctl", f"--root={tree}", "disable", *_existing(tree, base.openstack_units)], timeout=120)
+    process.run(["systemctl", f"--root={tree}", "mask", *base.unwanted_units], timeout=60)
+    for name in ("rc0.d", "rc1.d", "rc2.d", "rc3.d", "rc4.d", "rc5.d", "rc6.d", "rcS.d"):
+        for link in (tree / "etc" / name).glob("[SK]*"):
+            link.unlink()
+
+
+def _existing(tree: Path, units: tuple[str, ...]) -> list[str]:
+    names = []
+    for unit in units:
+        name = f"{unit}.service"
+        if any((tree / p / name).exists() for p in ("lib/systemd/system", "usr/lib/systemd/system")):
+            names.append(name)
+    return names
+
+
+def _anonymise(tree: Path) -> None:
+    """Remove what must differ between machines: keys, ids, cookies."""
+    for path in (tree / "etc/ssh").glob("ssh_host_*"):
+        path.unlink()
+    for name in ("var/lib/rabbitmq/.erlang.cookie", "var/lib/dbus/machine-id", "etc/hostname", "etc/resolv.conf"):
+        (tree / name).unlink(missing_ok=True)
+    (tree / "etc/machine-id").write_text("")
+
+
+def _configure(tree: Path) -> None:
+    for name, text in (
+        ("etc/ssh/sshd_config.d/labctl.conf", SSHD),
+        ("etc/systemd/journald.conf.d/labctl.conf", JOURNALD),
+        ("etc/systemd/system.conf.d/labctl.conf", SYSTEM),
+    ):
+        path = tree / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)

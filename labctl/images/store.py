@@ -1,0 +1,122 @@
+"""The image store: an image's name is the hash of what it was made from.
+
+An image is built in a hidden directory under a lock, described by a manifest, and renamed into place in
+one step, so a half-built image is never seen. On use the tree is compared with its manifest by every
+file's path, size, mode and time of change; a tree that was touched is refused.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from labctl.errors import LabError
+from labctl.lab import paths
+from labctl.lab.state import write_atomic
+from labctl.progress import note, step
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What an image is made from; equal recipes give equal names."""
+
+    kind: str
+    inputs: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Content address."""
+        text = json.dumps([self.kind, self.inputs], sort_keys=True)
+        return f"{self.kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def tree_digest(root: Path) -> str:
+    """Hash of every entry's path, type, mode, owner, size and modification time (not of the bytes)."""
+    found = hashlib.sha256()
+    pending = [str(root)]
+    while pending:
+        directory = pending.pop()
+        with os.scandir(directory) as entries:
+            for entry in sorted(entries, key=lambda e: e.name):
+                status = entry.stat(follow_symlinks=False)
+                is_directory = entry.is_dir(follow_symlinks=False)
+                if is_directory:
+                    pending.append(entry.path)
+                size = 0 if is_directory else status.st_size
+                line = f"{entry.path[len(str(root)) :]} {status.st_mode:o} {status.st_uid} {status.st_gid} {size}"
+                if not is_directory:
+                    line += f" {status.st_mtime_ns}"
+                found.update(line.encode(errors="surrogateescape") + b"\n")
+    return found.hexdigest()
+
+
+@contextmanager
+def _lock(name: str) -> Iterator[None]:
+    root = paths.images()
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / f".{name}.lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            note("image", f"another labctl builds {name}; waiting for it")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def verify(directory: Path) -> None:
+    """Compare an image with its manifest.
+
+    :raises LabError: when it is not what was published.
+    """
+    manifest = json.loads((directory / "manifest.json").read_text())
+    if tree_digest(directory / "tree") != manifest["tree"]:
+        raise LabError(
+            f"the image {directory.name} was changed since it was built", f"rm -rf {directory}; then labctl up"
+        )
+
+
+def ensure(recipe: Recipe, build: Callable[[Path], dict[str, Any]]) -> Path:
+    """Return the image of a recipe, building it when the store has none.
+
+    :param build: fills ``DIRECTORY/tree`` and returns facts for the manifest.
+    :raises LabError: when the build fails (nothing stays), or the stored image was changed.
+    """
+    final = paths.images() / recipe.name
+    with _lock(recipe.name):
+        if final.exists():
+            with step("image", f"verify {recipe.name}"):
+                verify(final)
+            return final
+        _sweep(recipe.name)
+        work = paths.images() / f".building-{recipe.name}"
+        work.mkdir(parents=True)
+        try:
+            with step("image", f"build {recipe.name}"):
+                facts = build(work)
+                manifest = {
+                    "name": recipe.name,
+                    "recipe": recipe.inputs,
+                    "tree": tree_digest(work / "tree"),
+                    **facts,
+                }
+                write_atomic(work / "manifest.json", json.dumps(manifest, indent=1))
+                work.rename(final)
+        except BaseException:
+            shutil.rmtree(work, ignore_errors=True)
+            raise
+    return final
+
+
+def _sweep(name: str) -> None:
+    """Remove what a killed build left; the lock says that nobody is building it now."""
+    work = paths.images() / f".building-{name}"
+    if work.exists():
+        shutil.rmtree(work)

@@ -1,0 +1,70 @@
+"""Remove a lab without a trace: from its recorded state, or from its marks when even that is gone."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from labctl import cgroup, drivers, network, process
+from labctl.errors import LabError
+from labctl.lab import paths
+from labctl.lab.state import LabState, exists
+from labctl.progress import step
+
+
+def _mounts(directory: Path) -> list[str]:
+    prefix = f"{directory}/"
+    found = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    return sorted((m for m in found if m.startswith(prefix)), reverse=True)
+
+
+def remains(name: str) -> list[str]:
+    """Everything on this machine that carries a lab's mark."""
+    directory = paths.labs() / name
+    found = [f"namespace {n}" for n in network.namespaces(name)]
+    found += [f"mount {m}" for m in _mounts(directory)]
+    found += [f"process {pid}" for pid in cgroup.processes(name)]
+    if cgroup.path(name).exists():
+        found.append(f"control group {cgroup.path(name)}")
+    for path in (directory, network.ETC / network.lab_namespace(name)):
+        if path.exists():
+            found.append(f"directory {path}")
+    return found
+
+
+def down(name: str) -> bool:
+    """Remove a lab; False when there was nothing to remove.
+
+    :raises LabError: lists what could not be removed; running it again continues.
+    """
+    if not remains(name):
+        return False
+    left: list[str] = []
+    with step("lab", f"remove {name}"):
+        if exists(name):
+            state = LabState.load(name)
+            driver = drivers.get(state.spec.driver)
+            for node in state.spec.nodes:
+                left += driver.destroy(state, node)
+            left += driver.destroy_network(state)
+        left += _sweep(name)
+    left = remains(name) if left else left
+    if left:
+        raise LabError(f"could not remove all of {name}: {', '.join(left)}", f"labctl down {name}")
+    return True
+
+
+def _sweep(name: str) -> list[str]:
+    """Remove by mark what the recorded state did not know of."""
+    left = [f"process {pid}" for pid in cgroup.kill(name)]
+    left += network.delete(name)
+    directory = paths.labs() / name
+    for mount in _mounts(directory):
+        if process.run(["umount", mount], check=False).returncode != 0:
+            left.append(f"mount {mount}")
+    if directory.exists() and not _mounts(directory):
+        shutil.rmtree(directory, ignore_errors=True)
+        if directory.exists():
+            left.append(f"directory {directory}")
+    (paths.home() / "locks" / f"{name}.lock").unlink(missing_ok=True)
+    return left

@@ -1,0 +1,27 @@
+"""Where labctl keeps things."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+
+def home() -> Path:
+    """labctl's own directory: $LABCTL_HOME, /var/lib/labctl for root, the user's state directory else."""
+    if chosen := os.environ.get("LABCTL_HOME"):
+        return Path(chosen)
+    if os.geteuid() == 0:
+        return Path("/var/lib/labctl")
+    return Path(platformdirs.user_state_path("labctl"))
+
+
+def labs() -> Path:
+    """One directory a lab."""
+    return home() / "labs"
+
+
+def images() -> Path:
+    """The image store."""
+    return home() / "images"

@@ -1,0 +1,247 @@
+"""The state of one lab on disk: what was built, its secrets and keys, what has been done.
+
+``lab.json``, ``journal.json`` and ``secrets.json`` are written whole and renamed into place, so a lab
+killed at any moment has either the old or the new one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets as randomness
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from labctl.errors import LabError
+from labctl.lab import paths
+from labctl.secret import Secret
+from labctl.ssh import new_key, save_private
+from labctl.topology.spec import LabSpec
+
+SCHEMA = 1
+
+
+def write_atomic(path: Path, text: str, mode: int = 0o644) -> None:
+    """Replace a file's content in one step, on disk before it counts."""
+    temporary = path.with_name(f".{path.name}.new")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(handle, "w") as sink:
+        sink.write(text)
+        sink.flush()
+        os.fsync(sink.fileno())
+    temporary.replace(path)
+
+
+@dataclass
+class StageRecord:
+    """A stage that finished: the hash of its inputs, when, and what it took (seconds)."""
+
+    name: str
+    digest: str
+    finished: float
+    seconds: float
+    cpu_seconds: float
+    changed: int
+    ok: int
+
+
+@dataclass
+class Journal:
+    """The finished stages of a lab, in order."""
+
+    stages: list[StageRecord] = field(default_factory=list)
+
+    def record(self, name: str) -> StageRecord | None:
+        """The record of a finished stage."""
+        return next((s for s in self.stages if s.name == name), None)
+
+    def forget_from(self, names: tuple[str, ...]) -> None:
+        """Drop the records of these stages."""
+        self.stages = [s for s in self.stages if s.name not in names]
+
+
+class LabState:
+    """One lab's directory."""
+
+    def __init__(self, directory: Path, spec: LabSpec, meta: Mapping[str, Any]) -> None:
+        self.directory = directory
+        self.spec = spec
+        self.meta = dict(meta)
+
+    @property
+    def name(self) -> str:
+        """The lab's name."""
+        return self.spec.name
+
+    @property
+    def id(self) -> str:
+        """Random, different for each lab that was ever made; the ownership mark."""
+        return str(self.meta["id"])
+
+    @property
+    def namespace(self) -> str:
+        """The lab's network namespace: router and vantage."""
+        return f"labctl.{self.name}"
+
+    @property
+    def hosts_file(self) -> Path:
+        """/etc/hosts as seen from the vantage; `ip netns exec` uses the same file."""
+        return Path("/etc/netns") / self.namespace / "hosts"
+
+    def node_directory(self, node: str) -> Path:
+        """What belongs to one machine."""
+        return self.directory / "nodes" / node
+
+    # --- files ---------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Write lab.json."""
+        content = {"schema": SCHEMA, **self.meta, "spec": self.spec.model_dump(mode="json")}
+        write_atomic(self.directory / "lab.json", json.dumps(content, indent=1))
+
+    def journal(self) -> Journal:
+        """Read the journal."""
+        path = self.directory / "journal.json"
+        if not path.exists():
+            return Journal()
+        return Journal([StageRecord(**record) for record in json.loads(path.read_text())])
+
+    def save_journal(self, journal: Journal) -> None:
+        """Write the journal."""
+        text = json.dumps([asdict(s) for s in journal.stages], indent=1)
+        write_atomic(self.directory / "journal.json", text)
+
+    def secrets(self) -> dict[str, Secret]:
+        """Read the lab's secrets."""
+        path = self.directory / "secrets.json"
+        if not path.exists():
+            return {}
+        return {name: Secret(value) for name, value in json.loads(path.read_text()).items()}
+
+    def ensure_secrets(self, names: set[str]) -> dict[str, Secret]:
+        """Return the secrets of these names, making those that do not exist: random, or the topology's."""
+        known = self.secrets()
+        chosen = {name.upper(): value for name, value in self.spec.passwords.items()}
+        wanted = {
+            name: Secret(chosen[name]) if name in chosen else known.get(name, Secret(randomness.token_hex(12)))
+            for name in sorted(names | set(known) | set(chosen))
+        }
+        if wanted != known:
+            text = json.dumps({name: value.reveal() for name, value in wanted.items()}, indent=1)
+            write_atomic(self.directory / "secrets.json", text, 0o600)
+        return wanted
+
+    def private_key(self) -> str:
+        """labctl's own key for the nodes' root accounts."""
+        return (self.directory / "keys" / "id_ed25519").read_text()
+
+    def public_key(self) -> str:
+        """Its public half."""
+        return (self.directory / "keys" / "id_ed25519.pub").read_text()
+
+    def host_key(self, node: str) -> str:
+        """The public host key of a node."""
+        return (self.directory / "keys" / f"{node}.pub").read_text()
+
+    def host_private_key(self, node: str) -> str:
+        """The private host key of a node."""
+        return (self.directory / "keys" / node).read_text()
+
+    def ensure_keys(self) -> None:
+        """Make labctl's key and every node's host key, and a known_hosts file for people's ssh."""
+        keys = self.directory / "keys"
+        pairs = {"id_ed25519": f"labctl {self.name}"} | {n: f"root@{n}" for n in self.spec.nodes}
+        for name, comment in pairs.items():
+            if not (keys / f"{name}.pub").exists():
+                pair = new_key(comment)
+                save_private(keys / name, pair.private)
+                write_atomic(keys / f"{name}.pub", pair.public + "\n")
+        lines = [
+            f"{node.name},{self.spec.address(node)} {' '.join(self.host_key(node.name).split()[:2])}"
+            for node in self.spec.nodes.values()
+        ]
+        write_atomic(keys / "known_hosts", "\n".join(lines) + "\n")
+
+    # --- life ----------------------------------------------------------------------------------
+
+    @classmethod
+    def create(cls, spec: LabSpec, topology_file: Path) -> LabState:
+        """Make the directory of a new lab.
+
+        :raises LabError: when the name is taken.
+        """
+        directory = paths.labs() / spec.name
+        try:
+            directory.mkdir(parents=True)
+        except FileExistsError as error:
+            raise LabError(f"a lab named {spec.name} exists already", f"labctl status {spec.name}") from error
+        meta = {
+            "id": randomness.token_hex(4),
+            "created": time.time(),
+            "topology_file": str(topology_file),
+            "image": "",
+        }
+        state = cls(directory, spec, meta)
+        state.save()
+        return state
+
+    @classmethod
+    def load(cls, name: str) -> LabState:
+        """Read a lab's state.
+
+        :raises LabError: when there is no such lab, or its state was written by a newer labctl.
+        """
+        directory = paths.labs() / name
+        path = directory / "lab.json"
+        if not path.exists():
+            known = ", ".join(names()) or "none"
+            raise LabError(f"there is no lab named '{name}'; labs: {known}", "labctl list; labctl up TOPOLOGY")
+        content = json.loads(path.read_text())
+        if content.pop("schema") != SCHEMA:
+            raise LabError(f"{path} was written by another version of labctl")
+        spec = LabSpec.model_validate(content.pop("spec"))
+        return cls(directory, spec, content)
+
+    def remove(self) -> None:
+        """Delete the lab's directory."""
+        shutil.rmtree(self.directory)
+
+
+def exists(name: str) -> bool:
+    """True when a lab of that name is recorded."""
+    return (paths.labs() / name / "lab.json").exists()
+
+
+def names() -> list[str]:
+    """The recorded labs, sorted."""
+    root = paths.labs()
+    return sorted(p.name for p in root.iterdir() if (p / "lab.json").exists()) if root.is_dir() else []
+
+
+@contextmanager
+def locked(name: str, command: str) -> Iterator[None]:
+    """Hold a lab while a command changes it.
+
+    :raises LabError: when another process holds it; says which.
+    """
+    root = paths.home() / "locks"
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / f"{name}.lock").open("a+") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            handle.seek(0)
+            holder = handle.read().strip() or "another labctl"
+            raise LabError(f"the lab {name} is being changed by {holder}", "wait for it, or end it") from error
+        handle.seek(0)
+        handle.truncate()
+        handle.write(f"pid {os.getpid()}: {command or ' '.join(sys.argv)}")
+        handle.flush()
+        yield

@@ -1,0 +1,154 @@
+"""A lab's network: one namespace that is its router and its vantage, and bridges without host addresses.
+
+The bridges live inside the namespace, so nothing of a lab enters the host's interface list or routing
+table (but one uplink where a network asks for address translation), and several labs use the same
+addresses at once. Deleting the namespaces removes every bridge, cable and route with them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+from labctl import process
+from labctl.errors import LabError
+from labctl.services.infra import hosts_file
+from labctl.topology.spec import LabSpec, NodeSpec
+
+NETNS = Path("/run/netns")
+ETC = Path("/etc/netns")
+
+
+def lab_namespace(lab: str) -> str:
+    """Name of a lab's own namespace."""
+    return f"labctl.{lab}"
+
+
+def node_namespace(lab: str, node: str) -> str:
+    """Name of a container's namespace."""
+    return f"labctl.{lab}.{node}"
+
+
+def namespaces(lab: str) -> list[str]:
+    """The namespaces of a lab that exist now."""
+    if not NETNS.is_dir():
+        return []
+    own = lab_namespace(lab)
+    return sorted(p.name for p in NETNS.iterdir() if p.name == own or p.name.startswith(own + "."))
+
+
+def _ip_batch(namespace: str, lines: list[str]) -> None:
+    process.run(["ip", "-n", namespace, "-batch", "-"], stdin="\n".join(lines) + "\n", timeout=30)
+
+
+def bridge(lab: LabSpec, network: str) -> str:
+    """Name of a network's bridge inside the lab's namespace."""
+    return f"br{list(lab.networks).index(network)}-{network}"[:15]
+
+
+def create(lab: LabSpec) -> None:
+    """Make the namespace, its bridges and gateways, names and packet filter; safe to repeat."""
+    namespace = lab_namespace(lab.name)
+    etc = ETC / namespace
+    etc.mkdir(parents=True, exist_ok=True)
+    (etc / "hosts").write_text(hosts_file(lab))
+    (etc / "resolv.conf").write_text("# a lab resolves names from its hosts file only\n")
+    if not (NETNS / namespace).exists():
+        process.run(["ip", "netns", "add", namespace])
+        lines = ["link set lo up"]
+        for name, network in lab.networks.items():
+            device = bridge(lab, name)
+            lines += [
+                f"link add {device} type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
+                f"address add {network.gateway}/{network.cidr.prefixlen} dev {device}",
+                f"link set {device} up",
+            ]
+        _ip_batch(namespace, lines)
+        inside(lab.name, ["sysctl", "-q", "-w", "net.ipv4.ip_forward=1"])
+    if any(n.nat for n in lab.networks.values()):
+        _uplink(lab)
+
+
+def _uplink_device(lab: str) -> str:
+    return "lab" + hashlib.sha256(lab.encode()).hexdigest()[:8]
+
+
+def _uplink(lab: LabSpec) -> None:
+    """Join the namespace to the host by a link-local pair, translating in the namespace and on the host."""
+    namespace, device = lab_namespace(lab.name), _uplink_device(lab.name)
+    if not (Path("/sys/class/net") / device).exists():
+        number = int(hashlib.sha256(lab.name.encode()).hexdigest()[:4], 16) % 16000
+        third, fourth = divmod(number * 4, 256)
+        host, guest = f"169.254.{third % 250 + 2}.{fourth + 1}", f"169.254.{third % 250 + 2}.{fourth + 2}"
+        process.run(["ip", "link", "add", device, "type", "veth", "peer", "name", "uplink", "netns", namespace])
+        process.run(["ip", "address", "add", f"{host}/30", "dev", device])
+        process.run(["ip", "link", "set", device, "up"])
+        _ip_batch(
+            namespace, [f"address add {guest}/30 dev uplink", "link set uplink up", f"route add default via {host}"]
+        )
+    sources = ", ".join(str(n.cidr) for n in lab.networks.values() if n.nat)
+    rules = (
+        f"table ip labctl\ndelete table ip labctl\n"
+        f"table ip labctl {{\n chain post {{\n  type nat hook postrouting priority 100;\n"
+        f'  oifname "uplink" ip saddr {{ {sources} }} masquerade\n }}\n}}\n'
+    )
+    inside(lab.name, ["nft", "-f", "-"], stdin=rules)
+    table = f"labctl_{device}"
+    host_rules = (
+        f"table ip {table}\ndelete table ip {table}\n"
+        f"table ip {table} {{\n chain post {{\n  type nat hook postrouting priority 100;\n"
+        f'  iifname "{device}" masquerade\n }}\n}}\n'
+    )
+    process.run(["nft", "-f", "-"], stdin=host_rules)
+    process.run(["sysctl", "-q", "-w", "net.ipv4.ip_forward=1"])
+
+
+def attach_container(lab: LabSpec, node: NodeSpec) -> None:
+    """Make a container's namespace with its cards, each plugged into its network's bridge."""
+    namespace = node_namespace(lab.name, node.name)
+    if (NETNS / namespace).exists():
+        return
+    process.run(["ip", "netns", "add", namespace])
+    number = list(lab.nodes).index(node.name)
+    outside, inner = [], ["link set lo up"]
+    for k, card in enumerate(node.interfaces):
+        port = f"n{number}e{k}"
+        outside += [
+            f"link add {port} type veth peer name {card.name} address {card.mac} netns {namespace}",
+            f"link set {port} master {bridge(lab, card.network)}",
+            f"link set {port} up",
+        ]
+        if card.address is not None:
+            inner.append(f"address add {card.address}/{lab.networks[card.network].cidr.prefixlen} dev {card.name}")
+        inner.append(f"link set {card.name} up")
+    inner.append(f"route add default via {lab.management.gateway}")
+    _ip_batch(lab_namespace(lab.name), outside)
+    _ip_batch(namespace, inner)
+
+
+def inside(lab: str, command: list[str], *, stdin: str | None = None, timeout: float = 30) -> str:
+    """Run a command in a lab's namespace and return what it printed."""
+    done = process.run(
+        ["ip", "netns", "exec", lab_namespace(lab), *command], stdin=stdin, timeout=timeout
+    )
+    return done.stdout
+
+
+def delete(lab: str) -> list[str]:
+    """Remove everything of a lab's network; returns what could not be removed."""
+    left: list[str] = []
+    for namespace in reversed(namespaces(lab)):
+        try:
+            process.run(["ip", "netns", "delete", namespace])
+        except LabError as error:
+            left.append(f"namespace {namespace}: {error.message}")
+        shutil.rmtree(ETC / namespace, ignore_errors=True)
+    shutil.rmtree(ETC / lab_namespace(lab), ignore_errors=True)
+    device = _uplink_device(lab)
+    if (Path("/sys/class/net") / device).exists():
+        process.run(["ip", "link", "delete", device], check=False)
+    if shutil.which("nft"):
+        process.run(["nft", "delete", "table", "ip", f"labctl_{device}"], check=False)
+    return left
+

@@ -1,0 +1,1 @@
+"""What ``up`` will do, as pure data: stages of operations, and the ways to print them."""

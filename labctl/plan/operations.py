@@ -1,0 +1,298 @@
+"""Operations: one idempotent change or check each, as data.
+
+A node operation renders itself as the body of a POSIX sh function. Its status tells what happened:
+0 nothing to do, 10 changed, anything else failed. It also renders itself as a progress line (``title``)
+and as text of an install guide. Only the engine runs operations.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from dataclasses import dataclass, field
+from typing import Protocol
+
+CHANGED = 10
+
+
+class Operation(Protocol):
+    """One change or check on a node."""
+
+    @property
+    def title(self) -> str:
+        """The progress line."""
+        ...
+
+    def shell(self) -> str:
+        """The body of the sh function that does it."""
+        ...
+
+    def guide(self) -> str:
+        """The same as a person would do it: commands or a file, without markup."""
+        ...
+
+
+def quote(word: str) -> str:
+    """Quote one word for sh."""
+    return shlex.quote(word)
+
+
+@dataclass(frozen=True)
+class File:
+    """A file with exactly this content, owner and mode; ``source`` says where the content comes from."""
+
+    path: str
+    content: str
+    owner: str = "root"
+    group: str = "root"
+    mode: str = "0644"
+    source: str = ""
+
+    @property
+    def title(self) -> str:
+        return f"write {self.path}"
+
+    @property
+    def payload(self) -> str:
+        """The file's name in the uploaded archive."""
+        return "files" + self.path
+
+    def shell(self) -> str:
+        words = (self.payload, self.path, self.owner, self.group, self.mode)
+        return "put_file " + " ".join(quote(w) for w in words)
+
+    def guide(self) -> str:
+        return f"# {self.path} ({self.owner}:{self.group} {self.mode})\n{self.content}"
+
+
+@dataclass(frozen=True)
+class Directory:
+    """A directory with this owner and mode."""
+
+    path: str
+    owner: str = "root"
+    group: str = "root"
+    mode: str = "0755"
+
+    @property
+    def title(self) -> str:
+        return f"make {self.path}"
+
+    def shell(self) -> str:
+        return "put_directory " + " ".join(quote(w) for w in (self.path, self.owner, self.group, self.mode))
+
+    def guide(self) -> str:
+        return f"install -d -o {self.owner} -g {self.group} -m {self.mode} {self.path}"
+
+
+@dataclass(frozen=True)
+class Link:
+    """A symbolic link."""
+
+    path: str
+    target: str
+
+    @property
+    def title(self) -> str:
+        return f"link {self.path} to {self.target}"
+
+    def shell(self) -> str:
+        return f"put_link {quote(self.path)} {quote(self.target)}"
+
+    def guide(self) -> str:
+        return f"ln -sfn {self.target} {self.path}"
+
+
+@dataclass(frozen=True)
+class Assign:
+    """``key = value`` lines in a file that belongs to a package; the rest of the file stays."""
+
+    path: str
+    values: tuple[tuple[str, str], ...]
+    source: str = ""
+    separator: str = " = "
+
+    @property
+    def title(self) -> str:
+        return f"set {', '.join(k for k, _ in self.values)} in {self.path}"
+
+    def shell(self) -> str:
+        lines = ["state=0"]
+        for key, value in self.values:
+            words = " ".join(quote(w) for w in (self.path, key, self.separator, value))
+            lines.append(f"assign {words} || {{ s=$?; [ $s -eq {CHANGED} ] || return $s; state={CHANGED}; }}")
+        return "\n".join([*lines, "return $state"])
+
+    def guide(self) -> str:
+        return f"# in {self.path}\n" + "\n".join(f"{k}{self.separator}{v}" for k, v in self.values)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A shell command that runs unless a test says it is done already.
+
+    ``unless`` is a shell test; without one the command runs every time and counts as changed, or as a
+    check when ``changes`` is false. ``user`` runs it under that account.
+    """
+
+    title: str
+    run: str
+    unless: str = ""
+    user: str = ""
+    changes: bool = True
+    source: str = ""
+
+    def _as_user(self, text: str) -> str:
+        return f"runuser -u {quote(self.user)} -- sh -c {quote(text)}" if self.user else text
+
+    def shell(self) -> str:
+        lines = []
+        if self.unless:
+            lines.append(f"if {{ {self.unless}\n}} >/dev/null 2>&1; then exit 0; fi")
+        lines.append(f"{{ {self._as_user(self.run)}\n}} || exit 1")
+        lines.append(f"exit {CHANGED if self.changes else 0}")
+        return "\n".join(lines)
+
+    def guide(self) -> str:
+        return f'su -s /bin/sh -c "{self.run}" {self.user}' if self.user else self.run
+
+
+@dataclass(frozen=True)
+class Packages:
+    """Packages that are installed; a golden image has them all, so this normally only looks."""
+
+    names: tuple[str, ...]
+    family: str = "debian"
+
+    @property
+    def title(self) -> str:
+        return f"{len(self.names)} packages installed"
+
+    def shell(self) -> str:
+        return "install_packages " + " ".join(quote(n) for n in self.names)
+
+    def guide(self) -> str:
+        tool = "apt-get install -y" if self.family == "debian" else "yum install -y"
+        return f"{tool} {' '.join(self.names)}"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A systemd unit that is enabled, running, and was started after its inputs last changed.
+
+    ``inputs`` is the text of everything the daemon reads; its hash is kept on the node, so a unit is
+    restarted exactly when one of its files or its schema changed.
+    """
+
+    name: str
+    inputs: tuple[str, ...] = field(default=(), repr=False)
+    seconds: int = 90
+
+    @property
+    def title(self) -> str:
+        return f"start {self.name}"
+
+    @property
+    def stamp(self) -> str:
+        """Hash of the inputs."""
+        return hashlib.sha256("\0".join(self.inputs).encode()).hexdigest()[:16]
+
+    def shell(self) -> str:
+        return f"start_unit {quote(self.name)} {self.stamp} {self.seconds}"
+
+    def guide(self) -> str:
+        return f"systemctl enable {self.name}\nsystemctl restart {self.name}"
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Wait until a shell test passes; ends at once when one of ``units`` has failed.
+
+    :param seconds: deadline.
+    """
+
+    title: str
+    test: str
+    units: tuple[str, ...] = ()
+    seconds: int = 60
+
+    def shell(self) -> str:
+        return f"wait_for {self.seconds} {quote(' '.join(self.units))} {quote(self.test)}"
+
+    def guide(self) -> str:
+        return f"# wait until this succeeds\n{self.test}"
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database, its account, and both grants (from localhost and from anywhere)."""
+
+    name: str
+    user: str
+    password: str  # a secret's mark
+    charset: str = "utf8"
+
+    @property
+    def title(self) -> str:
+        return f"database {self.name} for {self.user}"
+
+    def statements(self) -> tuple[str, ...]:
+        """The SQL of the install guides' "Prerequisites"; safe to repeat."""
+        accounts = [f"'{self.user}'@'localhost'", f"'{self.user}'@'%'"]
+        return (
+            f"CREATE DATABASE IF NOT EXISTS {self.name} CHARACTER SET {self.charset};",
+            *(
+                f"GRANT ALL PRIVILEGES ON {self.name}.* TO {a} IDENTIFIED BY '{self.password}';"
+                for a in accounts
+            ),
+        )
+
+    def shell(self) -> str:
+        sql = " ".join(self.statements())
+        test = f"MYSQL_PWD={self.password} mysql -u {self.user} -h 127.0.0.1 -e 'select 1' {self.name}"
+        return (
+            f"if {{ {test}; }} >/dev/null 2>&1; then return 0; fi\n"
+            f"mysql -u root -e {quote(sql)} || return 1\nreturn {CHANGED}"
+        )
+
+    def guide(self) -> str:
+        return "mysql -u root\n" + "\n".join(self.statements())
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """Operations that do not depend on each other; at most ``jobs`` run at once (0: as many as cores)."""
+
+    operations: tuple[Operation, ...]
+    jobs: int = 0
+
+
+Item = Operation | Parallel
+
+
+def flatten(items: tuple[Item, ...]) -> tuple[Operation, ...]:
+    """Return the operations of a list in the order in which they are numbered."""
+    flat: list[Operation] = []
+    for item in items:
+        flat.extend(item.operations if isinstance(item, Parallel) else (item,))
+    return tuple(flat)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Commands that must run one after the other, as one operation among parallel ones."""
+
+    title: str
+    commands: tuple[Command, ...]
+
+    def shell(self) -> str:
+        lines = ["state=0"]
+        for command in self.commands:
+            lines += [
+                f"( {command.shell()}\n)",
+                f"s=$?; case $s in 0) ;; {CHANGED}) state={CHANGED} ;; *) return $s ;; esac",
+            ]
+        return "\n".join([*lines, "return $state"])
+
+    def guide(self) -> str:
+        return "\n".join(c.guide() for c in self.commands)

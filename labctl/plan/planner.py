@@ -1,0 +1,267 @@
+"""Turn a lab spec into a plan: the services' answers, sorted into stages.
+
+Pure: the same spec gives the same plan, and nothing is touched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from labctl import bases, releases
+from labctl.plan import api
+from labctl.plan.operations import (
+    Command,
+    File,
+    Item,
+    Operation,
+    Packages,
+    Parallel,
+    Unit,
+    Wait,
+    flatten,
+)
+from labctl.plan.script import program
+from labctl.secret import MARK, mark
+from labctl.services import SERVICES, infra, nova
+from labctl.services.base import Context, Daemon, Service
+from labctl.topology.model import Component, NetworkRole
+from labctl.topology.spec import LabSpec, NodeSpec
+
+#: Stages in their order. "machines" is the driver's; the others are operations.
+STAGES = (
+    "machines",
+    "prepare",
+    "packages",
+    "infrastructure",
+    "keystone",
+    "catalog",
+    "configure",
+    "databases",
+    "services",
+    "compute",
+    "fixtures",
+    "verify",
+)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the way up: what runs on each node, then what is asked of the APIs."""
+
+    name: str
+    nodes: Mapping[str, tuple[Item, ...]] = field(default_factory=dict)
+    api: tuple[api.ApiOperation, ...] = ()
+    #: after the API operations, on nodes again
+    after: Mapping[str, tuple[Item, ...]] = field(default_factory=dict)
+
+    def operations(self) -> int:
+        """How many operations the stage has."""
+        on_nodes = [i for part in (self.nodes, self.after) for i in part.values()]
+        return sum(len(flatten(items)) for items in on_nodes) + len(self.api)
+
+    def digest(self, reveal: Callable[[str], str]) -> str:
+        """Hash of everything the stage does; ``reveal`` puts in the secrets, so a changed one counts."""
+        text = [self.name]
+        for part in (self.nodes, self.after):
+            for node, items in part.items():
+                text += [node, program(self.name, items)]
+                text += [o.content for o in flatten(items) if isinstance(o, File)]
+        text += [repr(operation) for operation in self.api]
+        return hashlib.sha256(reveal("\0".join(text)).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All stages of a lab, in order."""
+
+    lab: str
+    stages: tuple[Stage, ...]
+
+    def secrets(self) -> set[str]:
+        """The names of all secrets the plan refers to."""
+        found: set[str] = set()
+        for stage in self.stages:
+            for part in (stage.nodes, stage.after):
+                for items in part.values():
+                    found |= set(MARK.findall(program(stage.name, items)))
+                    for operation in flatten(items):
+                        found |= set(MARK.findall(getattr(operation, "content", "")))
+            found |= set(MARK.findall(json.dumps([repr(o) for o in stage.api])))
+        return found
+
+    def files(self, node: str) -> tuple[File, ...]:
+        """Every file the plan writes on a node."""
+        return tuple(
+            operation
+            for stage in self.stages
+            for operation in flatten(tuple(stage.nodes.get(node, ())))
+            if isinstance(operation, File)
+        )
+
+
+def context(lab: LabSpec) -> Context:
+    """The lab with its release's facts and its base's names."""
+    return Context(lab, releases.get(lab.release), bases.get(lab.base))
+
+
+def _present(ctx: Context) -> tuple[Service, ...]:
+    return tuple(s for s in SERVICES if ctx.lab.has(*s.components))
+
+
+def _per_node(ctx: Context, items: Callable[[NodeSpec], tuple[Item, ...]]) -> dict[str, tuple[Item, ...]]:
+    made = {node.name: items(node) for node in ctx.lab.nodes.values()}
+    return {name: operations for name, operations in made.items() if operations}
+
+
+def _packages(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
+    names = list(ctx.base.common_packages)
+    for component in (Component.MARIADB, Component.RABBITMQ, Component.MEMCACHED, Component.ETCD):
+        if node.has(component):
+            names += ctx.base.packages[component]
+    for service in _present(ctx):
+        names += service.packages(ctx, node)
+    return (Packages(tuple(dict.fromkeys(names)), ctx.base.family),)
+
+
+def _start(ctx: Context, node: NodeSpec, services: tuple[Service, ...], stage: str) -> tuple[Item, ...]:
+    """Start a node's daemons of a stage, order by order, then wait until they serve."""
+    daemons: list[tuple[Daemon, tuple[Unit, ...]]] = []
+    for service in services:
+        inputs = tuple(o.shell() + getattr(o, "content", "") for o in service.configure(ctx, node))
+        for daemon in service.daemons(ctx, node):
+            if daemon.stage == stage:
+                units = tuple(Unit(u, inputs) for u in ctx.base.units[daemon.name])
+                daemons.append((daemon, units))
+    items: list[Item] = []
+    for order in sorted({d.order for d, _ in daemons}):
+        group = [(d, units) for d, units in daemons if d.order == order]
+        items.append(Parallel(tuple(u for _, units in group for u in units)))
+        items += [
+            Wait(what, test, tuple(u.name for u in units), 120) for d, units in group for what, test in d.ready
+        ]
+    return tuple(items)
+
+
+def _keystone(ctx: Context) -> Stage:
+    (keystone,) = (s for s in SERVICES if s.name == "keystone")
+    database_node = ctx.host(Component.MARIADB)
+    nodes: dict[str, list[Item]] = {database_node: list(keystone.databases(ctx))}
+    after: dict[str, list[Item]] = {}
+    for name, chain in keystone.populate(ctx):
+        items = (nodes if name == database_node else after).setdefault(name, [])
+        items += keystone.configure(ctx, ctx.lab.nodes[name])
+        items.append(chain)
+        items += _start(ctx, ctx.lab.nodes[name], (keystone,), "services")
+    return Stage(
+        "keystone", {n: tuple(i) for n, i in nodes.items()}, after={n: tuple(i) for n, i in after.items()}
+    )
+
+
+def _databases(ctx: Context, services: tuple[Service, ...]) -> Stage:
+    """Accounts first; then every service's schema, side by side."""
+    database_node = ctx.host(Component.MARIADB)
+    made: list[Operation] = [d for s in services for d in s.databases(ctx)]
+    nodes: dict[str, list[Item]] = {database_node: list(made)}
+    elsewhere: dict[str, list[Operation]] = {}
+    for service in services:
+        for name, chain in service.populate(ctx):
+            elsewhere.setdefault(name, []).append(chain)
+    after: dict[str, tuple[Item, ...]] = {}
+    for name, chains in elsewhere.items():
+        if name == database_node:
+            nodes[name].append(Parallel(tuple(chains)))
+        else:
+            after[name] = (Parallel(tuple(chains)),)
+    return Stage("databases", {n: tuple(i) for n, i in nodes.items()}, after=after)
+
+
+def _fixtures(ctx: Context) -> tuple[api.ApiOperation, ...]:
+    """What the notes create before their first guest."""
+    wanted = ctx.lab.fixtures
+    made: list[api.ApiOperation] = [
+        api.Project(wanted.project, "Demo Project"),
+        api.User(wanted.user, mark("DEMO_PASS")),
+        api.Grant(ctx.release.member_role, wanted.user, wanted.project),
+    ]
+    if ctx.lab.has(Component.NOVA_CONTROLLER):
+        made += [
+            api.FlavorEntry(name, f.vcpus, f.ram // 2**20, f.disk) for name, f in wanted.flavors.items()
+        ]
+    if ctx.lab.has(Component.GLANCE):
+        made.append(api.GuestImageUpload(wanted.image))
+    provider = ctx.lab.network(NetworkRole.PROVIDER)
+    if provider and provider.pool and ctx.lab.has(Component.NEUTRON_L3):
+        made.append(
+            api.ProviderNetwork(
+                wanted.external_network,
+                provider.physical,
+                str(provider.cidr),
+                str(provider.gateway),
+                str(provider.pool.start),
+                str(provider.pool.end),
+                str(provider.dns) if provider.dns else "",
+            )
+        )
+    return tuple(made)
+
+
+def _openrc(ctx: Context) -> tuple[Item, ...]:
+    wanted = ctx.lab.fixtures
+    return (
+        File(
+            "/root/admin-openrc",
+            infra.openrc(ctx, "admin", "admin", mark("ADMIN_PASS")),
+            mode="0600",
+            source="guide: keystone install, client environment scripts",
+        ),
+        File(
+            "/root/demo-openrc",
+            infra.openrc(ctx, wanted.project, wanted.user, mark("DEMO_PASS")),
+            mode="0600",
+            source="guide: keystone install, client environment scripts",
+        ),
+    )
+
+
+def plan(lab: LabSpec) -> Plan:
+    """Return what ``up`` will do for a lab.
+
+    :raises LabError: when labctl has no recipe for its release or base.
+    """
+    ctx = context(lab)
+    present = _present(ctx)
+    services = tuple(s for s in present if s.name != "keystone")
+    stages = [
+        Stage("prepare", _per_node(ctx, lambda n: infra.prepare(ctx, n))),
+        Stage("packages", _per_node(ctx, lambda n: _packages(ctx, n))),
+        Stage("infrastructure", _per_node(ctx, lambda n: infra.infrastructure(ctx, n))),
+    ]
+    if not lab.has(Component.KEYSTONE):
+        return Plan(lab.name, tuple(stages))
+
+    def configure(node: NodeSpec) -> tuple[Item, ...]:
+        return tuple(o for s in services for o in s.configure(ctx, node))
+
+    hosts = tuple(n.name for n in lab.running(Component.NOVA_COMPUTE))
+    mapped: dict[str, tuple[Command | Item, ...]] = {}
+    if hosts:
+        mapped[ctx.host(Component.NOVA_CONTROLLER)] = nova.map_hosts(ctx)
+    stages += [
+        _keystone(ctx),
+        Stage("catalog", api=tuple(o for s in present for o in s.identity(ctx))),
+        Stage("configure", _per_node(ctx, configure)),
+        _databases(ctx, services),
+        Stage("services", _per_node(ctx, lambda n: _start(ctx, n, services, "services"))),
+        Stage(
+            "compute",
+            _per_node(ctx, lambda n: _start(ctx, n, services, "compute")),
+            (api.ComputeHosts(hosts),) if hosts else (),
+            mapped,
+        ),
+        Stage("fixtures", {ctx.identity_host: _openrc(ctx)}, _fixtures(ctx)),
+        Stage("verify", api=tuple(o for s in present for o in s.verify(ctx))),
+    ]
+    return Plan(lab.name, tuple(stages))

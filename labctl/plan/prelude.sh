@@ -1,0 +1,138 @@
+# Functions of a labctl stage program. POSIX sh; a node needs nothing else (CentOS 7 has no Python 3).
+# An operation's status: 0 nothing to do, 10 changed, anything else failed.
+set -u
+export LC_ALL=C DEBIAN_FRONTEND=noninteractive
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export PATH
+here=$(cd "$(dirname "$0")" && pwd)
+stamps=/var/lib/labctl/stamps
+
+put_file() { # payload path owner group mode
+    if [ -f "$2" ] && cmp -s "$here/$1" "$2" &&
+        [ "$(stat -c '%U:%G %a' "$2")" = "$3:$4 $(printf %o "$5")" ]; then
+        return 0
+    fi
+    mkdir -p "$(dirname "$2")" || return 1
+    install -o "$3" -g "$4" -m "$5" "$here/$1" "$2.labctl-new" || return 1
+    mv -f "$2.labctl-new" "$2" || return 1
+    return 10
+}
+
+put_directory() { # path owner group mode
+    if [ -d "$1" ] && [ "$(stat -c '%U:%G %a' "$1")" = "$2:$3 $(printf %o "$4")" ]; then return 0; fi
+    install -d -o "$2" -g "$3" -m "$4" "$1" || return 1
+    return 10
+}
+
+put_link() { # path target
+    [ "$(readlink "$1")" = "$2" ] && return 0
+    ln -sfn "$2" "$1" || return 1
+    return 10
+}
+
+assign() { # file key separator value
+    line="$2$3$4"
+    grep -qxF -e "$line" "$1" && return 0
+    if grep -qE "^[#;]?[[:space:]]*$2[[:space:]]*=" "$1"; then
+        awk -v key="$2" -v line="$line" '
+            !done && match($0, "^[#;]?[ \t]*" key "[ \t]*=") { print line; done = 1; next } { print }
+        ' "$1" >"$1.labctl-new" || return 1
+        cat "$1.labctl-new" >"$1" && rm -f "$1.labctl-new" || return 1
+    else
+        printf '%s\n' "$line" >>"$1" || return 1
+    fi
+    return 10
+}
+
+missing_packages() {
+    if command -v dpkg-query >/dev/null; then
+        for p in "$@"; do
+            [ -e "/var/lib/dpkg/info/$p.list" ] || [ -e "/var/lib/dpkg/info/$p:amd64.list" ] || echo "$p"
+        done
+    else
+        for p in "$@"; do rpm -q --whatprovides "$p" >/dev/null 2>&1 || echo "$p"; done
+    fi
+}
+
+install_packages() {
+    wanted=$(missing_packages "$@")
+    [ -z "$wanted" ] && return 0
+    if command -v apt-get >/dev/null; then
+        # shellcheck disable=SC2086
+        apt-get install -y --no-install-recommends $wanted || return 1
+    else
+        # shellcheck disable=SC2086
+        yum install -y $wanted || return 1
+    fi
+    return 10
+}
+
+unit_failed() { # unit; true also while systemd keeps restarting it
+    [ "$(systemctl is-active "$1")" = failed ] ||
+        [ "$(systemctl show -p NRestarts "$1" 2>/dev/null | cut -d= -f2)" -ge 3 ] 2>/dev/null
+}
+
+show_unit() {
+    echo "unit $1 does not run; its last log lines:"
+    journalctl -u "$1" -n 15 --no-pager -o cat 2>/dev/null
+    for log in /var/log/*/"$1".log; do
+        [ -f "$log" ] && echo "== $log" && tail -n 15 "$log"
+    done
+    echo "look further: systemctl status $1; journalctl -u $1"
+}
+
+start_unit() { # unit stamp seconds
+    mkdir -p "$stamps"
+    if systemctl is-active -q "$1" && [ "$(cat "$stamps/$1" 2>/dev/null)" = "$2" ]; then return 0; fi
+    systemctl is-enabled -q "$1" 2>/dev/null || { systemctl unmask "$1" && systemctl enable "$1"; } 2>/dev/null
+    systemctl reset-failed "$1" 2>/dev/null
+    if ! timeout "$3" systemctl restart "$1"; then
+        show_unit "$1"
+        return 1
+    fi
+    echo "$2" >"$stamps/$1"
+    return 10
+}
+
+wait_for() { # seconds units test
+    waited_until=$(($(date +%s) + $1))
+    seen=
+    until seen=$(sh -c "$3" 2>&1); do
+        for unit in $2; do
+            if unit_failed "$unit"; then
+                show_unit "$unit"
+                return 1
+            fi
+        done
+        if [ "$(date +%s)" -ge "$waited_until" ]; then
+            echo "not so after $1 s: $3"
+            echo "last seen: $seen"
+            for unit in $2; do show_unit "$unit"; done
+            return 1
+        fi
+        sleep 0.3
+    done
+    return 0
+}
+
+now() { date +%s%N; }
+
+run_operation() { # number; prints the marker line
+    began=$(now)
+    ( "op_$1" ) >"$here/$1.out" 2>&1 </dev/null
+    case $? in
+    0) state=ok ;;
+    10) state=changed ;;
+    *) state=failed ;;
+    esac
+    [ "$state" != failed ] || tail -n 60 "$here/$1.out" | sed "s/^/##out $1 /"
+    printf '##labctl %s %s %s\n' "$1" "$state" "$(($(now) - began))"
+    [ "$state" != failed ]
+}
+
+in_parallel() { # jobs number...
+    jobs=$1
+    [ "$jobs" -gt 0 ] || jobs=$(nproc)
+    shift
+    printf '%s\n' "$@" | xargs -n 1 -P "$jobs" sh "$0" operation
+}

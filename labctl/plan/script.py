@@ -1,0 +1,40 @@
+"""Compile operations into one POSIX sh program per stage and node."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from labctl.plan.operations import Item, Parallel, flatten
+
+_PRELUDE = "prelude.sh"
+
+
+def prelude() -> str:
+    """The functions every program starts with."""
+    return files("labctl.plan").joinpath(_PRELUDE).read_text()
+
+
+def program(title: str, items: tuple[Item, ...]) -> str:
+    """Return the program that runs these operations; secrets are still marks.
+
+    Run without arguments it does everything and prints one line per operation,
+    ``##labctl NUMBER ok|changed|failed NANOSECONDS``; an operation's own output goes to ``NUMBER.out``
+    beside the program. It stops after the first operation (or parallel group) that failed.
+    """
+    parts = ["#!/bin/sh", f"# labctl: {title}", prelude()]
+    for number, operation in enumerate(flatten(items)):
+        body = "\n".join(f"    {line}" if line else "" for line in operation.shell().splitlines())
+        if "\n'" in body or "<<" in body:  # quoted text that runs over lines must keep its columns
+            body = operation.shell()
+        parts.append(f"op_{number}() {{ # {operation.title}\n{body}\n}}\n")
+    parts.append('if [ "${1:-}" = operation ]; then\n    run_operation "$2"\n    exit\nfi\n')
+    number = 0
+    for item in items:
+        if isinstance(item, Parallel):
+            numbers = " ".join(str(number + k) for k in range(len(item.operations)))
+            parts.append(f"in_parallel {item.jobs} {numbers} || exit 1" if numbers else ":")
+            number += len(item.operations)
+        else:
+            parts.append(f"run_operation {number} || exit 1")
+            number += 1
+    return "\n".join(parts) + "\n"

@@ -1,0 +1,79 @@
+"""Progress of everything a user waits for: steps are events, and console, log file or tests subscribe.
+
+    with step("image", "install packages"):
+        ...
+
+A subscriber is a callable taking an :class:`Event`. Nothing is printed by the code that works.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """What an event tells."""
+
+    BEGIN = "begin"
+    NOTE = "note"
+    WARN = "warn"
+    END = "end"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of progress. ``where`` is a node or ``lab``/``image``; ``seconds`` is set on END and FAIL."""
+
+    kind: Kind
+    where: str
+    text: str
+    seconds: float | None = None
+    at: float = field(default_factory=time.time)
+
+
+Subscriber = Callable[[Event], None]
+_subscribers: list[Subscriber] = []
+
+
+def emit(event: Event) -> None:
+    """Hand an event to every subscriber."""
+    for subscriber in tuple(_subscribers):
+        subscriber(event)
+
+
+def note(where: str, text: str) -> None:
+    """Say something worth knowing while a step runs."""
+    emit(Event(Kind.NOTE, where, text))
+
+
+def warn(where: str, text: str) -> None:
+    """Say something the user should look at, without stopping."""
+    emit(Event(Kind.WARN, where, text))
+
+
+@contextmanager
+def step(where: str, text: str) -> Iterator[None]:
+    """Announce a piece of work and how long it took, or that it failed."""
+    began = time.monotonic()
+    emit(Event(Kind.BEGIN, where, text))
+    try:
+        yield
+    except BaseException:
+        emit(Event(Kind.FAIL, where, text, time.monotonic() - began))
+        raise
+    emit(Event(Kind.END, where, text, time.monotonic() - began))
+
+
+@contextmanager
+def subscribed(subscriber: Subscriber) -> Iterator[None]:
+    """Deliver events to a subscriber inside the block."""
+    _subscribers.append(subscriber)
+    try:
+        yield
+    finally:
+        _subscribers.remove(subscriber)

@@ -1,0 +1,196 @@
+"""pytest in a lab: entering it, its fixtures and markers, and what is kept of a failure.
+
+The plugin is registered for every pytest run of a machine that has labctl installed, so it does nothing
+(imports nothing, enters nothing) unless tests below a directory ``e2e`` are named or ``--lab`` is given.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from labctl.errors import LabError
+
+if TYPE_CHECKING:
+    from labctl.lab.access import Access
+
+BROKEN = 3  # exit status when the lab itself does not work
+LAB: pytest.StashKey[Access] = pytest.StashKey()
+BEGAN: pytest.StashKey[float] = pytest.StashKey()
+SUITE = "e2e"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options of the suites that run against a lab."""
+    group = parser.getgroup("labctl", "end-to-end tests against a lab")
+    group.addoption("--lab", metavar="NAME", help="the lab to test (default: $LABCTL_LAB, else the only one)")
+    group.addoption(
+        "--lab-artifacts", metavar="DIR", help="where logs of failed tests go (default: ./artifacts/LAB)"
+    )
+    group.addoption(
+        "--destructive", action="store_true", help="run the tests that stop nodes or services of the lab too"
+    )
+
+
+def in_suite(path: Path, root: Path) -> bool:
+    """True for a path that is, or lies in, a directory ``e2e`` (of the project, where it lies in it)."""
+    absolute = Path(os.path.normpath(root / path))
+    parts = absolute.relative_to(root).parts if absolute.is_relative_to(root) else absolute.parts
+    return SUITE in parts
+
+
+def is_active(config: pytest.Config) -> bool:
+    """True when this run is one against a lab."""
+    if config.getoption("--lab"):
+        return True
+    here = config.invocation_params.dir
+    paths = (here / str(arg).split("::", 1)[0] for arg in config.args)
+    return any(in_suite(path, config.rootpath) for path in paths)
+
+
+def chosen_lab(option: str | None) -> str:
+    """The lab that is meant.
+
+    :raises pytest.UsageError: none is named and there is not exactly one.
+    """
+    named = option or os.environ.get("LABCTL_LAB")
+    if named:
+        return named
+    from labctl.lab import access
+
+    known: list[str] = sorted(access.names())
+    if len(known) == 1:
+        return known[0]
+    if not known:
+        raise pytest.UsageError("there is no lab to test; make one with: labctl up zed-2node")
+    raise pytest.UsageError(f"which lab? --lab NAME, one of: {', '.join(known)}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the markers and, in a run against a lab, enter its namespace before any socket is made."""
+    config.addinivalue_line("markers", "needs(name, ...): skip when the lab lacks a component or capability")
+    config.addinivalue_line("markers", "destructive: stops parts of the lab; only run with --destructive")
+    if not is_active(config) or config.option.collectonly or config.option.help:
+        return
+    from labctl.lab import access
+
+    try:
+        lab = access.load(chosen_lab(config.getoption("--lab")))
+    except LabError as error:
+        raise pytest.UsageError(_told(error)) from error
+    try:
+        _enter(lab)
+    except LabError as error:
+        pytest.exit(_told(error), returncode=BROKEN)
+    config.stash[LAB] = lab
+    config.pluginmanager.import_plugin("labctl.e2e_support.fixtures")
+
+
+def _enter(lab: Access) -> None:
+    # A proxy of the host is not reached from inside, and nothing in a lab is reached through one.
+    for variable in ("http_proxy", "https_proxy", "all_proxy"):
+        os.environ.pop(variable, None)
+        os.environ.pop(variable.upper(), None)
+    # xdist's workers are children of a process that has entered already, and have a second thread.
+    target = Path("/run/netns", lab.namespace)
+    if target.exists() and os.path.samestat(target.stat(), os.stat("/proc/self/ns/net")):  # noqa: PTH116
+        return
+    from labctl import vantage
+
+    vantage.enter(lab.namespace, lab.hosts_file)
+
+
+def _told(error: LabError) -> str:
+    return f"{error.message}\n  try: {error.hint}" if error.hint else error.message
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Stop at once, with one message, when the lab gives no token."""
+    lab = session.config.stash.get(LAB, None)
+    if lab is None or hasattr(session.config, "workerinput"):
+        return
+    from labctl.e2e_support import cloud
+
+    try:
+        cloud.check(lab)
+    except LabError as error:
+        pytest.exit(_told(error), returncode=BROKEN)
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Name the lab."""
+    lab = config.stash.get(LAB, None)
+    if lab is None:
+        return None
+    return f"lab: {lab.lab} ({lab.topology}, {lab.release}), nodes {', '.join(lab.nodes)}"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Keep the suites out of runs that are not against a lab (``pytest .``)."""
+    if not is_active(config) and collection_path == config.rootpath / SUITE:
+        return True
+    return None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect what is destructive and skip what the lab cannot do, saying which part it lacks."""
+    if not config.getoption("--destructive"):
+        refused = [item for item in items if item.get_closest_marker("destructive")]
+        if refused:
+            items[:] = [item for item in items if item not in refused]
+            config.hook.pytest_deselected(items=refused)
+    lab = config.stash.get(LAB, None)
+    if lab is None:
+        return
+    has = {*lab.components, *lab.capabilities}
+    for item in items:
+        needed = [str(name) for marker in item.iter_markers("needs") for name in marker.args]
+        lacking = [name for name in needed if name not in has]
+        if lacking:
+            item.add_marker(pytest.mark.skip(reason=f"lab {lab.lab} has no {', '.join(lacking)}"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Remember when the test began, for the logs since then."""
+    item.stash[BEGAN] = time.time()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """On a failure store what the lab says, and show where and how to run the test again."""
+    report: pytest.TestReport = yield
+    lab = item.config.stash.get(LAB, None)
+    if lab is None or not report.failed or not in_suite(item.path, item.config.rootpath):
+        return report
+    from labctl.e2e_support import capture, fixtures
+
+    directory = artifacts(item.config, lab) / capture.folder_name(item.nodeid)
+    lines = [f"again:  {capture.again(lab.lab, item.nodeid)}"]
+    try:
+        kept = capture.capture(
+            lab,
+            fixtures.admin_of(item),
+            [*item.stash.get(fixtures.PROJECTS, ())],
+            directory / report.when if report.when == "teardown" else directory,
+            item.stash.get(BEGAN, time.time()),
+            report.longreprtext,
+        )
+        lines.insert(0, f"stored: {shlex.quote(str(kept))}")
+    except Exception as error:  # the test's own failure is what must be seen
+        lines.append(f"nothing stored: {type(error).__name__}: {error}")
+    report.sections.append(("labctl", "\n".join(lines)))
+    return report
+
+
+def artifacts(config: pytest.Config, lab: Access) -> Path:
+    """The directory for what is kept of failed tests (and screenshots)."""
+    given = config.getoption("--lab-artifacts") or f"artifacts/{lab.lab}"
+    return Path(config.invocation_params.dir, given)

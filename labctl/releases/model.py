@@ -1,0 +1,80 @@
+"""What labctl knows about an OpenStack release: named facts, and nothing else.
+
+Services branch on these facts and never on a release's name or number. A fact has no default: adding one
+forces every release file to answer it. Sources are the sections of docs/facts/releases.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class PackageSource(StrEnum):
+    """Where a (release, base) pair gets OpenStack from."""
+
+    RDO = "rdo"
+    DEBIAN = "debian"
+    PYPI = "pypi"
+
+
+class Placement(StrEnum):
+    """Where the placement service lives."""
+
+    NONE = "none"  # before newton
+    IN_NOVA = "in-nova"  # nova's own placement API, nova.conf [placement_database]
+    PACKAGE = "package"  # the separate openstack-placement project
+
+
+class VncNames(StrEnum):
+    """Spelling of nova's [vnc] addresses; renamed in queens, the old names went in yoga."""
+
+    VNCSERVER = "vncserver_"
+    SERVER = "server_"
+
+
+@dataclass(frozen=True)
+class Release:
+    """The facts of one release."""
+
+    name: str
+    title: str
+    #: base name -> package source
+    bases: Mapping[str, PackageSource]
+    #: project -> version of the packages (matrix, section 1)
+    versions: Mapping[str, str]
+    #: kernel and processor independent ports (section 5.3)
+    identity_admin_port: int
+    placement: Placement
+    cells_v2: bool
+    consoleauth: bool
+    glance_registry: bool
+    #: [keystone_authtoken] names the public endpoint www_authenticate_uri (from queens) or auth_uri
+    authtoken_public_uri: str
+    #: [DEFAULT] transport_url, or rpc_backend with [oslo_messaging_rabbit] (mitaka)
+    transport_url: bool
+    #: nova and cinder need service tokens (bug 2004555)
+    service_token: bool
+    #: keystone-manage bootstrap makes the role "service" itself
+    service_role_bootstrapped: bool
+    #: role of ordinary users that bootstrap makes, or the one the guide creates
+    member_role: str
+    nova_use_neutron: bool
+    nova_vnc_names: VncNames
+    nova_neutron_url: bool
+    neutron_allow_overlapping_ips: bool
+    #: [experimental] linuxbridge = true is needed (zed)
+    linuxbridge_experimental: bool
+    linuxbridge: bool
+    neutron_metadata_host_key: str
+    l3_interface_drivers: Mapping[str, str]
+    #: l3 agent's external_network_bridge must be written empty (mitaka)
+    external_network_bridge_empty: bool
+    cinder_api_versions: tuple[int, ...]
+    cinder_target_prefix: str
+    horizon_cache_backend: str
+    horizon_webroot_unset: bool
+    #: endpoint template variable of the project id
+    endpoint_project: str
+    nova_endpoint_path: str

@@ -1,0 +1,212 @@
+"""What every service answers: the seven steps of an install guide's chapter, for one lab.
+
+Database and grants; user, role, service and endpoints; packages; configuration files; populate the
+database; enable and start; verify. The planner turns the answers into stages. A service never names an
+operating system: packages, units and paths come from the base.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from labctl.bases.model import Base
+from labctl.plan.api import ApiOperation, Grant, User
+from labctl.plan.config import Ini
+from labctl.plan.operations import Chain, Command, Database, Operation
+from labctl.releases.model import Release
+from labctl.secret import mark
+from labctl.topology.model import Component
+from labctl.topology.spec import LabSpec, NodeSpec
+
+
+@dataclass(frozen=True)
+class Context:
+    """The lab, its release and its base: all a service may look at."""
+
+    lab: LabSpec
+    release: Release
+    base: Base
+
+    def host(self, component: Component) -> str:
+        """Name of the node that runs a component."""
+        return self.lab.host_of(component).name
+
+    @property
+    def identity_host(self) -> str:
+        """Name of the node that runs keystone."""
+        return self.host(Component.KEYSTONE)
+
+    @property
+    def auth_url(self) -> str:
+        """Where services authenticate."""
+        return f"http://{self.identity_host}:5000"
+
+    def database_url(self, user: str, database: str) -> str:
+        """SQLAlchemy URL of a database, with the secret's mark as password."""
+        host = self.host(Component.MARIADB)
+        return f"mysql+pymysql://{user}:{mark(user.upper() + '_DBPASS')}@{host}/{database}"
+
+    @property
+    def transport_url(self) -> str:
+        """oslo.messaging URL of the lab's RabbitMQ."""
+        return f"rabbit://openstack:{mark('RABBIT_PASS')}@{self.host(Component.RABBITMQ)}:5672/"
+
+    @property
+    def memcached(self) -> str:
+        """host:port of memcached."""
+        return f"{self.host(Component.MEMCACHED)}:11211"
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """A daemon to start, by its project's own name, and how to know that it serves.
+
+    ``ready`` is (what, shell test). ``order`` groups daemons of a node: all of one order are started
+    (side by side) before the next. ``stage`` is the stage that starts it.
+    """
+
+    name: str
+    ready: tuple[tuple[str, str], ...] = ()
+    order: int = 1
+    stage: str = "services"
+
+
+class Service(Protocol):
+    """One chapter of an install guide."""
+
+    name: str
+    components: tuple[Component, ...]
+
+    def databases(self, ctx: Context) -> tuple[Database, ...]:
+        """Databases, accounts and grants, on the database node."""
+        ...
+
+    def identity(self, ctx: Context) -> tuple[ApiOperation, ...]:
+        """User, role, service and endpoints in keystone."""
+        ...
+
+    def packages(self, ctx: Context, node: NodeSpec) -> tuple[str, ...]:
+        """Packages of this service on a node."""
+        ...
+
+    def configure(self, ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
+        """Configuration files and directories on a node."""
+        ...
+
+    def populate(self, ctx: Context) -> tuple[tuple[str, Chain], ...]:
+        """(node, commands) that make the tables."""
+        ...
+
+    def daemons(self, ctx: Context, node: NodeSpec) -> tuple[Daemon, ...]:
+        """What to enable and start on a node."""
+        ...
+
+    def verify(self, ctx: Context) -> tuple[ApiOperation, ...]:
+        """The chapter's "verify operation"."""
+        ...
+
+
+class Chapter:
+    """Answers of a service that has nothing to say; a service module overrides what it has."""
+
+    name = ""
+    components: tuple[Component, ...] = ()
+
+    def databases(self, ctx: Context) -> tuple[Database, ...]:
+        return ()
+
+    def identity(self, ctx: Context) -> tuple[ApiOperation, ...]:
+        return ()
+
+    def packages(self, ctx: Context, node: NodeSpec) -> tuple[str, ...]:
+        return tuple(p for c in self.components if node.has(c) for p in ctx.base.packages[c])
+
+    def configure(self, ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
+        return ()
+
+    def populate(self, ctx: Context) -> tuple[tuple[str, Chain], ...]:
+        return ()
+
+    def daemons(self, ctx: Context, node: NodeSpec) -> tuple[Daemon, ...]:
+        return ()
+
+    def verify(self, ctx: Context) -> tuple[ApiOperation, ...]:
+        return ()
+
+
+def authtoken(ctx: Context, conf: Ini, user: str) -> None:
+    """The ``[keystone_authtoken]`` block that all services share (facts 6.0)."""
+    conf.set(
+        "keystone_authtoken",
+        "guide: keystone authentication block of every service; facts 6.0",
+        {
+            ctx.release.authtoken_public_uri: ctx.auth_url,
+            "auth_url": ctx.auth_url,
+            "memcached_servers": ctx.memcached,
+            "auth_type": "password",
+            "project_domain_name": "Default",
+            "user_domain_name": "Default",
+            "project_name": "service",
+            "username": user,
+            "password": mark(f"{user.upper()}_PASS"),
+            "region_name": ctx.lab.region,
+        },
+    )
+
+
+def password_auth(ctx: Context, user: str) -> dict[str, str]:
+    """Options of a keystoneauth ``password`` plug-in for a service user."""
+    return {
+        "auth_type": "password",
+        "auth_url": ctx.auth_url,
+        "project_domain_name": "Default",
+        "user_domain_name": "Default",
+        "region_name": ctx.lab.region,
+        "project_name": "service",
+        "username": user,
+        "password": mark(f"{user.upper()}_PASS"),
+    }
+
+
+def messaging(ctx: Context, conf: Ini) -> None:
+    """How the release names the message bus (facts 6.0)."""
+    source = "guide: RabbitMQ message queue access; facts 6.0"
+    if ctx.release.transport_url:
+        conf.set("DEFAULT", source, {"transport_url": ctx.transport_url})
+        return
+    conf.set("DEFAULT", source, {"rpc_backend": "rabbit"})
+    conf.set(
+        "oslo_messaging_rabbit",
+        source,
+        {
+            "rabbit_host": ctx.host(Component.RABBITMQ),
+            "rabbit_userid": "openstack",
+            "rabbit_password": mark("RABBIT_PASS"),
+        },
+    )
+
+
+def sync(title: str, run: str, user: str) -> Command:
+    """A schema sync, run as the service's account and once per lab (a stamp on the node remembers)."""
+    stamp = f"/var/lib/labctl/stamps/sync-{title.replace(' ', '-')}"
+    return Command(
+        title,
+        f'su -s /bin/sh -c "{run}" {user} && mkdir -p /var/lib/labctl/stamps && touch {stamp}',
+        unless=f"[ -e {stamp} ]",
+        source="guide: populate the database",
+    )
+
+
+def http_ready(what: str, url: str) -> tuple[str, str]:
+    """Readiness of an API: the URL answers, and not with a 5xx status."""
+    return (
+        f"{what} answers",
+        f"code=$(curl -s -o /dev/null -m 10 -w '%{{http_code}}' {url}); echo \"HTTP $code\"; "
+        "case $code in 000|5*) exit 1 ;; esac",
+    )
+
+
+def service_account(name: str) -> tuple[ApiOperation, ...]:
+    """The service user with the role admin on the project service."""
+    return (User(name, mark(f"{name.upper()}_PASS")), Grant("admin", name, "service"))

@@ -1,0 +1,74 @@
+"""glance: facts 6.2 and the glance install guide of each release."""
+
+from __future__ import annotations
+
+from labctl.plan.api import ApiOperation, CatalogAnswers, CatalogEntry
+from labctl.plan.config import Ini
+from labctl.plan.operations import Chain, Database, File, Operation
+from labctl.secret import mark
+from labctl.services.base import (
+    Chapter,
+    Context,
+    Daemon,
+    authtoken,
+    http_ready,
+    service_account,
+    sync,
+)
+from labctl.services.wsgi import processes
+from labctl.topology.model import Component
+from labctl.topology.spec import NodeSpec
+
+GUIDE = "guide: glance install, install and configure components; facts 6.2"
+
+
+def configuration(ctx: Context) -> File:
+    """glance-api.conf."""
+    conf = Ini("/etc/glance/glance-api.conf", group="glance")
+    conf.set("DEFAULT", "topology: options.workers", {"workers": ctx.lab.workers})
+    conf.set("database", GUIDE, {"connection": ctx.database_url("glance", "glance")})
+    authtoken(ctx, conf, "glance")
+    conf.set("paste_deploy", GUIDE, {"flavor": "keystone"})
+    conf.set(
+        "glance_store",
+        GUIDE,
+        {
+            "stores": "file,http",
+            "default_store": "file",
+            "filesystem_store_datadir": "/var/lib/glance/images/",
+        },
+    )
+    conf.set("oslo_concurrency", "Debian: as shipped", {"lock_path": "/var/lock/glance"})
+    return conf.file()
+
+
+class Glance(Chapter):
+    name = "glance"
+    components = (Component.GLANCE,)
+
+    def databases(self, ctx: Context) -> tuple[Database, ...]:
+        return (Database("glance", "glance", mark("GLANCE_DBPASS")),)
+
+    def identity(self, ctx: Context) -> tuple[ApiOperation, ...]:
+        url = f"http://{ctx.host(Component.GLANCE)}:9292"
+        return (
+            *service_account("glance"),
+            CatalogEntry("glance", "image", "OpenStack Image", url, ctx.lab.region),
+        )
+
+    def configure(self, ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
+        if not node.has(Component.GLANCE):
+            return ()
+        return (configuration(ctx), *processes(ctx, "glance-api"))
+
+    def populate(self, ctx: Context) -> tuple[tuple[str, Chain], ...]:
+        command = sync("glance db_sync", "glance-manage db_sync", "glance")
+        return ((ctx.host(Component.GLANCE), Chain("glance tables", (command,))),)
+
+    def daemons(self, ctx: Context, node: NodeSpec) -> tuple[Daemon, ...]:
+        if not node.has(Component.GLANCE):
+            return ()
+        return (Daemon("glance-api", (http_ready("glance", "http://127.0.0.1:9292/healthcheck"),)),)
+
+    def verify(self, ctx: Context) -> tuple[ApiOperation, ...]:
+        return (CatalogAnswers(ctx.lab.region, ("image",)),)

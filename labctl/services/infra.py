@@ -1,0 +1,165 @@
+"""What every OpenStack service stands on: names, time, database, messages, cache (facts section 4)."""
+
+from __future__ import annotations
+
+from labctl.plan.operations import Assign, Command, Directory, File, Item, Operation, Parallel, Unit, Wait
+from labctl.secret import mark
+from labctl.services.base import Context
+from labctl.topology.model import Component
+from labctl.topology.spec import LabSpec, NodeSpec
+
+
+def hosts_file(lab: LabSpec) -> str:
+    """/etc/hosts of every node and of the lab's vantage: one line a node, its management address."""
+    lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
+    lines += [f"{lab.address(node)} {node.name}" for node in lab.nodes.values()]
+    return "\n".join(lines) + "\n"
+
+
+def time_server(lab: LabSpec) -> NodeSpec:
+    """The node the others take their time from: the controller, which is the one with keystone."""
+    for component in (Component.KEYSTONE, Component.MARIADB):
+        if lab.has(component):
+            return lab.host_of(component)
+    return next(iter(lab.nodes.values()))
+
+
+def chrony_conf(ctx: Context, node: NodeSpec) -> str:
+    """chrony.conf: the time server serves the management network, the others follow it (facts 4.2)."""
+    server = time_server(ctx.lab)
+    lines = ["# Made by labctl; guide: Network Time Protocol (NTP)"]
+    if node.name == server.name:
+        lines += [f"allow {ctx.lab.management.cidr}", "local stratum 10"]
+    else:
+        lines += [f"server {server.name} iburst"]
+    lines += ["driftfile /var/lib/chrony/drift", "makestep 1 -1"]
+    return "\n".join(lines) + "\n"
+
+
+def prepare(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
+    """Names, host name, kernel settings."""
+    operations: list[Item] = [
+        File("/etc/hosts", hosts_file(ctx.lab), source="guide: host networking, name resolution; facts 4.1"),
+        Command(
+            "host name resolves to the management address",
+            f'[ "$(hostname)" = {node.name} ] && '
+            f"[ \"$(getent hosts {node.name} | cut -d' ' -f1)\" = {ctx.lab.address(node)} ]",
+            changes=False,
+        ),
+        File(ctx.base.paths["chrony.conf"], chrony_conf(ctx, node), source="facts 4.2"),
+        Directory("/var/lib/labctl/stamps"),
+    ]
+    return tuple(operations)
+
+
+def mariadb_cnf(ctx: Context, node: NodeSpec) -> str:
+    """The guide's server file (facts 4.3), and memory sized for a lab instead of a host of its own."""
+    return f"""# Made by labctl; guide: SQL database; facts 4.3
+[mysqld]
+bind-address = 0.0.0.0
+default-storage-engine = innodb
+innodb_file_per_table = on
+max_connections = 4096
+collation-server = utf8_general_ci
+character-set-server = utf8
+# a lab's database survives a killed machine, but need not wait for the disk at each commit
+innodb_flush_log_at_trx_commit = 2
+innodb_buffer_pool_size = 128M
+skip-name-resolve = off
+# {node.name} serves {ctx.lab.address(node)} and its own localhost
+"""
+
+
+def _mariadb(ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
+    (unit,) = ctx.base.units["mariadb"]
+    configuration = mariadb_cnf(ctx, node)
+    limits = "[Service]\nLimitNOFILE=65535\n"
+    return (
+        File(ctx.base.paths["mariadb.cnf"], configuration, source="guide: SQL database; facts 4.3"),
+        File(f"/etc/systemd/system/{unit}.service.d/limits.conf", limits, source="facts 4.3, B7"),
+    )
+
+
+def _memcached_conf(ctx: Context, node: NodeSpec) -> str:
+    address = ctx.lab.address(node)
+    return f"# Made by labctl; facts 4.5\n-d\nlogfile /var/log/memcached.log\n-m 64\n-p 11211\n-u memcache\n-l 127.0.0.1\n-l {address}\n"
+
+
+def _etcd_conf(ctx: Context, node: NodeSpec) -> str:
+    address = ctx.lab.address(node)
+    values = {
+        "ETCD_NAME": node.name,
+        "ETCD_DATA_DIR": "/var/lib/etcd/default.etcd",
+        "ETCD_INITIAL_CLUSTER_STATE": "new",
+        "ETCD_INITIAL_CLUSTER_TOKEN": "etcd-cluster-01",
+        "ETCD_INITIAL_CLUSTER": f"{node.name}=http://{address}:2380",
+        "ETCD_INITIAL_ADVERTISE_PEER_URLS": f"http://{address}:2380",
+        "ETCD_ADVERTISE_CLIENT_URLS": f"http://{address}:2379",
+        "ETCD_LISTEN_PEER_URLS": f"http://{address}:2380",
+        "ETCD_LISTEN_CLIENT_URLS": f"http://{address}:2379",
+    }
+    return "".join(f'{k}="{v}"\n' for k, v in values.items())
+
+
+def _rabbitmq_user(ctx: Context) -> Command:
+    password = mark("RABBIT_PASS")
+    return Command(
+        "rabbitmq user openstack",
+        f"if rabbitmqctl -q list_users | grep -qw openstack; then rabbitmqctl -q change_password openstack {password}; "
+        f"else rabbitmqctl -q add_user openstack {password}; fi && "
+        "rabbitmqctl -q set_permissions openstack '.*' '.*' '.*'",
+        unless=f"rabbitmqctl -q authenticate_user openstack {password} && "
+        "rabbitmqctl -q list_permissions | grep -q '^openstack'",
+        source="guide: message queue; facts 4.4",
+    )
+
+
+def infrastructure(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
+    """Configuration, start and readiness of the database, message bus, cache and time service of a node."""
+    files: list[Operation] = []
+    starts: list[Operation] = []
+    after: list[Item] = []
+
+    def begin(daemon: str, *inputs: Operation) -> None:
+        files.extend(inputs)
+        texts = tuple(i.content for i in inputs if isinstance(i, File))
+        starts.extend(Unit(u, texts) for u in ctx.base.units[daemon])
+
+    begin("chrony", File(ctx.base.paths["chrony.conf"], chrony_conf(ctx, node), source="facts 4.2"))
+    if node.has(Component.MARIADB):
+        begin("mariadb", *_mariadb(ctx, node))
+    if node.has(Component.RABBITMQ):
+        tuning = (
+            "# Made by labctl: no busy waiting, so that an idle lab leaves the cores to its guests\n"
+            'RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="+sbwt none +sbwtdcpu none +sbwtdio none"\n'
+        )
+        begin("rabbitmq", File("/etc/rabbitmq/rabbitmq-env.conf", tuning, source="RabbitMQ runtime guide"))
+        after.append(_rabbitmq_user(ctx))
+    if node.has(Component.MEMCACHED):
+        begin("memcached", File(ctx.base.paths["memcached.conf"], _memcached_conf(ctx, node), source="facts 4.5"))
+    if node.has(Component.ETCD):
+        begin("etcd", File(ctx.base.paths["etcd.conf"], _etcd_conf(ctx, node), source="guide: etcd; facts 4.6"))
+    reload_units = Command("systemd reads its unit files", "systemctl daemon-reload", changes=False)
+    ready: list[Item] = []
+    if node.has(Component.MARIADB):
+        ready.append(
+            Wait("database answers", "mysql -u root -e 'select 1'", tuple(ctx.base.units["mariadb"]), 60)
+        )
+    if node.name != time_server(ctx.lab).name:
+        ready.append(Wait("clock follows the controller", "chronyc -n sources | grep -q '^\\^\\*'", (), 60))
+    return (*files, reload_units, Parallel(tuple(starts)), *after, *ready)
+
+
+def openrc(ctx: Context, project: str, user: str, password: str) -> str:
+    """The client environment script of the guides (facts 6.1)."""
+    return (
+        "export OS_PROJECT_DOMAIN_NAME=Default\n"
+        "export OS_USER_DOMAIN_NAME=Default\n"
+        f"export OS_PROJECT_NAME={project}\n"
+        f"export OS_USERNAME={user}\n"
+        f"export OS_PASSWORD={password}\n"
+        f"export OS_AUTH_URL={ctx.auth_url}/v3\n"
+        f"export OS_REGION_NAME={ctx.lab.region}\n"
+        "export OS_IDENTITY_API_VERSION=3\n"
+        "export OS_IMAGE_API_VERSION=2\n"
+    )

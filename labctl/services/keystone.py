@@ -1,0 +1,89 @@
+"""keystone: facts 6.1 and the keystone install guide of each release."""
+
+from __future__ import annotations
+
+from labctl.plan.api import ApiOperation, CatalogAnswers, Project, Role
+from labctl.plan.config import Ini
+from labctl.plan.operations import Chain, Command, Database, File, Operation
+from labctl.secret import mark
+from labctl.services.base import Chapter, Context, Daemon, http_ready, sync
+from labctl.services.wsgi import processes
+from labctl.topology.model import Component
+from labctl.topology.spec import NodeSpec
+
+GUIDE = "guide: keystone install, install and configure components; facts 6.1"
+
+
+def configuration(ctx: Context) -> File:
+    """keystone.conf."""
+    conf = Ini("/etc/keystone/keystone.conf", group="keystone")
+    conf.set("DEFAULT", "Debian: keystone's own log file", {"log_dir": "/var/log/keystone", "log_file": "keystone.log"})
+    conf.set("database", GUIDE, {"connection": ctx.database_url("keystone", "keystone")})
+    conf.set("token", GUIDE, {"provider": "fernet"})
+    conf.set(
+        "cache",
+        "keystone admin guide, caching: tokens are validated on every API call",
+        {"enabled": True, "backend": "dogpile.cache.memcached", "memcache_servers": ctx.memcached},
+    )
+    return conf.file()
+
+
+class Keystone(Chapter):
+    name = "keystone"
+    components = (Component.KEYSTONE,)
+
+    def databases(self, ctx: Context) -> tuple[Database, ...]:
+        return (Database("keystone", "keystone", mark("KEYSTONE_DBPASS")),)
+
+    def configure(self, ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
+        if not node.has(Component.KEYSTONE):
+            return ()
+        return (configuration(ctx), *processes(ctx, "keystone"))
+
+    def populate(self, ctx: Context) -> tuple[tuple[str, Chain], ...]:
+        url = f"{ctx.auth_url}/v3/"
+        admin = f"http://{ctx.identity_host}:{ctx.release.identity_admin_port}/v3/"
+        bootstrap = (
+            f"keystone-manage bootstrap --bootstrap-password {mark('ADMIN_PASS')} "
+            f"--bootstrap-admin-url {admin} --bootstrap-internal-url {url} --bootstrap-public-url {url} "
+            f"--bootstrap-region-id {ctx.lab.region}"
+        )
+        stamp = "/var/lib/labctl/stamps/keystone-bootstrap"
+        who = "--keystone-user keystone --keystone-group keystone"
+        commands = (
+            sync("keystone db_sync", "keystone-manage db_sync", "keystone"),
+            Command(
+                "fernet keys",
+                f"keystone-manage fernet_setup {who}",
+                unless="[ -s /etc/keystone/fernet-keys/0 ]",
+                source=GUIDE,
+            ),
+            Command(
+                "credential keys",
+                f"keystone-manage credential_setup {who}",
+                unless="[ -s /etc/keystone/credential-keys/0 ]",
+                source=GUIDE,
+            ),
+            Command("bootstrap", f"{bootstrap} && touch {stamp}", unless=f"[ -e {stamp} ]", source=GUIDE),
+            Command(
+                "keystone owns its log",
+                "chown -R keystone:keystone /var/log/keystone",
+                unless="[ -z \"$(find /var/log/keystone ! -user keystone)\" ]",
+                source="troubleshooting A9: a file made by root stops the service",
+            ),
+        )
+        return ((ctx.identity_host, Chain("keystone tables, keys and bootstrap", commands)),)
+
+    def daemons(self, ctx: Context, node: NodeSpec) -> tuple[Daemon, ...]:
+        if not node.has(Component.KEYSTONE):
+            return ()
+        return (Daemon("keystone", (http_ready("keystone", "http://127.0.0.1:5000/v3"),)),)
+
+    def identity(self, ctx: Context) -> tuple[ApiOperation, ...]:
+        made: list[ApiOperation] = [Project("service", "Service Project")]
+        if ctx.release.service_token and not ctx.release.service_role_bootstrapped:
+            made.append(Role("service"))
+        return tuple(made)
+
+    def verify(self, ctx: Context) -> tuple[ApiOperation, ...]:
+        return (CatalogAnswers(ctx.lab.region, ("identity",)),)

@@ -1,0 +1,238 @@
+"""neutron with ML2, self-service networks over VXLAN and a flat provider network: facts 6.5 and 6.6."""
+
+from __future__ import annotations
+
+from labctl.plan.api import AgentsAlive, ApiOperation, CatalogAnswers, CatalogEntry
+from labctl.plan.config import Ini
+from labctl.plan.operations import Chain, Command, Database, Directory, File, Operation
+from labctl.secret import mark
+from labctl.services.base import (
+    Chapter,
+    Context,
+    Daemon,
+    authtoken,
+    http_ready,
+    messaging,
+    password_auth,
+    service_account,
+    sync,
+)
+from labctl.services.wsgi import processes
+from labctl.topology.model import Component, Mechanism, NetworkRole
+from labctl.topology.spec import NodeSpec
+
+GUIDE = "guide: neutron install, networking option 2, self-service networks; facts 6.5"
+OVS = "guide: neutron install, Open vSwitch; facts 6.6"
+L2_AGENT = {Mechanism.LINUXBRIDGE: "neutron-linuxbridge-agent", Mechanism.OPENVSWITCH: "neutron-openvswitch-agent"}
+COMPONENTS = (
+    Component.NEUTRON_SERVER,
+    Component.NEUTRON_L2,
+    Component.NEUTRON_L3,
+    Component.NEUTRON_DHCP,
+    Component.NEUTRON_METADATA,
+)
+
+
+def neutron_conf(ctx: Context, node: NodeSpec) -> File:
+    """neutron.conf; only the server's node has the database and nova's account."""
+    conf = Ini("/etc/neutron/neutron.conf", group="neutron")
+    conf.set("DEFAULT", GUIDE, {"core_plugin": "ml2", "service_plugins": "router", "auth_strategy": "keystone"})
+    messaging(ctx, conf)
+    authtoken(ctx, conf, "neutron")
+    conf.set("oslo_concurrency", GUIDE, {"lock_path": "/var/lib/neutron/tmp"})
+    rootwrap = {"root_helper": "sudo neutron-rootwrap /etc/neutron/rootwrap.conf"}
+    conf.set("agent", "Debian: as shipped", rootwrap)
+    if ctx.release.linuxbridge_experimental and ctx.lab.mechanism is Mechanism.LINUXBRIDGE:
+        conf.set("experimental", "neutron source: B35", {"linuxbridge": True})
+    if node.has(Component.NEUTRON_SERVER):
+        workers = ctx.lab.workers
+        if ctx.release.neutron_allow_overlapping_ips:
+            conf.set("DEFAULT", GUIDE, {"allow_overlapping_ips": True})
+        conf.set(
+            "DEFAULT",
+            GUIDE,
+            {"notify_nova_on_port_status_changes": True, "notify_nova_on_port_data_changes": True},
+        )
+        conf.set(
+            "DEFAULT",
+            "topology: options.workers",
+            {"api_workers": workers, "rpc_workers": workers, "rpc_state_report_workers": 0},
+        )
+        conf.set("database", GUIDE, {"connection": ctx.database_url("neutron", "neutron")})
+        conf.set("nova", GUIDE, password_auth(ctx, "nova"))
+    return conf.file()
+
+
+def _physical(ctx: Context) -> str:
+    provider = ctx.lab.network(NetworkRole.PROVIDER)
+    return provider.physical if provider else "provider"
+
+
+def ml2_conf(ctx: Context) -> File:
+    """ml2_conf.ini: which networks there can be."""
+    source = GUIDE if ctx.lab.mechanism is Mechanism.LINUXBRIDGE else OVS
+    conf = Ini("/etc/neutron/plugins/ml2/ml2_conf.ini", group="neutron")
+    conf.set(
+        "ml2",
+        source,
+        {
+            "type_drivers": "flat,vlan,vxlan",
+            "tenant_network_types": "vxlan",
+            "mechanism_drivers": f"{ctx.lab.mechanism.value},l2population",
+            "extension_drivers": "port_security",
+        },
+    )
+    conf.set("ml2_type_flat", source, {"flat_networks": _physical(ctx)})
+    conf.set("ml2_type_vxlan", source, {"vni_ranges": "1:1000"})
+    conf.set("securitygroup", source, {"enable_ipset": True})
+    return conf.file()
+
+
+def l2_agent(ctx: Context, node: NodeSpec) -> File:
+    """The L2 agent's own file: its tunnel address and its card in the provider network."""
+    provider = ctx.lab.interface(node, NetworkRole.PROVIDER)
+    tunnel = str(ctx.lab.address(node, NetworkRole.OVERLAY))
+    if ctx.lab.mechanism is Mechanism.LINUXBRIDGE:
+        conf = Ini("/etc/neutron/plugins/ml2/linuxbridge_agent.ini", group="neutron")
+        mapping = f"{_physical(ctx)}:{provider.name}" if provider else ""
+        conf.set("linux_bridge", GUIDE, {"physical_interface_mappings": mapping})
+        conf.set("vxlan", GUIDE, {"enable_vxlan": True, "local_ip": tunnel, "l2_population": True})
+        driver = "neutron.agent.linux.iptables_firewall.IptablesFirewallDriver"
+        conf.set("securitygroup", GUIDE, {"enable_security_group": True, "firewall_driver": driver})
+        return conf.file()
+    conf = Ini("/etc/neutron/plugins/ml2/openvswitch_agent.ini", group="neutron")
+    conf.set("ovs", OVS, {"local_ip": tunnel})
+    if provider:
+        conf.set("ovs", OVS, {"bridge_mappings": f"{_physical(ctx)}:br-{provider.name}"})
+    conf.set("agent", OVS, {"tunnel_types": "vxlan", "l2_population": True})
+    conf.set("securitygroup", OVS, {"enable_security_group": True, "firewall_driver": "openvswitch"})
+    return conf.file()
+
+
+def l3_agent(ctx: Context) -> File:
+    """l3_agent.ini."""
+    conf = Ini("/etc/neutron/l3_agent.ini", group="neutron")
+    driver = ctx.release.l3_interface_drivers[ctx.lab.mechanism.value]
+    conf.set("DEFAULT", GUIDE, {"interface_driver": driver})
+    if ctx.release.external_network_bridge_empty:
+        conf.set("DEFAULT", "troubleshooting B44", {"external_network_bridge": ""})
+    return conf.file()
+
+
+def dhcp_agent(ctx: Context) -> File:
+    """dhcp_agent.ini."""
+    conf = Ini("/etc/neutron/dhcp_agent.ini", group="neutron")
+    conf.set(
+        "DEFAULT",
+        GUIDE,
+        {
+            "interface_driver": ctx.release.l3_interface_drivers[ctx.lab.mechanism.value],
+            "dhcp_driver": "neutron.agent.linux.dhcp.Dnsmasq",
+            "enable_isolated_metadata": True,
+        },
+    )
+    return conf.file()
+
+
+def metadata_agent(ctx: Context) -> File:
+    """metadata_agent.ini."""
+    conf = Ini("/etc/neutron/metadata_agent.ini", group="neutron")
+    conf.set(
+        "DEFAULT",
+        GUIDE,
+        {
+            ctx.release.neutron_metadata_host_key: ctx.host(Component.NOVA_CONTROLLER),
+            "metadata_proxy_shared_secret": mark("METADATA_SECRET"),
+        },
+    )
+    conf.set("DEFAULT", "topology: options.workers", {"metadata_workers": ctx.lab.workers})
+    return conf.file()
+
+
+def _bridge_filtering() -> Command:
+    """Security groups see bridged packets only through br_netfilter (B38)."""
+    names = " ".join(f"net.bridge.bridge-nf-call-{t}=1" for t in ("iptables", "ip6tables"))
+    return Command(
+        "bridged packets pass the packet filter",
+        f"modprobe br_netfilter 2>/dev/null; sysctl -q -w {names}",
+        unless="[ \"$(cat /proc/sys/net/bridge/bridge-nf-call-iptables)\" = 1 ]",
+        source="guide: neutron install, kernel bridge filters; B38",
+    )
+
+
+class Neutron(Chapter):
+    name = "neutron"
+    components = COMPONENTS
+
+    def packages(self, ctx: Context, node: NodeSpec) -> tuple[str, ...]:
+        names = super().packages(ctx, node)
+        if node.has(Component.NEUTRON_L2):
+            names += ctx.base.l2_packages[ctx.lab.mechanism.value]
+        return names
+
+    def databases(self, ctx: Context) -> tuple[Database, ...]:
+        return (Database("neutron", "neutron", mark("NEUTRON_DBPASS")),)
+
+    def identity(self, ctx: Context) -> tuple[ApiOperation, ...]:
+        url = f"http://{ctx.host(Component.NEUTRON_SERVER)}:9696"
+        return (
+            *service_account("neutron"),
+            CatalogEntry("neutron", "network", "OpenStack Networking", url, ctx.lab.region),
+        )
+
+    def configure(self, ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
+        if not node.has(*COMPONENTS):
+            return ()
+        made: list[Operation] = [
+            neutron_conf(ctx, node),
+            Directory("/var/lib/neutron/tmp", "neutron", "neutron", "0755"),
+        ]
+        if node.has(Component.NEUTRON_SERVER, Component.NEUTRON_L2):
+            made.append(ml2_conf(ctx))
+        if node.has(Component.NEUTRON_SERVER):
+            made += processes(ctx, "neutron-server")
+        if node.has(Component.NEUTRON_L2):
+            made.append(l2_agent(ctx, node))
+            if ctx.lab.mechanism is Mechanism.LINUXBRIDGE:
+                made.append(_bridge_filtering())
+        if node.has(Component.NEUTRON_L3):
+            made.append(l3_agent(ctx))
+        if node.has(Component.NEUTRON_DHCP):
+            made.append(dhcp_agent(ctx))
+        if node.has(Component.NEUTRON_METADATA):
+            made.append(metadata_agent(ctx))
+        return tuple(made)
+
+    def populate(self, ctx: Context) -> tuple[tuple[str, Chain], ...]:
+        files = "--config-file /etc/neutron/neutron.conf --config-file /etc/neutron/plugins/ml2/ml2_conf.ini"
+        command = sync("neutron db upgrade", f"neutron-db-manage {files} upgrade head", "neutron")
+        return ((ctx.host(Component.NEUTRON_SERVER), Chain("neutron tables", (command,))),)
+
+    def daemons(self, ctx: Context, node: NodeSpec) -> tuple[Daemon, ...]:
+        daemons: list[Daemon] = []
+        if node.has(Component.NEUTRON_SERVER):
+            daemons.append(Daemon("neutron-server", (http_ready("neutron", "http://127.0.0.1:9696/"),)))
+        if node.has(Component.NEUTRON_L2):
+            if ctx.lab.mechanism is Mechanism.OPENVSWITCH:
+                daemons.append(Daemon("openvswitch", order=1))
+            daemons.append(Daemon(L2_AGENT[ctx.lab.mechanism], order=2, stage="compute"))
+        for component, daemon in (
+            (Component.NEUTRON_L3, "neutron-l3-agent"),
+            (Component.NEUTRON_DHCP, "neutron-dhcp-agent"),
+            (Component.NEUTRON_METADATA, "neutron-metadata-agent"),
+        ):
+            if node.has(component):
+                daemons.append(Daemon(daemon, order=2, stage="compute"))
+        return tuple(daemons)
+
+    def verify(self, ctx: Context) -> tuple[ApiOperation, ...]:
+        wanted: list[tuple[str, str]] = []
+        for component, binary in (
+            (Component.NEUTRON_L2, L2_AGENT[ctx.lab.mechanism]),
+            (Component.NEUTRON_L3, "neutron-l3-agent"),
+            (Component.NEUTRON_DHCP, "neutron-dhcp-agent"),
+            (Component.NEUTRON_METADATA, "neutron-metadata-agent"),
+        ):
+            wanted += [(binary, n.name) for n in ctx.lab.running(component)]
+        answers = CatalogAnswers(ctx.lab.region, ("network",))
+        return (answers, AgentsAlive(tuple(wanted))) if wanted else (answers,)

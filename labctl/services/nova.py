@@ -1,0 +1,230 @@
+"""nova: facts 6.4 and the nova install guide of each release."""
+
+from __future__ import annotations
+
+from labctl.plan.api import (
+    ApiOperation,
+    CatalogAnswers,
+    CatalogEntry,
+    ComputeHosts,
+    Grant,
+    ServicesUp,
+)
+from labctl.plan.config import Ini
+from labctl.plan.operations import Assign, Chain, Command, Database, File, Operation
+from labctl.releases.model import Placement as Where
+from labctl.secret import mark
+from labctl.services.base import (
+    Chapter,
+    Context,
+    Daemon,
+    authtoken,
+    http_ready,
+    messaging,
+    password_auth,
+    service_account,
+    sync,
+)
+from labctl.services.wsgi import processes
+from labctl.topology.model import Component, VirtType
+from labctl.topology.spec import NodeSpec
+
+GUIDE = "guide: nova install, install and configure components; facts 6.4"
+CONTROLLER = "guide: nova install, controller node; facts 6.4"
+COMPUTE = "guide: nova install, compute node; facts 6.4"
+LAB = "labctl: a lab of a few guests on few cores"
+
+
+def _shared(ctx: Context, node: NodeSpec, conf: Ini) -> None:
+    """The options that controller and compute nodes have alike."""
+    release = ctx.release
+    conf.set("DEFAULT", GUIDE, {"my_ip": str(ctx.lab.address(node))})
+    conf.set("DEFAULT", "Debian: as shipped", {"state_path": "/var/lib/nova"})
+    messaging(ctx, conf)
+    if release.nova_use_neutron:
+        driver = "nova.virt.firewall.NoopFirewallDriver"
+        conf.set("DEFAULT", GUIDE, {"use_neutron": True, "firewall_driver": driver})
+    conf.set("api", GUIDE, {"auth_strategy": "keystone"})
+    authtoken(ctx, conf, "nova")
+    if release.service_token:
+        conf.set(
+            "service_user",
+            "bug 2004555: cinder refuses detach without a service token; facts 6.4",
+            {"send_service_user_token": True, **password_auth(ctx, "nova")},
+        )
+    conf.set("glance", GUIDE, {"api_servers": f"http://{ctx.host(Component.GLANCE)}:9292"})
+    conf.set("oslo_concurrency", GUIDE, {"lock_path": "/var/lib/nova/tmp"})
+    if release.placement is not Where.NONE:
+        conf.set("placement", GUIDE, password_auth(ctx, "placement"))
+    neutron = dict(password_auth(ctx, "neutron"))
+    if release.nova_neutron_url:
+        neutron["url"] = f"http://{ctx.host(Component.NEUTRON_SERVER)}:9696"
+    conf.set("neutron", "guide: neutron install, configure nova to use neutron; facts 6.4", neutron)
+    if ctx.lab.has(Component.CINDER_CONTROLLER):
+        conf.set(
+            "cinder",
+            "guide: cinder install, configure compute to use block storage",
+            {"os_region_name": ctx.lab.region},
+        )
+    conf.set("spice", "facts 10: Debian ships it enabled beside VNC", {"enabled": False})
+
+
+def configuration(ctx: Context, node: NodeSpec) -> File:
+    """nova.conf of a node, with the controller's or the compute node's part, or both."""
+    conf = Ini("/etc/nova/nova.conf", group="nova")
+    _shared(ctx, node, conf)
+    prefix = ctx.release.nova_vnc_names.value
+    controller = ctx.host(Component.NOVA_CONTROLLER)
+    if node.has(Component.NOVA_CONTROLLER):
+        workers = ctx.lab.workers
+        conf.set("DEFAULT", CONTROLLER, {"enabled_apis": "osapi_compute,metadata"})
+        conf.set("DEFAULT", "topology: options.workers", {"osapi_compute_workers": workers, "metadata_workers": workers})
+        conf.set("conductor", "topology: options.workers", {"workers": workers})
+        conf.set("scheduler", "topology: options.workers", {"workers": workers})
+        conf.set("api_database", CONTROLLER, {"connection": ctx.database_url("nova", "nova_api")})
+        conf.set("database", CONTROLLER, {"connection": ctx.database_url("nova", "nova")})
+        conf.set(
+            "neutron",
+            "guide: neutron install, controller node, metadata agent",
+            {"service_metadata_proxy": True, "metadata_proxy_shared_secret": mark("METADATA_SECRET")},
+        )
+        if ctx.release.cells_v2:
+            conf.set("scheduler", GUIDE, {"discover_hosts_in_cells_interval": 300})
+        conf.set(
+            "vnc",
+            CONTROLLER,
+            {"enabled": True, f"{prefix}listen": "$my_ip", f"{prefix}proxyclient_address": "$my_ip"},
+        )
+    if node.has(Component.NOVA_COMPUTE):
+        conf.set("DEFAULT", COMPUTE, {"compute_driver": "libvirt.LibvirtDriver"})
+        conf.set(
+            "vnc",
+            COMPUTE,
+            {
+                "enabled": True,
+                f"{prefix}listen": "0.0.0.0",
+                f"{prefix}proxyclient_address": "$my_ip",
+                "novncproxy_base_url": f"http://{controller}:6080/vnc_auto.html",
+            },
+        )
+        conf.set("DEFAULT", LAB, {"reserved_host_memory_mb": 256, "resize_confirm_window": 0})
+        conf.set("libvirt", "guide: compute node, hardware acceleration; facts 4.1", _libvirt(ctx))
+        conf.set("workarounds", LAB, {"disable_rootwrap": False})
+    return conf.file()
+
+
+def _libvirt(ctx: Context) -> dict[str, str | int | bool]:
+    if ctx.lab.virt_type is VirtType.KVM:
+        return {"virt_type": "kvm"}
+    return {"virt_type": "qemu", "cpu_mode": "none"}
+
+
+def _cells(ctx: Context) -> tuple[Command, ...]:
+    """Cells v2: cell0 and cell1, both re-runnable (create_cell answers 2 when the cell is there, B28)."""
+    cell1 = "nova-manage cell_v2 list_cells | grep -qw cell1"
+    stamp = "/var/lib/labctl/stamps/nova-cells"
+    return (
+        Command(
+            "cell0 and cell1",
+            'su -s /bin/sh -c "nova-manage cell_v2 map_cell0" nova && '
+            f'{{ {cell1} || su -s /bin/sh -c "nova-manage cell_v2 create_cell --name=cell1 --verbose" nova; }} && '
+            f"touch {stamp}",
+            unless=f"[ -e {stamp} ]",
+            source=GUIDE,
+        ),
+    )
+
+
+class Nova(Chapter):
+    name = "nova"
+    components = (Component.NOVA_CONTROLLER, Component.NOVA_COMPUTE)
+
+    def databases(self, ctx: Context) -> tuple[Database, ...]:
+        names = ["nova_api", "nova"]
+        if ctx.release.cells_v2:
+            names.append("nova_cell0")
+        return tuple(Database(n, "nova", mark("NOVA_DBPASS")) for n in names)
+
+    def identity(self, ctx: Context) -> tuple[ApiOperation, ...]:
+        url = f"http://{ctx.host(Component.NOVA_CONTROLLER)}:8774{ctx.release.nova_endpoint_path}"
+        token = (Grant("service", "nova", "service"),) if ctx.release.service_token else ()
+        return (
+            *service_account("nova"),
+            *token,
+            CatalogEntry("nova", "compute", "OpenStack Compute", url, ctx.lab.region),
+        )
+
+    def configure(self, ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
+        if not node.has(*self.components):
+            return ()
+        made: list[Operation] = [configuration(ctx, node)]
+        if node.has(Component.NOVA_CONTROLLER):
+            made += processes(ctx, "nova-api")
+            if "console-proxy" in ctx.base.paths:
+                proxy = (("NOVA_CONSOLE_PROXY_TYPE", "novnc"),)
+                made.append(Assign(ctx.base.paths["console-proxy"], proxy, "facts 10, B25", separator="="))
+        if node.has(Component.NOVA_COMPUTE):
+            if "nova-compute.conf" in ctx.base.paths:
+                conf = Ini(ctx.base.paths["nova-compute.conf"], group="nova")
+                conf.set("libvirt", "facts 10: this file wins over nova.conf", _libvirt(ctx))
+                made.append(conf.file())
+            made.append(
+                Assign(
+                    "/etc/libvirt/qemu.conf",
+                    (("cgroup_controllers", "[ ]"),),
+                    "libvirt in a container: the node cannot make cgroups for guests",
+                )
+            )
+        return tuple(made)
+
+    def populate(self, ctx: Context) -> tuple[tuple[str, Chain], ...]:
+        commands = [sync("nova api_db sync", "nova-manage api_db sync", "nova")]
+        if ctx.release.cells_v2:
+            commands += _cells(ctx)
+        commands.append(sync("nova db sync", "nova-manage db sync", "nova"))
+        return ((ctx.host(Component.NOVA_CONTROLLER), Chain("nova tables and cells", tuple(commands))),)
+
+    def daemons(self, ctx: Context, node: NodeSpec) -> tuple[Daemon, ...]:
+        daemons: list[Daemon] = []
+        if node.has(Component.NOVA_CONTROLLER):
+            daemons += [
+                Daemon("nova-conductor"),
+                Daemon("nova-scheduler"),
+                Daemon("nova-api", (http_ready("nova", "http://127.0.0.1:8774/"),)),
+                Daemon("nova-novncproxy", order=2),
+            ]
+        if node.has(Component.NOVA_COMPUTE):
+            daemons += [
+                Daemon("libvirtd", (("libvirt answers", "virsh -c qemu:///system list"),), stage="services"),
+                Daemon("nova-compute", order=2, stage="compute"),
+            ]
+        return tuple(daemons)
+
+    def verify(self, ctx: Context) -> tuple[ApiOperation, ...]:
+        host = ctx.host(Component.NOVA_CONTROLLER)
+        hosts = tuple(n.name for n in ctx.lab.running(Component.NOVA_COMPUTE))
+        services = (("nova-conductor", host), ("nova-scheduler", host), *(("nova-compute", h) for h in hosts))
+        return (
+            CatalogAnswers(ctx.lab.region, ("compute",)),
+            ServicesUp("compute", services),
+            *((ComputeHosts(hosts),) if hosts else ()),
+        )
+
+
+def map_hosts(ctx: Context) -> tuple[Operation, ...]:
+    """Map every registered compute node into cell1 (troubleshooting A18); only after they registered."""
+    hosts = [n.name for n in ctx.lab.running(Component.NOVA_COMPUTE)]
+    if not hosts or not ctx.release.cells_v2:
+        return ()
+    listed = "nova-manage cell_v2 list_hosts"
+    stamp = "/var/lib/labctl/stamps/nova-hosts-" + "-".join(hosts)
+    every = " && ".join(f"echo \"$hosts\" | grep -qw {h}" for h in hosts)
+    return (
+        Command(
+            "compute nodes mapped into cell1",
+            'su -s /bin/sh -c "nova-manage cell_v2 discover_hosts --verbose" nova && '
+            f"hosts=$({listed}) && {every} && touch {stamp}",
+            unless=f"[ -e {stamp} ]",
+            source="guide: compute node, add the compute node to the cell database",
+        ),
+    )

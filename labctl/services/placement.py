@@ -1,0 +1,66 @@
+"""placement: facts 6.3 and the placement install guide."""
+
+from __future__ import annotations
+
+from labctl.plan.api import ApiOperation, CatalogAnswers, CatalogEntry
+from labctl.plan.config import Ini
+from labctl.plan.operations import Chain, Database, File, Operation
+from labctl.releases.model import Placement as Where
+from labctl.secret import mark
+from labctl.services.base import (
+    Chapter,
+    Context,
+    Daemon,
+    authtoken,
+    http_ready,
+    service_account,
+    sync,
+)
+from labctl.services.wsgi import processes
+from labctl.topology.model import Component
+from labctl.topology.spec import NodeSpec
+
+GUIDE = "guide: placement install, install and configure components; facts 6.3"
+
+
+def configuration(ctx: Context) -> File:
+    """placement.conf."""
+    conf = Ini("/etc/placement/placement.conf", group="placement")
+    conf.set("placement_database", GUIDE, {"connection": ctx.database_url("placement", "placement")})
+    conf.set("api", GUIDE, {"auth_strategy": "keystone"})
+    authtoken(ctx, conf, "placement")
+    return conf.file()
+
+
+class Placement(Chapter):
+    name = "placement"
+    components = (Component.PLACEMENT,)
+
+    def databases(self, ctx: Context) -> tuple[Database, ...]:
+        return (Database("placement", "placement", mark("PLACEMENT_DBPASS")),)
+
+    def identity(self, ctx: Context) -> tuple[ApiOperation, ...]:
+        url = f"http://{ctx.host(Component.PLACEMENT)}:8778"
+        return (
+            *service_account("placement"),
+            CatalogEntry("placement", "placement", "Placement API", url, ctx.lab.region),
+        )
+
+    def configure(self, ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
+        if not node.has(Component.PLACEMENT) or ctx.release.placement is not Where.PACKAGE:
+            return ()
+        return (configuration(ctx), *processes(ctx, "placement-api"))
+
+    def populate(self, ctx: Context) -> tuple[tuple[str, Chain], ...]:
+        if ctx.release.placement is not Where.PACKAGE:
+            return ()
+        command = sync("placement db sync", "placement-manage db sync", "placement")
+        return ((ctx.host(Component.PLACEMENT), Chain("placement tables", (command,))),)
+
+    def daemons(self, ctx: Context, node: NodeSpec) -> tuple[Daemon, ...]:
+        if not node.has(Component.PLACEMENT):
+            return ()
+        return (Daemon("placement-api", (http_ready("placement", "http://127.0.0.1:8778/"),)),)
+
+    def verify(self, ctx: Context) -> tuple[ApiOperation, ...]:
+        return (CatalogAnswers(ctx.lab.region, ("placement",)),)

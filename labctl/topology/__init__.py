@@ -1,0 +1,1 @@
+"""Topology files: model, loading, checking, and resolving into a lab spec. Everything here is pure."""

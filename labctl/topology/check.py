@@ -1,0 +1,109 @@
+"""Rules that look at more than one field of a topology: can this lab exist, and would it work?
+
+Each rule is a small function that yields problems; ``rules_network``, ``rules_component`` and
+``rules_values`` hold the others by theme.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from labctl.topology import rules_component, rules_network, rules_values
+from labctl.topology.model import Topology
+from labctl.topology.problems import Positions, Problem, unknown
+
+KNOWN_RELEASES = ("mitaka", "rocky", "train", "ussuri", "victoria", "zed", "epoxy")
+KNOWN_BASES = ("centos7", "centos8", "debian11", "debian12", "debian13")
+KNOWN_DRIVERS = ("nspawn", "libvirt", "vagrant", "openstack", "fake")
+
+#: The bases each release can be installed on, the documented one first.
+BASES_OF: dict[str, tuple[str, ...]] = {
+    "mitaka": ("centos7",),
+    "rocky": ("centos7", "debian12"),
+    "train": ("centos7", "debian12"),
+    "ussuri": ("centos8", "debian12"),
+    "victoria": ("debian11",),
+    "zed": ("debian12",),
+    "epoxy": ("debian13",),
+}
+# CentOS 7's systemd needs the legacy cgroup hierarchy, and both need their own kernel.
+_NEEDS_A_MACHINE = {"nspawn": ("centos7", "centos8")}
+
+
+def check(topology: Topology, positions: Positions) -> list[Problem]:
+    """Return everything that is wrong with a well-formed topology, in the order of the file."""
+    found = [problem for rule in RULES for problem in rule(topology, positions)]
+    return sorted(found, key=lambda p: (p.line, p.column))
+
+
+def runs_on(base: str, driver: str) -> bool:
+    """True when nodes with that base can be made by that driver."""
+    return base not in _NEEDS_A_MACHINE.get(driver, ())
+
+
+def release_is_known(topology: Topology, at: Positions) -> Iterator[Problem]:
+    """The release is one that labctl installs."""
+    if topology.release not in KNOWN_RELEASES:
+        yield at.problem(("release",), unknown("release", topology.release, KNOWN_RELEASES))
+
+
+def bases_are_known(topology: Topology, at: Positions) -> Iterator[Problem]:
+    """Each base is one that labctl makes, and is named once."""
+    for i, base in enumerate(topology.bases):
+        if base not in KNOWN_BASES:
+            yield at.problem(("bases", i), unknown("base", base, KNOWN_BASES))
+        elif base in topology.bases[:i]:
+            yield at.problem(("bases", i), f"{base} is named twice")
+
+
+def drivers_are_known(topology: Topology, at: Positions) -> Iterator[Problem]:
+    """Each driver is one that labctl has, and is named once."""
+    for i, driver in enumerate(topology.drivers):
+        if driver not in KNOWN_DRIVERS:
+            yield at.problem(("drivers", i), unknown("driver", driver, KNOWN_DRIVERS))
+        elif driver in topology.drivers[:i]:
+            yield at.problem(("drivers", i), f"{driver} is named twice")
+
+
+def bases_have_the_release(topology: Topology, at: Positions) -> Iterator[Problem]:
+    """The release can be installed on each base."""
+    possible = BASES_OF.get(topology.release)
+    for i, base in enumerate(topology.bases):
+        if possible is not None and base in KNOWN_BASES and base not in possible:
+            yield at.problem(
+                ("bases", i),
+                f"{topology.release} cannot be installed on {base}; possible: {', '.join(possible)}",
+            )
+
+
+def bases_and_drivers_fit(topology: Topology, at: Positions) -> Iterator[Problem]:
+    """Each base can be run by some driver of the file, and each driver can run some base of it."""
+    bases = [base for base in topology.bases if base in KNOWN_BASES]
+    drivers = [driver for driver in topology.drivers if driver in KNOWN_DRIVERS]
+    for i, driver in enumerate(topology.drivers):
+        if driver in drivers and bases and not any(runs_on(base, driver) for base in bases):
+            able = ", ".join(d for d in KNOWN_DRIVERS if runs_on(bases[0], d) and d != "fake")
+            yield at.problem(
+                ("drivers", i),
+                f"{driver} cannot run {' or '.join(bases)}: own kernel needed; possible drivers: {able}",
+            )
+    for i, base in enumerate(topology.bases):
+        # When no base fits at all, the drivers have been named above.
+        lonely = base in bases and drivers and not any(runs_on(base, driver) for driver in drivers)
+        if lonely and any(runs_on(b, d) for b in bases for d in drivers):
+            yield at.problem(
+                ("bases", i),
+                f"none of the drivers ({', '.join(drivers)}) can run {base}; add libvirt to drivers",
+            )
+
+
+RULES = (
+    release_is_known,
+    bases_are_known,
+    drivers_are_known,
+    bases_have_the_release,
+    bases_and_drivers_fit,
+    *rules_network.RULES,
+    *rules_component.RULES,
+    *rules_values.RULES,
+)

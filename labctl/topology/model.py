@@ -1,0 +1,199 @@
+"""What a user writes: the frozen model of a topology file.
+
+Only shapes live here. Positions (file:line:column) are added by ``load``, rules that look at more than
+one field are in ``check``, defaults that need a release, base or driver are filled by ``resolve``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Network
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from labctl.topology.units import parse_size
+
+NAME = r"^[a-z]([a-z0-9-]*[a-z0-9])?$"
+
+
+class Frozen(BaseModel):
+    """A value that never changes once made and knows no field that is not declared."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+Name = Annotated[str, Field(pattern=NAME, max_length=40)]
+HostName = Annotated[str, Field(pattern=NAME, max_length=30)]
+#: Bytes; written as ``4 GiB``, ``512MiB`` or a plain number of bytes.
+Size = Annotated[
+    int, BeforeValidator(parse_size), Field(gt=0, json_schema_extra={"type": ["string", "integer"]})
+]
+
+
+class NetworkRole(StrEnum):
+    """What a lab network carries."""
+
+    MANAGEMENT = "management"  # every node has an address; the APIs and (by default) the VXLAN tunnels
+    OVERLAY = "overlay"  # tunnels only, where a lab separates them
+    PROVIDER = "provider"  # neutron's flat provider network; nodes are attached without an address
+
+
+class Mechanism(StrEnum):
+    """Neutron's ML2 mechanism driver."""
+
+    AUTO = "auto"  # openvswitch where every node's kernel has it and the release prefers it
+    LINUXBRIDGE = "linuxbridge"
+    OPENVSWITCH = "openvswitch"
+
+
+class VirtType(StrEnum):
+    """Nova's ``[libvirt] virt_type`` on the compute nodes."""
+
+    AUTO = "auto"  # kvm where a guest really runs under it, else qemu
+    KVM = "kvm"
+    QEMU = "qemu"
+
+
+class Component(StrEnum):
+    """A group of daemons that is placed on a node as one; the words of ``runs:``."""
+
+    MARIADB = "mariadb"
+    RABBITMQ = "rabbitmq"
+    MEMCACHED = "memcached"
+    ETCD = "etcd"
+    KEYSTONE = "keystone"
+    GLANCE = "glance"
+    PLACEMENT = "placement"
+    NOVA_CONTROLLER = "nova-controller"
+    NOVA_COMPUTE = "nova-compute"
+    NEUTRON_SERVER = "neutron-server"
+    NEUTRON_L2 = "neutron-l2"
+    NEUTRON_L3 = "neutron-l3"
+    NEUTRON_DHCP = "neutron-dhcp"
+    NEUTRON_METADATA = "neutron-metadata"
+    CINDER_CONTROLLER = "cinder-controller"
+    CINDER_VOLUME = "cinder-volume"
+    SWIFT_PROXY = "swift-proxy"
+    SWIFT_STORAGE = "swift-storage"
+    HEAT = "heat"
+    HORIZON = "horizon"
+
+
+class AddressPool(Frozen):
+    """An inclusive range of addresses that neutron may hand out."""
+
+    start: IPv4Address
+    end: IPv4Address
+
+
+def _parse_pool(value: Any) -> Any:
+    if isinstance(value, str):
+        start, separator, end = value.partition("-")
+        if not separator:
+            raise ValueError("an address range is written FIRST-LAST, like 203.0.113.101-203.0.113.250")
+        return {"start": start.strip(), "end": end.strip()}
+    return value
+
+
+def _none_word(value: Any) -> Any:
+    return None if value == "none" else value
+
+
+class Network(Frozen):
+    """One layer-2 segment of the lab."""
+
+    cidr: IPv4Network
+    role: NetworkRole | None = Field(
+        None, description="management, overlay or provider; a network named after a role has that role"
+    )
+    gateway: IPv4Address | None = Field(
+        None, description="the lab namespace's address in this network; the first one when not given"
+    )
+    nat: bool = Field(False, description="let the nodes reach what the host reaches, by address translation")
+    physical: str = Field("provider", description="neutron's name for the provider's physical network")
+    pool: Annotated[AddressPool, BeforeValidator(_parse_pool)] | None = Field(
+        None, description="provider networks: FIRST-LAST, what neutron may use for routers and floating IPs"
+    )
+    dns: IPv4Address | None = Field(None, description="provider networks: name server given to guests")
+
+
+class Disk(Frozen):
+    """An additional disk of a node."""
+
+    size: Size
+
+
+def _disk(value: Any) -> Any:
+    return value if isinstance(value, Mapping) else {"size": value}
+
+
+Address = Annotated[IPv4Address | None, BeforeValidator(_none_word)]
+
+
+class Node(Frozen):
+    """A machine of the lab."""
+
+    cpus: int = Field(2, ge=1, le=64)
+    memory: Size = Field(2 * 1024**3, validate_default=True)
+    disk: Size = Field(10 * 1024**3, validate_default=True, description="size of the system disk")
+    disks: Mapping[Name, Annotated[Disk, BeforeValidator(_disk)]] = Field(default_factory=dict)
+    networks: Mapping[Name, Address] = Field(
+        description="network name to address; none attaches the node without an address"
+    )
+    runs: tuple[Component, ...]
+
+
+class Options(Frozen):
+    """Choices that shape the recipe."""
+
+    region: str = "RegionOne"
+    workers: int = Field(1, ge=1, le=32, description="worker processes of each API and RPC service")
+    threads: int = Field(4, ge=1, le=64, description="threads of each uWSGI API process")
+    mechanism: Mechanism = Mechanism.AUTO
+    virt_type: VirtType = VirtType.AUTO
+
+
+class Flavor(Frozen):
+    """A nova flavor made by the fixtures stage."""
+
+    vcpus: int = Field(1, ge=1)
+    ram: Size = Field(description="memory of the guest, a whole number of MiB")
+    disk: int = Field(1, ge=0, description="root disk in GiB")
+
+
+def _flavors() -> dict[str, Flavor]:
+    return {
+        "m1.nano": Flavor(ram="128 MiB"),
+        "m1.tiny": Flavor(ram="256 MiB"),
+        "m1.small": Flavor(ram="512 MiB", disk=2),
+    }
+
+
+class Fixtures(Frozen):
+    """What the lab holds when it is ready: the objects the notes create before their first guest."""
+
+    image: str = Field("cirros", description="name of the guest image in glance")
+    cirros: str = Field("0.5.1", description="version of CirrOS, used where its site can be reached")
+    external_network: str = "provider"
+    project: str = "demo"
+    user: str = "demo"
+    flavors: Mapping[str, Flavor] = Field(default_factory=_flavors)
+
+
+class Topology(Frozen):
+    """A whole topology file."""
+
+    name: Name
+    description: str = ""
+    release: str = Field(description="mitaka, rocky, train, ussuri, victoria, zed or epoxy")
+    bases: tuple[str, ...] = Field(min_length=1, description="operating systems, the documented one first")
+    drivers: tuple[str, ...] = Field(("nspawn", "libvirt"), min_length=1)
+    options: Options = Options()
+    networks: Mapping[Name, Network] = Field(min_length=1)
+    nodes: Mapping[HostName, Node] = Field(min_length=1)
+    passwords: Mapping[str, str] = Field(
+        default_factory=dict, description="secret name to value; every other secret is random per lab"
+    )
+    fixtures: Fixtures = Fixtures()

@@ -1,0 +1,107 @@
+"""What is wrong with a topology file, and where: the words that ``load`` and ``check`` share."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from labctl.errors import LabError
+
+#: The way from the top of a topology file to one of its values: keys and list indexes.
+Path = tuple[str | int, ...]
+#: Line and column, both counted from 1.
+Place = tuple[int, int]
+
+_PLAIN_KEY = re.compile(r"[A-Za-z_][\w-]*")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong; ``line`` and ``column`` count from 1, ``path`` is empty for the whole file."""
+
+    file: str
+    line: int
+    column: int
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}:{self.column}: "
+        return where + (f"{self.path}: " if self.path else "") + self.message
+
+
+class TopologyError(LabError):
+    """A topology file that cannot be used.
+
+    :param problems: every problem found; the message is all of them, one a line.
+    """
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(sorted(problems, key=lambda p: (p.line, p.column)))
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+class Positions:
+    """Where each key and value of a topology file was written.
+
+    :param file: the name that problems carry.
+    :param keys: the place of each mapping key, by the path of its value.
+    :param values: the place of each value.
+
+    A topology that was not read from a file has no places: its problems are all at line 1.
+    """
+
+    def __init__(
+        self, file: str, keys: Mapping[Path, Place] | None = None, values: Mapping[Path, Place] | None = None
+    ) -> None:
+        self.file = file
+        self._keys = keys or {}
+        self._values = values or {}
+
+    def __contains__(self, path: Path) -> bool:
+        return path in self._values
+
+    def problem(self, path: Path, message: str, *, key: bool = False) -> Problem:
+        """Return a problem placed at the value of a path, or at its key.
+
+        What was not written (a default) is placed at the nearest thing around it that was.
+        """
+        line, column = self._place(path, key)
+        return Problem(self.file, line, column, show_path(path), message)
+
+    def _place(self, path: Path, key: bool) -> Place:
+        if key and path in self._keys:
+            return self._keys[path]
+        while path and path not in self._values:
+            path = path[:-1]
+        return self._values.get(path, (1, 1))
+
+
+def show_path(path: Path) -> str:
+    """Return a path as people write it: ``nodes.compute.runs[2]``, ``fixtures.flavors["m1.nano"]``."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif _PLAIN_KEY.fullmatch(part):
+            text += f".{part}" if text else part
+        else:
+            text += f"[{json.dumps(shorten(part), ensure_ascii=False)}]"
+    return text
+
+
+def shorten(text: str) -> str:
+    """Return text that fits into a message: at most 60 characters, all of which can be printed."""
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def unknown(kind: str, word: str, known: Iterable[str]) -> str:
+    """Say that a word is not known, which one was probably meant, and list the known ones."""
+    names = list(known)
+    close = get_close_matches(shorten(word), names, n=1)
+    guess = f"; did you mean '{close[0]}'?" if close else ";"
+    return f"unknown {kind} {shorten(word)!r}{guess} known: {', '.join(names) or 'none'}"

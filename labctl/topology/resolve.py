@@ -1,0 +1,141 @@
+"""A topology and the choices of one ``up`` become a lab spec: no default left open, nothing random."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from labctl.errors import LabError
+from labctl.topology.check import KNOWN_DRIVERS, runs_on
+from labctl.topology.defaults import gateway_of, pool_of, role_of
+from labctl.topology.model import NAME, Mechanism, Network, NetworkRole, Node, Topology, VirtType
+from labctl.topology.problems import unknown
+from labctl.topology.spec import DiskSpec, InterfaceSpec, LabSpec, NetworkSpec, NodeSpec
+
+_MAX_NAME = 40
+# The in-memory driver makes no machines, so every topology may be tried on it.
+_ANY_TOPOLOGY = ("fake",)
+
+
+def resolve(
+    topology: Topology,
+    *,
+    name: str | None = None,
+    base: str | None = None,
+    driver: str,
+    mechanism: Mechanism,
+    virt_type: VirtType,
+    package_source: str,
+) -> LabSpec:
+    """Return the spec of one lab of a checked topology. The same arguments give the same spec, MACs included.
+
+    :param name: the lab's name; the topology's when not given.
+    :param base: one of the topology's bases; the first that the driver can run when not given.
+    :param driver: one of the topology's drivers, or ``fake``.
+    :param mechanism: what the caller decided on, never AUTO.
+    :raises LabError: when the name is not a name, or the base or driver is none of the topology's.
+    :raises ValueError: when the mechanism is AUTO.
+    """
+    if mechanism is Mechanism.AUTO:
+        raise ValueError("the caller decides on a mechanism before it resolves a topology")
+    lab = topology.name if name is None else name
+    if not re.fullmatch(NAME, lab) or len(lab) > _MAX_NAME:
+        raise LabError(
+            f"{lab!r} is not a lab name",
+            f"use up to {_MAX_NAME} lower-case letters, digits and hyphens, beginning with a letter",
+        )
+    _check_driver(topology, driver)
+    macs = _Macs(lab)
+    return LabSpec(
+        name=lab,
+        topology=topology.name,
+        release=topology.release,
+        base=_choose_base(topology, base, driver),
+        package_source=package_source,
+        driver=driver,
+        region=topology.options.region,
+        workers=topology.options.workers,
+        threads=topology.options.threads,
+        mechanism=mechanism,
+        virt_type=virt_type,
+        networks={key: _network(key, network) for key, network in topology.networks.items()},
+        nodes={key: _node(key, node, macs) for key, node in topology.nodes.items()},
+        passwords=dict(topology.passwords),
+        fixtures=topology.fixtures,
+    )
+
+
+def _check_driver(topology: Topology, driver: str) -> None:
+    if driver not in KNOWN_DRIVERS:
+        raise LabError(unknown("driver", driver, KNOWN_DRIVERS))
+    if driver not in topology.drivers and driver not in _ANY_TOPOLOGY:
+        raise LabError(
+            f"topology {topology.name} is not made for driver {driver}",
+            f"use one of: {', '.join(topology.drivers)}; or add {driver} to its drivers",
+        )
+
+
+def _choose_base(topology: Topology, base: str | None, driver: str) -> str:
+    possible = [b for b in topology.bases if runs_on(b, driver)]
+    if base is None and possible:
+        return possible[0]
+    if base is not None and base in possible:
+        return base
+    if base is not None and base not in topology.bases:
+        raise LabError(f"topology {topology.name}: {unknown('base', base, topology.bases)}")
+    wanted = base or " or ".join(topology.bases)
+    usable = [d for d in topology.drivers if any(runs_on(b, d) for b in ([base] if base else topology.bases))]
+    raise LabError(
+        f"driver {driver} cannot run {wanted}, which needs its own kernel",
+        f"use one of the drivers: {', '.join(usable)}" if usable else "",
+    )
+
+
+def _network(name: str, network: Network) -> NetworkSpec:
+    role = role_of(name, network)
+    if role is None:
+        raise LabError(f"network {name} has no role", "load the topology from its file, which checks it")
+    return NetworkSpec(
+        name=name,
+        role=role,
+        cidr=network.cidr,
+        gateway=gateway_of(network),
+        nat=network.nat,
+        physical=network.physical,
+        pool=pool_of(network) if role is NetworkRole.PROVIDER else None,
+        dns=network.dns,
+    )
+
+
+def _node(name: str, node: Node, macs: _Macs) -> NodeSpec:
+    return NodeSpec(
+        name=name,
+        cpus=node.cpus,
+        memory=node.memory,
+        disk=node.disk,
+        disks=tuple(DiskSpec(name=key, size=disk.size) for key, disk in node.disks.items()),
+        interfaces=tuple(
+            InterfaceSpec(name=f"eth{i}", network=network, address=address, mac=macs.of(name, network))
+            for i, (network, address) in enumerate(node.networks.items())
+        ),
+        runs=node.runs,
+    )
+
+
+class _Macs:
+    """MAC addresses of one lab under QEMU's prefix 52:54:00, the same in every run, each given once."""
+
+    def __init__(self, lab: str) -> None:
+        self._lab = lab
+        self._given: set[str] = set()
+
+    def of(self, node: str, network: str) -> str:
+        attempt = 0
+        while True:
+            key = f"{self._lab}/{node}/{network}" + (f"#{attempt}" if attempt else "")
+            tail = hashlib.sha256(key.encode()).hexdigest()[:6]
+            mac = f"52:54:00:{tail[:2]}:{tail[2:4]}:{tail[4:]}"
+            if mac not in self._given:
+                self._given.add(mac)
+                return mac
+            attempt += 1

@@ -1,0 +1,212 @@
+"""Rules about networks and the addresses of nodes in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import IPv4Address
+from itertools import combinations
+
+from labctl.topology.defaults import gateway_of, role_of
+from labctl.topology.model import Component, Network, NetworkRole, Topology
+from labctl.topology.problems import Positions, Problem, unknown
+
+# A gateway, a node and two special addresses.
+_LONGEST_PREFIX = 30
+
+
+def _of_role(topology: Topology, role: NetworkRole) -> list[str]:
+    return [name for name, network in topology.networks.items() if role_of(name, network) is role]
+
+
+def every_network_has_a_role(topology: Topology, at: Positions) -> Iterator[Problem]:
+    """A network says what it carries, by its name or by ``role``."""
+    for name, network in topology.networks.items():
+        if role_of(name, network) is None:
+            roles = ", ".join(NetworkRole)
+            yield at.problem(
+                ("networks", name),
+                f"has no role; add role: (one of {roles}) or call the network after its role",
+            )
+
+
+def one_network_a_role(topology: Topology, at: Positions) -> Iterator[Problem]:
+    """Exactly one management network, at most one of each other role."""
+    for role in NetworkRole:
+        first, *more = _of_role(topology, role) or [""]
+        for name in more:
+            yield at.problem(
+                ("networks", name), f"is a second {role} network besides '{first}'; a lab has only one"
+            )
+        if not first and role is NetworkRole.MANAGEMENT:
+            yield at.problem(
+                ("networks",),
+                "there is no management network, over which the nodes and APIs are reached; add one",
+            )
+
+
+def networks_hold_hosts(topology: Topology, at: Positions) -> Iterator[Problem]:
+    """A network has room for its gateway and a node."""
+    for name, network in topology.networks.items():
+        if network.cidr.prefixlen > _LONGEST_PREFIX:
+            yield at.problem(
+                ("networks", name, "cidr"),
+                f"{network.cidr} has no room for a gateway and a node; write a network like 10.0.0.0/24",
+            )
+
+
+def networks_do_not_overlap(topology: Topology, at: Positions) -> Iterator[Problem]:
+    """No address belongs to two networks."""
+    for (one, first), (other, second) in combinations(topology.networks.items(), 2):
+        if first.cidr.overlaps(second.cidr):
+            yield at.problem(
+                ("networks", other, "cidr"),
+                f"{second.cidr} overlaps network '{one}' ({first.cidr}); choose another",
+            )
+
+
+def _special(network: Network, address: IPv4Address) -> str:
+    """Why a host cannot have that address, or nothing."""
+    if address not in network.cidr:
+        return f"is outside {network.cidr}"
+    if address == network.cidr.network_address:
+        return f"is the network address of {network.cidr}"
+    if address == network.cidr.broadcast_address:
+        return f"is the broadcast address of {network.cidr}"
+    return ""
+
+
+def gateways_are_hosts(topology: Topology, at: Positions) -> Iterator[Problem]:
+    """A given gateway is a host address of its network."""
+    for name, network in topology.networks.items():
+        why = _special(network, network.gateway) if network.gateway is not None else ""
+        if why:
+            yield at.problem(
+                ("networks", name, "gateway"),
+                f"{network.gateway} {why}; the gateway is a host of its own network",
+            )
+
+
+def pools_lie_in_their_network(topology: Topology, at: Positions) -> Iterator[Problem]:
+    """A pool is a range of host addresses of its network, without the gateway."""
+    for name, network in topology.networks.items():
+        pool = network.pool
+        if pool is None:
+            continue
+        path = ("networks", name, "pool")
+        if pool.start > pool.end:
+            yield at.problem(path, f"is reversed; did you mean {pool.end}-{pool.start}?")
+            continue
+        for address in dict.fromkeys((pool.start, pool.end)):
+            why = _special(network, address)
+            if why:
+                yield at.problem(path, f"{address} {why}; a pool holds hosts of its own network")
+        gateway = gateway_of(network)
+        if pool.start <= gateway <= pool.end:
+            yield at.problem(path, f"holds the gateway {gateway}; neutron would hand it out")
+
+
+def provider_settings_are_on_the_provider_network(topology: Topology, at: Positions) -> Iterator[Problem]:
+    """``pool`` and ``dns`` are read of provider networks only; elsewhere they would be ignored silently."""
+    for name, network in topology.networks.items():
+        role = role_of(name, network)
+        if role in (None, NetworkRole.PROVIDER):
+            continue
+        for field in ("pool", "dns"):
+            if getattr(network, field) is not None:
+                yield at.problem(
+                    ("networks", name, field),
+                    f"has no meaning in the {role} network; it is for the provider network",
+                )
+
+
+def nodes_attach_to_known_networks(topology: Topology, at: Positions) -> Iterator[Problem]:
+    """The networks of a node are networks of the lab."""
+    for node_name, node in topology.nodes.items():
+        for network in node.networks:
+            if network not in topology.networks:
+                message = unknown("network", network, topology.networks)
+                yield at.problem(("nodes", node_name, "networks", network), message, key=True)
+
+
+def addresses_are_free_hosts(topology: Topology, at: Positions) -> Iterator[Problem]:
+    """A node's address is a host address of the network, not the gateway's, and no other node's."""
+    taken: dict[tuple[str, IPv4Address], str] = {}
+    for node_name, node in topology.nodes.items():
+        for network_name, address in node.networks.items():
+            network = topology.networks.get(network_name)
+            if network is None or address is None:
+                continue
+            path = ("nodes", node_name, "networks", network_name)
+            why = _special(network, address)
+            other = taken.setdefault((network_name, address), node_name)
+            if why:
+                yield at.problem(path, f"{address} {why}; a node has a host address")
+            elif address == gateway_of(network):
+                yield at.problem(path, f"{address} is the gateway of '{network_name}'; choose another")
+            elif other != node_name:
+                yield at.problem(path, f"{address} is already the address of node '{other}'")
+
+
+def nodes_have_a_management_address(topology: Topology, at: Positions) -> Iterator[Problem]:
+    """labctl and the APIs reach every node over the management network."""
+    for management in _of_role(topology, NetworkRole.MANAGEMENT)[:1]:
+        for name, node in topology.nodes.items():
+            if node.networks.get(management) is None:
+                yield at.problem(
+                    ("nodes", name, "networks", management),
+                    f"node '{name}' needs an address in the management network '{management}'",
+                )
+
+
+def tunnel_ends_have_an_overlay_address(topology: Topology, at: Positions) -> Iterator[Problem]:
+    """Where the lab has an overlay network, every layer-2 agent has its tunnel end there."""
+    for overlay in _of_role(topology, NetworkRole.OVERLAY)[:1]:
+        for name, node in topology.nodes.items():
+            if Component.NEUTRON_L2 in node.runs and node.networks.get(overlay) is None:
+                yield at.problem(
+                    ("nodes", name, "networks", overlay),
+                    f"node '{name}' runs neutron-l2 and needs an address in the overlay network '{overlay}'",
+                )
+
+
+def provider_networks_are_attached_without_address(topology: Topology, at: Positions) -> Iterator[Problem]:
+    """Neutron bridges the node's card into the provider network, so the card itself has no address."""
+    for provider in _of_role(topology, NetworkRole.PROVIDER):
+        for name, node in topology.nodes.items():
+            if node.networks.get(provider) is not None:
+                yield at.problem(
+                    ("nodes", name, "networks", provider),
+                    f"neutron bridges this card, so it has no address; write {provider}: none",
+                )
+
+
+def routers_reach_the_provider_network(topology: Topology, at: Positions) -> Iterator[Problem]:
+    """The layer-3 agent plugs routers into the provider network."""
+    providers = _of_role(topology, NetworkRole.PROVIDER)
+    for name, node in topology.nodes.items():
+        if Component.NEUTRON_L3 not in node.runs:
+            continue
+        path = ("nodes", name, "runs", node.runs.index(Component.NEUTRON_L3))
+        if not providers:
+            yield at.problem(path, "neutron-l3 routes to the provider network, and the lab has none; add one")
+        elif not any(provider in node.networks for provider in providers):
+            yield at.problem(
+                path, f"neutron-l3 routes to '{providers[0]}'; attach the node with {providers[0]}: none"
+            )
+
+
+RULES = (
+    every_network_has_a_role,
+    one_network_a_role,
+    networks_hold_hosts,
+    networks_do_not_overlap,
+    gateways_are_hosts,
+    pools_lie_in_their_network,
+    provider_settings_are_on_the_provider_network,
+    nodes_attach_to_known_networks,
+    addresses_are_free_hosts,
+    nodes_have_a_management_address,
+    tunnel_ends_have_an_overlay_address,
+    provider_networks_are_attached_without_address,
+    routers_reach_the_provider_network,
+)

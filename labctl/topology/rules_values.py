@@ -1,0 +1,148 @@
+"""Rules about nodes, their disks, and the values that end in configuration files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from labctl.topology.model import Component, Mechanism, Topology
+from labctl.topology.problems import Positions, Problem, shorten
+from labctl.topology.units import show_size
+
+MIB = 2**20
+GIB = 2**30
+#: The disk that holds cinder's volumes.
+CINDER_DISK = "cinder"
+_MIN_DISK = GIB
+_MIN_HYPERVISOR_MEMORY = 512 * MIB
+_PASSWORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+#: Releases whose neutron no longer has the linuxbridge agent (taken out in 2025.1).
+WITHOUT_LINUXBRIDGE = frozenset({"epoxy"})
+
+
+def node_names_are_not_localhost(topology: Topology, at: Positions) -> Iterator[Problem]:
+    """``localhost`` is every machine's own name for itself."""
+    if "localhost" in topology.nodes:
+        yield at.problem(
+            ("nodes", "localhost"),
+            "every machine calls itself localhost; give the node another name",
+            key=True,
+        )
+
+
+def hypervisors_have_memory(topology: Topology, at: Positions) -> Iterator[Problem]:
+    """A node with nova-compute has room for a guest: at least 512 MiB."""
+    for name, node in topology.nodes.items():
+        if Component.NOVA_COMPUTE in node.runs and node.memory < _MIN_HYPERVISOR_MEMORY:
+            yield at.problem(
+                ("nodes", name, "memory"),
+                f"{show_size(node.memory)} cannot hold a guest; nova-compute needs at least 512 MiB",
+            )
+
+
+def cinder_has_a_disk(topology: Topology, at: Positions) -> Iterator[Problem]:
+    """A node with cinder-volume has a disk named ``cinder`` of at least 1 GiB."""
+    for name, node in topology.nodes.items():
+        if Component.CINDER_VOLUME not in node.runs:
+            continue
+        disk = node.disks.get(CINDER_DISK)
+        if disk is None:
+            yield at.problem(
+                ("nodes", name, "disks"),
+                f"cinder-volume keeps its volumes on a disk of their own; add {CINDER_DISK}: 8 GiB to disks",
+            )
+        elif disk.size < _MIN_DISK:
+            yield at.problem(
+                ("nodes", name, "disks", CINDER_DISK),
+                f"{show_size(disk.size)} cannot hold a volume, whose smallest size is 1 GiB",
+            )
+
+
+def swift_has_disks(topology: Topology, at: Positions) -> Iterator[Problem]:
+    """A node with swift-storage has disks besides cinder's, each of at least 1 GiB."""
+    for name, node in topology.nodes.items():
+        if Component.SWIFT_STORAGE not in node.runs:
+            continue
+        disks = {disk: spec for disk, spec in node.disks.items() if disk != CINDER_DISK}
+        if not disks:
+            yield at.problem(
+                ("nodes", name, "disks"),
+                "swift-storage keeps its objects on disks of their own; add one or more, like swift1: 2 GiB",
+            )
+        for disk, spec in disks.items():
+            if spec.size < _MIN_DISK:
+                yield at.problem(
+                    ("nodes", name, "disks", disk),
+                    f"{show_size(spec.size)} is too small for swift's file system; at least 1 GiB",
+                )
+
+
+def swift_replicas_fit(topology: Topology, at: Positions) -> Iterator[Problem]:
+    """Swift has one storage node, or an odd number from three on."""
+    storage = [(name, node) for name, node in topology.nodes.items() if Component.SWIFT_STORAGE in node.runs]
+    if storage and len(storage) % 2 == 0:
+        name, node = storage[-1]
+        yield at.problem(
+            ("nodes", name, "runs", node.runs.index(Component.SWIFT_STORAGE)),
+            f"an even number of storage nodes ({len(storage)}) cannot hold 3 replicas in one zone each; "
+            "use 1, 3 or 5",
+        )
+
+
+def flavors_can_be_made(topology: Topology, at: Positions) -> Iterator[Problem]:
+    """Nova counts memory in MiB, and a guest's disk lies on a compute node's."""
+    largest = max((n.disk for n in topology.nodes.values() if Component.NOVA_COMPUTE in n.runs), default=None)
+    for name, flavor in topology.fixtures.flavors.items():
+        path = ("fixtures", "flavors", name)
+        if flavor.ram % MIB:
+            yield at.problem(
+                (*path, "ram"), f"{flavor.ram} bytes is not a whole number of MiB, as nova counts"
+            )
+        if largest is not None and flavor.disk * GIB > largest:
+            yield at.problem(
+                (*path, "disk"),
+                f"{flavor.disk} GiB fits on no compute node; the largest has {show_size(largest)}",
+            )
+
+
+def passwords_are_safe_to_write(topology: Topology, at: Positions) -> Iterator[Problem]:
+    """Given secrets have no character that a URL or a configuration file reads as something else."""
+    for name, value in topology.passwords.items():
+        if not _PASSWORD.fullmatch(value):
+            # The value itself stays out of the message: it may be a real secret.
+            yield at.problem(
+                ("passwords", name),
+                "is 1 to 64 letters, digits, '_', '.' or '-': secrets end in URLs and configuration files",
+            )
+
+
+def region_is_a_word(topology: Topology, at: Positions) -> Iterator[Problem]:
+    """The region's name stands in the catalog and in every configuration file."""
+    region = topology.options.region
+    if not region or any(c.isspace() for c in region):
+        yield at.problem(
+            ("options", "region"),
+            f"{shorten(region)!r} is not a region: a name without blanks, like RegionOne",
+        )
+
+
+def mechanism_exists_in_the_release(topology: Topology, at: Positions) -> Iterator[Problem]:
+    """The asked mechanism driver is part of the release's neutron."""
+    if topology.release in WITHOUT_LINUXBRIDGE and topology.options.mechanism is Mechanism.LINUXBRIDGE:
+        yield at.problem(
+            ("options", "mechanism"),
+            f"neutron of {topology.release} has no linuxbridge agent; use openvswitch",
+        )
+
+
+RULES = (
+    node_names_are_not_localhost,
+    hypervisors_have_memory,
+    cinder_has_a_disk,
+    swift_has_disks,
+    swift_replicas_fit,
+    flavors_can_be_made,
+    passwords_are_safe_to_write,
+    region_is_a_word,
+    mechanism_exists_in_the_release,
+)

@@ -1,0 +1,125 @@
+"""A resolved lab: every default filled, every address and MAC known, release × base × driver chosen.
+
+A lab spec is plain data. It is stored in the lab's state directory, so that every later command works
+from what was really built and not from a topology file that may have changed since.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Network
+
+from labctl.topology.model import AddressPool, Component, Fixtures, Frozen, Mechanism, NetworkRole, VirtType
+
+
+class NetworkSpec(Frozen):
+    """One layer-2 segment; ``gateway`` is the lab namespace's own address in it."""
+
+    name: str
+    role: NetworkRole
+    cidr: IPv4Network
+    gateway: IPv4Address
+    nat: bool
+    physical: str
+    pool: AddressPool | None
+    dns: IPv4Address | None
+
+
+class InterfaceSpec(Frozen):
+    """A network card of a node."""
+
+    name: str
+    network: str
+    address: IPv4Address | None
+    mac: str
+
+
+class DiskSpec(Frozen):
+    """An additional disk; ``size`` in bytes."""
+
+    name: str
+    size: int
+
+
+class NodeSpec(Frozen):
+    """A machine; ``memory`` and ``disk`` in bytes."""
+
+    name: str
+    cpus: int
+    memory: int
+    disk: int
+    disks: tuple[DiskSpec, ...]
+    interfaces: tuple[InterfaceSpec, ...]
+    runs: tuple[Component, ...]
+
+    def has(self, *components: Component) -> bool:
+        """True when this node runs any of the components."""
+        return any(c in self.runs for c in components)
+
+
+class LabSpec(Frozen):
+    """Everything the planner and the drivers need to know of one lab."""
+
+    name: str
+    topology: str
+    release: str
+    base: str
+    package_source: str
+    driver: str
+    region: str
+    workers: int
+    threads: int
+    mechanism: Mechanism  # never AUTO
+    virt_type: VirtType
+    networks: dict[str, NetworkSpec]
+    nodes: dict[str, NodeSpec]
+    passwords: dict[str, str]
+    fixtures: Fixtures
+
+    def network(self, role: NetworkRole) -> NetworkSpec | None:
+        """The lab's network of that role; every lab has one of role management."""
+        return next((n for n in self.networks.values() if n.role is role), None)
+
+    @property
+    def management(self) -> NetworkSpec:
+        """The network that carries the APIs."""
+        found = self.network(NetworkRole.MANAGEMENT)
+        assert found is not None, "check() refuses topologies without a management network"
+        return found
+
+    def address(self, node: NodeSpec, role: NetworkRole = NetworkRole.MANAGEMENT) -> IPv4Address:
+        """The node's address for that role; tunnels fall back to the management network.
+
+        :raises KeyError: when the node has no address there (``check`` refuses such topologies).
+        """
+        network = self.network(role) or self.management
+        for interface in node.interfaces:
+            if interface.network == network.name and interface.address is not None:
+                return interface.address
+        if role is NetworkRole.OVERLAY:
+            return self.address(node)
+        raise KeyError(f"{node.name} has no address in {network.name}")
+
+    def interface(self, node: NodeSpec, role: NetworkRole) -> InterfaceSpec | None:
+        """The node's card in the network of that role, if it has one."""
+        network = self.network(role)
+        if network is None:
+            return None
+        return next((i for i in node.interfaces if i.network == network.name), None)
+
+    def running(self, *components: Component) -> tuple[NodeSpec, ...]:
+        """The nodes that run any of the components, in the topology's order."""
+        return tuple(n for n in self.nodes.values() if n.has(*components))
+
+    def host_of(self, component: Component) -> NodeSpec:
+        """The one node that runs a component which a lab has once.
+
+        :raises KeyError: when no node runs it.
+        """
+        nodes = self.running(component)
+        if not nodes:
+            raise KeyError(f"no node of {self.name} runs {component}")
+        return nodes[0]
+
+    def has(self, *components: Component) -> bool:
+        """True when some node runs any of the components."""
+        return bool(self.running(*components))

@@ -1,0 +1,36 @@
+"""Sizes as people write them: ``4 GiB``, ``512MiB``, ``10G``."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+#: Binary steps, as memory and disks are sized in practice; ``G`` is read as ``GiB``, as qemu-img and lvcreate do.
+UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+_SIZE = re.compile(r"^\s*(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[kmgt]?)(?:i?b)?\s*$", re.IGNORECASE)
+
+
+def parse_size(value: Any) -> int:
+    """Return bytes.
+
+    :raises ValueError: when the text is no size or is not a whole number of bytes.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise ValueError("a size is written like '4 GiB' or '512 MiB'")
+    if isinstance(value, int):
+        return value
+    match = _SIZE.match(value)
+    if not match:
+        raise ValueError(f"'{value}' is not a size; write it like '4 GiB' or '512 MiB'")
+    size = float(match["number"]) * UNITS[match["unit"].lower()]
+    if size != int(size):
+        raise ValueError(f"'{value}' is not a whole number of bytes")
+    return int(size)
+
+
+def show_size(size: int) -> str:
+    """Return a size the way :func:`parse_size` reads it: ``4 GiB``, ``1.5 GiB``, ``512 MiB``."""
+    for unit, step in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if size >= step:
+            return f"{size / step:.3g} {unit}" if size % step else f"{size // step} {unit}"
+    return f"{size} B"

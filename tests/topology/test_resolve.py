@@ -1,0 +1,186 @@
+"""A topology and the choices of one ``up`` become a lab spec."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labctl.errors import LabError
+from labctl.topology.defaults import gateway_of, pool_of
+from labctl.topology.load import load
+from labctl.topology.model import Component, Mechanism, Network, NetworkRole, Topology, VirtType
+from labctl.topology.resolve import resolve
+from labctl.topology.spec import LabSpec
+
+ZED = load(Path(__file__).parents[2] / "topologies" / "zed-2node.yaml")
+
+
+def lab(topology: Topology = ZED, **choices: Any) -> LabSpec:
+    given_choices: dict[str, Any] = {
+        "driver": "nspawn",
+        "mechanism": Mechanism.LINUXBRIDGE,
+        "virt_type": VirtType.QEMU,
+        "package_source": "debian",
+    }
+    return resolve(topology, **(given_choices | choices))
+
+
+def test_choices_and_options_end_in_the_spec() -> None:
+    spec = lab(name="mine")
+    assert (spec.name, spec.topology, spec.release, spec.base) == ("mine", "zed-2node", "zed", "debian12")
+    assert (spec.driver, spec.package_source) == ("nspawn", "debian")
+    assert (spec.mechanism, spec.virt_type) == (Mechanism.LINUXBRIDGE, VirtType.QEMU)
+    assert (spec.region, spec.workers, spec.threads) == ("RegionOne", 1, 4)
+
+
+def test_a_lab_is_called_after_its_topology() -> None:
+    assert lab().name == "zed-2node"
+
+
+def test_the_spec_answers_where_things_are() -> None:
+    spec = lab()
+    assert spec.management.name == "management"
+    assert spec.host_of(Component.KEYSTONE).name == "controller"
+    assert spec.address(spec.nodes["compute"]) == IPv4Address("10.0.0.31")
+    assert spec.address(spec.nodes["compute"], NetworkRole.OVERLAY) == IPv4Address("10.0.0.31")
+
+
+def test_a_role_comes_from_the_name_unless_given() -> None:
+    spec = lab()
+    assert spec.networks["provider"].role is NetworkRole.PROVIDER
+    renamed = ZED.model_copy(
+        update={
+            "networks": {"lan": ZED.networks["management"].model_copy(update={"role": NetworkRole.OVERLAY})}
+        }
+    )
+    assert lab(renamed).networks["lan"].role is NetworkRole.OVERLAY
+
+
+def test_a_network_without_role_is_refused() -> None:
+    with pytest.raises(LabError, match="network lan has no role"):
+        lab(ZED.model_copy(update={"networks": {"lan": ZED.networks["management"]}}))
+
+
+def test_interfaces_follow_the_order_of_the_file() -> None:
+    cards = lab().nodes["controller"].interfaces
+    assert [(c.name, c.network) for c in cards] == [("eth0", "management"), ("eth1", "provider")]
+    assert [str(c.address) for c in cards] == ["10.0.0.11", "None"]
+
+
+def test_macs_are_the_same_every_time_and_differ_between_cards_and_labs() -> None:
+    def macs(spec: LabSpec) -> list[str]:
+        return [card.mac for node in spec.nodes.values() for card in node.interfaces]
+
+    assert macs(lab()) == macs(lab())
+    assert all(re.fullmatch(r"52:54:00(:[0-9a-f]{2}){3}", mac) for mac in macs(lab()))
+    assert len(set(macs(lab()) + macs(lab(name="other")))) == 8
+
+
+def test_macs_of_a_large_lab_are_unique() -> None:
+    # By the birthday bound 6000 cards of 24 bits collide almost surely (1 - e^-1.07 = 66 %).
+    node = ZED.nodes["compute"]
+    large = ZED.model_copy(update={"nodes": {f"n{i}": node for i in range(3000)}})
+    macs = [card.mac for n in lab(large).nodes.values() for card in n.interfaces]
+    assert len(set(macs)) == len(macs) == 6000
+
+
+def test_a_gateway_is_the_first_host_unless_given() -> None:
+    assert gateway_of(Network.model_validate({"cidr": "10.1.0.0/16"})) == IPv4Address("10.1.0.1")
+    assert gateway_of(Network.model_validate({"cidr": "10.1.0.0/16", "gateway": "10.1.0.9"})) == IPv4Address(
+        "10.1.0.9"
+    )
+
+
+def test_only_provider_networks_have_a_pool() -> None:
+    spec = lab()
+    assert spec.networks["management"].pool is None
+    assert str(spec.networks["provider"].pool.start) == "203.0.113.101"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("network", "first", "last"),
+    [
+        ({"cidr": "203.0.113.0/24"}, "203.0.113.128", "203.0.113.254"),
+        ({"cidr": "203.0.113.0/24", "gateway": "203.0.113.254"}, "203.0.113.128", "203.0.113.253"),
+        ({"cidr": "203.0.113.0/24", "gateway": "203.0.113.130"}, "203.0.113.131", "203.0.113.254"),
+        ({"cidr": "203.0.113.0/30"}, "203.0.113.2", "203.0.113.2"),
+        ({"cidr": "203.0.113.0/30", "gateway": "203.0.113.2"}, "203.0.113.1", "203.0.113.1"),
+        ({"cidr": "203.0.113.0/24", "pool": "203.0.113.5-203.0.113.6"}, "203.0.113.5", "203.0.113.6"),
+    ],
+)
+def test_a_pool_is_the_upper_half_unless_given(network: dict[str, Any], first: str, last: str) -> None:
+    pool = pool_of(Network.model_validate(network))
+    assert (str(pool.start), str(pool.end)) == (first, last)
+
+
+@given(st.integers(min_value=8, max_value=30), st.data())
+def test_a_default_pool_never_holds_the_gateway(prefix: int, data: st.DataObject) -> None:
+    hosts = 2 ** (32 - prefix) - 2
+    gateway = IPv4Address("10.0.0.0") + data.draw(st.integers(min_value=1, max_value=hosts))
+    network = Network.model_validate({"cidr": f"10.0.0.0/{prefix}", "gateway": str(gateway)})
+    pool = pool_of(network)
+    assert network.cidr.network_address < pool.start <= pool.end < network.cidr.broadcast_address
+    assert not pool.start <= gateway <= pool.end
+
+
+@pytest.mark.parametrize("name", ["", "Lab", "1lab", "a_b", "a b", "lab-", "lab\n", "a" * 41])
+def test_a_lab_name_follows_the_rule_of_names(name: str) -> None:
+    with pytest.raises(LabError, match="is not a lab name"):
+        lab(name=name)
+
+
+def test_the_first_base_that_the_driver_can_run_is_chosen() -> None:
+    both = ZED.model_copy(update={"release": "train", "bases": ("centos7", "debian12")})
+    assert lab(both, driver="libvirt").base == "centos7"
+    assert lab(both, driver="nspawn").base == "debian12"
+    assert lab(both, driver="libvirt", base="debian12").base == "debian12"
+
+
+def test_a_base_that_the_driver_cannot_run_is_refused() -> None:
+    both = ZED.model_copy(update={"release": "train", "bases": ("centos7", "debian12")})
+    with pytest.raises(LabError, match="driver nspawn cannot run centos7") as caught:
+        lab(both, driver="nspawn", base="centos7")
+    assert caught.value.hint == "use one of the drivers: libvirt"
+
+
+def test_a_base_outside_the_topology_is_refused() -> None:
+    with pytest.raises(LabError, match="unknown base 'debian13'; did you mean 'debian12'"):
+        lab(base="debian13")
+
+
+def test_a_driver_outside_the_topology_is_refused_but_the_fake_one() -> None:
+    with pytest.raises(LabError, match="not made for driver vagrant"):
+        lab(driver="vagrant")
+    with pytest.raises(LabError, match="unknown driver 'nspwan'; did you mean 'nspawn'"):
+        lab(driver="nspwan")
+    assert lab(driver="fake").driver == "fake"
+
+
+def test_a_mechanism_is_decided_before() -> None:
+    with pytest.raises(ValueError, match="decides on a mechanism"):
+        lab(mechanism=Mechanism.AUTO)
+
+
+def test_the_spec_survives_being_stored() -> None:
+    assert LabSpec.model_validate_json(lab().model_dump_json()) == lab()
+
+
+def test_disks_sizes_and_secrets_are_kept() -> None:
+    changed = Topology.model_validate(
+        ZED.model_dump()
+        | {
+            "passwords": {"admin": "given"},
+            "nodes": ZED.model_dump()["nodes"]
+            | {"compute": ZED.nodes["compute"].model_dump() | {"disks": {"a": "1 GiB", "b": "2 GiB"}}},
+        }
+    )
+    spec = lab(changed)
+    assert [(d.name, d.size) for d in spec.nodes["compute"].disks] == [("a", 2**30), ("b", 2**31)]
+    assert spec.passwords == {"admin": "given"}
+    assert spec.nodes["compute"].memory == 4 * 2**30
