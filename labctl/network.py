@@ -85,7 +85,8 @@ def _uplink(lab: LabSpec) -> None:
         process.run(["ip", "address", "add", f"{host}/30", "dev", device])
         process.run(["ip", "link", "set", device, "up"])
         _ip_batch(
-            namespace, [f"address add {guest}/30 dev uplink", "link set uplink up", f"route add default via {host}"]
+            namespace,
+            [f"address add {guest}/30 dev uplink", "link set uplink up", f"route add default via {host}"],
         )
     sources = ", ".join(str(n.cidr) for n in lab.networks.values() if n.nat)
     rules = (
@@ -129,9 +130,7 @@ def attach_container(lab: LabSpec, node: NodeSpec) -> None:
 
 def inside(lab: str, command: list[str], *, stdin: str | None = None, timeout: float = 30) -> str:
     """Run a command in a lab's namespace and return what it printed."""
-    done = process.run(
-        ["ip", "netns", "exec", lab_namespace(lab), *command], stdin=stdin, timeout=timeout
-    )
+    done = process.run(["ip", "netns", "exec", lab_namespace(lab), *command], stdin=stdin, timeout=timeout)
     return done.stdout
 
 
@@ -151,4 +150,3 @@ def delete(lab: str) -> list[str]:
     if shutil.which("nft"):
         process.run(["nft", "delete", "table", "ip", f"labctl_{device}"], check=False)
     return left
-

@@ -60,9 +60,7 @@ def run(
                     words, input=stdin, stdout=sink, stderr=sink, text=True, timeout=timeout, env=env, cwd=cwd
                 )
         else:
-            done = subprocess.run(
-                words, input=stdin, capture_output=True, text=True, timeout=timeout, env=env, cwd=cwd
-            )
+            done = subprocess.run(words, input=stdin, capture_output=True, text=True, timeout=timeout, env=env, cwd=cwd)
     except FileNotFoundError as error:
         raise LabError(f"{words[0]} is not installed", "labctl doctor") from error
     except subprocess.TimeoutExpired as error:

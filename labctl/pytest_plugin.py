@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,9 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """The options of the suites that run against a lab."""
     group = parser.getgroup("labctl", "end-to-end tests against a lab")
     group.addoption("--lab", metavar="NAME", help="the lab to test (default: $LABCTL_LAB, else the only one)")
-    group.addoption(
-        "--lab-artifacts", metavar="DIR", help="where logs of failed tests go (default: ./artifacts/LAB)"
-    )
+    group.addoption("--lab-artifacts", metavar="DIR", help="where logs of failed tests go (default: ./artifacts/LAB)")
     group.addoption(
         "--destructive", action="store_true", help="run the tests that stop nodes or services of the lab too"
     )
@@ -61,9 +60,9 @@ def chosen_lab(option: str | None) -> str:
     named = option or os.environ.get("LABCTL_LAB")
     if named:
         return named
-    from labctl.lab import access
+    from labctl.lab import state
 
-    known: list[str] = sorted(access.names())
+    known = sorted(state.names())
     if len(known) == 1:
         return known[0]
     if not known:
@@ -71,25 +70,41 @@ def chosen_lab(option: str | None) -> str:
     raise pytest.UsageError(f"which lab? --lab NAME, one of: {', '.join(known)}")
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the markers and, in a run against a lab, enter its namespace before any socket is made."""
+    """Register the markers."""
     config.addinivalue_line("markers", "needs(name, ...): skip when the lab lacks a component or capability")
     config.addinivalue_line("markers", "destructive: stops parts of the lab; only run with --destructive")
-    if not is_active(config) or config.option.collectonly or config.option.help:
-        return
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """In a run against a lab, enter its namespace before any socket is made, in each of xdist's workers too.
+
+    A lab that does not work ends the run here, before pytest has begun to report: one message, status 3.
+    """
+    option = config.option
+    if option.help or option.version or option.collectonly or not is_active(config):
+        return None
     from labctl.lab import access
 
     try:
         lab = access.load(chosen_lab(config.getoption("--lab")))
     except LabError as error:
         raise pytest.UsageError(_told(error)) from error
+    except FileNotFoundError as error:  # recorded, but `up` has not come as far as its credentials
+        raise pytest.UsageError(f"the lab is not up: no {error.filename}\n  try: labctl up LAB") from error
     try:
         _enter(lab)
+        if not hasattr(config, "workerinput"):
+            from labctl.e2e_support import cloud
+
+            cloud.check(lab)
     except LabError as error:
-        pytest.exit(_told(error), returncode=BROKEN)
+        sys.stderr.write(f"ERROR: {_told(error)}\n")
+        return BROKEN
     config.stash[LAB] = lab
     config.pluginmanager.import_plugin("labctl.e2e_support.fixtures")
+    return None
 
 
 def _enter(lab: Access) -> None:
@@ -108,19 +123,6 @@ def _enter(lab: Access) -> None:
 
 def _told(error: LabError) -> str:
     return f"{error.message}\n  try: {error.hint}" if error.hint else error.message
-
-
-def pytest_sessionstart(session: pytest.Session) -> None:
-    """Stop at once, with one message, when the lab gives no token."""
-    lab = session.config.stash.get(LAB, None)
-    if lab is None or hasattr(session.config, "workerinput"):
-        return
-    from labctl.e2e_support import cloud
-
-    try:
-        cloud.check(lab)
-    except LabError as error:
-        pytest.exit(_told(error), returncode=BROKEN)
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:

@@ -37,9 +37,7 @@ def new_key(comment: str) -> KeyPair:
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
     )
-    public = key.public_key().public_bytes(
-        serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
-    )
+    public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
     return KeyPair(private.decode(), f"{public.decode()} {comment}")
 
 
@@ -130,9 +128,7 @@ class Session:
         return Result(status, out.decode(errors="replace"), err.decode(errors="replace"))
 
 
-def connect(
-    connector: Connector, where: str, user: str, private_key: str, host_key: str, *, timeout: float
-) -> Session:
+def connect(connector: Connector, where: str, user: str, private_key: str, host_key: str, *, timeout: float) -> Session:
     """Open a session once the node answers.
 
     :param connector: makes a TCP connection to the node's SSH port, given seconds.

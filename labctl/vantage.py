@@ -56,11 +56,12 @@ def _bind_hosts(hosts_file: Path) -> None:
     _checked(libc.unshare(_CLONE_NEWNS), "unshare mount namespace")
     # slave: unmounts on the host reach this namespace, so it never keeps a node's disk busy
     _checked(libc.mount(b"none", b"/", None, _MS_REC | _MS_SLAVE, None), "make mounts private")
-    for source, target in ((hosts_file, "/etc/hosts"), (hosts_file.with_name("resolv.conf"), "/etc/resolv.conf")):
+    for source, target in (
+        (hosts_file, "/etc/hosts"),
+        (hosts_file.with_name("resolv.conf"), "/etc/resolv.conf"),
+    ):
         if source.exists():
-            _checked(
-                libc.mount(str(source).encode(), target.encode(), None, _MS_BIND, None), f"bind {source}"
-            )
+            _checked(libc.mount(str(source).encode(), target.encode(), None, _MS_BIND, None), f"bind {source}")
 
 
 def enter(namespace: str, hosts_file: Path) -> None:

@@ -50,7 +50,11 @@ class _Lines:
             self._depth -= 1
             if self._status and self._depth == 0:
                 self._status.stop()
-        marker = {Kind.FAIL: "[red]failed[/red] ", Kind.WARN: "[yellow]warning[/yellow] ", Kind.END: "[green]done[/green] "}
+        marker = {
+            Kind.FAIL: "[red]failed[/red] ",
+            Kind.WARN: "[yellow]warning[/yellow] ",
+            Kind.END: "[green]done[/green] ",
+        }
         indent = "  " if event.kind is Kind.NOTE else ""
         err.print(f"{at} {event.where:<12} {indent}{marker.get(event.kind, '')}{_plain(event.text)}{took}")
 

@@ -109,7 +109,7 @@ def env(
         typer.echo((directory / f"{user}-openrc").read_text(), nl=False)
 
 
-def test(
+def prove(
     lab: Annotated[str, typer.Argument(help="name of the lab")],
     arguments: Words = None,
     workers: Annotated[int, typer.Option("-n", help="pytest-xdist workers")] = 4,
@@ -136,4 +136,4 @@ def register(app: typer.Typer) -> None:
     app.command("exec")(execute)
     app.command()(shell)
     app.command()(env)
-    app.command()(test)
+    app.command("test")(prove)

@@ -7,36 +7,13 @@ from typing import Annotated
 import typer
 
 from labctl.commands.console import out, progress
-from labctl.engine.execute import Summary
+from labctl.commands.info import print_info, print_stages
 from labctl.errors import LabError
 from labctl.lab import down as teardown
 from labctl.lab import paths
 from labctl.lab import up as bring
-from labctl.lab.state import LabState, locked
+from labctl.lab.state import locked
 from labctl.plan.planner import STAGES
-
-
-def _table(summary: Summary) -> None:
-    for record in summary.stages:
-        out.print(
-            f"  {record.name:<15}{record.seconds:7.1f} s   cpu {record.cpu_seconds:6.1f} s   "
-            f"{record.changed:3} changed {record.ok:3} ok"
-        )
-    cpu = sum(r.cpu_seconds for r in summary.stages)
-    out.print(f"  {'total':<15}{summary.seconds:7.1f} s   cpu {cpu:6.1f} s   {summary.changed:3} changed")
-
-
-def _box(name: str) -> None:
-    """How to get in: addresses, credentials, commands."""
-    state = LabState.load(name)
-    spec = state.spec
-    out.print(f"\n[bold]{name}[/bold]: {spec.release} ({spec.package_source}) on {spec.base}, driver {spec.driver}")
-    for node in spec.nodes.values():
-        addresses = ", ".join(f"{i.name} {i.address or 'no address'} ({i.network})" for i in node.interfaces)
-        out.print(f"  {node.name:<12} {addresses}")
-    out.print(f"  credentials  admin and {spec.fixtures.user}: labctl env {name}; files in {state.directory / 'access'}")
-    out.print(f"  enter        labctl ssh {name} NODE · labctl shell {name} · labctl exec {name} -- openstack server list")
-    out.print(f"  prove        labctl test {name}    remove   labctl down {name}")
 
 
 def up(
@@ -64,8 +41,8 @@ def up(
             raise LabError(error.message, error.hint or f"labctl up {topology} continues") from error
     if summary.skipped:
         out.print(f"unchanged: {', '.join(summary.skipped)}")
-    _table(summary)
-    _box(spec.name)
+    print_stages(summary.stages)
+    print_info(spec.name)
 
 
 def down(lab: Annotated[str, typer.Argument(help="name of the lab")]) -> None:

@@ -115,9 +115,7 @@ def list_labs(output: Output = Format.TABLE) -> None:
     listing(output, rows, ["name", "release", "base", "driver", "machines", "stage", "age"])
 
 
-def status(
-    lab: Annotated[str, typer.Argument(help="name of the lab")], output: Output = Format.TABLE
-) -> None:
+def status(lab: Annotated[str, typer.Argument(help="name of the lab")], output: Output = Format.TABLE) -> None:
     """Show a lab's machines and finished stages."""
     state = LabState.load(lab)
     driver = drivers.get(state.spec.driver)

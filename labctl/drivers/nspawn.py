@@ -200,9 +200,7 @@ class Nspawn:
                 )
             return vantage.connect(lab.namespace, address, 22, timeout)
 
-        return ssh_connect(
-            connector, node, "root", lab.private_key(), lab.host_key(node), timeout=seconds
-        )
+        return ssh_connect(connector, node, "root", lab.private_key(), lab.host_key(node), timeout=seconds)
 
     def _console_tail(self, lab: LabState, node: str) -> str:
         path = self.console(lab, node)

@@ -33,18 +33,17 @@ class _Known:
 class Cloud:
     """One authenticated session as the lab's admin; must be used inside the lab's namespace."""
 
-    def __init__(
-        self, auth_url: str, region: str, secrets: Mapping[str, Secret], guest: Callable[[], GuestImage]
-    ) -> None:
+    def __init__(self, auth_url: str, region: str, secrets: Mapping[str, Secret], guest: GuestImage | None) -> None:
         self._auth_url = f"{auth_url}/v3"
         self._region = region
         self._secrets = secrets
         self._guest = guest
-        self._session = self._login("admin", "admin", secrets["ADMIN_PASS"].reveal())
+        self._auth = self._login("admin", "admin", secrets["ADMIN_PASS"].reveal())
+        self._session = session.Session(auth=self._auth, timeout=60)
         self._known: _Known | None = None
 
-    def _login(self, user: str, project: str, password: str) -> session.Session:
-        auth = v3.Password(
+    def _login(self, user: str, project: str, password: str) -> v3.Password:
+        return v3.Password(
             auth_url=self._auth_url,
             username=user,
             password=password,
@@ -52,14 +51,17 @@ class Cloud:
             user_domain_name="Default",
             project_domain_name="Default",
         )
-        return session.Session(auth=auth, timeout=60)
 
     # --- requests ------------------------------------------------------------------------------
 
     def _request(self, service: str, method: str, path: str, **options: Any) -> Any:
-        """A JSON request to a service of the catalog."""
+        """A JSON request to a service of the catalog.
+
+        One connection each: uWSGI drops kept connections after some answers without saying so.
+        """
         where = {"service_type": service, "interface": "public", "region_name": self._region}
-        answer = self._session.request(path, method, endpoint_filter=where, **options)
+        headers = {"Connection": "close", **options.pop("headers", {})}
+        answer = self._session.request(path, method, endpoint_filter=where, headers=headers, **options)
         return answer.json() if answer.content else {}
 
     def get(self, service: str, path: str) -> Json:
@@ -146,13 +148,11 @@ class Cloud:
         role, domain = known.roles[wanted.role], known.domains[wanted.domain]
         user = known.users[(domain, wanted.user)]
         scope = f"projects/{known.projects[wanted.project]}" if wanted.project else f"domains/{domain}"
-        path = f"/{scope}/users/{user}/roles/{role}"
-        try:
-            self._request("identity", "HEAD", path)
-        except exceptions.NotFound:
-            self._request("identity", "PUT", path)
-            return True
-        return False
+        granted = self.get("identity", f"/{scope}/users/{user}/roles")["roles"]
+        if role in {r["id"] for r in granted}:
+            return False
+        self._request("identity", "PUT", f"/{scope}/users/{user}/roles/{role}")
+        return True
 
     @run.register
     def _(self, wanted: api.CatalogEntry) -> bool:
@@ -195,7 +195,8 @@ class Cloud:
 
     @run.register
     def _(self, wanted: api.GuestImageUpload) -> bool:
-        guest = self._guest()
+        guest = self._guest
+        assert guest is not None, "the engine fetches the guest image before it enters the namespace"
         for image in self.get("image", f"/v2/images?name={wanted.name}")["images"]:
             if image["status"] == "active" and image.get("labctl_sha256") == guest.sha256:
                 return False
@@ -290,11 +291,7 @@ class Cloud:
 
         def look() -> str:
             rows = self.get(wanted.type, path)["services"]
-            up = {
-                (r["binary"], r["host"])
-                for r in rows
-                if (r.get("state") or r.get("status")) == "up"
-            }
+            up = {(r["binary"], r["host"]) for r in rows if (r.get("state") or r.get("status")) == "up"}
             absent = [f"{b}@{h}" for b, h in wanted.services if (b, h) not in up]
             return f"not up: {', '.join(absent)}" if absent else ""
 
@@ -303,7 +300,7 @@ class Cloud:
     @run.register
     def _(self, wanted: api.CatalogAnswers) -> bool:
         def look() -> str:
-            catalog = self._session.auth.get_access(self._session).service_catalog.catalog
+            catalog = self._auth.get_access(self._session).service_catalog.catalog
             for type_ in wanted.types:
                 endpoints = [e for s in catalog if s["type"] == type_ for e in s["endpoints"]]
                 interfaces = sorted(e["interface"] for e in endpoints if e["region"] == wanted.region)

@@ -7,7 +7,6 @@ healthy lab is looked at, not touched.
 from __future__ import annotations
 
 import shutil
-import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ from labctl.errors import LabError
 from labctl.images.guest import GuestImage
 from labctl.lab import access
 from labctl.lab.state import Journal, LabState, StageRecord
+from labctl.plan.api import GuestImageUpload
 from labctl.plan.operations import Item
 from labctl.plan.planner import Plan, Stage, context
 from labctl.plan.planner import plan as make_plan
@@ -87,8 +87,6 @@ class Engine:
         self.driver = driver
         self._guest = guest
         self._sessions: dict[str, Session] = {}
-        self._cloud: Cloud | None = None
-        self._threads = threading.local()
 
     def close(self) -> None:
         """Close every connection."""
@@ -143,7 +141,13 @@ class Engine:
                 list(pool.map(bring, names))
             self._connect(names)
         record = StageRecord(
-            "machines", "", time.time(), time.monotonic() - began, driver.cpu_seconds(lab), len(names) - len(running), len(running)
+            "machines",
+            "",
+            time.time(),
+            time.monotonic() - began,
+            driver.cpu_seconds(lab),
+            len(names) - len(running),
+            len(running),
         )
         journal.forget_from(("machines",))
         journal.stages.insert(0, record)
@@ -194,9 +198,7 @@ class Engine:
             states.count("ok"),
         )
 
-    def _on_nodes(
-        self, name: str, nodes: Mapping[str, tuple[Item, ...]], secrets: Mapping[str, Secret]
-    ) -> list[str]:
+    def _on_nodes(self, name: str, nodes: Mapping[str, tuple[Item, ...]], secrets: Mapping[str, Secret]) -> list[str]:
         if not nodes:
             return []
 
@@ -222,14 +224,15 @@ class Engine:
         if not stage.api:
             return []
         states: list[str] = []
+        # outside the namespace, from where mirrors and the CirrOS site can be reached
+        guest = self._guest() if any(isinstance(o, GuestImageUpload) for o in stage.api) else None
 
         def work() -> None:
-            if self._cloud is None:
-                ctx = context(self.lab.spec)
-                self._cloud = Cloud(ctx.auth_url, ctx.lab.region, secrets, self._guest)
+            ctx = context(self.lab.spec)
+            cloud = Cloud(ctx.auth_url, ctx.lab.region, secrets, guest)
             for operation in stage.api:
                 began = time.monotonic()
-                changed = self._cloud.run(operation)
+                changed = cloud.run(operation)
                 states.append("changed" if changed else "ok")
                 seconds = time.monotonic() - began
                 if seconds >= WORTH_SAYING:

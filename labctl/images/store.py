@@ -79,7 +79,8 @@ def verify(directory: Path) -> None:
     manifest = json.loads((directory / "manifest.json").read_text())
     if tree_digest(directory / "tree") != manifest["tree"]:
         raise LabError(
-            f"the image {directory.name} was changed since it was built", f"rm -rf {directory}; then labctl up"
+            f"the image {directory.name} was changed since it was built",
+            f"rm -rf {directory}; then labctl up",
         )
 
 

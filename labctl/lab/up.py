@@ -32,9 +32,7 @@ def choose_base(topology: Topology, wanted: str | None) -> str:
     raise LabError(f"labctl has no recipe for {release.title} on {' or '.join(candidates)}")
 
 
-def specify(
-    topology: Topology, *, name: str | None, base: str | None, driver: str | None
-) -> LabSpec:
+def specify(topology: Topology, *, name: str | None, base: str | None, driver: str | None) -> LabSpec:
     """Resolve a topology for this machine.
 
     :raises LabError: an impossible combination.
@@ -113,5 +111,11 @@ def up(spec: LabSpec, path: Path, until: str) -> Summary:
     state = open_lab(spec, path)
     state.meta["capabilities"] = sorted(capabilities.names())
     state.save()
-    engine = Engine(state, driver, lambda: guest.ensure(paths.images() / "guest", spec.fixtures.cirros))
-    return engine.up(until)
+
+    def guest_image() -> guest.GuestImage:
+        image = guest.ensure(paths.images() / "guest", spec.fixtures.cirros)
+        state.meta["guest"] = image.origin
+        state.save()
+        return image
+
+    return Engine(state, driver, guest_image).up(until)

@@ -130,9 +130,7 @@ class FlavorEntry:
         return f"flavor {self.name}"
 
     def guide(self) -> str:
-        return (
-            f"openstack flavor create --vcpus {self.vcpus} --ram {self.ram} --disk {self.disk} {self.name}"
-        )
+        return f"openstack flavor create --vcpus {self.vcpus} --ram {self.ram} --disk {self.disk} {self.name}"
 
 
 @dataclass(frozen=True)

@@ -241,10 +241,7 @@ class Database:
         accounts = [f"'{self.user}'@'localhost'", f"'{self.user}'@'%'"]
         return (
             f"CREATE DATABASE IF NOT EXISTS {self.name} CHARACTER SET {self.charset};",
-            *(
-                f"GRANT ALL PRIVILEGES ON {self.name}.* TO {a} IDENTIFIED BY '{self.password}';"
-                for a in accounts
-            ),
+            *(f"GRANT ALL PRIVILEGES ON {self.name}.* TO {a} IDENTIFIED BY '{self.password}';" for a in accounts),
         )
 
     def shell(self) -> str:

@@ -25,7 +25,7 @@ from labctl.plan.operations import (
 )
 from labctl.plan.script import program
 from labctl.secret import MARK, mark
-from labctl.services import SERVICES, infra, nova
+from labctl.services import SERVICES, infra, keystone, nova
 from labctl.services.base import Context, Daemon, Service
 from labctl.topology.model import Component, NetworkRole
 from labctl.topology.spec import LabSpec, NodeSpec
@@ -139,25 +139,24 @@ def _start(ctx: Context, node: NodeSpec, services: tuple[Service, ...], stage: s
     for order in sorted({d.order for d, _ in daemons}):
         group = [(d, units) for d, units in daemons if d.order == order]
         items.append(Parallel(tuple(u for _, units in group for u in units)))
-        items += [
-            Wait(what, test, tuple(u.name for u in units), 120) for d, units in group for what, test in d.ready
-        ]
+        items += [Wait(what, test, tuple(u.name for u in units), 120) for d, units in group for what, test in d.ready]
     return tuple(items)
 
 
 def _keystone(ctx: Context) -> Stage:
-    (keystone,) = (s for s in SERVICES if s.name == "keystone")
-    database_node = ctx.host(Component.MARIADB)
-    nodes: dict[str, list[Item]] = {database_node: list(keystone.databases(ctx))}
-    after: dict[str, list[Item]] = {}
-    for name, chain in keystone.populate(ctx):
-        items = (nodes if name == database_node else after).setdefault(name, [])
-        items += keystone.configure(ctx, ctx.lab.nodes[name])
-        items.append(chain)
-        items += _start(ctx, ctx.lab.nodes[name], (keystone,), "services")
-    return Stage(
-        "keystone", {n: tuple(i) for n, i in nodes.items()}, after={n: tuple(i) for n, i in after.items()}
+    """The identity service first: the others need its accounts before they start."""
+    (service,) = (s for s in SERVICES if s.name == "keystone")
+    database_node, node = ctx.host(Component.MARIADB), ctx.lab.nodes[ctx.identity_host]
+    accounts: tuple[Item, ...] = service.databases(ctx)
+    items: tuple[Item, ...] = (
+        *service.configure(ctx, node),
+        Parallel(tuple(chain for _, chain in service.populate(ctx))),
+        keystone.bootstrap(ctx),
+        *_start(ctx, node, (service,), "services"),
     )
+    if node.name == database_node:
+        return Stage("keystone", {node.name: accounts + items})
+    return Stage("keystone", {database_node: accounts}, after={node.name: items})
 
 
 def _databases(ctx: Context, services: tuple[Service, ...]) -> Stage:
@@ -187,9 +186,7 @@ def _fixtures(ctx: Context) -> tuple[api.ApiOperation, ...]:
         api.Grant(ctx.release.member_role, wanted.user, wanted.project),
     ]
     if ctx.lab.has(Component.NOVA_CONTROLLER):
-        made += [
-            api.FlavorEntry(name, f.vcpus, f.ram // 2**20, f.disk) for name, f in wanted.flavors.items()
-        ]
+        made += [api.FlavorEntry(name, f.vcpus, f.ram // 2**20, f.disk) for name, f in wanted.flavors.items()]
     if ctx.lab.has(Component.GLANCE):
         made.append(api.GuestImageUpload(wanted.image))
     provider = ctx.lab.network(NetworkRole.PROVIDER)

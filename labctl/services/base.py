@@ -75,8 +75,15 @@ class Daemon:
 class Service(Protocol):
     """One chapter of an install guide."""
 
-    name: str
-    components: tuple[Component, ...]
+    @property
+    def name(self) -> str:
+        """The project's name."""
+        ...
+
+    @property
+    def components(self) -> tuple[Component, ...]:
+        """The components whose daemons are this project's."""
+        ...
 
     def databases(self, ctx: Context) -> tuple[Database, ...]:
         """Databases, accounts and grants, on the database node."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from labctl.plan.operations import Assign, Command, Directory, File, Item, Operation, Parallel, Unit, Wait
+from labctl.plan.operations import Command, Directory, File, Item, Operation, Parallel, Unit, Wait
 from labctl.secret import mark
 from labctl.services.base import Context
 from labctl.topology.model import Component
@@ -82,7 +82,11 @@ def _mariadb(ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
 
 def _memcached_conf(ctx: Context, node: NodeSpec) -> str:
     address = ctx.lab.address(node)
-    return f"# Made by labctl; facts 4.5\n-d\nlogfile /var/log/memcached.log\n-m 64\n-p 11211\n-u memcache\n-l 127.0.0.1\n-l {address}\n"
+    return (
+        "# Made by labctl; facts 4.5\n"
+        "-d\nlogfile /var/log/memcached.log\n-m 64\n-p 11211\n-u memcache\n"
+        f"-l 127.0.0.1\n-l {address}\n"
+    )
 
 
 def _etcd_conf(ctx: Context, node: NodeSpec) -> str:
@@ -101,15 +105,15 @@ def _etcd_conf(ctx: Context, node: NodeSpec) -> str:
     return "".join(f'{k}="{v}"\n' for k, v in values.items())
 
 
-def _rabbitmq_user(ctx: Context) -> Command:
+def _rabbitmq_user() -> Command:
     password = mark("RABBIT_PASS")
+    stamp = "/var/lib/labctl/stamps/rabbitmq-user"
     return Command(
         "rabbitmq user openstack",
-        f"if rabbitmqctl -q list_users | grep -qw openstack; then rabbitmqctl -q change_password openstack {password}; "
-        f"else rabbitmqctl -q add_user openstack {password}; fi && "
-        "rabbitmqctl -q set_permissions openstack '.*' '.*' '.*'",
-        unless=f"rabbitmqctl -q authenticate_user openstack {password} && "
-        "rabbitmqctl -q list_permissions | grep -q '^openstack'",
+        f"{{ rabbitmqctl -q add_user openstack {password} || "
+        f"rabbitmqctl -q change_password openstack {password}; }} && "
+        f"rabbitmqctl -q set_permissions openstack '.*' '.*' '.*' && touch {stamp}",
+        unless=f"[ -e {stamp} ] && rabbitmqctl -q authenticate_user openstack {password}",
         source="guide: message queue; facts 4.4",
     )
 
@@ -134,17 +138,18 @@ def infrastructure(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
             'RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="+sbwt none +sbwtdcpu none +sbwtdio none"\n'
         )
         begin("rabbitmq", File("/etc/rabbitmq/rabbitmq-env.conf", tuning, source="RabbitMQ runtime guide"))
-        after.append(_rabbitmq_user(ctx))
+        after.append(_rabbitmq_user())
     if node.has(Component.MEMCACHED):
-        begin("memcached", File(ctx.base.paths["memcached.conf"], _memcached_conf(ctx, node), source="facts 4.5"))
+        begin(
+            "memcached",
+            File(ctx.base.paths["memcached.conf"], _memcached_conf(ctx, node), source="facts 4.5"),
+        )
     if node.has(Component.ETCD):
         begin("etcd", File(ctx.base.paths["etcd.conf"], _etcd_conf(ctx, node), source="guide: etcd; facts 4.6"))
     reload_units = Command("systemd reads its unit files", "systemctl daemon-reload", changes=False)
     ready: list[Item] = []
     if node.has(Component.MARIADB):
-        ready.append(
-            Wait("database answers", "mysql -u root -e 'select 1'", tuple(ctx.base.units["mariadb"]), 60)
-        )
+        ready.append(Wait("database answers", "mysql -u root -e 'select 1'", tuple(ctx.base.units["mariadb"]), 60))
     if node.name != time_server(ctx.lab).name:
         ready.append(Wait("clock follows the controller", "chronyc -n sources | grep -q '^\\^\\*'", (), 60))
     return (*files, reload_units, Parallel(tuple(starts)), *after, *ready)

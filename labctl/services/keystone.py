@@ -17,7 +17,11 @@ GUIDE = "guide: keystone install, install and configure components; facts 6.1"
 def configuration(ctx: Context) -> File:
     """keystone.conf."""
     conf = Ini("/etc/keystone/keystone.conf", group="keystone")
-    conf.set("DEFAULT", "Debian: keystone's own log file", {"log_dir": "/var/log/keystone", "log_file": "keystone.log"})
+    conf.set(
+        "DEFAULT",
+        "Debian: keystone's own log file",
+        {"log_dir": "/var/log/keystone", "log_file": "keystone.log"},
+    )
     conf.set("database", GUIDE, {"connection": ctx.database_url("keystone", "keystone")})
     conf.set("token", GUIDE, {"provider": "fernet"})
     conf.set(
@@ -26,6 +30,35 @@ def configuration(ctx: Context) -> File:
         {"enabled": True, "backend": "dogpile.cache.memcached", "memcache_servers": ctx.memcached},
     )
     return conf.file()
+
+
+def _keys(run: str, directory: str) -> Command:
+    return Command(directory.replace("-", " "), run, unless=f"[ -s /etc/keystone/{directory}/0 ]", source=GUIDE)
+
+
+def bootstrap(ctx: Context) -> Chain:
+    """The admin's account and the identity endpoints; needs the tables and the keys."""
+    url = f"{ctx.auth_url}/v3/"
+    admin = f"http://{ctx.identity_host}:{ctx.release.identity_admin_port}/v3/"
+    stamp = "/var/lib/labctl/stamps/keystone-bootstrap"
+    run = (
+        f"keystone-manage bootstrap --bootstrap-password {mark('ADMIN_PASS')} "
+        f"--bootstrap-admin-url {admin} --bootstrap-internal-url {url} --bootstrap-public-url {url} "
+        f"--bootstrap-region-id {ctx.lab.region} && touch {stamp}"
+    )
+    own = "chown -R keystone:keystone /var/log/keystone"
+    return Chain(
+        "bootstrap",
+        (
+            Command("bootstrap", run, unless=f"[ -e {stamp} ]", source=GUIDE),
+            Command(
+                "keystone owns its log",
+                own,
+                unless='[ -z "$(find /var/log/keystone ! -user keystone)" ]',
+                source="troubleshooting A9: a file made by root stops the service",
+            ),
+        ),
+    )
 
 
 class Keystone(Chapter):
@@ -41,38 +74,13 @@ class Keystone(Chapter):
         return (configuration(ctx), *processes(ctx, "keystone"))
 
     def populate(self, ctx: Context) -> tuple[tuple[str, Chain], ...]:
-        url = f"{ctx.auth_url}/v3/"
-        admin = f"http://{ctx.identity_host}:{ctx.release.identity_admin_port}/v3/"
-        bootstrap = (
-            f"keystone-manage bootstrap --bootstrap-password {mark('ADMIN_PASS')} "
-            f"--bootstrap-admin-url {admin} --bootstrap-internal-url {url} --bootstrap-public-url {url} "
-            f"--bootstrap-region-id {ctx.lab.region}"
-        )
-        stamp = "/var/lib/labctl/stamps/keystone-bootstrap"
         who = "--keystone-user keystone --keystone-group keystone"
-        commands = (
-            sync("keystone db_sync", "keystone-manage db_sync", "keystone"),
-            Command(
-                "fernet keys",
-                f"keystone-manage fernet_setup {who}",
-                unless="[ -s /etc/keystone/fernet-keys/0 ]",
-                source=GUIDE,
-            ),
-            Command(
-                "credential keys",
-                f"keystone-manage credential_setup {who}",
-                unless="[ -s /etc/keystone/credential-keys/0 ]",
-                source=GUIDE,
-            ),
-            Command("bootstrap", f"{bootstrap} && touch {stamp}", unless=f"[ -e {stamp} ]", source=GUIDE),
-            Command(
-                "keystone owns its log",
-                "chown -R keystone:keystone /var/log/keystone",
-                unless="[ -z \"$(find /var/log/keystone ! -user keystone)\" ]",
-                source="troubleshooting A9: a file made by root stops the service",
-            ),
+        chains = (
+            Chain("keystone tables", (sync("keystone db_sync", "keystone-manage db_sync", "keystone"),)),
+            Chain("fernet keys", (_keys(f"keystone-manage fernet_setup {who}", "fernet-keys"),)),
+            Chain("credential keys", (_keys(f"keystone-manage credential_setup {who}", "credential-keys"),)),
         )
-        return ((ctx.identity_host, Chain("keystone tables, keys and bootstrap", commands)),)
+        return tuple((ctx.identity_host, chain) for chain in chains)
 
     def daemons(self, ctx: Context, node: NodeSpec) -> tuple[Daemon, ...]:
         if not node.has(Component.KEYSTONE):

@@ -23,7 +23,10 @@ from labctl.topology.spec import NodeSpec
 
 GUIDE = "guide: neutron install, networking option 2, self-service networks; facts 6.5"
 OVS = "guide: neutron install, Open vSwitch; facts 6.6"
-L2_AGENT = {Mechanism.LINUXBRIDGE: "neutron-linuxbridge-agent", Mechanism.OPENVSWITCH: "neutron-openvswitch-agent"}
+L2_AGENT = {
+    Mechanism.LINUXBRIDGE: "neutron-linuxbridge-agent",
+    Mechanism.OPENVSWITCH: "neutron-openvswitch-agent",
+}
 COMPONENTS = (
     Component.NEUTRON_SERVER,
     Component.NEUTRON_L2,
@@ -155,7 +158,7 @@ def _bridge_filtering() -> Command:
     return Command(
         "bridged packets pass the packet filter",
         f"modprobe br_netfilter 2>/dev/null; sysctl -q -w {names}",
-        unless="[ \"$(cat /proc/sys/net/bridge/bridge-nf-call-iptables)\" = 1 ]",
+        unless='[ "$(cat /proc/sys/net/bridge/bridge-nf-call-iptables)" = 1 ]',
         source="guide: neutron install, kernel bridge filters; B38",
     )
 

@@ -78,7 +78,11 @@ def configuration(ctx: Context, node: NodeSpec) -> File:
     if node.has(Component.NOVA_CONTROLLER):
         workers = ctx.lab.workers
         conf.set("DEFAULT", CONTROLLER, {"enabled_apis": "osapi_compute,metadata"})
-        conf.set("DEFAULT", "topology: options.workers", {"osapi_compute_workers": workers, "metadata_workers": workers})
+        conf.set(
+            "DEFAULT",
+            "topology: options.workers",
+            {"osapi_compute_workers": workers, "metadata_workers": workers},
+        )
         conf.set("conductor", "topology: options.workers", {"workers": workers})
         conf.set("scheduler", "topology: options.workers", {"workers": workers})
         conf.set("api_database", CONTROLLER, {"connection": ctx.database_url("nova", "nova_api")})
@@ -119,19 +123,15 @@ def _libvirt(ctx: Context) -> dict[str, str | int | bool]:
     return {"virt_type": "qemu", "cpu_mode": "none"}
 
 
-def _cells(ctx: Context) -> tuple[Command, ...]:
-    """Cells v2: cell0 and cell1, both re-runnable (create_cell answers 2 when the cell is there, B28)."""
-    cell1 = "nova-manage cell_v2 list_cells | grep -qw cell1"
+def _cells() -> Command:
+    """Cells v2: cell0 and cell1; create_cell answers 2 when the cell is there already (B28)."""
     stamp = "/var/lib/labctl/stamps/nova-cells"
-    return (
-        Command(
-            "cell0 and cell1",
-            'su -s /bin/sh -c "nova-manage cell_v2 map_cell0" nova && '
-            f'{{ {cell1} || su -s /bin/sh -c "nova-manage cell_v2 create_cell --name=cell1 --verbose" nova; }} && '
-            f"touch {stamp}",
-            unless=f"[ -e {stamp} ]",
-            source=GUIDE,
-        ),
+    create = 'su -s /bin/sh -c "nova-manage cell_v2 create_cell --name=cell1 --verbose" nova'
+    return Command(
+        "cell0 and cell1",
+        f'su -s /bin/sh -c "nova-manage cell_v2 map_cell0" nova && {{ {create} || [ $? -eq 2 ]; }} && touch {stamp}',
+        unless=f"[ -e {stamp} ]",
+        source=GUIDE,
     )
 
 
@@ -180,7 +180,7 @@ class Nova(Chapter):
     def populate(self, ctx: Context) -> tuple[tuple[str, Chain], ...]:
         commands = [sync("nova api_db sync", "nova-manage api_db sync", "nova")]
         if ctx.release.cells_v2:
-            commands += _cells(ctx)
+            commands.append(_cells())
         commands.append(sync("nova db sync", "nova-manage db sync", "nova"))
         return ((ctx.host(Component.NOVA_CONTROLLER), Chain("nova tables and cells", tuple(commands))),)
 
@@ -218,7 +218,7 @@ def map_hosts(ctx: Context) -> tuple[Operation, ...]:
         return ()
     listed = "nova-manage cell_v2 list_hosts"
     stamp = "/var/lib/labctl/stamps/nova-hosts-" + "-".join(hosts)
-    every = " && ".join(f"echo \"$hosts\" | grep -qw {h}" for h in hosts)
+    every = " && ".join(f'echo "$hosts" | grep -qw {h}' for h in hosts)
     return (
         Command(
             "compute nodes mapped into cell1",

@@ -115,9 +115,7 @@ def _indenting_tabs(text: str, name: str) -> list[Problem]:
     for number, line in enumerate(_LINE_BREAK.split(text), start=1):
         indent = line[: len(line) - len(line.lstrip(" \t"))]
         if "\t" in indent and line.strip():
-            found.append(
-                Problem(name, number, indent.index("\t") + 1, "", "YAML is indented with spaces; found a tab")
-            )
+            found.append(Problem(name, number, indent.index("\t") + 1, "", "YAML is indented with spaces; found a tab"))
     return found
 
 
@@ -129,9 +127,7 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            raise yaml.composer.ComposerError(
-                None, None, f"nested deeper than {MAX_DEPTH} levels", _next_mark(self)
-            )
+            raise yaml.composer.ComposerError(None, None, f"nested deeper than {MAX_DEPTH} levels", _next_mark(self))
         node: yaml.Node | None = super().compose_node(parent, index)
         self.depth -= 1
         return node
@@ -153,9 +149,7 @@ def _compose(text: str, name: str) -> yaml.Node | None:
         root = loader.get_node() if loader.check_node() else None
         if root is not None and loader.check_node():
             place = _place(_next_mark(loader))
-            raise TopologyError(
-                [Problem(name, *place, "", "a second document begins; a file is one topology")]
-            )
+            raise TopologyError([Problem(name, *place, "", "a second document begins; a file is one topology")])
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark or loader.get_mark()
         raise TopologyError([Problem(name, *_place(mark), "", _syntax(error))]) from None
@@ -252,9 +246,7 @@ class _Reader:
             self._blame(path, message, True)
         elif node.tag in _KINDS:
             shown = shorten(node.value)
-            self._blame(
-                path, f"YAML reads the key {shown} as a {_KINDS[node.tag]}; quote it: {shown!r}", True
-            )
+            self._blame(path, f"YAML reads the key {shown} as a {_KINDS[node.tag]}; quote it: {shown!r}", True)
         elif node.tag not in _TEXT_TAGS:
             self._refuse_tag(node, path)
         elif _has_surrogate(node.value):

@@ -96,9 +96,7 @@ def _validate(values: dict[str, Any]) -> tuple[Topology | None, list[ErrorDetail
         return None, error.errors(include_url=False)
 
 
-def _prune(
-    values: dict[str, Any], wrong: list[ValuePath], unknown_keys: list[ValuePath]
-) -> dict[str, Any] | None:
+def _prune(values: dict[str, Any], wrong: list[ValuePath], unknown_keys: list[ValuePath]) -> dict[str, Any] | None:
     """Return the values without the wrong ones, or None when their absence would mean something."""
     pruned: dict[str, Any] = json.loads(json.dumps(values))
     for path in wrong:

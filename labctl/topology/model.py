@@ -27,9 +27,7 @@ class Frozen(BaseModel):
 Name = Annotated[str, Field(pattern=NAME, max_length=40)]
 HostName = Annotated[str, Field(pattern=NAME, max_length=30)]
 #: Bytes; written as ``4 GiB``, ``512MiB`` or a plain number of bytes.
-Size = Annotated[
-    int, BeforeValidator(parse_size), Field(gt=0, json_schema_extra={"type": ["string", "integer"]})
-]
+Size = Annotated[int, BeforeValidator(parse_size), Field(gt=0, json_schema_extra={"type": ["string", "integer"]})]
 
 
 class NetworkRole(StrEnum):

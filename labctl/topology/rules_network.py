@@ -34,9 +34,7 @@ def one_network_a_role(topology: Topology, at: Positions) -> Iterator[Problem]:
     for role in NetworkRole:
         first, *more = _of_role(topology, role) or [""]
         for name in more:
-            yield at.problem(
-                ("networks", name), f"is a second {role} network besides '{first}'; a lab has only one"
-            )
+            yield at.problem(("networks", name), f"is a second {role} network besides '{first}'; a lab has only one")
         if not first and role is NetworkRole.MANAGEMENT:
             yield at.problem(
                 ("networks",),
@@ -190,9 +188,7 @@ def routers_reach_the_provider_network(topology: Topology, at: Positions) -> Ite
         if not providers:
             yield at.problem(path, "neutron-l3 routes to the provider network, and the lab has none; add one")
         elif not any(provider in node.networks for provider in providers):
-            yield at.problem(
-                path, f"neutron-l3 routes to '{providers[0]}'; attach the node with {providers[0]}: none"
-            )
+            yield at.problem(path, f"neutron-l3 routes to '{providers[0]}'; attach the node with {providers[0]}: none")
 
 
 RULES = (

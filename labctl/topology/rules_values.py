@@ -84,8 +84,7 @@ def swift_replicas_fit(topology: Topology, at: Positions) -> Iterator[Problem]:
         name, node = storage[-1]
         yield at.problem(
             ("nodes", name, "runs", node.runs.index(Component.SWIFT_STORAGE)),
-            f"an even number of storage nodes ({len(storage)}) cannot hold 3 replicas in one zone each; "
-            "use 1, 3 or 5",
+            f"an even number of storage nodes ({len(storage)}) cannot hold 3 replicas in one zone each; use 1, 3 or 5",
         )
 
 
@@ -95,9 +94,7 @@ def flavors_can_be_made(topology: Topology, at: Positions) -> Iterator[Problem]:
     for name, flavor in topology.fixtures.flavors.items():
         path = ("fixtures", "flavors", name)
         if flavor.ram % MIB:
-            yield at.problem(
-                (*path, "ram"), f"{flavor.ram} bytes is not a whole number of MiB, as nova counts"
-            )
+            yield at.problem((*path, "ram"), f"{flavor.ram} bytes is not a whole number of MiB, as nova counts")
         if largest is not None and flavor.disk * GIB > largest:
             yield at.problem(
                 (*path, "disk"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-#: Binary steps, as memory and disks are sized in practice; ``G`` is read as ``GiB``, as qemu-img and lvcreate do.
+#: Binary steps, as memory and disks are sized in practice: ``G`` is ``GiB``, as qemu-img and lvcreate read it.
 UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _SIZE = re.compile(r"^\s*(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[kmgt]?)(?:i?b)?\s*$", re.IGNORECASE)
 
@@ -16,7 +16,7 @@ def parse_size(value: Any) -> int:
     :raises ValueError: when the text is no size or is not a whole number of bytes.
     """
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise ValueError("a size is written like '4 GiB' or '512 MiB'")
+        raise ValueError("a size is written like '4 GiB' or '512 MiB'")  # noqa: TRY004 (pydantic wants it)
     if isinstance(value, int):
         return value
     match = _SIZE.match(value)

@@ -1,0 +1,42 @@
+# Two commands do everything on a fresh Debian machine:
+#   make lab    a lab up, proven end to end, with its addresses and credentials printed
+#   make test   the tests pass
+# The rest are parts of them.
+
+PYTHON ?= python3
+LAB ?= zed-2node
+WORKERS ?= 4
+VENV := .venv
+LABCTL := $(VENV)/bin/labctl
+
+.PHONY: lab test setup system venv lint unit system-tests lab-test clean
+
+lab: setup
+	$(LABCTL) up $(LAB)
+	$(LABCTL) test $(LAB) -n $(WORKERS)
+	$(LABCTL) info $(LAB) --credentials
+
+test: setup
+	./tools/test
+
+setup: system venv
+
+system:
+	./tools/setup-system
+
+venv: $(VENV)/.done
+
+$(VENV)/.done: pyproject.toml
+	./tools/setup-venv $(VENV)
+	touch $@
+
+lint: venv
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+unit: venv
+	$(VENV)/bin/pytest tests -m "not system"
+
+clean:
+	rm -rf $(VENV) artifacts build

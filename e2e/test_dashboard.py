@@ -1,0 +1,125 @@
+"""Horizon in a real browser: login, refusal, the instance list, the launch form."""
+
+from __future__ import annotations
+
+import shutil
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+
+from labctl.e2e_support import resources
+
+pytestmark = pytest.mark.needs("horizon")
+
+PATHS = ("/horizon/", "/dashboard/", "/")  # Debian, CentOS, a host of its own
+PAGE_DEADLINE = 90  # the first page of a fresh Django process on a busy machine
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--window-size=1400,1000",
+)
+
+
+@pytest.fixture(scope="session")
+def dashboard(lab):
+    """The URL of the login page."""
+    host = urlsplit(lab.auth_url).hostname
+    tried = []
+    for path in PATHS:
+        url = f"http://{host}{path}auth/login/"
+        answer = requests.get(url, timeout=PAGE_DEADLINE)
+        if answer.status_code == 200 and "password" in answer.text:
+            return url
+        tried.append(f"{url}: {answer.status_code}")
+    pytest.fail("no login page of horizon; " + "; ".join(tried), pytrace=False)
+
+
+@pytest.fixture
+def browser(tmp_path):
+    """A headless Chromium with a profile of its own."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.skip("Debian's chromium and chromium-driver are not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path / 'profile'}"):
+        options.add_argument(flag)
+    service = webdriver.ChromeService(executable_path=driver, log_output=str(tmp_path / "chromedriver.log"))
+    made = webdriver.Chrome(options=options, service=service)
+    made.set_page_load_timeout(PAGE_DEADLINE)
+    yield made
+    made.quit()
+
+
+def until(browser, what, condition):
+    """Wait for a condition of the page; the message shows where the browser is."""
+    from selenium.common.exceptions import TimeoutException
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    try:
+        return WebDriverWait(browser, PAGE_DEADLINE, poll_frequency=0.5).until(condition)
+    except TimeoutException:
+        text = browser.find_element("tag name", "body").text[-800:]
+        pytest.fail(f"{what}: not on {browser.current_url} ({browser.title}):\n{text}", pytrace=False)
+
+
+def log_in(browser, dashboard, project, password):
+    """Fill the login form; a lab with several domains asks for the domain as well."""
+    browser.get(dashboard)
+    for field in browser.find_elements("name", "domain"):
+        if field.get_attribute("type") != "hidden":
+            field.send_keys("Default")
+    browser.find_element("name", "username").send_keys(project.user)
+    secret = browser.find_element("name", "password")
+    secret.send_keys(password)
+    secret.submit()
+
+
+def test_wrong_password_is_refused(browser, dashboard, project):
+    log_in(browser, dashboard, project, project.password + "x")
+    until(browser, "a refusal", lambda page: "Invalid credentials" in page.page_source)
+    assert "/auth/login" in browser.current_url
+
+
+def test_instance_list_shows_a_booted_guest_and_the_launch_form_opens(browser, dashboard, project, boot, artifacts_dir):
+    server = boot("seen")
+    log_in(browser, dashboard, project, project.password)
+    until(browser, "being logged in", lambda page: "/auth/login" not in page.current_url)
+
+    root = dashboard.removesuffix("auth/login/")
+    browser.get(f"{root}project/instances/")
+    row = until(
+        browser,
+        f"{server.name} in the list of instances",
+        lambda page: next(
+            (r for r in page.find_elements("css selector", "#instances tbody tr") if server.name in r.text),
+            None,
+        ),
+    )
+    assert resources.fixed_address(project, server) in row.text
+    assert "Active" in row.text
+    screenshot = artifacts_dir / "dashboard-instances.png"
+    assert browser.save_screenshot(str(screenshot))
+    assert screenshot.stat().st_size > 10_000
+
+    until(browser, "the launch button", lambda page: page.find_elements("id", "instances__action_launch-ng"))
+    browser.find_element("id", "instances__action_launch-ng").click()
+    form = until(
+        browser,
+        "the launch form",
+        lambda page: next(
+            (m for m in page.find_elements("css selector", ".modal-dialog") if "Instance Name" in m.text),
+            None,
+        ),
+    )
+    assert form.is_displayed()
+    assert browser.save_screenshot(str(artifacts_dir / "dashboard-launch.png"))

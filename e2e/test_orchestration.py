@@ -1,0 +1,243 @@
+"""Heat: the notes' sample stack, a whole topology as a stack, and failures that leave nothing."""
+
+from __future__ import annotations
+
+import pytest
+from openstack.exceptions import NotFoundException
+
+from labctl.e2e_support import resources
+from labctl.e2e_support.waits import FailedStateError, wait_for
+
+pytestmark = pytest.mark.needs("heat")
+
+STACK_DEADLINE = 300
+VERSION = "2016-04-08"  # known to every release; the notes' sample says 2018-08-31
+
+
+def template(parts, outputs=None, parameters=None):
+    """A HOT template as data."""
+    return {
+        "heat_template_version": VERSION,
+        "parameters": parameters or {},
+        "resources": parts,
+        "outputs": outputs or {},
+    }
+
+
+def fetched(heat, stack_id):
+    """A stack, or None once it is gone."""
+    try:
+        return heat.get_stack(stack_id)
+    except NotFoundException:
+        return None
+
+
+def wait_stack(heat, stack_id, status, deadline=STACK_DEADLINE):
+    """Wait for a stack's status; any other final state fails at once, with heat's reason."""
+    return wait_for(
+        f"stack to be {status}",
+        lambda: heat.get_stack(stack_id),
+        done=lambda seen: seen.status == status,
+        failed=lambda seen: f"{seen.status}: {seen.status_reason}" if seen.status.endswith("_FAILED") else None,
+        deadline=deadline,
+        interval=2,
+        show=lambda seen: f"{seen.status}: {seen.status_reason}",
+    )
+
+
+def create(heat, name, body, parameters=None, rollback=False):
+    stack = heat.create_stack(
+        name=name,
+        template=body,
+        parameters=parameters or {},
+        is_rollback_disabled=not rollback,
+        timeout_mins=10,
+    )
+    return stack.id
+
+
+def update(heat, stack_id, body, parameters=None):
+    """Replace a stack's template and wait until it is in force."""
+    stack = heat.get_stack(stack_id)
+    answer = heat.put(f"/stacks/{stack.name}/{stack.id}", json={"template": body, "parameters": parameters or {}})
+    assert answer.status_code == 202, answer.text
+    return wait_stack(heat, stack_id, "UPDATE_COMPLETE")
+
+
+def delete(heat, stack_id):
+    heat.delete_stack(stack_id, ignore_missing=False)
+    wait_for(
+        "the stack to be gone",
+        lambda: fetched(heat, stack_id),
+        done=lambda seen: seen is None,
+        failed=lambda seen: seen.status_reason if seen.status == "DELETE_FAILED" else None,
+        deadline=STACK_DEADLINE,
+        interval=2,
+        show=lambda seen: f"{seen.status}: {seen.status_reason}",
+    )
+
+
+def outputs(stack):
+    return {output["output_key"]: output["output_value"] for output in stack.outputs}
+
+
+def test_sample_stack_of_the_notes_gives_its_server_s_address_and_is_updated(lab, project, network, name):
+    heat, nova = project.connection.orchestration, project.connection.compute
+    server = {
+        "type": "OS::Nova::Server",
+        "properties": {
+            "name": name("heat"),
+            "image": {"get_param": "ImageID"},
+            "flavor": lab.flavors[0],
+            "networks": [{"network": {"get_param": "NetID"}}],
+        },
+    }
+    sample = template(
+        {"server1": server},
+        {"server1_private_ip": {"value": {"get_attr": ["server1", "first_address"]}}},
+        {"ImageID": {"type": "string"}, "NetID": {"type": "string"}},
+    )
+    parameters = {"ImageID": lab.image, "NetID": network.id}
+    stack_id = create(heat, name("sample"), sample, parameters)
+    stack = wait_stack(heat, stack_id, "CREATE_COMPLETE")
+    (made,) = nova.servers()
+    assert outputs(stack)["server1_private_ip"] == resources.fixed_address(project, made)
+
+    server["properties"]["metadata"] = {"changed": "yes"}
+    sample["outputs"]["more"] = {"value": "new"}
+    stack = update(heat, stack_id, sample, parameters)
+    assert outputs(stack)["more"] == "new"
+    (kept,) = nova.servers()
+    assert kept.id == made.id
+    assert kept.metadata["changed"] == "yes"
+
+    delete(heat, stack_id)
+    assert list(nova.servers()) == []
+
+
+@pytest.mark.needs("cinder-volume")
+def test_stack_with_network_router_volume_and_floating_ip_is_reached_and_leaves_nothing(
+    lab, project, keypair, security_group, name, ssh
+):
+    heat, neutron = project.connection.orchestration, project.connection.network
+    parts = {
+        "net": {"type": "OS::Neutron::Net"},
+        "subnet": {
+            "type": "OS::Neutron::Subnet",
+            "properties": {"network": {"get_resource": "net"}, "cidr": "172.16.78.0/24"},
+        },
+        "router": {
+            "type": "OS::Neutron::Router",
+            "properties": {"external_gateway_info": {"network": lab.external_network}},
+        },
+        "interface": {
+            "type": "OS::Neutron::RouterInterface",
+            "properties": {"router": {"get_resource": "router"}, "subnet": {"get_resource": "subnet"}},
+        },
+        "port": {
+            "type": "OS::Neutron::Port",
+            "properties": {
+                "network": {"get_resource": "net"},
+                "fixed_ips": [{"subnet": {"get_resource": "subnet"}}],
+                "security_groups": [security_group.id],
+            },
+        },
+        "floating": {
+            "type": "OS::Neutron::FloatingIP",
+            "depends_on": "interface",
+            "properties": {
+                "floating_network": lab.external_network,
+                "port_id": {"get_resource": "port"},
+            },
+        },
+        "server": {
+            "type": "OS::Nova::Server",
+            "properties": {
+                "name": name("stacked"),
+                "image": lab.image,
+                "flavor": lab.flavors[0],
+                "key_name": keypair.name,
+                "networks": [{"port": {"get_resource": "port"}}],
+            },
+        },
+        "volume": {"type": "OS::Cinder::Volume", "properties": {"size": 1}},
+        "attachment": {
+            "type": "OS::Cinder::VolumeAttachment",
+            "properties": {
+                "instance_uuid": {"get_resource": "server"},
+                "volume_id": {"get_resource": "volume"},
+            },
+        },
+    }
+    body = template(parts, {"address": {"value": {"get_attr": ["floating", "floating_ip_address"]}}})
+    stack_id = create(heat, name("whole"), body)
+    stack = wait_stack(heat, stack_id, "CREATE_COMPLETE")
+    (server,) = project.connection.compute.servers()
+    guest = ssh(server)
+    assert guest.address == outputs(stack)["address"]
+    disks = wait_for(
+        "the volume's disk in the guest",
+        lambda: guest.output("ls /sys/block").split(),
+        done=lambda seen: "vdb" in seen,
+        deadline=60,
+    )
+    assert int(guest.output("cat /sys/block/vdb/size")) * 512 == 1024**3, disks
+    guest.close()
+
+    delete(heat, stack_id)
+    assert list(project.connection.compute.servers()) == []
+    assert list(project.connection.block_storage.volumes()) == []
+    assert list(neutron.ips()) == []
+    assert list(neutron.routers()) == []
+    assert [n for n in neutron.networks() if n.project_id == project.id] == []
+
+
+def test_failing_template_rolls_back_what_it_made(project, name):
+    heat, neutron = project.connection.orchestration, project.connection.network
+    network = name("rolled-back")
+    parts = {
+        "net": {"type": "OS::Neutron::Net", "properties": {"name": network}},
+        "subnet": {
+            "type": "OS::Neutron::Subnet",
+            # the gateway's address is in use by the allocation pool: refused by neutron, not by heat
+            "properties": {
+                "network": {"get_resource": "net"},
+                "cidr": "172.16.79.0/24",
+                "gateway_ip": "172.16.79.5",
+                "allocation_pools": [{"start": "172.16.79.2", "end": "172.16.79.20"}],
+            },
+        },
+    }
+    stack_id = create(heat, name("failing"), template(parts), rollback=True)
+    wait_for(
+        "the roll-back",
+        lambda: fetched(heat, stack_id),
+        done=lambda seen: seen is None or seen.status == "ROLLBACK_COMPLETE",
+        failed=lambda seen: seen.status_reason if seen and seen.status == "ROLLBACK_FAILED" else None,
+        deadline=STACK_DEADLINE,
+        show=lambda seen: f"{seen.status}: {seen.status_reason}",
+    )
+    made = [e.resource_status for e in heat.stack_events(stack_id) if e.resource_name == "net"]
+    assert "CREATE_COMPLETE" in made, "the failing resource was never reached"
+    assert list(neutron.networks(name=network)) == []
+
+
+def test_failing_template_without_roll_back_says_why(project, name):
+    heat = project.connection.orchestration
+    parts = {
+        "net": {"type": "OS::Neutron::Net"},
+        "subnet": {
+            "type": "OS::Neutron::Subnet",
+            "properties": {
+                "network": {"get_resource": "net"},
+                "cidr": "172.16.80.0/24",
+                "gateway_ip": "172.16.80.5",
+                "allocation_pools": [{"start": "172.16.80.2", "end": "172.16.80.20"}],
+            },
+        },
+    }
+    stack_id = create(heat, name("failing"), template(parts))
+    with pytest.raises(FailedStateError, match=r"CREATE_FAILED.*subnet"):
+        wait_stack(heat, stack_id, "CREATE_COMPLETE")
+    delete(heat, stack_id)
+    assert [n for n in project.connection.network.networks() if n.project_id == project.id] == []

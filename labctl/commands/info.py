@@ -1,0 +1,63 @@
+"""What a lab is and how to get in: the box at the end of `up`, and the verb info."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from labctl.commands.console import out
+from labctl.lab import access
+from labctl.lab.state import LabState, StageRecord
+
+
+def print_stages(stages: Sequence[StageRecord]) -> None:
+    """Print the seconds and CPU seconds of stages."""
+    for record in stages:
+        out.print(
+            f"  {record.name:<15}{record.seconds:7.1f} s   cpu {record.cpu_seconds:6.1f} s   "
+            f"{record.changed:3} changed {record.ok:3} ok"
+        )
+    seconds, cpu = sum(r.seconds for r in stages), sum(r.cpu_seconds for r in stages)
+    changed = sum(r.changed for r in stages)
+    out.print(f"  {'total':<15}{seconds:7.1f} s   cpu {cpu:6.1f} s   {changed:3} changed")
+
+
+def print_info(name: str, credentials: bool = False) -> None:
+    """Print addresses, credentials (their values only when asked for) and the commands that enter."""
+    state = LabState.load(name)
+    spec = state.spec
+    out.print(f"\n[bold]{name}[/bold]: {spec.release} ({spec.package_source}) on {spec.base}, driver {spec.driver}")
+    for node in spec.nodes.values():
+        cards = ", ".join(f"{i.name} {i.address or 'no address'} ({i.network})" for i in node.interfaces)
+        out.print(f"  {node.name:<12} {cards}")
+    if "guest" in state.meta:
+        out.print(f"  guest        {state.meta['guest']}")
+    out.print(f"  credentials  labctl env {name} [--user demo]; files in {state.directory / 'access'}")
+    if credentials:
+        for who in ("admin", "demo"):
+            shown = access.environment(state, who)
+            out.print(
+                f"  {who:<12} user {shown['OS_USERNAME']}, password {shown['OS_PASSWORD']}, {shown['OS_AUTH_URL']}"
+            )
+    out.print(
+        f"  enter        labctl ssh {name} NODE; labctl shell {name}; labctl exec {name} -- openstack server list"
+    )
+    out.print(f"  prove        labctl test {name}")
+    out.print(f"  remove       labctl down {name}")
+
+
+def info(
+    lab: Annotated[str, typer.Argument(help="name of the lab")],
+    credentials: Annotated[bool, typer.Option("--credentials", help="show the passwords too")] = False,
+) -> None:
+    """Show a lab's addresses, how to enter it, and what its stages took."""
+    state = LabState.load(lab)
+    print_stages(state.journal().stages)
+    print_info(lab, credentials)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command()(info)

@@ -1,0 +1,3 @@
+#!/bin/sh
+# The power button: nova stop and soft reboot press it.
+exec /sbin/poweroff

@@ -1,0 +1,288 @@
+"""The pieces of the guest built from Debian's packages: root tree, initramfs, partitions, disk.
+
+The guest's own files lie beside this module: ``guest/initramfs.sh``, ``guest/syslinux.txt`` and the tree
+``guest/root``, which mirrors the guest's root; ``.sh`` is dropped and means executable, ``.txt`` is dropped.
+
+Layout of the disk: MBR, a FAT partition with syslinux, kernel and initramfs, and at the end the ext4 root, so
+that the initramfs only has to change one number to let it grow with the flavor's disk.
+"""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import re
+import shutil
+import struct
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from labctl import process
+from labctl.errors import LabError
+
+FILES = Path(__file__).with_name("guest")
+MBR_CODE = Path("/usr/lib/syslinux/mbr/mbr.bin")
+KERNEL = "linux-image-cloud-amd64"
+PACKAGES = (
+    "busybox-static", "dropbear-bin", "sudo", "e2fsprogs", "util-linux",
+    "openssh-client", "openssh-sftp-server", "libpam-modules",
+)  # fmt: skip
+PROGRAMS = (
+    "usr/sbin/dropbear", "usr/bin/dropbearkey", "usr/bin/dbclient", "usr/bin/sudo", "usr/bin/scp",
+    "usr/bin/lsblk", "usr/sbin/mke2fs", "usr/sbin/resize2fs", "usr/sbin/e2fsck",
+    "usr/lib/openssh/sftp-server",
+)  # fmt: skip
+LINKS = {
+    "usr/bin/ssh": "dbclient",
+    "usr/sbin/mkfs.ext2": "mke2fs",
+    "usr/sbin/mkfs.ext3": "mke2fs",
+    "usr/sbin/mkfs.ext4": "mke2fs",
+    "usr/sbin/fsck.ext4": "e2fsck",
+    "usr/lib/sftp-server": "openssh/sftp-server",
+    "etc/mtab": "../proc/self/mounts",
+}
+# Loaded by the initramfs: what a nova disk is behind, and, only if that shows no root, the other buses.
+FIRST_MODULES = ("virtio_pci", "virtio_blk")
+REST_MODULES = ("virtio_scsi", "ata_piix", "sd_mod")
+ROOT_MODULES = (
+    "virtio_net", "virtio_rng", "virtio_scsi", "sd_mod", "sr_mod", "ata_piix", "button", "evdev", "loop",
+    "isofs", "vfat", "nls_cp437", "nls_iso8859-1", "nls_ascii", "nls_utf8", "8021q",
+)  # fmt: skip
+INITRAMFS_APPLETS = (
+    "sh", "mount", "insmod", "dd", "cat", "usleep", "sync", "blockdev", "switch_root", "ls", "dmesg",
+)  # fmt: skip
+MULTIARCH = "x86_64-linux-gnu"
+MERGED = ("bin", "sbin", "lib", "lib64")
+MIB = 1024 * 1024
+SECTOR = 512
+ROOT_MIB = 64
+LABEL = "cirros-rootfs"
+
+
+def _depends(packages: Iterable[str]) -> set[str]:
+    """Return the direct dependencies of packages, virtual ones left out."""
+    return set(re.findall(r"Depends: ([a-z0-9][^\s<]*)", process.output(["apt-cache", "depends", *packages])))
+
+
+def download(directory: Path) -> list[Path]:
+    """Download the packages and the libraries they need (only those: no debconf, perl, initramfs-tools)."""
+    kernels = {name for name in _depends([KERNEL]) if name.startswith("linux-image-")}
+    wanted, new = kernels | set(PACKAGES), set(PACKAGES)
+    while new:
+        libraries = {name for name in _depends(sorted(new)) if re.match(r"lib(?!.*perl)|zlib", name)}
+        new = libraries - wanted
+        wanted |= new
+    if not kernels:
+        raise LabError(f"apt knows no package {KERNEL}", "apt-get update")
+    directory.mkdir()
+    try:
+        command = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", *sorted(wanted)]
+        process.run(command, cwd=directory, timeout=300)
+    except process.CommandError as error:
+        raise LabError(error.message, "apt-get update, then try again") from error
+    return sorted(directory.glob("*.deb"))
+
+
+def unpack(packages: list[Path], tree: Path) -> None:
+    """Extract the packages side by side into one merged-usr tree, and drop them."""
+    for package in packages:
+        process.run(["dpkg-deb", "-x", package, tree])
+        package.unlink()
+    # One usr: Debian 12's packages still spread over / and /usr, Debian 13's do not.
+    for name in MERGED:
+        apart, merged = tree / name, tree / "usr" / name
+        merged.mkdir(exist_ok=True)
+        if apart.is_dir():
+            process.run(["cp", "-al", f"{apart}/.", merged])
+            shutil.rmtree(apart)
+        apart.symlink_to(f"usr/{name}")
+
+
+def kernel(tree: Path) -> tuple[str, Path]:
+    """Return the kernel's release and its file."""
+    image = next((tree / "boot").glob("vmlinuz-*"))
+    return image.name.removeprefix("vmlinuz-"), image
+
+
+class Modules:
+    """The kernel's modules: finds them by name and what they depend on by their own ``.modinfo``."""
+
+    def __init__(self, tree: Path, release: str) -> None:
+        self.release = release
+        self.base = tree / "usr/lib/modules" / release
+        files = (*self.base.rglob("*.ko"), *self.base.rglob("*.ko.xz"))
+        self._files = {self._key(path.name.split(".")[0]): path for path in files}
+
+    @staticmethod
+    def _key(name: str) -> str:
+        return name.replace("-", "_")
+
+    def _content(self, name: str) -> bytes:
+        path = self._files[name]
+        content = path.read_bytes()
+        return lzma.decompress(content) if path.suffix == ".xz" else content
+
+    def closure(self, names: Iterable[str]) -> dict[str, bytes]:
+        """Return the contents of modules and their dependencies in an order in which they can be loaded.
+
+        What this kernel has built in, or does not have at all, is left out.
+        """
+        found: dict[str, bytes] = {}
+
+        def visit(name: str) -> None:
+            key = self._key(name)
+            if key in found or key not in self._files:
+                return
+            content = self._content(key)
+            depends = re.search(rb"\0depends=([^\0]+)\0", content)
+            for needed in depends[1].decode().split(",") if depends else ():
+                visit(needed)
+            found[key] = content
+
+        for name in names:
+            visit(name)
+        return found
+
+
+def assemble_root(root: Path, tree: Path, modules: Modules, version: str) -> None:
+    """Lay out the guest's root: its own files, the programs and their libraries, busybox, kernel modules."""
+    for name in MERGED:
+        (root / "usr" / name).mkdir(parents=True)
+        (root / name).symlink_to(f"usr/{name}")
+    for name in ("dev", "proc", "sys", "run", "tmp", "mnt", "root", "etc/dropbear", "var/log", "var/lib",
+                 "var/tmp", "usr/local/bin", "home/cirros"):  # fmt: skip
+        (root / name).mkdir(parents=True, exist_ok=True)
+    (root / "var/run").symlink_to("../run")
+    (root / "var/tmp").chmod(0o1777)
+    _place(FILES / "root", root)
+    (root / "etc/guest-version").write_text(f"{version}\n")
+
+    plugins = [path.relative_to(tree) for path in _plugins(tree)]
+    for program in (*map(Path, PROGRAMS), *plugins):
+        _copy(tree / program, root / program)
+    for library, source in _libraries(tree, (*map(Path, PROGRAMS), *plugins)):
+        _copy(source, root / library)
+    for link, target in LINKS.items():
+        (root / link).symlink_to(target)
+
+    busybox = root / "usr/bin/busybox"
+    _copy(tree / "usr/bin/busybox", busybox)
+    for applet in process.output([busybox, "--list-full"]).split():
+        path = root / "usr" / applet.removeprefix("usr/")
+        if not path.is_symlink() and not path.exists():
+            path.symlink_to("/bin/busybox")
+    busybox.chmod(0o4755)  # ping, su and passwd work for the user; busybox gives the rights up for all else
+    (root / "usr/bin/sudo").chmod(0o4755)
+    (root / "etc/shadow").chmod(0o600)
+    (root / "etc/sudoers").chmod(0o440)
+
+    directory = root / "usr/lib/modules" / modules.release
+    directory.mkdir(parents=True)
+    for name, content in modules.closure(ROOT_MODULES).items():
+        (directory / f"{name}.ko").write_bytes(content)
+    process.run([busybox, "depmod", "-b", root, modules.release])
+
+
+def _place(source: Path, target: Path) -> None:
+    """Copy the guest's own files: ``x.sh`` becomes an executable ``x``, ``x.txt`` a plain ``x``."""
+    for path in source.rglob("*"):
+        if path.suffix in (".sh", ".txt"):
+            placed = target / path.relative_to(source).with_suffix("")
+            placed.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, placed)
+            placed.chmod(0o755 if path.suffix == ".sh" else 0o644)
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(source, target)
+
+
+def _plugins(tree: Path) -> Iterator[Path]:
+    """What programs load by name at run time: sudo's policy, and the PAM modules etc/pam.d names."""
+    for name in ("sudo/*.so*", "*/security/pam_permit.so", "*/security/pam_deny.so"):
+        yield from (*tree.glob(f"usr/lib/{name}"), *tree.glob(f"usr/libexec/{name}"))
+
+
+def _libraries(tree: Path, programs: Iterable[Path]) -> Iterator[tuple[Path, Path]]:
+    """Yield (place in the guest, file) for every shared library of the programs, as the loader sees them."""
+    places = ":".join(str(path) for path in (tree / f"usr/lib/{MULTIARCH}", *tree.glob("usr/lib*/sudo")))
+    loader = tree / "usr/lib" / MULTIARCH / "ld-linux-x86-64.so.2"
+    yield Path("usr/lib64/ld-linux-x86-64.so.2"), loader
+    found: dict[str, Path] = {}
+    for program in programs:
+        text = process.output([loader, "--library-path", places, "--list", tree / program])
+        if "not found" in text:
+            raise LabError(f"Debian's packages lack a library of {program}:\n{text}", "apt-get update, then try again")
+        found.update((name, Path(path)) for name, path in re.findall(r"(\S+) => (/\S+)", text))
+    for name, source in found.items():
+        if source.is_relative_to(tree / "usr/lib" / MULTIARCH):
+            yield Path("usr/lib") / MULTIARCH / Path(name).name, source
+
+
+def initramfs(work: Path, tree: Path, modules: Modules) -> Path:
+    """Pack busybox, the disk drivers and the init script; return the archive."""
+    for name in ("bin", "dev", "proc", "sys", "new", "modules"):
+        (work / name).mkdir(parents=True)
+    _copy(tree / "usr/bin/busybox", work / "bin/busybox")
+    for applet in INITRAMFS_APPLETS:
+        (work / "bin" / applet).symlink_to("busybox")
+    _copy(FILES / "initramfs.sh", work / "init")
+    (work / "init").chmod(0o755)
+    for group, wanted in (("first", FIRST_MODULES), ("rest", REST_MODULES)):
+        contents = modules.closure(wanted)
+        (work / "modules" / group).write_text("".join(f"{name}.ko\n" for name in contents))
+        for name, content in contents.items():
+            (work / "modules" / f"{name}.ko").write_bytes(content)
+    names = "".join(f"{path.relative_to(work)}\n" for path in sorted(work.rglob("*")))
+    archive = work.with_suffix(".cpio")
+    process.run(["cpio", "--quiet", "-o", "-H", "newc", "-R", "0:0", "-F", archive], stdin=names, cwd=work)
+    initrd = work.with_suffix(".gz")
+    initrd.write_bytes(gzip.compress(archive.read_bytes(), 9, mtime=0))
+    return initrd
+
+
+def boot_partition(image: Path, vmlinuz: Path, initrd: Path) -> Path:
+    """Make the FAT file system with syslinux, from which the BIOS boots."""
+    size = (vmlinuz.stat().st_size + initrd.stat().st_size) // MIB + 4
+    with image.open("wb") as blank:
+        blank.truncate(size * MIB)
+    hidden = str(MIB // SECTOR)  # sectors before the partition
+    process.run(["mformat", "-i", image, "-T", str(size * MIB // SECTOR), "-h", "64", "-s", "32", "-H", hidden, "::"])
+    for source, name in ((vmlinuz, "vmlinuz"), (initrd, "initrd"), (FILES / "syslinux.txt", "syslinux.cfg")):
+        process.run(["mcopy", "-i", image, source, f"::{name}"])
+    process.run(["syslinux", "--install", image])
+    return image
+
+
+def root_partition(image: Path, root: Path) -> Path:
+    """Make the ext4 root. Owners are set in the image, so that building it does not need to be root."""
+    process.run(
+        ["mke2fs", "-q", "-t", "ext4", "-b", "4096", "-i", "8192", "-m", "1", "-J", "size=4", "-L", LABEL,
+         "-d", root, image, f"{ROOT_MIB}M"],
+    )  # fmt: skip
+    lines = []
+    for path in (root, *sorted(root.rglob("*"))):
+        name = path.relative_to(root)
+        owner = 1000 if name.is_relative_to("home/cirros") else 0
+        lines += [f'sif "/{name}" uid {owner}', f'sif "/{name}" gid {owner}']
+    process.run(["debugfs", "-w", "-f", "-", image], stdin="\n".join(lines) + "\n")
+    return image
+
+
+def write_disk(disk: Path, boot: Path, root: Path) -> None:
+    """Put MBR, boot partition and root partition, each on a MiB, into one raw disk."""
+    table, start = b"", MIB
+    with disk.open("wb") as target:
+        for active, kind, part in ((0x80, 0x0E, boot), (0, 0x83, root)):
+            size = part.stat().st_size
+            # No cylinders, heads, sectors: everything that boots this reads the two 32-bit numbers.
+            table += struct.pack("<B3sB3sII", active, b"\xfe\xff\xff", kind, b"\xfe\xff\xff",
+                                 start // SECTOR, size // SECTOR)  # fmt: skip
+            target.seek(start)
+            with part.open("rb") as source:
+                shutil.copyfileobj(source, target, MIB)
+            start += size
+        target.truncate(start)
+        target.seek(0)
+        target.write(MBR_CODE.read_bytes().ljust(446, b"\0")[:446] + table.ljust(64, b"\0") + b"\x55\xaa")

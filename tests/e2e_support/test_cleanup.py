@@ -1,0 +1,80 @@
+"""Clean-up goes on past errors, takes what is missing for removed, and says what is left."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from openstack.exceptions import NotFoundException
+
+from labctl.e2e_support import cleanup
+
+
+def thing(name: str, status: str = "ACTIVE") -> SimpleNamespace:
+    return SimpleNamespace(name=name, id=f"id-{name}", status=status)
+
+
+def test_every_resource_is_tried_and_every_failure_is_told():
+    removed: list[str] = []
+
+    def delete(resource: SimpleNamespace) -> None:
+        if resource.name == "stuck":
+            raise RuntimeError("in use")
+        removed.append(resource.name)
+
+    sweep = cleanup.Sweep()
+    sweep.remove("routers", lambda: [thing("a"), thing("stuck"), thing("b")], delete)
+    assert removed == ["a", "b"]
+    (problem,) = sweep.problems
+    assert "routers stuck id-stuck" in problem
+    assert "in use" in problem
+
+
+def test_what_is_gone_already_is_no_problem():
+    def delete(_: SimpleNamespace) -> None:
+        raise NotFoundException("gone")
+
+    sweep = cleanup.Sweep()
+    sweep.remove("ports", lambda: [thing("a")], delete)
+    assert sweep.problems == []
+
+
+def test_a_list_that_fails_is_a_problem_and_not_the_end():
+    def listing() -> list[SimpleNamespace]:
+        raise ConnectionError("refused")
+
+    sweep = cleanup.Sweep()
+    sweep.remove("volumes", listing, lambda _: None)
+    assert sweep.problems == ["list of volumes: ConnectionError: refused"]
+
+
+def test_deletion_that_takes_time_is_waited_for():
+    left = [[thing("a")], [thing("a", "deleting")], []]
+    sweep = cleanup.Sweep()
+    sweep.remove("servers", lambda: left.pop(0), lambda _: None, gone_within=30)
+    assert left == []
+    assert sweep.problems == []
+
+
+def test_deletion_that_failed_is_not_waited_for():
+    sweep = cleanup.Sweep()
+    sweep.remove("volumes", lambda: [thing("a", "error_deleting")], lambda _: None, gone_within=600)
+    (problem,) = sweep.problems
+    assert "error_deleting" in problem
+
+
+def test_what_belongs_to_others_is_never_removed_even_when_the_filter_is_ignored():
+    removed: list[str] = []
+    everybody = [
+        SimpleNamespace(id="mine", name="", project_id="p1", device_owner=None, status="ACTIVE"),
+        SimpleNamespace(id="theirs", name="", project_id="p2", device_owner=None, status="ACTIVE"),
+        SimpleNamespace(id="nobody's", name="", project_id="", device_owner="", status="ACTIVE"),
+    ]
+    kinds = ("ips", "routers", "ports", "subnets", "networks")
+    network = SimpleNamespace(**{kind: lambda **_: iter(everybody) for kind in kinds})
+    for kind in ("ip", "router", "port", "subnet", "network"):
+        setattr(network, f"delete_{kind}", lambda r: removed.append(getattr(r, "id", r)))
+    network.ports = lambda project_id=None, device_id=None: iter(everybody) if project_id else iter([])
+    sweep = cleanup.Sweep()
+    cleanup._networking(sweep, SimpleNamespace(network=network), "p1")
+    assert removed == ["mine"] * 5
+    assert sweep.problems == []

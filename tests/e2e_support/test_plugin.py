@@ -1,0 +1,169 @@
+"""The plugin: nothing happens outside e2e/, and inside it the lab, the markers and the messages."""
+
+from __future__ import annotations
+
+import pytest
+
+#: Stands in for a lab: what `labctl.lab.access` gives, without machines. Entering is recorded.
+FAKE = """
+import sys, types, pathlib, dataclasses
+
+@dataclasses.dataclass(frozen=True)
+class Access:
+    lab: str
+    namespace: str = "labctl-fake"
+    hosts_file: pathlib.Path = pathlib.Path("hosts")
+    auth_url: str = "http://127.0.0.1:9/v3"
+    region: str = "RegionOne"
+    admin_password: str = "adminpass"
+    demo_password: str = "demopass"
+    admin_project: str = "admin"
+    demo_project: str = "demo"
+    demo_user: str = "demo"
+    release: str = "zed"
+    topology: str = "zed-2node"
+    components: frozenset = frozenset({"keystone", "nova-compute"})
+    capabilities: frozenset = frozenset({"block-devices"})
+    nodes: dict = dataclasses.field(default_factory=dict)
+
+def load(lab):
+    from labctl.errors import LabError
+    if lab not in LABS:
+        raise LabError(f"there is no lab {lab}", "labctl list")
+    return Access(lab)
+
+access = types.ModuleType("labctl.lab.access")
+access.Access, access.load = Access, load
+state = types.ModuleType("labctl.lab.state")
+state.names = lambda: list(LABS)
+remote = types.ModuleType("labctl.lab.remote")
+vantage = types.ModuleType("labctl.vantage")
+vantage.enter = lambda namespace, hosts: pathlib.Path("entered").write_text(namespace)
+import labctl, labctl.lab
+for name, module in (("access", access), ("state", state), ("remote", remote)):
+    sys.modules[f"labctl.lab.{name}"] = module
+    setattr(labctl.lab, name, module)
+sys.modules["labctl.vantage"] = labctl.vantage = vantage
+"""
+ANSWERS = "import labctl.e2e_support.cloud as cloud\ncloud.check = lambda lab: None\n"
+
+
+@pytest.fixture
+def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
+    """A project with e2e/ and tests/, and a lab that exists only in its conftest.py."""
+    monkeypatch.delenv("LABCTL_LAB", raising=False)
+
+    def make(labs: tuple[str, ...] = ("one",), answers: bool = True, e2e: str = "def test_a(lab): pass"):
+        pytester.makeconftest(f"LABS = {labs!r}\n" + FAKE + (ANSWERS if answers else ""))
+        pytester.makepyfile(**{"e2e/test_a.py": e2e, "tests/test_unit.py": UNIT})
+        return pytester
+
+    return make
+
+
+UNIT = """
+import pathlib, sys
+
+def test_nothing_was_entered_or_imported():
+    assert not pathlib.Path("entered").exists()
+    assert "openstack" not in sys.modules
+    assert "keystoneauth1" not in sys.modules
+    assert "labctl.e2e_support.fixtures" not in sys.modules
+"""
+
+
+@pytest.mark.parametrize("arguments", [["tests"], ["."], []], ids=["tests", "dot", "nothing named"])
+def test_plugin_is_inert_when_no_suite_is_named(suite, arguments):
+    result = suite(answers=False).runpytest_subprocess(*arguments)
+    result.assert_outcomes(passed=1)
+    result.stdout.no_fnmatch_line("lab: *")
+
+
+@pytest.mark.parametrize("argument", ["e2e", "e2e/test_a.py", "e2e/test_a.py::test_a"])
+def test_naming_a_suite_enters_the_only_lab(suite, argument):
+    project = suite()
+    result = project.runpytest_subprocess(argument)
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["lab: one (zed-2node, zed)*"])
+    assert (project.path / "entered").read_text() == "labctl-fake"
+
+
+def test_naming_the_lab_enters_it_for_any_test(suite):
+    project = suite(labs=("one", "two"))
+    project.runpytest_subprocess("--lab", "two", "e2e").stdout.fnmatch_lines(["lab: two *"])
+
+
+def test_each_worker_has_the_lab(suite):
+    tests = "\n".join(f"def test_{n}(lab): assert lab.lab == 'one'" for n in range(4))
+    suite(e2e=tests).runpytest_subprocess("-n", "2", "e2e").assert_outcomes(passed=4)
+
+
+def test_several_labs_and_no_name_is_an_error_that_lists_them(suite):
+    result = suite(labs=("zed", "train")).runpytest_subprocess("e2e")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--lab NAME, one of: train, zed*"])
+
+
+def test_no_lab_at_all_says_how_to_make_one(suite):
+    result = suite(labs=()).runpytest_subprocess("e2e")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*labctl up*"])
+
+
+def test_an_unknown_lab_is_an_error(suite):
+    result = suite().runpytest_subprocess("--lab", "nine", "e2e")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*there is no lab nine*"])
+
+
+def test_a_lab_that_gives_no_token_stops_the_run_with_one_message(suite):
+    tests = "\n".join(f"def test_{n}(lab): pass" for n in range(20))
+    for workers in ([], ["-n", "2"]):
+        result = suite(answers=False, e2e=tests).runpytest_subprocess("e2e", *workers)
+        assert result.ret == 3
+        text = result.stdout.str() + result.stderr.str()
+        assert text.count("lab one gives no token at http://127.0.0.1:9/v3") == 1
+        assert "FAILED" not in text
+
+
+def test_needs_skips_and_names_what_is_lacking(suite):
+    tests = """
+        import pytest
+        @pytest.mark.needs("cinder-volume", "keystone")
+        def test_lacking(lab): raise AssertionError
+        @pytest.mark.needs("keystone", "block-devices")
+        def test_there(lab): pass
+    """
+    result = suite(e2e=tests).runpytest_subprocess("-rs", "e2e")
+    result.assert_outcomes(passed=1, skipped=1)
+    result.stdout.fnmatch_lines(["*lab one has no cinder-volume"])
+
+
+def test_destructive_tests_run_only_when_asked_for(suite):
+    tests = """
+        import pytest
+        @pytest.mark.destructive
+        def test_stops_a_node(lab): pass
+        def test_gentle(lab): pass
+    """
+    suite(e2e=tests).runpytest_subprocess("e2e").assert_outcomes(passed=1, deselected=1)
+    suite(e2e=tests).runpytest_subprocess("--destructive", "e2e").assert_outcomes(passed=2)
+
+
+def test_a_failure_is_stored_without_secrets_and_says_how_to_run_it_again(suite):
+    project = suite(e2e="def test_a(lab): assert lab.admin_password == 'x'")
+    result = project.runpytest_subprocess("e2e")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["stored: */artifacts/one/test_a.py-test_a", "again:  labctl test one -- e2e/test_a.py::test_a"]
+    )
+    stored = (project.path / "artifacts/one/test_a.py-test_a/failure.txt").read_text()
+    assert "adminpass" not in stored
+    assert "***" in stored
+
+
+def test_collecting_needs_no_lab(suite):
+    project = suite(labs=())
+    result = project.runpytest_subprocess("--collect-only", "-q", "e2e")
+    result.stdout.fnmatch_lines(["*test_a.py::test_a*"])
+    assert not (project.path / "entered").exists()

@@ -1,0 +1,241 @@
+"""The guest image without building it: downloads and checksums, the recipe's address, the DHCP script."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import os
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from labctl import process
+from labctl.errors import LabError
+from labctl.images import guest, guest_parts
+
+CONTENT = b"a disk" * 1000
+SCRIPTS = sorted(guest_parts.FILES.rglob("*.sh"))
+
+
+class _Site(http.server.BaseHTTPRequestHandler):
+    cut = False
+
+    def do_GET(self) -> None:
+        if "0.5.1" not in self.path:
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(CONTENT) + (10 if self.cut else 0)))
+        self.end_headers()
+        self.wfile.write(CONTENT)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def site() -> Iterator[str]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Site)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(guest.CIRROS_MD5, "0.5.1", hashlib.md5(CONTENT).hexdigest())
+
+
+def test_cirros_is_downloaded_and_verified(site: str, known: None, tmp_path: Path) -> None:
+    image = guest.fetch_cirros("0.5.1", tmp_path, timeout=10, base=site)
+
+    assert image is not None
+    assert image.path.read_bytes() == CONTENT
+    assert image.path.name == "cirros-0.5.1-x86_64-disk.img"
+    assert image.sha256 == hashlib.sha256(CONTENT).hexdigest()
+    assert image.version == "0.5.1"
+    assert image.origin.startswith("CirrOS 0.5.1 from 127.0.0.1")
+
+
+def test_a_download_with_another_checksum_is_refused_and_removed(site: str, tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="1d3062cd89af34e419f7100277f38b2b"):
+        guest.fetch_cirros("0.5.1", tmp_path, timeout=10, base=site)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_image_that_is_there_needs_no_network(site: str, known: None, tmp_path: Path) -> None:
+    first = guest.fetch_cirros("0.5.1", tmp_path, timeout=10, base=site)
+    again = guest.fetch_cirros("0.5.1", tmp_path, timeout=10, base="http://127.0.0.1:1")
+
+    assert first is not None
+    assert again is not None
+    assert again.sha256 == first.sha256
+
+
+def test_a_damaged_image_is_downloaded_again(site: str, known: None, tmp_path: Path) -> None:
+    (tmp_path / "cirros-0.5.1-x86_64-disk.img").write_bytes(b"half")
+
+    image = guest.fetch_cirros("0.5.1", tmp_path, timeout=10, base=site)
+
+    assert image is not None
+    assert image.path.read_bytes() == CONTENT
+
+
+def test_an_unknown_version_lists_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(LabError) as raised:
+        guest.fetch_cirros("9.9", tmp_path, timeout=1)
+
+    assert "9.9" in raised.value.message
+    assert "0.4.0, 0.5.1, 0.6.2" in raised.value.hint
+
+
+def test_an_unreachable_site_is_no_error(tmp_path: Path) -> None:
+    assert guest.fetch_cirros("0.5.1", tmp_path, timeout=10, base="http://127.0.0.1:1") is None
+
+
+def test_a_site_that_never_answers_costs_three_seconds(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        began = time.monotonic()
+        base = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        assert guest.fetch_cirros("0.5.1", tmp_path, timeout=60, base=base) is None
+    assert time.monotonic() - began < guest.CONNECT_SECONDS + 1
+
+
+def test_a_site_without_the_file_is_no_error(site: str, tmp_path: Path) -> None:
+    assert guest.fetch_cirros("0.6.2", tmp_path, timeout=10, base=site) is None
+
+
+def test_a_download_that_breaks_off_leaves_nothing(
+    site: str, known: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_Site, "cut", True)
+
+    assert guest.fetch_cirros("0.5.1", tmp_path, timeout=10, base=site) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_recipe_digest_changes_with_the_guests_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = guest.recipe_digest()
+    copy = tmp_path / "guest"
+    shutil.copytree(guest_parts.FILES, copy)
+    monkeypatch.setattr(guest_parts, "FILES", copy)
+    monkeypatch.setattr(guest_parts, "__file__", str(shutil.copy(guest_parts.__file__, tmp_path)))
+    assert guest.recipe_digest() == before
+
+    (copy / "root/etc/issue.txt").write_text("another\n")
+    assert guest.recipe_digest() != before
+
+
+def test_the_recipe_digest_changes_with_the_builder(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = guest.recipe_digest()
+    monkeypatch.setattr(guest, "BUILDER", "next")
+    assert guest.recipe_digest() != before
+
+
+def test_missing_host_packages_are_one_error_with_the_command_to_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(LabError) as raised:
+        guest.build(tmp_path / "images")
+
+    assert "syslinux" in raised.value.message
+    assert "mcopy" in raised.value.message
+    assert raised.value.hint == (
+        f"apt-get install -y --no-install-recommends {' '.join(guest.HOST_PACKAGES)}"
+    )
+
+
+def test_ensure_uses_a_guest_of_this_recipe_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "guest.qcow2"
+    path.write_bytes(b"disk")
+    built = guest.record(path)
+    monkeypatch.setattr(guest, "fetch_cirros", lambda *_, **__: None)
+    monkeypatch.setattr(guest, "build", lambda directory: pytest.fail("built again"))
+
+    assert guest.ensure(tmp_path) == built
+
+
+@pytest.mark.parametrize("change", ["disk", "recipe"])
+def test_ensure_builds_when_disk_or_recipe_changed(
+    change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "guest.qcow2"
+    path.write_bytes(b"disk")
+    fresh = guest.record(path)
+    if change == "disk":
+        path.write_bytes(b"damaged")
+    else:
+        monkeypatch.setattr(guest, "BUILDER", "next")
+    monkeypatch.setattr(guest, "fetch_cirros", lambda *_, **__: None)
+    built: list[Path] = []
+    monkeypatch.setattr(guest, "build", lambda directory: built.append(directory) or fresh)
+
+    guest.ensure(tmp_path)
+
+    assert built == [tmp_path]
+
+
+def _udhcpc(tmp_path: Path, event: str, **told: str) -> tuple[list[str], str]:
+    """Run the guest's DHCP script with an ``ip`` that writes down what it was asked."""
+    calls, resolv = tmp_path / "calls", tmp_path / "resolv.conf"
+    fake = tmp_path / "ip"
+    fake.write_text(f'#!/bin/sh\necho "$@" >>{calls}\n')
+    fake.chmod(0o755)
+    environment = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "RESOLV_CONF": str(resolv),
+        "interface": "eth0",
+        **told,
+    }
+    process.run(["sh", guest_parts.FILES / "root/usr/lib/guest/udhcpc.sh", event], env=environment)
+    return calls.read_text().splitlines(), resolv.read_text() if resolv.exists() else ""
+
+
+def test_dhcp_sets_address_mtu_classless_routes_and_resolver(tmp_path: Path) -> None:
+    calls, resolv = _udhcpc(
+        tmp_path,
+        "bound",
+        ip="10.1.0.7",
+        mask="24",
+        mtu="1450",
+        router="10.1.0.254",
+        staticroutes="169.254.169.254/32 10.1.0.2 192.168.9.0/24 0.0.0.0 0.0.0.0/0 10.1.0.1",
+        dns="10.1.0.2 10.1.0.3",
+        domain="openstacklocal",
+    )
+
+    assert "link set dev eth0 mtu 1450" in calls
+    assert "addr add 10.1.0.7/24 brd + dev eth0" in calls
+    assert "route replace 169.254.169.254/32 via 10.1.0.2 dev eth0 onlink" in calls
+    assert "route replace 192.168.9.0/24 dev eth0 scope link" in calls
+    assert "route replace 0.0.0.0/0 via 10.1.0.1 dev eth0 onlink" in calls
+    assert not [call for call in calls if "10.1.0.254" in call]
+    assert resolv == "search openstacklocal\nnameserver 10.1.0.2\nnameserver 10.1.0.3\n"
+
+
+def test_dhcp_without_classless_routes_uses_the_router(tmp_path: Path) -> None:
+    calls, _ = _udhcpc(tmp_path, "bound", ip="10.1.0.7", mask="24", router="10.1.0.1")
+
+    assert "route replace default via 10.1.0.1 dev eth0 onlink" in calls
+    assert not [call for call in calls if "mtu" in call]
+    # busybox flushes the kernel's own route to the subnet with the rest
+    assert not [call for call in calls if "route flush" in call]
+
+
+@pytest.mark.skipif(bool(process.missing("shellcheck")), reason="shellcheck is not installed")
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_the_guests_scripts_pass_shellcheck(script: Path) -> None:
+    process.run(["shellcheck", "-s", "sh", script])
