@@ -55,13 +55,9 @@ class Cloud:
     # --- requests ------------------------------------------------------------------------------
 
     def _request(self, service: str, method: str, path: str, **options: Any) -> Any:
-        """A JSON request to a service of the catalog.
-
-        One connection each: uWSGI drops kept connections after some answers without saying so.
-        """
+        """A JSON request to a service of the catalog."""
         where = {"service_type": service, "interface": "public", "region_name": self._region}
-        headers = {"Connection": "close", **options.pop("headers", {})}
-        answer = self._session.request(path, method, endpoint_filter=where, headers=headers, **options)
+        answer = self._session.request(path, method, endpoint_filter=where, **options)
         return answer.json() if answer.content else {}
 
     def get(self, service: str, path: str) -> Json:

@@ -65,22 +65,27 @@ def _depends(packages: Iterable[str]) -> set[str]:
 
 
 def download(directory: Path) -> list[Path]:
-    """Download the packages and the libraries they need (only those: no debconf, perl, initramfs-tools)."""
-    kernels = {name for name in _depends([KERNEL]) if name.startswith("linux-image-")}
-    wanted, new = kernels | set(PACKAGES), set(PACKAGES)
-    while new:
-        libraries = {name for name in _depends(sorted(new)) if re.match(r"lib(?!.*perl)|zlib", name)}
-        new = libraries - wanted
-        wanted |= new
-    if not kernels:
-        raise LabError(f"apt knows no package {KERNEL}", "apt-get update")
+    """Download the packages and the libraries they need (only those: no debconf, perl, initramfs-tools).
+
+    :raises LabError: apt does not know the packages, or cannot reach its archive.
+    """
     directory.mkdir()
     try:
-        command = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", *sorted(wanted)]
+        command = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", *_package_names()]
         process.run(command, cwd=directory, timeout=300)
     except process.CommandError as error:
         raise LabError(error.message, "apt-get update, then try again") from error
     return sorted(directory.glob("*.deb"))
+
+
+def _package_names() -> list[str]:
+    wanted = {name for name in _depends([KERNEL]) if name.startswith("linux-image-")} | set(PACKAGES)
+    new = set(PACKAGES)
+    while new:
+        libraries = {name for name in _depends(sorted(new)) if re.match(r"lib(?!.*perl)|zlib", name)}
+        new = libraries - wanted
+        wanted |= new
+    return sorted(wanted)
 
 
 def unpack(packages: list[Path], tree: Path) -> None:

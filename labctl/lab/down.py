@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from labctl.errors import LabError
 from labctl.lab import paths
 from labctl.lab.state import LabState, exists
 from labctl.progress import step
+from labctl.topology.model import NAME
 
 
 def _mounts(directory: Path) -> list[str]:
@@ -37,6 +39,8 @@ def down(name: str) -> bool:
 
     :raises LabError: lists what could not be removed; running it again continues.
     """
+    if not re.fullmatch(NAME, name):  # ".." or "" would mean every lab of this machine, and more
+        raise LabError(f"{name!r} is not a lab name", "labctl list")
     if not remains(name):
         return False
     left: list[str] = []

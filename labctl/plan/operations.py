@@ -12,6 +12,8 @@ import shlex
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from labctl.secret import mark, names
+
 CHANGED = 10
 
 
@@ -198,7 +200,8 @@ class Unit:
         return hashlib.sha256("\0".join(self.inputs).encode()).hexdigest()[:16]
 
     def shell(self) -> str:
-        return f"start_unit {quote(self.name)} {self.stamp} {self.seconds}"
+        secrets = " ".join(mark(name) for name in sorted(names("\0".join(self.inputs))))
+        return f"start_unit {quote(self.name)} {self.stamp} {self.seconds} {quote(secrets)}"
 
     def guide(self) -> str:
         return f"systemctl enable {self.name}\nsystemctl restart {self.name}"

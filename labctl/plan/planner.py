@@ -97,7 +97,8 @@ class Plan:
         return tuple(
             operation
             for stage in self.stages
-            for operation in flatten(tuple(stage.nodes.get(node, ())))
+            for part in (stage.nodes, stage.after)
+            for operation in flatten(tuple(part.get(node, ())))
             if isinstance(operation, File)
         )
 

@@ -31,16 +31,24 @@ put_link() { # path target
 }
 
 assign() { # file key separator value
-    line="$2$3$4"
-    grep -qxF -e "$line" "$1" && return 0
-    if grep -qE "^[#;]?[[:space:]]*$2[[:space:]]*=" "$1"; then
-        awk -v key="$2" -v line="$line" '
-            !done && match($0, "^[#;]?[ \t]*" key "[ \t]*=") { print line; done = 1; next } { print }
-        ' "$1" >"$1.labctl-new" || return 1
-        cat "$1.labctl-new" >"$1" && rm -f "$1.labctl-new" || return 1
-    else
-        printf '%s\n' "$line" >>"$1" || return 1
+    [ -e "$1" ] || : >"$1" || return 1
+    # the first active line is replaced and later ones go; only without one, a commented-out line is
+    key="$2" line="$2$3$4" awk '
+        BEGIN { key = ENVIRON["key"]; line = ENVIRON["line"]; tail = "[ \t]*" key "[ \t]*=" }
+        NR == FNR { if (match($0, "^" tail)) active = 1; next }
+        match($0, "^" tail) || (!active && !done && match($0, "^[#;]" tail)) {
+            if (!done) print line
+            done = 1
+            next
+        }
+        { print }
+        END { if (!done) print line }
+    ' "$1" "$1" >"$1.labctl-new" || return 1
+    if cmp -s "$1" "$1.labctl-new"; then
+        rm -f "$1.labctl-new"
+        return 0
     fi
+    cat "$1.labctl-new" >"$1" && rm -f "$1.labctl-new" || return 1
     return 10
 }
 
@@ -81,23 +89,24 @@ show_unit() {
     echo "look further: systemctl status $1; journalctl -u $1"
 }
 
-start_unit() { # unit stamp seconds
+start_unit() { # unit stamp seconds secrets; a changed secret is a changed input too
     mkdir -p "$stamps"
-    if systemctl is-active -q "$1" && [ "$(cat "$stamps/$1" 2>/dev/null)" = "$2" ]; then return 0; fi
+    stamp=$(printf '%s %s' "$2" "${4:-}" | sha256sum | cut -c 1-16)
+    if systemctl is-active -q "$1" && [ "$(cat "$stamps/$1" 2>/dev/null)" = "$stamp" ]; then return 0; fi
     systemctl is-enabled -q "$1" 2>/dev/null || { systemctl unmask "$1" && systemctl enable "$1"; } 2>/dev/null
     systemctl reset-failed "$1" 2>/dev/null
     if ! timeout "$3" systemctl restart "$1"; then
         show_unit "$1"
         return 1
     fi
-    echo "$2" >"$stamps/$1"
+    echo "$stamp" >"$stamps/$1"
     return 10
 }
 
 wait_for() { # seconds units test
     waited_until=$(($(date +%s) + $1))
     seen=
-    until seen=$(sh -c "$3" 2>&1); do
+    until seen=$(timeout "$1" sh -c "$3" 2>&1); do
         for unit in $2; do
             if unit_failed "$unit"; then
                 show_unit "$unit"

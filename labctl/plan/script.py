@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from importlib.resources import files
 
 from labctl.plan.operations import Item, Parallel, flatten
@@ -14,6 +15,16 @@ def prelude() -> str:
     return files("labctl.plan").joinpath(_PRELUDE).read_text()
 
 
+def _keeps_columns(body: str) -> bool:
+    """True when quoted text or a here-document runs over lines, so that indenting would change it."""
+    try:
+        for line in body.splitlines():
+            shlex.split(line)
+    except ValueError:
+        return True
+    return "<<" in body
+
+
 def program(title: str, items: tuple[Item, ...]) -> str:
     """Return the program that runs these operations; secrets are still marks.
 
@@ -23,9 +34,9 @@ def program(title: str, items: tuple[Item, ...]) -> str:
     """
     parts = ["#!/bin/sh", f"# labctl: {title}", prelude()]
     for number, operation in enumerate(flatten(items)):
-        body = "\n".join(f"    {line}" if line else "" for line in operation.shell().splitlines())
-        if "\n'" in body or "<<" in body:  # quoted text that runs over lines must keep its columns
-            body = operation.shell()
+        body = operation.shell()
+        if not _keeps_columns(body):
+            body = "\n".join(f"    {line}" if line else "" for line in body.splitlines())
         parts.append(f"op_{number}() {{ # {operation.title}\n{body}\n}}\n")
     parts.append('if [ "${1:-}" = operation ]; then\n    run_operation "$2"\n    exit\nfi\n')
     number = 0

@@ -46,18 +46,17 @@ def bootstrap(ctx: Context) -> Chain:
         f"--bootstrap-admin-url {admin} --bootstrap-internal-url {url} --bootstrap-public-url {url} "
         f"--bootstrap-region-id {ctx.lab.region} && touch {stamp}"
     )
-    own = "chown -R keystone:keystone /var/log/keystone"
-    return Chain(
-        "bootstrap",
-        (
-            Command("bootstrap", run, unless=f"[ -e {stamp} ]", source=GUIDE),
-            Command(
-                "keystone owns its log",
-                own,
-                unless='[ -z "$(find /var/log/keystone ! -user keystone)" ]',
-                source="troubleshooting A9: a file made by root stops the service",
-            ),
-        ),
+    return Chain("bootstrap", (Command("bootstrap", run, unless=f"[ -e {stamp} ]", source=GUIDE),))
+
+
+def _log() -> Command:
+    """keystone-manage also runs as root; whoever makes the log first owns it (troubleshooting A9)."""
+    log = "/var/log/keystone/keystone.log"
+    return Command(
+        "keystone owns its log",
+        f"[ -e {log} ] || install -o keystone -g keystone -m 0640 /dev/null {log}; chown keystone:keystone {log}",
+        unless=f'[ "$(stat -c %U {log})" = keystone ]',
+        source="troubleshooting A9",
     )
 
 
@@ -71,7 +70,7 @@ class Keystone(Chapter):
     def configure(self, ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
         if not node.has(Component.KEYSTONE):
             return ()
-        return (configuration(ctx), *processes(ctx, "keystone"))
+        return (configuration(ctx), *processes(ctx, "keystone"), _log())
 
     def populate(self, ctx: Context) -> tuple[tuple[str, Chain], ...]:
         who = "--keystone-user keystone --keystone-group keystone"

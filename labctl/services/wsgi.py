@@ -11,10 +11,18 @@ from labctl.services.base import Context
 
 
 def processes(ctx: Context, daemon: str) -> tuple[Assign, ...]:
-    """Set processes and threads of an API's uWSGI files."""
-    values = (("processes", str(ctx.lab.workers)), ("threads", str(ctx.lab.threads)))
+    """Set processes and threads of an API's uWSGI files.
+
+    uWSGI's http-socket closes every connection but does not say so, and a client that meant to keep it
+    after a body-less answer sees "connection reset by peer"; devstack's uWSGI files carry the same header.
+    """
+    values = (
+        ("processes", str(ctx.lab.workers)),
+        ("threads", str(ctx.lab.threads)),
+        ("add-header", "Connection: close"),
+    )
     return tuple(
-        Assign(w.ini, values, source="topology: options.workers and options.threads")
+        Assign(w.ini, values, source="topology: options.workers and options.threads; devstack: add-header")
         for w in ctx.base.wsgi
         if w.daemon == daemon
     )

@@ -294,9 +294,7 @@ def test_a_volume_is_plugged_used_and_unplugged(machine: Machine) -> None:
     volume = machine.directory / "volume.raw"
     volume.write_bytes(b"")
     process.run(["qemu-img", "create", "-q", "-f", "raw", volume, "64M"])
-    machine.qmp(
-        "blockdev-add", driver="raw", **{"node-name": "vol"}, file={"driver": "file", "filename": str(volume)}
-    )
+    machine.qmp("blockdev-add", driver="raw", **{"node-name": "vol"}, file={"driver": "file", "filename": str(volume)})
     machine.qmp("device_add", driver="virtio-blk-pci", drive="vol", id="vol")
     eventually("vdb", lambda: "vdb" in machine.succeed("cat /proc/partitions"), 20)
     assert machine.succeed("sudo blockdev --getsize64 /dev/vdb; lsblk -dn -o NAME,SIZE /dev/vdb").split() == [

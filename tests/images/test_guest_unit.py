@@ -123,9 +123,7 @@ def test_a_download_that_breaks_off_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_recipe_digest_changes_with_the_guests_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_recipe_digest_changes_with_the_guests_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = guest.recipe_digest()
     copy = tmp_path / "guest"
     shutil.copytree(guest_parts.FILES, copy)
@@ -153,9 +151,7 @@ def test_missing_host_packages_are_one_error_with_the_command_to_type(
 
     assert "syslinux" in raised.value.message
     assert "mcopy" in raised.value.message
-    assert raised.value.hint == (
-        f"apt-get install -y --no-install-recommends {' '.join(guest.HOST_PACKAGES)}"
-    )
+    assert raised.value.hint == (f"apt-get install -y --no-install-recommends {' '.join(guest.HOST_PACKAGES)}")
 
 
 def test_ensure_uses_a_guest_of_this_recipe_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,6 +182,15 @@ def test_ensure_builds_when_disk_or_recipe_changed(
     guest.ensure(tmp_path)
 
     assert built == [tmp_path]
+
+
+def test_packages_that_apt_cannot_find_say_what_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guest_parts, "KERNEL", "linux-image-of-no-archive")
+
+    with pytest.raises(LabError) as raised:
+        guest_parts.download(tmp_path / "debs")
+
+    assert "apt-get update" in raised.value.hint
 
 
 def _udhcpc(tmp_path: Path, event: str, **told: str) -> tuple[list[str], str]:

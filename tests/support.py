@@ -1,0 +1,74 @@
+"""Specs and plans for tests: the project's own topologies, and small ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from labctl.lab import up as bring
+from labctl.releases import RELEASES
+from labctl.topology.load import load
+from labctl.topology.spec import LabSpec
+
+ROOT = Path(__file__).parents[1]
+TOPOLOGIES = sorted((ROOT / "topologies").glob("*.yaml"))
+
+#: A lab that needs no API: database and cache on one node, time on both.
+SMALL = """
+name: small
+release: zed
+bases: [debian12]
+drivers: [nspawn]
+networks:
+  management: {cidr: 10.0.0.0/24}
+nodes:
+  first:
+    memory: 64 MiB
+    networks: {management: 10.0.0.11}
+    runs: [mariadb, memcached]
+  second:
+    memory: 64 MiB
+    networks: {management: 10.0.0.12}
+    runs: [etcd]
+"""
+
+#: The smallest lab with an API.
+IDENTITY = """
+name: identity
+release: zed
+bases: [debian12]
+drivers: [nspawn]
+networks:
+  management: {cidr: 10.0.0.0/24}
+nodes:
+  data:
+    memory: 64 MiB
+    networks: {management: 10.0.0.11}
+    runs: [mariadb, memcached]
+  api:
+    memory: 64 MiB
+    networks: {management: 10.0.0.12}
+    runs: [keystone]
+"""
+
+
+def write(directory: Path, text: str = SMALL, name: str = "lab.yaml") -> Path:
+    """Write a topology file."""
+    path = directory / name
+    path.write_text(text)
+    return path
+
+
+def specify(path: Path, **choices: str) -> LabSpec:
+    """The spec that ``labctl up`` would use for a topology file."""
+    wanted: dict[str, str | None] = {"name": None, "base": None, "driver": None, **choices}
+    return bring.specify(load(path), name=wanted["name"], base=wanted["base"], driver=wanted["driver"])
+
+
+def variants() -> list[tuple[Path, str]]:
+    """Every (topology, base) that has a recipe."""
+    found = []
+    for path in TOPOLOGIES:
+        topology = load(path)
+        if topology.release in RELEASES:
+            found += [(path, base) for base in topology.bases if base in RELEASES[topology.release].bases]
+    return found
