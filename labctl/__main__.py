@@ -36,7 +36,6 @@ def main() -> None:
     except typer.Exit as error:
         status = error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo("interrupted: `labctl up` continues the lab, `labctl down` removes it", err=True)
         status = INTERRUPTED
     except Exception as error:
         if isinstance(error, UsageErrors):
@@ -46,6 +45,8 @@ def main() -> None:
         log.write_text(f"labctl {__version__}: {sys.argv}\n{traceback.format_exc()}")
         typer.echo(f"error: this is a bug in labctl: {sys.exc_info()[1]!r}\n  details: {log}", err=True)
         status = BUG
+    if status == INTERRUPTED and sys.argv[1:2] in (["up"], ["down"]):  # typer turns ^C into this status itself
+        typer.echo("interrupted: `labctl up` continues the lab, `labctl down` removes it", err=True)
     sys.exit(status if isinstance(status, int) else 0)
 
 

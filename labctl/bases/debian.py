@@ -164,15 +164,15 @@ PATHS = {
 }
 
 WSGI = (
-    WsgiApi("keystone", "/etc/keystone/keystone-uwsgi.ini"),
-    WsgiApi("placement-api", "/etc/placement/placement-api-uwsgi.ini"),
-    WsgiApi("nova-api", "/etc/nova/nova-api-uwsgi.ini"),
-    WsgiApi("nova-api", "/etc/nova/nova-api-metadata-uwsgi.ini"),
-    WsgiApi("neutron-server", "/etc/neutron/neutron-api-uwsgi.ini"),
-    WsgiApi("glance-api", "/etc/glance/glance-api-uwsgi.ini"),
-    WsgiApi("cinder-api", "/etc/cinder/cinder-api-uwsgi.ini"),
-    WsgiApi("heat-api", "/etc/heat/heat-api-uwsgi.ini"),
-    WsgiApi("heat-api-cfn", "/etc/heat/heat-api-cfn-uwsgi.ini"),
+    WsgiApi("keystone", "/etc/keystone/keystone-uwsgi.ini", threads=True),
+    WsgiApi("placement-api", "/etc/placement/placement-api-uwsgi.ini", threads=True),
+    WsgiApi("nova-api", "/etc/nova/nova-api-uwsgi.ini", threads=False),
+    WsgiApi("nova-api", "/etc/nova/nova-api-metadata-uwsgi.ini", threads=False),
+    WsgiApi("neutron-server", "/etc/neutron/neutron-api-uwsgi.ini", threads=False),
+    WsgiApi("glance-api", "/etc/glance/glance-api-uwsgi.ini", threads=True),
+    WsgiApi("cinder-api", "/etc/cinder/cinder-api-uwsgi.ini", threads=False),
+    WsgiApi("heat-api", "/etc/heat/heat-api-uwsgi.ini", threads=False),
+    WsgiApi("heat-api-cfn", "/etc/heat/heat-api-cfn-uwsgi.ini", threads=False),
 )
 
 DEBIAN12 = Base(

@@ -10,10 +10,16 @@ from labctl.topology.model import Component
 
 @dataclass(frozen=True)
 class WsgiApi:
-    """An API that runs under uWSGI: the file that holds its process count, and its unit."""
+    """An API that runs under uWSGI: its daemon, the file that holds its process count.
+
+    ``threads`` is false where the service patches the standard library with eventlet: green threads
+    cannot be switched between native ones, and such an API locks up for good under load
+    ("greenlet.error: cannot switch to a different thread").
+    """
 
     daemon: str
     ini: str
+    threads: bool
 
 
 @dataclass(frozen=True)

@@ -101,10 +101,11 @@ def env(
     directory = state.directory / "access"
     if user not in ("admin", "demo"):
         raise LabError(f"there are credentials for admin and demo, not for '{user}'")
+    variables = access.environment(state, user)
     if clouds:
         typer.echo((directory / "clouds.yaml").read_text(), nl=False)
     elif output is Format.JSON:
-        typer.echo(json.dumps(access.environment(state, user), indent=1))
+        typer.echo(json.dumps(variables, indent=1))
     else:
         typer.echo((directory / f"{user}-openrc").read_text(), nl=False)
 

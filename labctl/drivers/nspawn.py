@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import time
@@ -48,9 +49,13 @@ def _mounted(path: Path) -> bool:
 
 
 def _start_time(pid: int) -> str:
-    """The kernel's start time of a process: with the pid, an identity that is never used twice."""
+    """The kernel's start time of a process: with the pid, an identity that is never used twice.
+
+    Empty for one that has ended, also while it waits to be reaped by this very process.
+    """
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "" if fields[0] in "ZX" else fields[19]
     except (OSError, IndexError):
         return ""
 
@@ -180,6 +185,8 @@ class Nspawn:
                 process.run(["umount", "--lazy", root], check=False)
                 left.append(f"mount {root}: {done.stderr.strip()} (detached)")
                 break
+        if not left and not _mounted(root):
+            shutil.rmtree(lab.node_directory(node), ignore_errors=True)
         return left
 
     def machine(self, lab: LabState, node: str) -> Machine:

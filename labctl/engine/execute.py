@@ -28,6 +28,7 @@ from labctl.plan.planner import plan as make_plan
 from labctl.progress import Event, Kind, emit, note, step
 from labctl.secret import Secret, reveal
 from labctl.ssh import Session
+from labctl.topology.model import Component
 from labctl.topology.spec import LabSpec
 from labctl.topology.units import show_size
 
@@ -106,7 +107,8 @@ class Engine:
         plan = make_plan(self.lab.spec)
         secrets = self.lab.ensure_secrets(plan.secrets())
         self.lab.ensure_keys()
-        access.write(self.lab, context(self.lab.spec).auth_url, secrets)
+        if self.lab.spec.has(Component.KEYSTONE):
+            access.write(self.lab, context(self.lab.spec).auth_url, secrets)
         try:
             if self._machines(journal, summary):
                 journal.forget_from(tuple(s.name for s in plan.stages))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from labctl.errors import LabError
 from labctl.lab.state import LabState, write_atomic
 from labctl.secret import Secret
 from labctl.topology.model import NetworkRole
@@ -103,7 +104,13 @@ def write(lab: LabState, auth_url: str, secrets: Mapping[str, Secret]) -> None:
 
 
 def environment(lab: LabState, who: str = "admin") -> dict[str, str]:
-    """The OS_ variables of a person, as the guides' environment scripts set them."""
-    text = (lab.directory / "access" / f"{who}-openrc").read_text()
+    """The OS_ variables of a person, as the guides' environment scripts set them.
+
+    :raises LabError: the lab has no such person, or no keystone, or was never brought up.
+    """
+    path = lab.directory / "access" / f"{who}-openrc"
+    if not path.exists():
+        raise LabError(f"the lab {lab.name} has no credentials for '{who}'", f"labctl status {lab.name}")
+    text = path.read_text()
     pairs = (line.removeprefix("export ").partition("=") for line in text.splitlines())
     return {key: value for key, _, value in pairs}

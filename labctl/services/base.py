@@ -162,18 +162,21 @@ def authtoken(ctx: Context, conf: Ini, user: str) -> None:
     )
 
 
-def password_auth(ctx: Context, user: str) -> dict[str, str]:
-    """Options of a keystoneauth ``password`` plug-in for a service user."""
-    return {
+def password_auth(ctx: Context, user: str, *, region: bool = True) -> dict[str, str]:
+    """Options of a keystoneauth ``password`` plug-in for a service user.
+
+    :param region: with ``region_name``, which only sections that also describe an endpoint have.
+    """
+    options = {
         "auth_type": "password",
         "auth_url": ctx.auth_url,
         "project_domain_name": "Default",
         "user_domain_name": "Default",
-        "region_name": ctx.lab.region,
         "project_name": "service",
         "username": user,
         "password": mark(f"{user.upper()}_PASS"),
     }
+    return {**options, "region_name": ctx.lab.region} if region else options
 
 
 def messaging(ctx: Context, conf: Ini) -> None:

@@ -50,7 +50,7 @@ def _shared(ctx: Context, node: NodeSpec, conf: Ini) -> None:
         conf.set(
             "service_user",
             "bug 2004555: cinder refuses detach without a service token; facts 6.4",
-            {"send_service_user_token": True, **password_auth(ctx, "nova")},
+            {"send_service_user_token": True, **password_auth(ctx, "nova", region=False)},
         )
     conf.set("glance", GUIDE, {"api_servers": f"http://{ctx.host(Component.GLANCE)}:9292"})
     conf.set("oslo_concurrency", GUIDE, {"lock_path": "/var/lib/nova/tmp"})

@@ -13,16 +13,23 @@ from labctl.services.base import Context
 def processes(ctx: Context, daemon: str) -> tuple[Assign, ...]:
     """Set processes and threads of an API's uWSGI files.
 
+    An API that may use threads gets ``workers`` processes with ``threads`` each; one that may not gets
+    twice as many processes of one thread, so that a slow request does not hold all others up.
+
     uWSGI's http-socket closes every connection but does not say so, and a client that meant to keep it
     after a body-less answer sees "connection reset by peer"; devstack's uWSGI files carry the same header.
     """
-    values = (
-        ("processes", str(ctx.lab.workers)),
-        ("threads", str(ctx.lab.threads)),
-        ("add-header", "Connection: close"),
-    )
+    lab = ctx.lab
     return tuple(
-        Assign(w.ini, values, source="topology: options.workers and options.threads; devstack: add-header")
-        for w in ctx.base.wsgi
-        if w.daemon == daemon
+        Assign(
+            api.ini,
+            (
+                ("processes", str(lab.workers if api.threads else 2 * lab.workers)),
+                ("threads", str(lab.threads if api.threads else 1)),
+                ("add-header", "Connection: close"),
+            ),
+            source="topology: options.workers and options.threads; devstack: add-header",
+        )
+        for api in ctx.base.wsgi
+        if api.daemon == daemon
     )

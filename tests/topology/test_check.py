@@ -218,9 +218,7 @@ def test_provider_settings_elsewhere_are_refused(lab: Lab, field: str, value: st
 
 def test_a_node_attaches_to_networks_of_the_lab(lab: Lab) -> None:
     node(lab, "storage")["networks"]["overlya"] = "none"
-    assert "nodes.storage.networks.overlya: unknown network 'overlya'; did you mean 'overlay'?" in the_one(
-        lab
-    )
+    assert "nodes.storage.networks.overlya: unknown network 'overlya'; did you mean 'overlay'?" in the_one(lab)
 
 
 @pytest.mark.parametrize(

@@ -71,9 +71,7 @@ def test_sizes_pools_and_disks_may_be_written_short_or_long() -> None:
 
 
 def test_an_alias_stands_for_the_whole_value() -> None:
-    text = small(
-        "- keystone\n", "- keystone\n  other:\n    networks: {management: 10.0.0.12}\n    runs: *none\n"
-    )
+    text = small("- keystone\n", "- keystone\n  other:\n    networks: {management: 10.0.0.12}\n    runs: *none\n")
     text = text.replace("bases: [debian12]", "bases: [debian12]\ndrivers: &none [nspawn]")
     assert "nodes.other.runs[0]" in refusal(text)[0]
     assert parse(text.replace("*none", "[]"), "x").nodes["other"].runs == ()
@@ -101,9 +99,7 @@ def test_rules_are_checked_beside_a_wrong_option() -> None:
 
 def test_consequences_of_a_mistyped_component_are_not_reported() -> None:
     (line,) = refusal(small("- mariadb", "- mariadbb"))
-    assert line.startswith(
-        "lab.yaml:13:9: nodes.controller.runs[0]: unknown component 'mariadbb'; did you mean"
-    )
+    assert line.startswith("lab.yaml:13:9: nodes.controller.runs[0]: unknown component 'mariadbb'; did you mean")
 
 
 def test_an_unknown_key_is_placed_and_lists_the_known_ones() -> None:
@@ -304,9 +300,7 @@ def test_find_takes_a_path(tmp_path: Path) -> None:
         find(str(tmp_path / "other.yaml"))
 
 
-def test_find_prefers_the_topologies_of_the_working_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_find_prefers_the_topologies_of_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert find("zed-2node") == ZED
     (tmp_path / "topologies").mkdir()

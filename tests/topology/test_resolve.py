@@ -55,9 +55,7 @@ def test_a_role_comes_from_the_name_unless_given() -> None:
     spec = lab()
     assert spec.networks["provider"].role is NetworkRole.PROVIDER
     renamed = ZED.model_copy(
-        update={
-            "networks": {"lan": ZED.networks["management"].model_copy(update={"role": NetworkRole.OVERLAY})}
-        }
+        update={"networks": {"lan": ZED.networks["management"].model_copy(update={"role": NetworkRole.OVERLAY})}}
     )
     assert lab(renamed).networks["lan"].role is NetworkRole.OVERLAY
 
@@ -92,9 +90,7 @@ def test_macs_of_a_large_lab_are_unique() -> None:
 
 def test_a_gateway_is_the_first_host_unless_given() -> None:
     assert gateway_of(Network.model_validate({"cidr": "10.1.0.0/16"})) == IPv4Address("10.1.0.1")
-    assert gateway_of(Network.model_validate({"cidr": "10.1.0.0/16", "gateway": "10.1.0.9"})) == IPv4Address(
-        "10.1.0.9"
-    )
+    assert gateway_of(Network.model_validate({"cidr": "10.1.0.0/16", "gateway": "10.1.0.9"})) == IPv4Address("10.1.0.9")
 
 
 def test_only_provider_networks_have_a_pool() -> None:
@@ -183,4 +179,4 @@ def test_disks_sizes_and_secrets_are_kept() -> None:
     spec = lab(changed)
     assert [(d.name, d.size) for d in spec.nodes["compute"].disks] == [("a", 2**30), ("b", 2**31)]
     assert spec.passwords == {"admin": "given"}
-    assert spec.nodes["compute"].memory == 4 * 2**30
+    assert spec.nodes["compute"].memory == 2**30

@@ -1,0 +1,148 @@
+"""Machines that exist in memory, with a directory each for their files: for tests of what uses a driver.
+
+A session runs plain commands with the host's ``sh`` in that directory. A stage's program is not run, since
+it would change the host: its operations are read off and answered as a node would answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import shutil
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from labctl import process
+from labctl.drivers.base import Capabilities, Machine
+from labctl.errors import BrokenLabError
+from labctl.lab.state import LabState
+from labctl.ssh import Result, Session
+
+_OPERATION = re.compile(r"^op_(\d+)\(\) \{ # ([^\n]*)\n(.*?)^\}$", re.DOTALL | re.MULTILINE)
+_TITLE = re.compile(r"^# labctl: (\S+)$", re.MULTILINE)
+
+
+@dataclass
+class Box:
+    """A machine: whether it runs, and the operations it has seen, which it will not change again."""
+
+    root: Path
+    running: bool = False
+    done: set[str] = field(default_factory=set)
+
+
+class FakeSession(Session):
+    """A connection to a box."""
+
+    def __init__(self, driver: Fake, box: Box, where: str) -> None:
+        self._driver, self._box, self.where = driver, box, where
+        self.closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+    def run(
+        self, command: str, *, timeout: float, stdin: bytes = b"", on_line: Callable[[str], None] | None = None
+    ) -> Result:
+        if self.closed or not self._box.running:
+            raise BrokenLabError(f"{self.where}: the connection is gone")
+        if stdin:
+            status, lines = self._stage(stdin)
+            text = "".join(f"{line}\n" for line in lines)
+            result = Result(status, text, "")
+        else:
+            done = process.run(["sh", "-c", command], timeout=timeout, cwd=self._box.root, check=False)
+            result = Result(done.returncode, done.stdout, done.stderr)
+        if on_line:
+            for line in result.stdout.splitlines():
+                on_line(line)
+        return result
+
+    def _stage(self, archive: bytes) -> tuple[int, list[str]]:
+        """Answer the operations of a program in their order, up to one that is told to fail."""
+        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+            content = {m.name: file.read() for m in tar.getmembers() if (file := tar.extractfile(m)) is not None}
+        program = content["program.sh"].decode()
+        title = _TITLE.search(program)
+        self._driver.stages.append((title[1] if title else "", self.where))
+        lines: list[str] = []
+        for number, name, body in _OPERATION.findall(program):
+            if name in self._driver.failures:
+                lines += [f"##out {number} {line}" for line in self._driver.failures[name].splitlines()]
+                return 1, [*lines, f"##labctl {number} failed 1000000"]
+            inputs = [body.encode(), *(data for path, data in content.items() if path in body)]
+            digest = hashlib.sha256(b"\0".join(inputs)).hexdigest()
+            lines.append(f"##labctl {number} {'ok' if digest in self._box.done else 'changed'} 1000000")
+            self._box.done.add(digest)
+        return 0, lines
+
+
+class Fake:
+    """The driver; not registered, a test makes one of its own."""
+
+    name = "fake"
+
+    def __init__(self) -> None:
+        self.boxes: dict[tuple[str, str], Box] = {}
+        self.networks: set[str] = set()
+        #: title of an operation -> what it prints when it fails
+        self.failures: dict[str, str] = {}
+        #: (stage, node) of every program that ran
+        self.stages: list[tuple[str, str]] = []
+        self.sessions: list[FakeSession] = []
+
+    def probe(self) -> Capabilities:
+        return Capabilities(
+            own_kernel=False, block_devices=False, device_mapper=False, openvswitch=False, nested_kvm=False
+        )
+
+    def image(self, lab: LabState) -> Path:
+        return lab.directory / "no-image"
+
+    def create(self, lab: LabState, node: str) -> None:
+        root = lab.node_directory(node) / "root"
+        root.mkdir(parents=True, exist_ok=True)
+        self.boxes.setdefault((lab.id, node), Box(root))
+
+    def start(self, lab: LabState, node: str) -> None:
+        box = self.boxes[(lab.id, node)]
+        if not box.running:
+            box.running = True
+            with self.console(lab, node).open("a") as sink:
+                sink.write(f"{node} started\n")
+
+    def stop(self, lab: LabState, node: str, seconds: float) -> None:
+        if box := self.boxes.get((lab.id, node)):
+            box.running = False
+
+    def destroy(self, lab: LabState, node: str) -> list[str]:
+        self.boxes.pop((lab.id, node), None)
+        shutil.rmtree(lab.node_directory(node), ignore_errors=True)
+        return []
+
+    def machine(self, lab: LabState, node: str) -> Machine:
+        box = self.boxes.get((lab.id, node))
+        return Machine(node, box is not None, box is not None and box.running)
+
+    def connect(self, lab: LabState, node: str, seconds: float) -> Session:
+        box = self.boxes.get((lab.id, node))
+        if box is None or not box.running:
+            raise BrokenLabError(f"{node} of {lab.name} does not run", f"labctl up {lab.name}")
+        self.sessions.append(FakeSession(self, box, node))
+        return self.sessions[-1]
+
+    def console(self, lab: LabState, node: str) -> Path:
+        return lab.node_directory(node) / "console.log"
+
+    def create_network(self, lab: LabState) -> None:
+        self.networks.add(lab.id)
+
+    def destroy_network(self, lab: LabState) -> list[str]:
+        self.networks.discard(lab.id)
+        return []
+
+    def cpu_seconds(self, lab: LabState) -> float:
+        return 0.0

@@ -1,0 +1,214 @@
+"""What every driver does alike: the in-memory one always, system containers where they can be made."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from support import SMALL, specify, write
+
+from labctl import network, process
+from labctl.drivers import DRIVERS
+from labctl.drivers.base import Driver
+from labctl.drivers.fake import Fake
+from labctl.drivers.nspawn import Nspawn, _start_time
+from labctl.errors import LabError
+from labctl.lab import paths
+from labctl.lab.down import remains
+from labctl.lab.state import LabState
+
+NODE, OTHER = "first", "second"
+STORE = Path("/var/lib/labctl/images")
+
+
+def golden_image() -> Path | None:
+    """An image that the machine's store has; never one made for a test."""
+    found = sorted(p for p in STORE.glob("debian12-zed-*") if (p / "manifest.json").exists())
+    return found[-1] if found else None
+
+
+def nspawn() -> tuple[Driver, str]:
+    if os.geteuid() != 0:
+        pytest.skip("system containers need root")
+    driver = Nspawn()
+    try:
+        driver.probe()
+    except LabError as error:
+        pytest.skip(error.message)
+    image = golden_image()
+    if image is None:
+        pytest.skip(f"no golden image in {STORE}; labctl up zed-2node makes one")
+    return driver, str(image)
+
+
+@dataclass
+class Subject:
+    """A driver and a lab whose machines it makes."""
+
+    driver: Driver
+    lab: LabState
+
+    def ask(self, command: str, node: str = NODE) -> str:
+        """Run a command on a machine that must succeed."""
+        with self.driver.connect(self.lab, node, 60) as session:
+            result = session.run(command, timeout=30)
+        assert result.status == 0, result
+        return result.stdout
+
+    def begin(self, node: str = NODE) -> None:
+        self.driver.create(self.lab, node)
+        self.driver.start(self.lab, node)
+
+    def left(self) -> list[str]:
+        """What carries the lab's mark, but for its own records."""
+        return [r for r in remains(self.lab.name) if r != f"directory {self.lab.directory}"]
+
+
+@pytest.fixture(params=["fake", pytest.param("nspawn", marks=pytest.mark.system)])
+def subject(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Subject]:
+    driver, image = (Fake(), "") if request.param == "fake" else nspawn()
+    monkeypatch.setenv("LABCTL_HOME", str(tmp_path / "home"))
+    path = write(tmp_path, SMALL)
+    name = f"contract-{request.param}-{os.getpid()}"
+    lab = LabState.create(specify(path, name=name), path)
+    lab.ensure_keys()
+    lab.meta["image"] = image
+    lab.save()
+    assert paths.home() == tmp_path / "home"
+    driver.create_network(lab)
+    made = Subject(driver, lab)
+    yield made
+    left = [item for node in lab.spec.nodes for item in driver.destroy(lab, node)] + driver.destroy_network(lab)
+    assert left == []
+    assert made.left() == []
+
+
+def test_a_machine_lives_from_create_to_destroy(subject: Subject) -> None:
+    driver, lab = subject.driver, subject.lab
+    assert not driver.machine(lab, NODE).exists
+
+    driver.create(lab, NODE)
+    assert (driver.machine(lab, NODE).exists, driver.machine(lab, NODE).running) == (True, False)
+
+    driver.start(lab, NODE)
+    assert driver.machine(lab, NODE).running
+    assert subject.ask("echo $((6 * 7))") == "42\n"
+    subject.ask("echo precious >kept; sync")
+    assert driver.console(lab, NODE).stat().st_size > 0
+
+    began = time.monotonic()
+    driver.stop(lab, NODE, 30)
+    assert time.monotonic() - began < 25, "the machine did not shut down, it was killed"
+    assert (driver.machine(lab, NODE).exists, driver.machine(lab, NODE).running) == (True, False)
+    with pytest.raises(LabError, match=NODE):
+        driver.connect(lab, NODE, 1)
+
+    driver.start(lab, NODE)
+    assert subject.ask("cat kept") == "precious\n"
+
+    assert driver.destroy(lab, NODE) == []
+    assert not driver.machine(lab, NODE).exists
+
+
+def test_every_call_may_be_repeated(subject: Subject) -> None:
+    driver, lab = subject.driver, subject.lab
+    subject.begin()
+    subject.ask("echo here >file")
+    driver.create_network(lab)
+    subject.begin()
+    assert subject.ask("cat file") == "here\n"
+
+    for _ in range(2):
+        driver.stop(lab, NODE, 30)
+    for _ in range(2):
+        assert driver.destroy(lab, NODE) == []
+    for _ in range(2):
+        assert driver.destroy_network(lab) == []
+
+
+def test_a_running_machine_is_destroyed_with_its_files(subject: Subject) -> None:
+    driver, lab = subject.driver, subject.lab
+    subject.begin()
+    subject.ask("echo old >file")
+
+    assert driver.destroy(lab, NODE) == []
+
+    assert not driver.machine(lab, NODE).running
+    assert not lab.node_directory(NODE).exists()
+    subject.begin()
+    assert subject.ask("test ! -e file && echo fresh") == "fresh\n"
+
+
+def test_machines_are_apart_from_each_other(subject: Subject) -> None:
+    for node in (NODE, OTHER):
+        subject.begin(node)
+        subject.ask(f"echo {node} >name", node)
+    assert [subject.ask("cat name", node) for node in (NODE, OTHER)] == ["first\n", "second\n"]
+
+    subject.driver.stop(subject.lab, NODE, 30)
+
+    assert subject.driver.machine(subject.lab, OTHER).running
+    assert subject.ask("cat name", OTHER) == "second\n"
+
+
+def test_a_failing_command_brings_back_its_status_and_both_outputs(subject: Subject) -> None:
+    subject.begin()
+    lines: list[str] = []
+    with subject.driver.connect(subject.lab, NODE, 60) as session:
+        result = session.run("echo out; echo err >&2; exit 7", timeout=30, on_line=lines.append)
+    assert (result.status, result.stdout, result.stderr) == (7, "out\n", "err\n")
+    assert lines == ["out"]
+
+
+@pytest.mark.system
+def test_containers_see_their_names_cards_and_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver, image = nspawn()
+    monkeypatch.setenv("LABCTL_HOME", str(tmp_path / "home"))
+    path = write(tmp_path, SMALL)
+    lab = LabState.create(specify(path, name=f"contract-cards-{os.getpid()}"), path)
+    lab.ensure_keys()
+    lab.meta["image"] = image
+    subject = Subject(driver, lab)
+    try:
+        driver.create_network(lab)
+        for node in lab.spec.nodes:
+            subject.begin(node)
+        card = lab.spec.nodes[NODE].interfaces[0]
+        assert subject.ask("hostname") == f"{NODE}\n"
+        assert subject.ask("cat /sys/class/net/eth0/address") == f"{card.mac}\n"
+        assert f"{card.address}/24" in subject.ask("ip -4 -o address show dev eth0")
+        subject.ask("ping -c 1 -W 2 10.0.0.12")
+        subject.ask("ping -c 1 -W 2 10.0.0.1")
+        assert subject.ask("find /etc/ssh -name 'ssh_host_*_key' -perm 600 | wc -l") == "1\n"
+        assert subject.ask("systemctl is-enabled keystone || true").strip() == "disabled"
+        assert driver.cpu_seconds(lab) > 0
+    finally:
+        left = [item for node in lab.spec.nodes for item in driver.destroy(lab, node)] + driver.destroy_network(lab)
+    assert left == []
+    assert network.namespaces(lab.name) == []
+
+
+def test_a_process_that_ended_is_not_running_even_before_it_is_reaped() -> None:
+    """The engine starts machines from its own process, which does not wait for them."""
+    child = process.start(["true"])
+    try:
+        assert wait_for(lambda: Path(f"/proc/{child.pid}/stat").read_text().split()[2] == "Z")
+        assert _start_time(child.pid) == ""
+        assert _start_time(os.getpid()) != ""
+    finally:
+        child.wait()
+
+
+def wait_for(look: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 10
+    while not look() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return look()
+
+
+def test_the_in_memory_driver_is_offered_to_nobody() -> None:
+    assert "fake" not in DRIVERS

@@ -1,0 +1,306 @@
+"""The engine with machines in memory: what a second `up` does, and what it does after a failure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from support import IDENTITY, ROOT, SMALL, specify, write
+
+from labctl.drivers.fake import Fake
+from labctl.engine import execute
+from labctl.engine.execute import Engine, Summary, check_resources
+from labctl.errors import LabError
+from labctl.images.guest import GuestImage
+from labctl.lab import access
+from labctl.lab.state import LabState
+from labctl.plan.planner import STAGES
+from labctl.progress import Event, subscribed
+from labctl.topology.spec import LabSpec
+
+T = TypeVar("T")
+
+
+class Apis:
+    """Stands for all APIs of a lab: remembers what was asked, changes each thing once, fails when told."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.failure = ""
+        self.inside = False
+        self.guests: list[GuestImage | None] = []
+
+    def cloud(self, auth_url: str, region: str, secrets: Any, guest: GuestImage | None) -> Apis:
+        assert self.inside, "the APIs were used from outside the lab's namespace"
+        assert secrets["ADMIN_PASS"].reveal()
+        self.guests.append(guest)
+        return self
+
+    def run(self, operation: Any) -> bool:
+        if self.failure and self.failure in operation.title:
+            raise LabError(f"{operation.title}: HTTP 503", "labctl status LAB")
+        self.asked.append(operation.title)
+        return self.asked.count(operation.title) == 1
+
+    def enter(self, namespace: str, hosts_file: Path) -> Apis:
+        return self
+
+    def __enter__(self) -> Apis:
+        self.inside = True
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.inside = False
+
+    def call(self, function: Callable[[], T]) -> T:
+        return function()
+
+
+@pytest.fixture
+def apis(monkeypatch: pytest.MonkeyPatch) -> Apis:
+    made = Apis()
+    monkeypatch.setattr(execute, "Cloud", made.cloud)
+    monkeypatch.setattr(execute.vantage, "Inside", made.enter)
+    return made
+
+
+@pytest.fixture
+def driver() -> Fake:
+    return Fake()
+
+
+def no_guest() -> GuestImage:
+    raise AssertionError("no stage of this lab needs a guest image")
+
+
+def make(tmp_path: Path, text: str) -> LabState:
+    path = write(tmp_path, text)
+    return LabState.create(specify(path), path)
+
+
+def change(lab: LabState, tmp_path: Path, text: str) -> None:
+    lab.spec = specify(write(tmp_path, text))
+    lab.save()
+
+
+def up(lab: LabState, driver: Fake, until: str = "verify") -> Summary:
+    """Every time a new engine on state read from disk, as a new process would."""
+    driver.stages.clear()
+    return Engine(LabState.load(lab.name), driver, no_guest).up(until)
+
+
+def names(summary: Summary) -> list[str]:
+    return [s.name for s in summary.stages]
+
+
+def test_up_makes_machines_and_runs_every_stage_on_its_nodes(tmp_path: Path, driver: Fake, apis: Apis) -> None:
+    lab = make(tmp_path, IDENTITY)
+    summary = up(lab, driver)
+
+    assert names(summary) == list(STAGES)
+    assert summary.skipped == []
+    assert all(driver.machine(lab, n).running for n in ("data", "api"))
+    assert lab.id in driver.networks
+    assert {s for s in driver.stages if s[0].startswith("keystone")} == {
+        ("keystone", "data"),
+        ("keystone-after", "api"),
+    }
+    assert driver.stages.index(("keystone", "data")) < driver.stages.index(("keystone-after", "api"))
+    assert apis.asked[0] == "project service"
+    assert [s.name for s in lab.journal().stages] == list(STAGES)
+
+
+def test_a_second_up_looks_and_changes_nothing(tmp_path: Path, driver: Fake, apis: Apis) -> None:
+    lab = make(tmp_path, IDENTITY)
+    up(lab, driver)
+    journal = [(s.name, s.finished) for s in lab.journal().stages if s.name != "verify"]
+    apis.asked.clear()
+
+    summary = up(lab, driver)
+
+    assert names(summary) == ["verify"]
+    assert summary.skipped == [s for s in STAGES if s != "verify"]
+    assert driver.stages == []
+    assert apis.asked == ["catalog answers: identity"]
+    assert [(s.name, s.finished) for s in lab.journal().stages if s.name != "verify"] == journal
+
+
+def test_up_resumes_at_the_stage_that_failed(tmp_path: Path, driver: Fake) -> None:
+    lab = make(tmp_path, SMALL)
+    driver.failures["start mariadb"] = "no space left on device"
+
+    with pytest.raises(LabError) as raised:
+        up(lab, driver)
+    assert "stage infrastructure, first: 'start mariadb' failed" in raised.value.message
+    assert "no space left on device" in raised.value.message
+    assert raised.value.hint == "labctl ssh small first"
+    assert [s.name for s in lab.journal().stages] == ["machines", "prepare", "packages"]
+
+    driver.failures.clear()
+    summary = up(lab, driver)
+    assert summary.skipped == ["machines", "prepare", "packages"]
+    assert names(summary) == ["infrastructure"]
+    assert sorted(driver.stages) == [("infrastructure", "first"), ("infrastructure", "second")]
+
+
+def test_what_a_failed_stage_had_done_already_is_not_done_again(tmp_path: Path, driver: Fake) -> None:
+    lab = make(tmp_path, SMALL)
+    driver.failures["start memcached"] = "broken"
+    with pytest.raises(LabError):
+        up(lab, driver)
+    driver.failures.clear()
+
+    record = up(lab, driver).stages[-1]
+
+    assert record.ok > record.changed > 0
+
+
+def test_a_failure_on_two_nodes_tells_of_both(tmp_path: Path, driver: Fake) -> None:
+    lab = make(tmp_path, SMALL)
+    driver.failures["start chrony"] = "no clock"
+    with pytest.raises(LabError) as raised:
+        up(lab, driver)
+    assert "infrastructure, first: 'start chrony'" in raised.value.message
+    assert "infrastructure, second: 'start chrony'" in raised.value.message
+
+
+def test_up_resumes_after_an_api_that_failed(tmp_path: Path, driver: Fake, apis: Apis) -> None:
+    lab = make(tmp_path, IDENTITY)
+    apis.failure = "project service"
+    with pytest.raises(LabError, match="HTTP 503"):
+        up(lab, driver)
+    assert [s.name for s in lab.journal().stages][-1] == "keystone"
+
+    apis.failure = ""
+    assert names(up(lab, driver))[0] == "catalog"
+
+
+def test_changed_input_runs_again_from_the_first_stage_it_changes(tmp_path: Path, driver: Fake, apis: Apis) -> None:
+    lab = make(tmp_path, IDENTITY)
+    up(lab, driver)
+    change(lab, tmp_path, IDENTITY + "options: {workers: 3}\n")
+
+    summary = up(lab, driver)
+
+    assert summary.skipped == ["machines", "prepare", "packages", "infrastructure"]
+    assert names(summary)[0] == "keystone"
+    assert names(summary)[-1] == "verify"
+    assert up(lab, driver).skipped == [s for s in STAGES if s != "verify"]
+
+
+def test_a_changed_password_runs_again_where_it_is_used(tmp_path: Path, driver: Fake, apis: Apis) -> None:
+    lab = make(tmp_path, IDENTITY)
+    up(lab, driver)
+    change(lab, tmp_path, IDENTITY + "passwords: {keystone_dbpass: another-one}\n")
+    assert names(up(lab, driver))[0] == "keystone"
+
+
+def test_up_stops_after_the_stage_it_was_told(tmp_path: Path, driver: Fake) -> None:
+    lab = make(tmp_path, SMALL)
+    assert names(up(lab, driver, until="packages")) == ["machines", "prepare", "packages"]
+    assert [s.name for s in lab.journal().stages] == ["machines", "prepare", "packages"]
+    assert names(up(lab, driver)) == ["infrastructure"]
+
+
+def test_until_machines_runs_nothing_on_them(tmp_path: Path, driver: Fake) -> None:
+    lab = make(tmp_path, SMALL)
+    assert names(up(lab, driver, until="machines")) == ["machines"]
+    assert driver.stages == []
+
+
+def test_a_machine_that_stopped_is_started_and_every_stage_is_looked_at_again(tmp_path: Path, driver: Fake) -> None:
+    lab = make(tmp_path, SMALL)
+    up(lab, driver)
+    driver.stop(lab, "second", 1)
+
+    summary = up(lab, driver)
+
+    assert driver.machine(lab, "second").running
+    assert names(summary) == ["machines", "prepare", "packages", "infrastructure"]
+    assert [s.changed for s in summary.stages] == [1, 0, 0, 0]
+
+
+def test_connections_are_closed_whatever_happens(tmp_path: Path, driver: Fake) -> None:
+    lab = make(tmp_path, SMALL)
+    driver.failures["start mariadb"] = "broken"
+    with pytest.raises(LabError):
+        up(lab, driver)
+    assert len(driver.sessions) == 2
+    assert all(s.closed for s in driver.sessions)
+
+
+def test_stages_and_failures_are_told_as_events(tmp_path: Path, driver: Fake) -> None:
+    lab = make(tmp_path, SMALL)
+    driver.failures["start mariadb"] = "broken"
+    events: list[Event] = []
+    with subscribed(events.append), pytest.raises(LabError):
+        up(lab, driver)
+    told = [(e.kind.value, e.text) for e in events]
+    assert ("end", "packages") in told
+    assert told[-1] == ("fail", "infrastructure")
+
+
+def test_credentials_are_written_before_anything_runs_and_only_for_their_owner(
+    tmp_path: Path, driver: Fake, apis: Apis
+) -> None:
+    lab = make(tmp_path, IDENTITY)
+    up(lab, driver, until="machines")
+    rc = lab.directory / "access" / "admin-openrc"
+    assert rc.stat().st_mode & 0o777 == 0o600
+    assert access.environment(lab)["OS_AUTH_URL"] == "http://api:5000/v3"
+    assert access.environment(lab, "demo")["OS_PASSWORD"] == lab.secrets()["DEMO_PASS"].reveal()
+
+
+def test_a_lab_without_keystone_has_no_credentials_and_says_so(tmp_path: Path, driver: Fake) -> None:
+    lab = make(tmp_path, SMALL)
+    up(lab, driver)
+    with pytest.raises(LabError, match="small has no credentials for 'admin'"):
+        access.environment(lab)
+
+
+def test_the_guest_image_is_fetched_outside_the_namespace_and_once(tmp_path: Path, driver: Fake, apis: Apis) -> None:
+    path = ROOT / "topologies" / "zed-2node.yaml"
+    spec = specify(path)
+    small = {n: node.model_copy(update={"memory": 2**20}) for n, node in spec.nodes.items()}
+    lab = LabState.create(spec.model_copy(update={"nodes": small}), path)
+    guest = object()
+    fetched: list[bool] = []
+
+    def fetch() -> GuestImage:
+        fetched.append(apis.inside)
+        return guest  # type: ignore[return-value]
+
+    Engine(lab, driver, fetch).up()
+
+    assert fetched == [False]
+    assert [g for g in apis.guests if g is not None] == [guest]
+    assert "image cirros" in apis.asked
+
+
+# --- room ------------------------------------------------------------------------------------------
+
+
+def with_memory(spec: LabSpec, memory: int) -> LabSpec:
+    return spec.model_copy(
+        update={"nodes": {n: node.model_copy(update={"memory": memory}) for n, node in spec.nodes.items()}}
+    )
+
+
+def test_a_lab_that_does_not_fit_is_refused_before_anything_is_made(tmp_path: Path, driver: Fake) -> None:
+    path = write(tmp_path, SMALL)
+    lab = LabState.create(with_memory(specify(path), 2**50), path)
+    with pytest.raises(LabError) as raised:
+        up(lab, driver)
+    assert "of memory (first " in raised.value.message
+    assert "labctl down LAB" in raised.value.hint
+    assert driver.boxes == {}
+    assert driver.networks == set()
+
+
+def test_machines_that_run_already_need_no_more_room(tmp_path: Path) -> None:
+    spec = with_memory(specify(write(tmp_path, SMALL)), 2**50)
+    check_resources(spec, set(spec.nodes), tmp_path)
+    with pytest.raises(LabError, match="second"):
+        check_resources(spec, {"first"}, tmp_path)

@@ -1,0 +1,210 @@
+"""A lab's state on disk: whole or not at all, secrets kept, names and locks."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import IDENTITY, SMALL, specify, write
+
+from labctl import process
+from labctl.errors import LabError
+from labctl.lab import state
+from labctl.lab.state import Journal, LabState, StageRecord, exists, locked, names, write_atomic
+
+RECORD = StageRecord("prepare", "abc", 1.0, 2.0, 3.0, 4, 5)
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> LabState:
+    path = write(tmp_path, IDENTITY)
+    return LabState.create(specify(path), path)
+
+
+# --- files -----------------------------------------------------------------------------------------
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "journal.json"
+    write_atomic(path, "old")
+
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(state.os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_atomic(path, "new and longer")
+    assert path.read_text() == "old"
+
+
+def test_a_reader_sees_the_old_or_the_new_file_and_never_a_part(tmp_path: Path) -> None:
+    path = tmp_path / "lab.json"
+    texts = {"a" * 200_000, "b" * 300_000}
+    write_atomic(path, max(texts))
+    writer = (
+        "import sys; from pathlib import Path; from labctl.lab.state import write_atomic\n"
+        "for i in range(200): write_atomic(Path(sys.argv[1]), 'a' * 200000 if i % 2 else 'b' * 300000)"
+    )
+    running = process.start([sys.executable, "-c", writer, path])
+    seen = set()
+    while running.poll() is None:
+        seen.add(path.read_text())
+    assert running.returncode == 0
+    assert seen <= texts
+    assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["lab.json"]
+
+
+def test_what_was_saved_is_what_is_loaded(lab: LabState) -> None:
+    lab.meta["image"] = "/images/x"
+    lab.save()
+    again = LabState.load("identity")
+    assert (again.spec, again.meta, again.id) == (lab.spec, lab.meta, lab.id)
+
+
+def test_a_lab_keeps_its_journal(lab: LabState) -> None:
+    assert lab.journal() == Journal()
+    lab.save_journal(Journal([RECORD]))
+    journal = LabState.load("identity").journal()
+    assert journal.record("prepare") == RECORD
+    journal.forget_from(("prepare", "packages"))
+    assert journal.record("prepare") is None
+
+
+def test_state_of_another_version_is_refused(lab: LabState) -> None:
+    path = lab.directory / "lab.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema": 99}))
+    with pytest.raises(LabError, match="written by another version of labctl"):
+        LabState.load("identity")
+
+
+# --- names -----------------------------------------------------------------------------------------
+
+
+def test_an_unknown_lab_names_the_known_ones(lab: LabState, tmp_path: Path) -> None:
+    path = write(tmp_path, SMALL)
+    LabState.create(specify(path, name="another"), path)
+    with pytest.raises(LabError) as raised:
+        LabState.load("identiy")
+    assert raised.value.message == "there is no lab named 'identiy'; labs: another, identity"
+    assert "labctl up" in raised.value.hint
+
+
+def test_without_labs_there_are_no_names() -> None:
+    assert names() == []
+    assert not exists("anything")
+    with pytest.raises(LabError, match="labs: none"):
+        LabState.load("anything")
+
+
+def test_a_name_is_taken_once(lab: LabState, tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="a lab named identity exists already"):
+        LabState.create(lab.spec, tmp_path)
+
+
+def test_each_lab_has_an_id_of_its_own(lab: LabState, tmp_path: Path) -> None:
+    first = lab.id
+    lab.remove()
+    assert names() == []
+    assert LabState.create(lab.spec, tmp_path).id != first
+
+
+# --- secrets and keys ------------------------------------------------------------------------------
+
+
+def test_secrets_are_random_and_stay_the_same(lab: LabState) -> None:
+    first = lab.ensure_secrets({"ADMIN_PASS", "DEMO_PASS"})
+    again = LabState.load("identity").ensure_secrets({"ADMIN_PASS", "GLANCE_PASS"})
+
+    assert first["ADMIN_PASS"] != first["DEMO_PASS"]
+    assert len(first["ADMIN_PASS"].reveal()) >= 20
+    assert {k: again[k] for k in first} == first
+    assert set(LabState.load("identity").secrets()) == {"ADMIN_PASS", "DEMO_PASS", "GLANCE_PASS"}
+
+
+def test_a_password_of_the_topology_wins_even_over_an_older_secret(lab: LabState) -> None:
+    lab.ensure_secrets({"ADMIN_PASS", "DEMO_PASS"})
+    lab.spec = lab.spec.model_copy(update={"passwords": {"admin_pass": "chosen-one"}})
+    wanted = lab.ensure_secrets({"ADMIN_PASS", "DEMO_PASS"})
+    assert wanted["ADMIN_PASS"].reveal() == "chosen-one"
+    assert lab.secrets() == wanted
+
+
+def test_secrets_and_keys_are_readable_by_their_owner_only(lab: LabState) -> None:
+    old = os.umask(0)
+    try:
+        lab.ensure_secrets({"ADMIN_PASS"})
+        lab.ensure_keys()
+    finally:
+        os.umask(old)
+    private = [lab.directory / "secrets.json", *(lab.directory / "keys" / n for n in ("id_ed25519", "data", "api"))]
+    assert {p.name: oct(p.stat().st_mode & 0o777) for p in private} == {p.name: "0o600" for p in private}
+
+
+def test_a_secret_never_prints_itself(lab: LabState) -> None:
+    made = lab.ensure_secrets({"ADMIN_PASS"})
+    assert made["ADMIN_PASS"].reveal() not in f"{made} {made['ADMIN_PASS']}"
+
+
+def test_keys_are_made_once_and_known_by_name_and_address(lab: LabState) -> None:
+    lab.ensure_keys()
+    before = {p.name: p.read_text() for p in (lab.directory / "keys").iterdir()}
+    lab.ensure_keys()
+    assert {p.name: p.read_text() for p in (lab.directory / "keys").iterdir()} == before
+    known = before["known_hosts"].splitlines()
+    assert known == [
+        f"data,10.0.0.11 {' '.join(lab.host_key('data').split()[:2])}",
+        f"api,10.0.0.12 {' '.join(lab.host_key('api').split()[:2])}",
+    ]
+
+
+# --- locks -----------------------------------------------------------------------------------------
+
+HOLDER = """
+import sys, time
+from labctl.lab.state import locked
+with locked("mine", "labctl up zed-2node"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path: Path, home: Path) -> Iterator[int]:
+    """Another process that holds the lab ``mine``."""
+    with (tmp_path / "out").open("wb") as log:
+        running = process.start([sys.executable, "-c", HOLDER], log=log)
+    deadline = time.monotonic() + 20
+    while "held" not in (tmp_path / "out").read_text():
+        assert time.monotonic() < deadline, (tmp_path / "out").read_text()
+        time.sleep(0.02)
+    yield running.pid
+    running.kill()
+    running.wait()
+
+
+def test_a_held_lab_says_who_holds_it(holder: int) -> None:
+    with pytest.raises(LabError) as raised, locked("mine", "labctl down mine"):
+        pytest.fail("two processes hold one lab")
+    assert raised.value.message == f"the lab mine is being changed by pid {holder}: labctl up zed-2node"
+
+
+def test_another_lab_is_free_meanwhile(holder: int) -> None:
+    with locked("other", "labctl up"):
+        pass
+
+
+def test_a_lock_ends_with_its_process(holder: int) -> None:
+    os.kill(holder, 9)
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            with locked("mine", "labctl down mine"):
+                return
+        except LabError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)

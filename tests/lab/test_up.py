@@ -1,0 +1,146 @@
+"""From a topology to a lab: what is chosen, and what an existing lab refuses to become."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support import IDENTITY, SMALL, specify, write
+
+from labctl import cgroup, drivers, network
+from labctl.drivers.fake import Fake
+from labctl.errors import LabError
+from labctl.lab import down as teardown
+from labctl.lab import up as bring
+from labctl.lab.state import LabState, exists
+from labctl.topology.load import load
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> LabState:
+    path = write(tmp_path, SMALL)
+    return bring.open_lab(specify(path), path)
+
+
+CHANGES = {
+    "another node": ("  second:\n", "  third:\n"),
+    "another address": ("10.0.0.12", "10.0.0.13"),
+    "another network": ("  management: {cidr: 10.0.0.0/24}", "  management: {cidr: 10.0.0.0/16}"),
+    "translation": ("{cidr: 10.0.0.0/24}", "{cidr: 10.0.0.0/24, nat: true}"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_running_lab_does_not_become_one_of_another_shape(change: str, lab: LabState, tmp_path: Path) -> None:
+    old, new = CHANGES[change]
+    assert old in SMALL
+    path = write(tmp_path, SMALL.replace(old, new))
+
+    with pytest.raises(LabError) as raised:
+        bring.open_lab(specify(path), path)
+
+    assert "other nodes, cards or networks than the running lab small" in raised.value.message
+    assert "labctl down small" in raised.value.hint
+    assert "--name OTHER" in raised.value.hint
+    assert LabState.load("small").spec == lab.spec
+
+
+def test_a_lab_of_another_topology_keeps_its_name(lab: LabState, tmp_path: Path) -> None:
+    path = write(tmp_path, IDENTITY)
+    with pytest.raises(LabError, match="the lab small exists already with topology small, not identity"):
+        bring.open_lab(specify(path, name="small"), path)
+
+
+def test_a_changed_option_is_taken_over_and_the_lab_stays_the_same(lab: LabState, tmp_path: Path) -> None:
+    path = write(tmp_path, SMALL + "options: {workers: 3}\n")
+    again = bring.open_lab(specify(path), path)
+    assert again.id == lab.id
+    assert LabState.load("small").spec.workers == 3
+
+
+def test_impossible_choices_name_the_possible_ones(tmp_path: Path) -> None:
+    path = write(tmp_path, SMALL)
+    with pytest.raises(LabError, match="small does not run on centos7; it names debian12"):
+        specify(path, base="centos7")
+    with pytest.raises(LabError, match="small does not run on the driver 'libvirt'; it names nspawn"):
+        specify(path, driver="libvirt")
+
+
+def test_a_base_without_a_recipe_is_passed_over(tmp_path: Path) -> None:
+    topology = load(write(tmp_path, SMALL)).model_copy(update={"bases": ("solaris", "debian12")})
+    assert bring.choose_base(topology, None) == "debian12"
+    with pytest.raises(LabError, match="no recipe for Zed on solaris"):
+        bring.choose_base(topology, "solaris")
+
+
+# --- down ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def careful(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Nothing outside the test's home is removed, whatever `down` believes."""
+    done: list[str] = []
+
+    def kill(lab: str, node: str = "", seconds: float = 10) -> list[int]:
+        done.append(f"kill {lab!r} {node!r}")
+        return []
+
+    def delete(lab: str) -> list[str]:
+        done.append(f"delete {lab!r}")
+        return []
+
+    monkeypatch.setattr(cgroup, "kill", kill)
+    monkeypatch.setattr(cgroup, "processes", lambda lab, node="": [])
+    monkeypatch.setattr(network, "delete", delete)
+    monkeypatch.setattr(network, "namespaces", lambda lab: [])
+    return done
+
+
+@pytest.mark.parametrize("name", ["..", "", ".", "../..", "a/../..", "small/nodes", "*"])
+def test_down_of_what_is_no_lab_name_touches_nothing(name: str, lab: LabState, careful: list[str]) -> None:
+    with pytest.raises(LabError, match="is not a lab name"):
+        teardown.down(name)
+    assert careful == []
+    assert exists("small")
+
+
+def test_down_removes_one_lab_and_only_that_and_can_be_repeated(
+    tmp_path: Path, careful: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = Fake()
+    monkeypatch.setitem(drivers.DRIVERS, "nspawn", driver)
+    path = write(tmp_path, SMALL)
+    for name in ("small", "small-2"):
+        bring.up(specify(path, name=name), path, "verify")
+    path.unlink()
+
+    assert teardown.down("small")
+    assert not teardown.down("small")
+
+    assert not exists("small")
+    other = LabState.load("small-2")
+    assert {key[0] for key in driver.boxes} == {other.id} == driver.networks
+
+
+def test_down_removes_what_a_killed_up_left_without_a_record(home: Path, careful: list[str]) -> None:
+    left = home / "labs" / "broken" / "nodes" / "first"
+    left.mkdir(parents=True)
+
+    assert teardown.down("broken")
+
+    assert not (home / "labs" / "broken").exists()
+    assert careful == ["kill 'broken' ''", "delete 'broken'"]
+
+
+def test_down_names_what_it_could_not_remove(
+    lab: LabState, careful: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stuck(name: str, node: str = "") -> list[int]:
+        return [4711]
+
+    monkeypatch.setattr(drivers, "get", lambda name: Fake())
+    monkeypatch.setattr(cgroup, "kill", lambda name, node="", seconds=10: [4711])
+    monkeypatch.setattr(cgroup, "processes", stuck)
+    with pytest.raises(LabError, match="could not remove all of small: process 4711") as raised:
+        teardown.down("small")
+    assert raised.value.hint == "labctl down small"

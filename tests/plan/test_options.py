@@ -1,0 +1,110 @@
+"""Every option in every rendered file is one that the release really has.
+
+The catalogs in tests/data/options were read off each release's own packages (oslo.config's option lists).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import check_options
+import pytest
+from support import TOPOLOGIES, specify, variants
+
+from labctl import releases
+from labctl.plan.planner import plan
+from labctl.releases import RELEASES
+from labctl.topology.load import load
+from labctl.topology.model import Mechanism, VirtType
+from labctl.topology.spec import LabSpec
+
+PROJECTS = ("keystone", "glance", "placement", "nova", "neutron", "cinder", "heat")
+#: Files read in the place of, or after, another one: their options are the other one's.
+SAME_AS = {"nova-compute.conf": "nova.conf", "nova-cpu.conf": "nova.conf"}
+#: Files below a project's directory that oslo.config does not read.
+OTHER_KINDS = ("api-paste.ini", "-uwsgi.ini", "policy.json", "policy.yaml", "rootwrap.conf")
+
+
+def catalog(release: str) -> dict[str, dict[str, check_options.Names]]:
+    path = check_options.CATALOGS / f"{release}.json"
+    if not path.exists():
+        pytest.fail(
+            f"the release {release} has a recipe, but no option catalog: {path} is missing; nothing proves its options"
+        )
+    found: dict[str, dict[str, check_options.Names]] = json.loads(path.read_text())
+    return found
+
+
+def specs(topology: Path, base: str) -> list[LabSpec]:
+    """A lab in each of the shapes that change its files."""
+    spec = specify(topology, base=base)
+    mechanisms = [Mechanism.OPENVSWITCH]
+    if releases.get(spec.release).linuxbridge:
+        mechanisms.append(Mechanism.LINUXBRIDGE)
+    return [
+        spec.model_copy(update={"mechanism": mechanism, "virt_type": virt_type})
+        for mechanism in mechanisms
+        for virt_type in (VirtType.QEMU, VirtType.KVM)
+    ]
+
+
+def findings(spec: LabSpec, directory: Path) -> tuple[set[str], list[str], list[str]]:
+    """(checked files, errors, deprecated spellings) of all nodes' files."""
+    known = catalog(spec.release)
+    checked: set[str] = set()
+    errors: list[str] = []
+    old: list[str] = []
+    for node in spec.nodes:
+        for file in plan(spec).files(node):
+            name = file.path.rpartition("/")[2]
+            parts = file.path.split("/")
+            if parts[1] != "etc" or parts[2] not in PROJECTS or name.endswith(OTHER_KINDS):
+                continue
+            kind = SAME_AS.get(name, name)
+            if kind not in known["files"]:
+                errors.append(f"{file.path}: the catalog of {spec.release} does not know files of this name")
+                continue
+            path = directory / node / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(file.content)
+            names = check_options.as_sets(known["files"][kind])
+            deprecated = check_options.as_sets(known["deprecated"].get(kind, {}))
+            for is_error, message in check_options.check(path, names, deprecated):
+                (errors if is_error else old).append(message)
+            checked.add(name)
+    return checked, errors, old
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_a_release_has_a_catalog_and_a_topology(release: str) -> None:
+    assert catalog(release)["files"]
+    assert [p.stem for p in TOPOLOGIES if load(p).release == release], f"no topology uses {release}"
+
+
+@pytest.mark.parametrize(("topology", "base"), variants(), ids=lambda v: getattr(v, "stem", v))
+def test_no_rendered_file_has_an_option_the_release_does_not_know(topology: Path, base: str, tmp_path: Path) -> None:
+    for number, spec in enumerate(specs(topology, base)):
+        place = tmp_path / str(number)
+        place.mkdir()
+        checked, errors, old = findings(spec, place)
+        assert {"keystone.conf", "glance-api.conf", "nova.conf", "neutron.conf", "ml2_conf.ini"} <= checked
+        assert not errors, "\n".join(errors)
+        assert not old, "\n".join(old)
+
+
+def test_an_unknown_option_is_found(tmp_path: Path) -> None:
+    """The check itself: a wrong option, a wrong section, and a remark that would become part of a value."""
+    path = tmp_path / "nova.conf"
+    path.write_text("[DEFAULT]\nmy_ipp = 10.0.0.1\n[vncc]\nenabled = true\n[vnc]\nenabled = true\n")
+    known = catalog("zed")
+    found = list(
+        check_options.check(
+            path,
+            check_options.as_sets(known["files"]["nova.conf"]),
+            check_options.as_sets(known["deprecated"]["nova.conf"]),
+        )
+    )
+    assert [is_error for is_error, _ in found] == [True, True]
+    assert "did you mean my_ip?" in found[0][1]
+    assert "[vncc]: unknown section" in found[1][1]

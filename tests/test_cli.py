@@ -1,0 +1,245 @@
+"""The command line: what is printed, where, and with which status it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from support import ROOT, SMALL, specify, write
+
+from labctl import __main__, drivers, process
+from labctl.drivers.fake import Fake
+from labctl.lab.state import LabState, exists, locked
+
+
+class Labctl:
+    """``labctl WORDS`` in this process."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch, self._capsys = monkeypatch, capsys
+
+    def __call__(self, *words: str | Path) -> tuple[int, str, str]:
+        self._monkeypatch.setattr(sys, "argv", ["labctl", *map(str, words)])
+        with pytest.raises(SystemExit) as left:
+            __main__.main()
+        printed = self._capsys.readouterr()
+        return int(left.value.code or 0), printed.out, printed.err
+
+
+@pytest.fixture
+def labctl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Labctl:
+    return Labctl(monkeypatch, capsys)
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
+    driver = Fake()
+    monkeypatch.setitem(drivers.DRIVERS, "nspawn", driver)
+    return driver
+
+
+# --- looking ---------------------------------------------------------------------------------------
+
+
+def test_the_program_starts_as_a_process_of_its_own() -> None:
+    done = process.run([sys.executable, "-m", "labctl", "list", "-o", "json"], cwd=ROOT)
+    assert json.loads(done.stdout) == []
+
+
+def test_validate_names_every_problem_with_its_place(labctl: Labctl, tmp_path: Path) -> None:
+    path = write(tmp_path, SMALL.replace("10.0.0.12", "10.0.0.256").replace("[etcd]", "[ecd]"))
+    status, out, err = labctl("validate", path)
+    lines = SMALL.splitlines()
+    address = next(i for i, line in enumerate(lines, 1) if "10.0.0.12" in line)
+    runs = next(i for i, line in enumerate(lines, 1) if "[etcd]" in line)
+
+    assert status == 1
+    assert out == ""
+    assert f"{path}:{address}:{lines[address - 1].index('10.0.0.12') + 1}: " in err
+    assert f"{path}:{runs}:{lines[runs - 1].index('etcd') + 1}: " in err
+
+
+def test_validate_says_what_is_valid(labctl: Labctl) -> None:
+    status, out, _ = labctl("validate", "zed-2node")
+    assert status == 0
+    assert "zed-2node.yaml: valid (zed on debian12; controller, compute)" in out
+
+
+def test_plan_prints_the_stages_and_makes_nothing(labctl: Labctl, home: Path) -> None:
+    status, out, _ = labctl("plan", "zed-2node")
+    assert status == 0
+    assert "  controller    write /etc/keystone/keystone.conf" in out
+    assert "operations" in out.splitlines()[-1]
+    assert not home.exists()
+
+
+def test_a_dry_run_of_up_is_the_plan(labctl: Labctl, home: Path) -> None:
+    assert labctl("up", "zed-2node", "--dry-run") == labctl("plan", "zed-2node")
+    assert not home.exists()
+
+
+def test_plan_script_shows_programs_and_files_without_secrets(labctl: Labctl) -> None:
+    status, out, _ = labctl("plan", "zed-2node", "--script", "compute")
+    assert status == 0
+    assert "### file /etc/nova/nova.conf (root:nova 0640)" in out
+    assert "password = ***" in out
+    assert "@@" not in out
+
+
+def test_plan_of_an_unknown_node_names_the_known_ones(labctl: Labctl) -> None:
+    status, _, err = labctl("plan", "zed-2node", "--script", "compute1")
+    assert status == 1
+    assert "zed-2node has no node 'compute1'; it has controller, compute" in err
+
+
+def test_an_unknown_topology_names_the_one_that_was_meant(labctl: Labctl) -> None:
+    status, _, err = labctl("plan", "zed-2nodes")
+    assert status == 1
+    assert "zed-2node" in err.replace("zed-2nodes", "")
+
+
+def test_the_schema_is_one(labctl: Labctl) -> None:
+    status, out, _ = labctl("schema")
+    assert status == 0
+    schema = json.loads(out)
+    assert {"name", "release", "networks", "nodes"} <= set(schema["properties"])
+
+
+def test_releases_are_listed_with_their_facts(labctl: Labctl) -> None:
+    (zed,) = [r for r in json.loads(labctl("releases", "-o", "json")[1]) if r["name"] == "zed"]
+    assert zed["cells_v2"] == "True"
+    assert "cells_v2" in labctl("releases")[1]
+
+
+def test_an_empty_home_lists_nothing(labctl: Labctl) -> None:
+    assert labctl("list", "-o", "json") == (0, "[]\n", "")
+    assert labctl("list")[0] == 0
+
+
+@pytest.mark.parametrize("words", [("status",), ("env",), ("ssh", "node"), ("shell",), ("exec",), ("test",)])
+def test_an_unknown_lab_is_an_error_with_a_hint(words: tuple[str, ...], labctl: Labctl) -> None:
+    verb, *rest = words
+    status, out, err = labctl(verb, "nope", *rest)
+    assert (status, out) == (1, "")
+    assert "error: there is no lab named 'nope'; labs: none" in err
+    assert "  try: labctl list; labctl up TOPOLOGY" in err
+
+
+@pytest.mark.parametrize("words", [("up",), ("frobnicate",), ("list", "--no-such-option"), ("list", "-o", "xml")])
+def test_wrong_usage_ends_with_2(words: tuple[str, ...], labctl: Labctl) -> None:
+    status, out, err = labctl(*words)
+    assert status == 2
+    assert out == ""
+    assert err.strip()
+
+
+def test_a_bug_ends_with_3_and_keeps_the_traceback(
+    labctl: Labctl, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def broken() -> list[str]:
+        raise RuntimeError("never thought of")
+
+    monkeypatch.setattr("labctl.commands.look.names", broken)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    status, _, err = labctl("list")
+    assert status == 3
+    assert "this is a bug in labctl: RuntimeError('never thought of')" in err
+    (log,) = tmp_path.glob("labctl-bug-*.log")
+    assert str(log) in err
+    assert "Traceback" in log.read_text()
+
+
+def test_an_interruption_ends_with_130_and_says_how_to_go_on(
+    labctl: Labctl, fake: Fake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def interrupted(lab: LabState, node: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fake, "start", interrupted)
+    status, _, err = labctl("up", write(tmp_path, SMALL))
+    assert status == 130
+    assert "interrupted: `labctl up` continues the lab, `labctl down` removes it" in err
+
+
+# --- changing --------------------------------------------------------------------------------------
+
+
+def test_down_of_nothing_is_no_error_and_leaves_nothing(labctl: Labctl, home: Path) -> None:
+    status, out, _ = labctl("down", "nope")
+    assert (status, out) == (0, "nope: nothing to remove\n")
+    assert not (home / "labs" / "nope").exists()
+
+
+def test_down_refuses_what_is_no_name(labctl: Labctl) -> None:
+    status, _, err = labctl("down", "Not_A_Lab")
+    assert status == 1
+    assert "'Not_A_Lab' is not a lab name" in err
+
+
+def test_up_needs_root_and_says_so(labctl: Labctl, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    status, _, err = labctl("up", write(tmp_path, SMALL))
+    assert status == 1
+    assert "error: the driver nspawn makes namespaces and mounts, which needs root" in err
+    assert "try: sudo labctl" in err
+    assert not exists("small")
+
+
+def test_up_to_an_unknown_stage_names_the_stages(labctl: Labctl) -> None:
+    status, _, err = labctl("up", "zed-2node", "--until", "instal")
+    assert status == 1
+    assert "there is no stage 'instal'; stages: machines, prepare, packages," in err
+
+
+def test_a_lab_goes_up_is_looked_at_and_goes_down(labctl: Labctl, fake: Fake, tmp_path: Path, home: Path) -> None:
+    path = write(tmp_path, SMALL)
+
+    status, out, err = labctl("up", path)
+    assert status == 0, err
+    assert "infrastructure" in out
+    assert "labctl down small" in out
+    assert "done infrastructure" in err
+
+    (row,) = json.loads(labctl("list", "-o", "json")[1])
+    assert (row["name"], row["machines"], row["stage"]) == ("small", "2/2 running", "infrastructure")
+    seen = json.loads(labctl("status", "small", "-o", "json")[1])
+    assert [(n["node"], n["state"]) for n in seen["nodes"]] == [("first", "running"), ("second", "running")]
+    events = [json.loads(line) for line in (home / "labs" / "small" / "events.jsonl").read_text().splitlines()]
+    assert ("end", "infrastructure") in [(e["kind"], e["text"]) for e in events]
+
+    status, out, _ = labctl("up", path)
+    assert status == 0
+    assert "unchanged: machines, prepare, packages, infrastructure" in out
+
+    path.unlink()
+    assert labctl("down", "small")[:2] == (0, "small: removed\n")
+    assert labctl("down", "small")[:2] == (0, "small: nothing to remove\n")
+    assert not exists("small")
+
+
+def test_a_failure_names_the_lab_in_its_hint(labctl: Labctl, fake: Fake, tmp_path: Path) -> None:
+    fake.failures["start mariadb"] = "no space left on device"
+    status, _, err = labctl("up", write(tmp_path, SMALL))
+    assert status == 1
+    assert "'start mariadb' failed" in err
+    assert "no space left on device" in err
+    assert "try: labctl ssh small first" in err
+
+
+def test_a_lab_that_another_command_changes_is_not_touched(labctl: Labctl, fake: Fake, tmp_path: Path) -> None:
+    with locked("small", "labctl up elsewhere"):
+        status, _, err = labctl("up", write(tmp_path, SMALL))
+    assert status == 1
+    assert f"the lab small is being changed by pid {os.getpid()}: labctl up elsewhere" in err
+    assert fake.boxes == {}
+
+
+def test_env_of_a_lab_without_credentials_says_so(labctl: Labctl, tmp_path: Path) -> None:
+    path = write(tmp_path, SMALL)
+    LabState.create(specify(path), path)
+    status, _, err = labctl("env", "small")
+    assert status == 1
+    assert "the lab small has no credentials for 'admin'" in err

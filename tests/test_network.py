@@ -1,0 +1,153 @@
+"""A lab's network on this machine: equal addresses side by side, and nothing of them on the host."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import SMALL, specify, write
+
+from labctl import network, process, vantage
+from labctl.errors import BrokenLabError
+from labctl.lab.down import remains
+from labctl.topology.spec import LabSpec
+
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
+    pytest.mark.skipif(bool(process.missing("ip", "nft", "sysctl")), reason="needs ip, nft and sysctl"),
+]
+
+A, B, NAT = (f"net{letter}-{os.getpid()}" for letter in "abn")
+FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
+
+
+@pytest.fixture(autouse=True)
+def home_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABCTL_HOME", str(tmp_path / "home"))
+
+
+def host() -> set[str]:
+    """The host's interfaces, addresses and routes."""
+    links = {f"link {x['ifname']}" for x in json.loads(process.output(["ip", "-j", "link"]))}
+    routes = {f"route {line}" for line in process.output(["ip", "-4", "route", "show", "table", "all"]).splitlines()}
+    return links | routes
+
+
+def made(name: str, text: str, tmp_path: Path) -> LabSpec:
+    spec = specify(write(tmp_path, text, f"{name}.yaml"), name=name)
+    network.create(spec)
+    for node in spec.nodes.values():
+        network.attach_container(spec, node)
+    return spec
+
+
+@pytest.fixture
+def labs(tmp_path: Path) -> Iterator[tuple[LabSpec, LabSpec]]:
+    try:
+        yield made(A, SMALL, tmp_path), made(B, SMALL, tmp_path)
+    finally:
+        assert network.delete(A) + network.delete(B) == []
+
+
+def hosts(name: str) -> Path:
+    return network.ETC / network.lab_namespace(name) / "hosts"
+
+
+def listen(address: str) -> socket.socket:
+    return socket.create_server((address, 8774))
+
+
+def test_two_labs_use_the_same_addresses_and_do_not_meet(labs: tuple[LabSpec, LabSpec]) -> None:
+    with vantage.Inside(network.lab_namespace(A), hosts(A)) as inside:
+        server = inside.call(listen, "10.0.0.1")
+    with server:
+        connection = vantage.connect(network.lab_namespace(A), "10.0.0.1", 8774, 5)
+        connection.close()
+        with pytest.raises(ConnectionRefusedError):
+            vantage.connect(network.lab_namespace(B), "10.0.0.1", 8774, 5)
+
+
+def test_nothing_of_a_lab_is_on_the_host(tmp_path: Path) -> None:
+    before = host()
+    try:
+        made(A, SMALL, tmp_path)
+        new = {item for item in host() - before if "10.0.0." in item or item.split()[1][:2] in ("br", "n0", "n1")}
+        assert new == set()
+        assert network._uplink_device(A) not in " ".join(host())
+    finally:
+        assert network.delete(A) == []
+
+
+@pytest.mark.skipif(bool(process.missing("ping")), reason="ping is not installed")
+def test_a_node_reaches_its_gateway_and_its_neighbour(labs: tuple[LabSpec, LabSpec]) -> None:
+    node = ["ip", "netns", "exec", network.node_namespace(A, "first"), "ping", "-c", "1", "-W", "2"]
+    for address in ("10.0.0.1", "10.0.0.12"):
+        process.run([*node, address])
+    routes = process.output(["ip", "-n", network.node_namespace(A, "first"), "route"])
+    assert "default via 10.0.0.1" in routes
+
+
+def test_cards_have_the_documented_addresses(labs: tuple[LabSpec, LabSpec]) -> None:
+    (card,) = labs[0].nodes["first"].interfaces
+    namespace = network.node_namespace(A, "first")
+    (link,) = json.loads(process.output(["ip", "-n", namespace, "-j", "address", "show", "dev", "eth0"]))
+    assert link["address"] == card.mac
+    assert [a["local"] for a in link["addr_info"] if a["family"] == "inet"] == ["10.0.0.11"]
+
+
+def test_the_vantage_knows_the_nodes_names(labs: tuple[LabSpec, LabSpec]) -> None:
+    with vantage.Inside(network.lab_namespace(A), hosts(A)) as inside:
+        assert inside.call(socket.gethostbyname, "first") == "10.0.0.11"
+    with pytest.raises(socket.gaierror):
+        socket.gethostbyname("first")
+
+
+def test_a_closed_port_refuses_at_once_and_a_gone_lab_says_so(labs: tuple[LabSpec, LabSpec]) -> None:
+    with pytest.raises(OSError):
+        vantage.connect(network.lab_namespace(A), "10.0.0.1", 1, 2)
+    with pytest.raises(BrokenLabError, match="does not exist"):
+        vantage.connect("labctl.nosuchlab", "10.0.0.1", 22, 2)
+
+
+def test_making_a_network_twice_changes_nothing(labs: tuple[LabSpec, LabSpec]) -> None:
+    command = ["ip", "-n", network.lab_namespace(A), "-o", "address"]
+    before = process.output(command)
+    network.create(labs[0])
+    for node in labs[0].nodes.values():
+        network.attach_container(labs[0], node)
+    assert process.output(command) == before
+
+
+def test_delete_leaves_nothing_and_spares_the_other_lab(labs: tuple[LabSpec, LabSpec]) -> None:
+    assert network.delete(A) == []
+    assert network.delete(A) == []
+    assert remains(A) == []
+    assert not (network.ETC / network.lab_namespace(A)).exists()
+    assert network.namespaces(B) == [network.lab_namespace(B), *(network.node_namespace(B, n) for n in labs[1].nodes)]
+
+
+def test_an_uplink_is_there_when_asked_for_and_gone_with_the_lab(tmp_path: Path) -> None:
+    device = network._uplink_device(NAT)
+    forward = FORWARD.read_text()
+    before = host()
+    try:
+        made(NAT, SMALL.replace("{cidr: 10.0.0.0/24}", "{cidr: 10.0.0.0/24, nat: true}"), tmp_path)
+        assert f"link {device}" in host()
+        inner = network.inside(NAT, ["nft", "list", "ruleset"])
+        assert 'oifname "uplink"' in inner
+        assert "10.0.0.0/24" in inner
+        assert "masquerade" in inner
+        outer = process.output(["nft", "list", "table", "ip", f"labctl_{device}"])
+        assert f'iifname "{device}" masquerade' in outer
+        assert "default via 169.254." in network.inside(NAT, ["ip", "route"])
+        assert FORWARD.read_text() == "1\n"
+    finally:
+        assert network.delete(NAT) == []
+        FORWARD.write_text(forward)
+    assert not {item for item in host() - before if device in item or "169.254." in item}
+    assert process.run(["nft", "list", "table", "ip", f"labctl_{device}"], check=False).returncode != 0

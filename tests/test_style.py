@@ -1,0 +1,166 @@
+"""The project's own rules, kept by tests: docs/architecture.md and the habits it names."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import ROOT
+
+from labctl import process
+
+PACKAGE = ROOT / "labctl"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+TREES = {path: ast.parse(path.read_text()) for path in MODULES}
+LONGEST = 400
+NAMES = {
+    *("mitaka", "newton", "ocata", "pike", "queens", "rocky", "stein", "train", "ussuri", "victoria", "wallaby"),
+    *("xena", "yoga", "zed", "antelope", "bobcat", "caracal", "dalmatian", "epoxy", "flamingo"),
+    *("centos7", "centos8", "debian11", "debian12", "debian13", "centos", "debian"),
+}
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """The top-level packages that a module imports, anywhere in it."""
+    for item in ast.walk(tree):
+        if isinstance(item, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in item.names)
+        elif isinstance(item, ast.ImportFrom) and item.module and not item.level:
+            yield item.module.split(".")[0]
+
+
+def importers(package: str) -> set[str]:
+    return {name(path) for path, tree in TREES.items() if package in imports(tree)}
+
+
+def test_processes_start_in_one_module() -> None:
+    assert importers("subprocess") == {"labctl/process.py"}
+    starters = ("system", "popen", "fork", "forkpty", "posix_spawn", "execv", "execve", "execvp", "execvpe", "spawnv")
+    found = {
+        f"{name(path)}:{item.lineno}"
+        for path, tree in TREES.items()
+        for item in ast.walk(tree)
+        if isinstance(item, ast.Attribute)
+        and item.attr in starters
+        and isinstance(item.value, ast.Name)
+        and item.value.id == "os"
+    }
+    assert found == set()
+
+
+def test_ssh_is_spoken_in_one_module_for_nodes_and_one_for_guests() -> None:
+    assert importers("paramiko") == {"labctl/ssh.py", "labctl/e2e_support/guest.py"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_a_module_is_not_too_long(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= LONGEST
+
+
+def test_no_error_is_swallowed() -> None:
+    found = []
+    for path, tree in TREES.items():
+        for item in ast.walk(tree):
+            if not isinstance(item, ast.ExceptHandler):
+                continue
+            broad = item.type is None or (
+                isinstance(item.type, ast.Name) and item.type.id in ("Exception", "BaseException")
+            )
+            if broad and all(isinstance(s, ast.Pass | ast.Continue) for s in item.body):
+                found.append(f"{name(path)}:{item.lineno}")
+    assert found == []
+
+
+def sources() -> Iterator[Path]:
+    """Everything that runs or is run: not documents, not tests."""
+    for folder in ("labctl", "e2e", "tools", "topologies", "vagrant", "kickstart", ".ci"):
+        yield from (p for p in sorted((ROOT / folder).rglob("*")) if p.is_file() and "__pycache__" not in p.parts)
+    yield ROOT / "Makefile"
+
+
+def test_host_keys_are_always_checked() -> None:
+    words = ("StrictHostKeyChecking=no", "StrictHostKeyChecking no", "AutoAddPolicy", "UserKnownHostsFile=/dev/null")
+    found = [
+        f"{name(path)}: {word}" for path in sources() for word in words if word in path.read_text(errors="replace")
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in MODULES if p.parent.name in ("services", "plan")], ids=lambda p: f"{p.parent.name}/{p.name}"
+)
+def test_services_and_plan_branch_on_facts_and_not_on_names(path: Path) -> None:
+    found = []
+    for item in ast.walk(TREES[path]):
+        # a name anywhere in a comparison, a match, a set or a dictionary would be such a branch
+        if isinstance(item, ast.Compare):
+            parts = [item.left, *item.comparators]
+            words = [c.value for p in parts for c in ast.walk(p) if isinstance(c, ast.Constant)]
+            named = [p for p in parts if isinstance(p, ast.Attribute) and ast.unparse(p) in BRANCHES]
+            family = any(isinstance(p, ast.Attribute) and p.attr == "family" for p in parts)
+            if named or (not family and NAMES & {str(w) for w in words}):
+                found.append(f"{name(path)}:{item.lineno}: {ast.unparse(item)}")
+        elif isinstance(item, ast.Constant) and item.value in NAMES - {"debian", "centos"}:
+            found.append(f"{name(path)}:{item.lineno}: {item.value!r}")
+    assert found == []
+
+
+BRANCHES = ("ctx.release.name", "ctx.base.name", "ctx.lab.release", "ctx.lab.base", "release.name", "base.name")
+
+
+@pytest.mark.parametrize("folder", ["releases", "bases"])
+def test_a_release_names_no_service_code_and_a_base_no_release(folder: str) -> None:
+    for path in (PACKAGE / folder).glob("*.py"):
+        used = {ast.unparse(i) for i in ast.walk(TREES[path]) if isinstance(i, ast.ImportFrom)}
+        assert not [u for u in used if "labctl.services" in u or "labctl.plan" in u], name(path)
+        if folder == "bases":
+            assert not [u for u in used if "labctl.releases" in u], name(path)
+
+
+def test_a_release_is_short() -> None:
+    for path in (PACKAGE / "releases").glob("*.py"):
+        if path.name not in ("__init__.py", "model.py"):
+            assert len(path.read_text().splitlines()) <= 60, name(path)
+
+
+# --- linters ---------------------------------------------------------------------------------------
+
+
+def tool(*words: str) -> None:
+    done = process.run([sys.executable, "-m", *words], cwd=ROOT, check=False, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_ruff_finds_nothing() -> None:
+    tool("ruff", "check", ".")
+
+
+def test_every_file_is_formatted() -> None:
+    tool("ruff", "format", "--check", ".")
+
+
+def test_mypy_finds_nothing() -> None:
+    tool("mypy")
+
+
+def scripts() -> list[Path]:
+    """Shell files by name or by first line."""
+    found = [p for p in ROOT.rglob("*.sh") if ".venv" not in p.parts]
+    for folder in ("tools", ".ci"):
+        found += [p for p in (ROOT / folder).iterdir() if p.is_file() and p.read_text().startswith("#!/bin/sh")]
+    return sorted(set(found))
+
+
+@pytest.mark.skipif(bool(process.missing("shellcheck")), reason="shellcheck is not installed")
+def test_shellcheck_finds_nothing_in_any_script() -> None:
+    assert PACKAGE / "plan" / "prelude.sh" in scripts()
+    assert ROOT / "tools" / "test" in scripts()
+    done = process.run(["shellcheck", "-s", "sh", *scripts()], check=False, timeout=120)
+    assert done.returncode == 0, done.stdout
