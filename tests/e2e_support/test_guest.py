@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -80,6 +81,7 @@ class Server(paramiko.ServerInterface):
 
     def execute(self, channel: paramiko.Channel, command: bytes) -> None:
         done = subprocess.run(["sh", "-c", command.decode()], capture_output=True, check=False)
+        time.sleep(0.2)  # the client must have seen its request granted before the channel closes
         channel.sendall(done.stdout)
         channel.sendall_stderr(done.stderr)
         channel.send_exit_status(done.returncode)
