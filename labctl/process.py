@@ -96,10 +96,10 @@ def start(
     )
 
 
-def interactive(command: Sequence[Argument], *, env: Mapping[str, str] | None = None) -> int:
+def interactive(command: Sequence[Argument], *, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> int:
     """Run a command on the user's own terminal, without a deadline; return its status."""
     try:
-        return subprocess.run(_words(command), env=env).returncode
+        return subprocess.run(_words(command), env=env, cwd=cwd).returncode
     except FileNotFoundError as error:
         raise LabError(f"{command[0]} is not installed", "labctl doctor") from error
 

@@ -158,7 +158,8 @@ PATHS = {
     "etcd.conf": "/etc/default/etcd",
     "console-proxy": "/etc/default/nova-consoleproxy",
     "nova-compute.conf": "/etc/nova/nova-compute.conf",
-    "horizon": "/etc/openstack-dashboard/local_settings.py",
+    "horizon": "/etc/openstack-dashboard/local_settings.d/_9000_labctl.py",
+    "apache-ssl-site": "/etc/apache2/sites-enabled/default-ssl.conf",
     "horizon-url": "/horizon",
     "novnc": "/usr/share/novnc",
 }
@@ -166,9 +167,9 @@ PATHS = {
 WSGI = (
     WsgiApi("keystone", "/etc/keystone/keystone-uwsgi.ini", threads=True),
     WsgiApi("placement-api", "/etc/placement/placement-api-uwsgi.ini", threads=True),
-    WsgiApi("nova-api", "/etc/nova/nova-api-uwsgi.ini", threads=False),
+    WsgiApi("nova-api", "/etc/nova/nova-api-uwsgi.ini", threads=False, busy=True),
     WsgiApi("nova-api", "/etc/nova/nova-api-metadata-uwsgi.ini", threads=False),
-    WsgiApi("neutron-server", "/etc/neutron/neutron-api-uwsgi.ini", threads=False),
+    WsgiApi("neutron-server", "/etc/neutron/neutron-api-uwsgi.ini", threads=False, busy=True),
     WsgiApi("glance-api", "/etc/glance/glance-api-uwsgi.ini", threads=True),
     WsgiApi("cinder-api", "/etc/cinder/cinder-api-uwsgi.ini", threads=False),
     WsgiApi("heat-api", "/etc/heat/heat-api-uwsgi.ini", threads=False),

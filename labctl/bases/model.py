@@ -20,6 +20,8 @@ class WsgiApi:
     daemon: str
     ini: str
     threads: bool
+    #: asked by guests' every step and by other services, so one slow request must not hold it up
+    busy: bool = False
 
 
 @dataclass(frozen=True)

@@ -119,13 +119,12 @@ def prove(
     """Prove a lab with the end-to-end suite; arguments after -- go to pytest."""
     LabState.load(lab)
     root = Path(__file__).parents[2]
-    chosen = list(arguments or [])
-    if not any("e2e" in word for word in chosen if not word.startswith("-")):
-        chosen.insert(0, str(root / "e2e"))
-    words = [sys.executable, "-m", "pytest", "--lab", lab, "-n", str(workers), *chosen]
+    # what to run when the arguments name no test; pytest looks at testpaths only in its root directory
+    words = [sys.executable, "-m", "pytest", "--lab", lab, "-n", str(workers), "-o", f"testpaths={root / 'e2e'}"]
+    words += arguments or []
     if junit:
-        words.append(f"--junitxml={junit}")
-    status = process.interactive(words, env=_environment(LabState.load(lab)))
+        words.append(f"--junitxml={junit.absolute()}")
+    status = process.interactive(words, env=_environment(LabState.load(lab)), cwd=root)
     if status != 0:
         out.print(f"[red]{lab}: the end-to-end suite ended with {status}[/red]")
     raise typer.Exit(status)

@@ -48,6 +48,8 @@ def _tree(stage: Stage) -> None:
                 for operation in operations:
                     out.print(f"  {node:<12}{mark}{operation.title}", markup=False)
         if part is stage.nodes:
+            for copy in stage.copies:
+                out.print(f"  {'(engine)':<12}  {copy.title}", markup=False)
             for call in stage.api:
                 out.print(f"  {'(api)':<12}  {call.title}", markup=False)
 

@@ -40,10 +40,14 @@ class Driver(Protocol):
 
     name: str
 
-    def probe(self) -> Capabilities:
-        """What machines of this driver can do on this host.
+    def capabilities(self) -> Capabilities:
+        """What machines of this driver can do; a recipe chooses its back ends by it."""
+        ...
 
-        :raises LabError: when the driver cannot work here; says what is missing.
+    def probe(self) -> None:
+        """Look whether the driver can work on this host.
+
+        :raises LabError: it cannot; says what is missing.
         """
         ...
 

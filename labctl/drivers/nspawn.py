@@ -15,7 +15,7 @@ import socket
 import time
 from pathlib import Path
 
-from labctl import cgroup, network, process, vantage
+from labctl import cgroup, loops, network, process, vantage
 from labctl.drivers.base import Capabilities, Machine
 from labctl.errors import BrokenLabError, LabError
 from labctl.images import debian
@@ -39,6 +39,8 @@ MASKED = (
     "sys-kernel-config.mount",
     "dev-hugepages.mount",
 )
+#: Where a node finds the directory that it shares with the lab's other nodes.
+SHARED = "/var/lib/labctl/shared"
 _HALT = signal.SIGRTMIN + 4  # systemd's "power off" signal, systemd(1)
 _PROGRAMS = ("systemd-nspawn", "ip", "nsenter", "mount", "mmdebstrap")
 
@@ -65,7 +67,12 @@ class Nspawn:
 
     name = "nspawn"
 
-    def probe(self) -> Capabilities:
+    def capabilities(self) -> Capabilities:
+        return Capabilities(
+            own_kernel=False, block_devices=True, device_mapper=False, openvswitch=False, nested_kvm=False
+        )
+
+    def probe(self) -> None:
         if os.geteuid() != 0:
             raise LabError("the driver nspawn makes namespaces and mounts, which needs root", "sudo labctl …")
         if absent := process.missing(*_PROGRAMS):
@@ -75,9 +82,6 @@ class Nspawn:
             )
         if "overlay" not in Path("/proc/filesystems").read_text():
             raise LabError("the kernel has no overlay file system, which the driver nspawn needs")
-        return Capabilities(
-            own_kernel=False, block_devices=False, device_mapper=False, openvswitch=False, nested_kvm=False
-        )
 
     def image(self, lab: LabState) -> Path:
         return debian.ensure(lab.spec.base, lab.spec.release)
@@ -141,6 +145,8 @@ class Nspawn:
             "--timezone=off",
             "--link-journal=no",
             "--bind=/dev/net/tun",
+            f"--bind={self._shared(lab)}:{SHARED}",
+            *self._disks(lab, node),
             "--boot",
         ]
         env = {**os.environ, "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "1", "SYSTEMD_SECCOMP": "0"}
@@ -148,6 +154,20 @@ class Nspawn:
             started = process.start(command, log=log, env=env)
         record = {"pid": started.pid, "started": _start_time(started.pid)}
         write_atomic(directory / "machine.json", json.dumps(record))
+
+    def _shared(self, lab: LabState) -> Path:
+        """The directory that every node of the lab sees, at SHARED."""
+        path = lab.directory / "shared"
+        path.mkdir(exist_ok=True)
+        return path
+
+    def _disks(self, lab: LabState, node: str) -> list[str]:
+        """A sparse file behind a loop device for each additional disk, under the name a VM's disk has."""
+        files = lab.node_directory(node) / "disks"
+        return [
+            f"--bind={loops.attach(files / f'{disk.name}.img', disk.size)}:{disk.device}"
+            for disk in lab.spec.nodes[node].disks
+        ]
 
     def _nspawn_pid(self, lab: LabState, node: str) -> int:
         """The pid of the machine's nspawn process, 0 when it does not run."""
@@ -185,6 +205,7 @@ class Nspawn:
                 process.run(["umount", "--lazy", root], check=False)
                 left.append(f"mount {root}: {done.stderr.strip()} (detached)")
                 break
+        left += loops.detach_all(lab.node_directory(node))
         if not left and not _mounted(root):
             shutil.rmtree(lab.node_directory(node), ignore_errors=True)
         return left

@@ -22,7 +22,7 @@ from labctl.images.guest import GuestImage
 from labctl.lab import access
 from labctl.lab.state import Journal, LabState, StageRecord
 from labctl.plan.api import GuestImageUpload
-from labctl.plan.operations import Item
+from labctl.plan.operations import Copy, Item, quote
 from labctl.plan.planner import Plan, Stage, context
 from labctl.plan.planner import plan as make_plan
 from labctl.progress import Event, Kind, emit, note, step
@@ -188,6 +188,7 @@ class Engine:
         states: list[str] = []
         with step("lab", stage.name):
             states += self._on_nodes(stage.name, stage.nodes, secrets)
+            states += self._copy(stage.copies)
             states += self._on_apis(stage, secrets)
             states += self._on_nodes(f"{stage.name}-after", stage.after, secrets)
         return StageRecord(
@@ -221,6 +222,26 @@ class Engine:
                 raise LabError("\n".join(e.message for e in problems), problems[0].hint.replace("LAB", self.lab.name))
             raise failed[0]
         return [state for future in waiting for state in future.result()]
+
+    def _copy(self, copies: tuple[Copy, ...]) -> list[str]:
+        """Carry files from the node that made them to those that need them, where they differ."""
+        states: list[str] = []
+        for copy in copies:
+            words = " ".join(quote(p) for p in copy.paths)
+            source = self._sessions[copy.source]
+            sums = f"sha256sum {words} 2>/dev/null"
+            wanted = source.run(sums, timeout=30).stdout
+            packed = source.run(f"tar -P -cf - {words} | base64 -w 0", timeout=60).stdout.encode()
+            for target in copy.targets:
+                session = self._sessions[target]
+                if session.run(sums, timeout=30).stdout == wanted:
+                    states.append("ok")
+                    continue
+                done = session.run("base64 -d | tar -P -xpf -", timeout=60, stdin=packed)
+                if done.status != 0 or session.run(sums, timeout=30).stdout != wanted:
+                    raise LabError(f"{copy.title}: {target}: {done.stderr.strip() or 'the files differ'}")
+                states.append("changed")
+        return states
 
     def _on_apis(self, stage: Stage, secrets: Mapping[str, Secret]) -> list[str]:
         if not stage.api:

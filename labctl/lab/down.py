@@ -6,7 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
-from labctl import cgroup, drivers, network, process
+from labctl import cgroup, drivers, loops, network, process
 from labctl.errors import LabError
 from labctl.lab import paths
 from labctl.lab.state import LabState, exists
@@ -25,6 +25,7 @@ def remains(name: str) -> list[str]:
     directory = paths.labs() / name
     found = [f"namespace {n}" for n in network.namespaces(name)]
     found += [f"mount {m}" for m in _mounts(directory)]
+    found += [f"loop device {device}" for device in loops.attached(directory)]
     found += [f"process {pid}" for pid in cgroup.processes(name)]
     if cgroup.path(name).exists():
         found.append(f"control group {cgroup.path(name)}")
@@ -66,6 +67,7 @@ def _sweep(name: str) -> list[str]:
     for mount in _mounts(directory):
         if process.run(["umount", mount], check=False).returncode != 0:
             left.append(f"mount {mount}")
+    left += loops.detach_all(directory)
     if directory.exists() and not _mounts(directory):
         shutil.rmtree(directory, ignore_errors=True)
         if directory.exists():

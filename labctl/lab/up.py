@@ -12,7 +12,7 @@ from labctl.lab import paths
 from labctl.lab.state import LabState, exists
 from labctl.progress import note
 from labctl.topology import load
-from labctl.topology.model import Mechanism, Topology, VirtType
+from labctl.topology.model import Component, Mechanism, Topology, VirtType, VolumeBackend
 from labctl.topology.resolve import resolve
 from labctl.topology.spec import LabSpec
 
@@ -50,6 +50,10 @@ def specify(topology: Topology, *, name: str | None, base: str | None, driver: s
     virt_type = topology.options.virt_type
     if virt_type is VirtType.AUTO:
         virt_type = VirtType.QEMU
+    volume_backend = topology.options.volume_backend
+    if volume_backend is VolumeBackend.AUTO:
+        able = drivers.get(chosen_driver).capabilities()
+        volume_backend = VolumeBackend.LVM if able.own_kernel and able.device_mapper else VolumeBackend.NFS
     return resolve(
         topology,
         name=name,
@@ -57,6 +61,7 @@ def specify(topology: Topology, *, name: str | None, base: str | None, driver: s
         driver=chosen_driver,
         mechanism=mechanism,
         virt_type=virt_type,
+        volume_backend=volume_backend,
         package_source=releases.get(topology.release).bases[chosen_base].value,
     )
 
@@ -94,6 +99,12 @@ def open_lab(spec: LabSpec, path: Path) -> LabState:
     return state
 
 
+def _layout(spec: LabSpec) -> frozenset[str]:
+    """Named facts of the layout that tests ask for."""
+    zones = len(spec.running(Component.SWIFT_STORAGE))
+    return frozenset({"swift-three-zones"} if zones >= 3 else ())
+
+
 def _shape(spec: LabSpec) -> object:
     return [
         [(n.name, n.interfaces, n.disks) for n in spec.nodes.values()],
@@ -107,9 +118,9 @@ def up(spec: LabSpec, path: Path, until: str) -> Summary:
     :raises LabError: what failed, where, and what to do.
     """
     driver = drivers.get(spec.driver)
-    capabilities = driver.probe()
+    driver.probe()
     state = open_lab(spec, path)
-    state.meta["capabilities"] = sorted(capabilities.names())
+    state.meta["capabilities"] = sorted(driver.capabilities().names() | _layout(spec))
     state.save()
 
     def guest_image() -> guest.GuestImage:

@@ -296,3 +296,20 @@ class Chain:
 
     def guide(self) -> str:
         return "\n".join(c.guide() for c in self.commands)
+
+
+@dataclass(frozen=True)
+class Copy:
+    """Files made on one node and needed, byte for byte, on others; the engine carries them."""
+
+    paths: tuple[str, ...]
+    source: str
+    targets: tuple[str, ...]
+    origin: str = ""
+
+    @property
+    def title(self) -> str:
+        return f"copy {len(self.paths)} files from {self.source} to {', '.join(self.targets)}"
+
+    def guide(self) -> str:
+        return "\n".join(f"scp -p {' '.join(self.paths)} root@{target}:/etc/swift/" for target in self.targets)

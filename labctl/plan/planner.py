@@ -14,6 +14,7 @@ from labctl import bases, releases
 from labctl.plan import api
 from labctl.plan.operations import (
     Command,
+    Copy,
     File,
     Item,
     Operation,
@@ -27,6 +28,7 @@ from labctl.plan.script import program
 from labctl.secret import MARK, mark
 from labctl.services import SERVICES, infra, keystone, nova
 from labctl.services.base import Context, Daemon, Service
+from labctl.services.heat import OWNER_ROLE
 from labctl.topology.model import Component, NetworkRole
 from labctl.topology.spec import LabSpec, NodeSpec
 
@@ -53,6 +55,8 @@ class Stage:
 
     name: str
     nodes: Mapping[str, tuple[Item, ...]] = field(default_factory=dict)
+    #: after the node operations: files that go from one node to others
+    copies: tuple[Copy, ...] = ()
     api: tuple[api.ApiOperation, ...] = ()
     #: after the API operations, on nodes again
     after: Mapping[str, tuple[Item, ...]] = field(default_factory=dict)
@@ -60,7 +64,7 @@ class Stage:
     def operations(self) -> int:
         """How many operations the stage has."""
         on_nodes = [i for part in (self.nodes, self.after) for i in part.values()]
-        return sum(len(flatten(items)) for items in on_nodes) + len(self.api)
+        return sum(len(flatten(items)) for items in on_nodes) + len(self.copies) + len(self.api)
 
     def digest(self, reveal: Callable[[str], str]) -> str:
         """Hash of everything the stage does; ``reveal`` puts in the secrets, so a changed one counts."""
@@ -69,7 +73,7 @@ class Stage:
             for node, items in part.items():
                 text += [node, program(self.name, items)]
                 text += [o.content for o in flatten(items) if isinstance(o, File)]
-        text += [repr(operation) for operation in self.api]
+        text += [repr(operation) for operation in (*self.copies, *self.api)]
         return hashlib.sha256(reveal("\0".join(text)).encode()).hexdigest()
 
 
@@ -186,6 +190,11 @@ def _fixtures(ctx: Context) -> tuple[api.ApiOperation, ...]:
         api.User(wanted.user, mark("DEMO_PASS")),
         api.Grant(ctx.release.member_role, wanted.user, wanted.project),
     ]
+    if ctx.lab.has(Component.HEAT):
+        made += [
+            api.Grant(OWNER_ROLE, wanted.user, wanted.project),
+            api.Grant(OWNER_ROLE, "admin", "admin"),
+        ]
     if ctx.lab.has(Component.NOVA_CONTROLLER):
         made += [api.FlavorEntry(name, f.vcpus, f.ram // 2**20, f.disk) for name, f in wanted.flavors.items()]
     if ctx.lab.has(Component.GLANCE):
@@ -250,16 +259,16 @@ def plan(lab: LabSpec) -> Plan:
     stages += [
         _keystone(ctx),
         Stage("catalog", api=tuple(o for s in present for o in s.identity(ctx))),
-        Stage("configure", _per_node(ctx, configure)),
+        Stage("configure", _per_node(ctx, configure), tuple(c for s in services for c in s.copies(ctx))),
         _databases(ctx, services),
         Stage("services", _per_node(ctx, lambda n: _start(ctx, n, services, "services"))),
         Stage(
             "compute",
             _per_node(ctx, lambda n: _start(ctx, n, services, "compute")),
-            (api.ComputeHosts(hosts),) if hosts else (),
-            mapped,
+            api=(api.ComputeHosts(hosts),) if hosts else (),
+            after=mapped,
         ),
-        Stage("fixtures", {ctx.identity_host: _openrc(ctx)}, _fixtures(ctx)),
+        Stage("fixtures", {ctx.identity_host: _openrc(ctx)}, api=_fixtures(ctx)),
         Stage("verify", api=tuple(o for s in present for o in s.verify(ctx))),
     ]
     return Plan(lab.name, tuple(stages))

@@ -1,7 +1,8 @@
 # Functions of a labctl stage program. POSIX sh; a node needs nothing else (CentOS 7 has no Python 3).
 # An operation's status: 0 nothing to do, 10 changed, anything else failed.
 set -u
-export LC_ALL=C DEBIAN_FRONTEND=noninteractive
+# enabling a unit that also has a SysV script costs a second of update-rc.d unless told not to
+export LC_ALL=C DEBIAN_FRONTEND=noninteractive SYSTEMCTL_SKIP_SYSV=1
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export PATH
 here=$(cd "$(dirname "$0")" && pwd)

@@ -13,7 +13,7 @@ from typing import Protocol
 from labctl.bases.model import Base
 from labctl.plan.api import ApiOperation, Grant, User
 from labctl.plan.config import Ini
-from labctl.plan.operations import Chain, Command, Database, Operation
+from labctl.plan.operations import Chain, Command, Copy, Database, Operation
 from labctl.releases.model import Release
 from labctl.secret import mark
 from labctl.topology.model import Component
@@ -101,6 +101,10 @@ class Service(Protocol):
         """Configuration files and directories on a node."""
         ...
 
+    def copies(self, ctx: Context) -> tuple[Copy, ...]:
+        """Files that one node makes and others need, after the configuration."""
+        ...
+
     def populate(self, ctx: Context) -> tuple[tuple[str, Chain], ...]:
         """(node, commands) that make the tables."""
         ...
@@ -130,6 +134,9 @@ class Chapter:
         return tuple(p for c in self.components if node.has(c) for p in ctx.base.packages[c])
 
     def configure(self, ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
+        return ()
+
+    def copies(self, ctx: Context) -> tuple[Copy, ...]:
         return ()
 
     def populate(self, ctx: Context) -> tuple[tuple[str, Chain], ...]:

@@ -14,6 +14,7 @@ from labctl.plan.config import Ini
 from labctl.plan.operations import Assign, Chain, Command, Database, File, Operation
 from labctl.releases.model import Placement as Where
 from labctl.secret import mark
+from labctl.services import cinder
 from labctl.services.base import (
     Chapter,
     Context,
@@ -168,6 +169,8 @@ class Nova(Chapter):
                 conf = Ini(ctx.base.paths["nova-compute.conf"], group="nova")
                 conf.set("libvirt", "facts 10: this file wins over nova.conf", _libvirt(ctx))
                 made.append(conf.file())
+            if cinder.shares_nfs(ctx):
+                made += cinder.nfs_helper()
             made.append(
                 Assign(
                     "/etc/libvirt/qemu.conf",

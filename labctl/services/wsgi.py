@@ -13,8 +13,8 @@ from labctl.services.base import Context
 def processes(ctx: Context, daemon: str) -> tuple[Assign, ...]:
     """Set processes and threads of an API's uWSGI files.
 
-    An API that may use threads gets ``workers`` processes with ``threads`` each; one that may not gets
-    twice as many processes of one thread, so that a slow request does not hold all others up.
+    An API that may use threads gets ``workers`` processes with ``threads`` each; one that may not has one
+    thread, and twice as many processes where it is busy.
 
     uWSGI's http-socket closes every connection but does not say so, and a client that meant to keep it
     after a body-less answer sees "connection reset by peer"; devstack's uWSGI files carry the same header.
@@ -24,7 +24,7 @@ def processes(ctx: Context, daemon: str) -> tuple[Assign, ...]:
         Assign(
             api.ini,
             (
-                ("processes", str(lab.workers if api.threads else 2 * lab.workers)),
+                ("processes", str(lab.workers * (2 if api.busy else 1))),
                 ("threads", str(lab.threads if api.threads else 1)),
                 ("add-header", "Connection: close"),
             ),

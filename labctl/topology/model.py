@@ -54,6 +54,14 @@ class VirtType(StrEnum):
     QEMU = "qemu"
 
 
+class VolumeBackend(StrEnum):
+    """Where cinder keeps volumes."""
+
+    AUTO = "auto"  # lvm where a node owns its kernel and has device mapper, else nfs
+    LVM = "lvm"  # a volume group on the disk named cinder, exported by LIO over iSCSI
+    NFS = "nfs"  # files in the lab's shared directory, through cinder's NFS driver
+
+
 class Component(StrEnum):
     """A group of daemons that is placed on a node as one; the words of ``runs:``."""
 
@@ -151,6 +159,7 @@ class Options(Frozen):
     threads: int = Field(4, ge=1, le=64, description="threads of each uWSGI API process")
     mechanism: Mechanism = Mechanism.AUTO
     virt_type: VirtType = VirtType.AUTO
+    volume_backend: VolumeBackend = VolumeBackend.AUTO
 
 
 class Flavor(Frozen):

@@ -8,7 +8,7 @@ import re
 from labctl.errors import LabError
 from labctl.topology.check import KNOWN_DRIVERS, runs_on
 from labctl.topology.defaults import gateway_of, pool_of, role_of
-from labctl.topology.model import NAME, Mechanism, Network, NetworkRole, Node, Topology, VirtType
+from labctl.topology.model import NAME, Mechanism, Network, NetworkRole, Node, Topology, VirtType, VolumeBackend
 from labctl.topology.problems import unknown
 from labctl.topology.spec import DiskSpec, InterfaceSpec, LabSpec, NetworkSpec, NodeSpec
 
@@ -25,6 +25,7 @@ def resolve(
     driver: str,
     mechanism: Mechanism,
     virt_type: VirtType,
+    volume_backend: VolumeBackend = VolumeBackend.NFS,
     package_source: str,
 ) -> LabSpec:
     """Return the spec of one lab of a checked topology. The same arguments give the same spec, MACs included.
@@ -58,6 +59,7 @@ def resolve(
         threads=topology.options.threads,
         mechanism=mechanism,
         virt_type=virt_type,
+        volume_backend=volume_backend,
         networks={key: _network(key, network) for key, network in topology.networks.items()},
         nodes={key: _node(key, node, macs) for key, node in topology.nodes.items()},
         passwords=dict(topology.passwords),

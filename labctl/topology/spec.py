@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Network
 
-from labctl.topology.model import AddressPool, Component, Fixtures, Frozen, Mechanism, NetworkRole, VirtType
+from labctl.topology.model import (
+    AddressPool,
+    Component,
+    Fixtures,
+    Frozen,
+    Mechanism,
+    NetworkRole,
+    VirtType,
+    VolumeBackend,
+)
 
 
 class NetworkSpec(Frozen):
@@ -38,6 +47,11 @@ class DiskSpec(Frozen):
 
     name: str
     size: int
+
+    @property
+    def device(self) -> str:
+        """The same path whatever the driver: virtio's serial number in a VM, a bound loop in a container."""
+        return f"/dev/disk/by-id/virtio-{self.name}"
 
 
 class NodeSpec(Frozen):
@@ -70,6 +84,7 @@ class LabSpec(Frozen):
     threads: int
     mechanism: Mechanism  # never AUTO
     virt_type: VirtType
+    volume_backend: VolumeBackend  # never AUTO
     networks: dict[str, NetworkSpec]
     nodes: dict[str, NodeSpec]
     passwords: dict[str, str]

@@ -16,14 +16,14 @@ from labctl import releases
 from labctl.plan.planner import plan
 from labctl.releases import RELEASES
 from labctl.topology.load import load
-from labctl.topology.model import Mechanism, VirtType
+from labctl.topology.model import Mechanism, VirtType, VolumeBackend
 from labctl.topology.spec import LabSpec
 
 PROJECTS = ("keystone", "glance", "placement", "nova", "neutron", "cinder", "heat")
 #: Files read in the place of, or after, another one: their options are the other one's.
 SAME_AS = {"nova-compute.conf": "nova.conf", "nova-cpu.conf": "nova.conf"}
 #: Files below a project's directory that oslo.config does not read.
-OTHER_KINDS = ("api-paste.ini", "-uwsgi.ini", "policy.json", "policy.yaml", "rootwrap.conf")
+OTHER_KINDS = ("api-paste.ini", "-uwsgi.ini", "policy.json", "policy.yaml", "rootwrap.conf", "/nfs_shares")
 
 
 def catalog(release: str) -> dict[str, dict[str, check_options.Names]]:
@@ -43,9 +43,9 @@ def specs(topology: Path, base: str) -> list[LabSpec]:
     if releases.get(spec.release).linuxbridge:
         mechanisms.append(Mechanism.LINUXBRIDGE)
     return [
-        spec.model_copy(update={"mechanism": mechanism, "virt_type": virt_type})
+        spec.model_copy(update={"mechanism": mechanism, "virt_type": virt_type, "volume_backend": backend})
         for mechanism in mechanisms
-        for virt_type in (VirtType.QEMU, VirtType.KVM)
+        for virt_type, backend in ((VirtType.QEMU, VolumeBackend.NFS), (VirtType.KVM, VolumeBackend.LVM))
     ]
 
 
@@ -59,7 +59,7 @@ def findings(spec: LabSpec, directory: Path) -> tuple[set[str], list[str], list[
         for file in plan(spec).files(node):
             name = file.path.rpartition("/")[2]
             parts = file.path.split("/")
-            if parts[1] != "etc" or parts[2] not in PROJECTS or name.endswith(OTHER_KINDS):
+            if parts[1] != "etc" or parts[2] not in PROJECTS or file.path.endswith(OTHER_KINDS):
                 continue
             kind = SAME_AS.get(name, name)
             if kind not in known["files"]:

@@ -1,0 +1,174 @@
+"""cinder: facts 6.7 and the cinder install guide; volumes on LVM over iSCSI, or on a shared directory."""
+
+from __future__ import annotations
+
+from labctl.plan.api import ApiOperation, CatalogAnswers, CatalogEntry, Grant, ServicesUp
+from labctl.plan.config import Ini
+from labctl.plan.operations import Chain, Command, Database, Directory, File, Operation
+from labctl.secret import mark
+from labctl.services.base import (
+    Chapter,
+    Context,
+    Daemon,
+    authtoken,
+    http_ready,
+    messaging,
+    password_auth,
+    service_account,
+    sync,
+)
+from labctl.services.wsgi import processes
+from labctl.topology.model import Component, VolumeBackend
+from labctl.topology.spec import NodeSpec
+
+GUIDE = "guide: cinder install, controller node; facts 6.7"
+STORAGE = "guide: cinder install, storage node; facts 6.7"
+NFS = "cinder admin guide: NFS driver; docs/platform.md: containers have no device mapper"
+#: The lab's shared directory as cinder's NFS driver names it: HOST:PATH.
+SHARE_PATH = "/var/lib/labctl/shared/cinder"
+VOLUME_GROUP = "cinder-volumes"
+
+#: In a container the "NFS server" is a directory bound into every node: mounting it is one more bind.
+#: os-brick and nova call `mount -t nfs HOST:PATH POINT -o …`, which runs this helper.
+MOUNT_NFS = """#!/bin/sh
+# Made by labctl: mount.nfs for a directory that all nodes of the lab share (docs/platform.md).
+[ $# -ge 2 ] || { echo "usage: mount.nfs HOST:PATH DIRECTORY [-o OPTIONS]" >&2; exit 1; }
+exec mount --bind "${1#*:}" "$2"
+"""
+
+
+def shares_nfs(ctx: Context) -> bool:
+    """True when volumes are files in the lab's shared directory."""
+    return ctx.lab.has(Component.CINDER_VOLUME) and ctx.lab.volume_backend is VolumeBackend.NFS
+
+
+def nfs_helper() -> tuple[Operation, ...]:
+    """What a node needs to mount the lab's share, as cinder's and nova's nodes do."""
+    return (File("/usr/sbin/mount.nfs", MOUNT_NFS, mode="0755", source=NFS), Directory(SHARE_PATH, mode="0777"))
+
+
+def configuration(ctx: Context, node: NodeSpec) -> File:
+    """cinder.conf of a node."""
+    conf = Ini("/etc/cinder/cinder.conf", group="cinder")
+    conf.set("DEFAULT", GUIDE, {"my_ip": str(ctx.lab.address(node)), "auth_strategy": "keystone"})
+    conf.set("DEFAULT", "Debian: as shipped", {"state_path": "/var/lib/cinder"})
+    messaging(ctx, conf)
+    conf.set("database", GUIDE, {"connection": ctx.database_url("cinder", "cinder")})
+    authtoken(ctx, conf, "cinder")
+    conf.set("oslo_concurrency", GUIDE, {"lock_path": "/var/lib/cinder/tmp"})
+    conf.set("DEFAULT", STORAGE, {"glance_api_servers": f"http://{ctx.host(Component.GLANCE)}:9292"})
+    conf.set("DEFAULT", "topology: options.workers", {"osapi_volume_workers": ctx.lab.workers})
+    conf.set(
+        "nova", "cinder configuration: snapshots and growth of attached volumes ask nova", password_auth(ctx, "nova")
+    )
+    if ctx.release.service_token:
+        token = {k: v for k, v in password_auth(ctx, "cinder").items() if k != "region_name"}
+        conf.set("service_user", "bug 2004555; facts 6.4", {"send_service_user_token": True, **token})
+    if not node.has(Component.CINDER_VOLUME):
+        return conf.file()
+    backend = ctx.lab.volume_backend.value
+    conf.set("DEFAULT", STORAGE, {"enabled_backends": backend})
+    if ctx.lab.volume_backend is VolumeBackend.LVM:
+        prefix = ctx.release.cinder_target_prefix
+        conf.set(
+            "lvm",
+            STORAGE,
+            {
+                "volume_driver": "cinder.volume.drivers.lvm.LVMVolumeDriver",
+                "volume_group": VOLUME_GROUP,
+                f"{prefix}protocol": "iscsi",
+                f"{prefix}helper": "lioadm",
+                f"{prefix}ip_address": str(ctx.lab.address(node)),
+                "volume_backend_name": "lvm",
+            },
+        )
+        return conf.file()
+    conf.set(
+        "nfs",
+        NFS,
+        {
+            "volume_driver": "cinder.volume.drivers.nfs.NfsDriver",
+            "nfs_shares_config": "/etc/cinder/nfs_shares",
+            "nfs_mount_point_base": "/var/lib/cinder/mnt",
+            "nfs_snapshot_support": True,
+            "nas_secure_file_operations": False,
+            "nas_secure_file_permissions": False,
+            "volume_backend_name": "nfs",
+        },
+    )
+    return conf.file()
+
+
+def _volume_group(node: NodeSpec) -> Command:
+    device = next(d.device for d in node.disks if d.name == "cinder")
+    return Command(
+        f"volume group {VOLUME_GROUP}",
+        f"pvcreate -y {device} && vgcreate {VOLUME_GROUP} {device}",
+        unless=f"vgs --noheadings -o vg_name | grep -qw {VOLUME_GROUP}",
+        source=STORAGE,
+    )
+
+
+class Cinder(Chapter):
+    name = "cinder"
+    components = (Component.CINDER_CONTROLLER, Component.CINDER_VOLUME)
+
+    def databases(self, ctx: Context) -> tuple[Database, ...]:
+        return (Database("cinder", "cinder", mark("CINDER_DBPASS")),)
+
+    def identity(self, ctx: Context) -> tuple[ApiOperation, ...]:
+        host, project = ctx.host(Component.CINDER_CONTROLLER), ctx.release.endpoint_project
+        entries = [
+            CatalogEntry(
+                f"cinderv{version}",
+                f"volumev{version}",
+                "OpenStack Block Storage",
+                f"http://{host}:8776/v{version}/%({project})s",
+                ctx.lab.region,
+            )
+            for version in ctx.release.cinder_api_versions
+        ]
+        token = (Grant("service", "cinder", "service"),) if ctx.release.service_token else ()
+        return (*service_account("cinder"), *token, *entries)
+
+    def configure(self, ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
+        if not node.has(*self.components):
+            return ()
+        made: list[Operation] = [
+            configuration(ctx, node),
+            Directory("/var/lib/cinder/tmp", "cinder", "cinder", "0755"),
+        ]
+        if node.has(Component.CINDER_CONTROLLER):
+            made += processes(ctx, "cinder-api")
+        if node.has(Component.CINDER_VOLUME):
+            if ctx.lab.volume_backend is VolumeBackend.NFS:
+                share = f"{node.name}:{SHARE_PATH}\n"
+                made += nfs_helper()
+                made.append(File("/etc/cinder/nfs_shares", share, group="cinder", mode="0640", source=NFS))
+            else:
+                made.append(_volume_group(node))
+        return tuple(made)
+
+    def populate(self, ctx: Context) -> tuple[tuple[str, Chain], ...]:
+        command = sync("cinder db sync", "cinder-manage db sync", "cinder")
+        return ((ctx.host(Component.CINDER_CONTROLLER), Chain("cinder tables", (command,))),)
+
+    def daemons(self, ctx: Context, node: NodeSpec) -> tuple[Daemon, ...]:
+        daemons: list[Daemon] = []
+        if node.has(Component.CINDER_CONTROLLER):
+            daemons += [
+                Daemon("cinder-api", (http_ready("cinder", "http://127.0.0.1:8776/"),)),
+                Daemon("cinder-scheduler"),
+            ]
+        if node.has(Component.CINDER_VOLUME):
+            if ctx.lab.volume_backend is VolumeBackend.LVM:
+                daemons.append(Daemon("iscsi-target", stage="compute"))
+            daemons.append(Daemon("cinder-volume", order=2, stage="compute"))
+        return tuple(daemons)
+
+    def verify(self, ctx: Context) -> tuple[ApiOperation, ...]:
+        backend = ctx.lab.volume_backend.value
+        wanted = [("cinder-scheduler", ctx.host(Component.CINDER_CONTROLLER))]
+        wanted += [("cinder-volume", f"{n.name}@{backend}") for n in ctx.lab.running(Component.CINDER_VOLUME)]
+        newest = f"volumev{max(ctx.release.cinder_api_versions)}"
+        return (CatalogAnswers(ctx.lab.region, (newest,)), ServicesUp(newest, tuple(wanted)))

@@ -1,0 +1,103 @@
+"""heat: facts 6.9 and the heat install guide of each release."""
+
+from __future__ import annotations
+
+from labctl.plan.api import ApiOperation, CatalogAnswers, CatalogEntry, Domain, Grant, Role, ServicesUp, User
+from labctl.plan.config import Ini
+from labctl.plan.operations import Chain, Database, File, Operation
+from labctl.secret import mark
+from labctl.services.base import (
+    Chapter,
+    Context,
+    Daemon,
+    authtoken,
+    http_ready,
+    messaging,
+    password_auth,
+    service_account,
+    sync,
+)
+from labctl.services.wsgi import processes
+from labctl.topology.model import Component
+from labctl.topology.spec import NodeSpec
+
+GUIDE = "guide: heat install, install and configure components; facts 6.9"
+#: Role of every project user who makes stacks; heat's own users get the other one.
+OWNER_ROLE = "heat_stack_owner"
+USER_ROLE = "heat_stack_user"
+
+
+def configuration(ctx: Context) -> File:
+    """heat.conf."""
+    host, workers = ctx.host(Component.HEAT), ctx.lab.workers
+    conf = Ini("/etc/heat/heat.conf", group="heat")
+    messaging(ctx, conf)
+    conf.set(
+        "DEFAULT",
+        GUIDE,
+        {
+            "heat_metadata_server_url": f"http://{host}:8000",
+            "heat_waitcondition_server_url": f"http://{host}:8000/v1/waitcondition",
+            "stack_domain_admin": "heat_domain_admin",
+            "stack_domain_admin_password": mark("HEAT_DOMAIN_PASS"),
+            "stack_user_domain_name": "heat",
+        },
+    )
+    conf.set("DEFAULT", "topology: options.workers", {"num_engine_workers": workers})
+    conf.set(
+        "DEFAULT",
+        "heat.conf: a user's region, where a template names none",
+        {"region_name_for_services": ctx.lab.region},
+    )
+    conf.set("database", GUIDE, {"connection": ctx.database_url("heat", "heat")})
+    authtoken(ctx, conf, "heat")
+    trustee = {k: v for k, v in password_auth(ctx, "heat").items() if not k.startswith(("project", "region"))}
+    conf.set("trustee", GUIDE, trustee)
+    conf.set("clients_keystone", GUIDE, {"auth_uri": ctx.auth_url})
+    conf.set("ec2authtoken", GUIDE, {"auth_uri": f"{ctx.auth_url}/v3"})
+    return conf.file()
+
+
+class Heat(Chapter):
+    name = "heat"
+    components = (Component.HEAT,)
+
+    def databases(self, ctx: Context) -> tuple[Database, ...]:
+        return (Database("heat", "heat", mark("HEAT_DBPASS")),)
+
+    def identity(self, ctx: Context) -> tuple[ApiOperation, ...]:
+        host, region = ctx.host(Component.HEAT), ctx.lab.region
+        return (
+            *service_account("heat"),
+            CatalogEntry("heat", "orchestration", "Orchestration", f"http://{host}:8004/v1/%(tenant_id)s", region),
+            CatalogEntry("heat-cfn", "cloudformation", "Orchestration", f"http://{host}:8000/v1", region),
+            Domain("heat", "Stack projects and users"),
+            User("heat_domain_admin", mark("HEAT_DOMAIN_PASS"), "heat"),
+            Grant("admin", "heat_domain_admin", domain="heat"),
+            Role(OWNER_ROLE),
+            Role(USER_ROLE),
+        )
+
+    def configure(self, ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
+        if not node.has(Component.HEAT):
+            return ()
+        return (configuration(ctx), *processes(ctx, "heat-api"), *processes(ctx, "heat-api-cfn"))
+
+    def populate(self, ctx: Context) -> tuple[tuple[str, Chain], ...]:
+        command = sync("heat db_sync", "heat-manage db_sync", "heat")
+        return ((ctx.host(Component.HEAT), Chain("heat tables", (command,))),)
+
+    def daemons(self, ctx: Context, node: NodeSpec) -> tuple[Daemon, ...]:
+        if not node.has(Component.HEAT):
+            return ()
+        return (
+            Daemon("heat-engine"),
+            Daemon("heat-api", (http_ready("heat", "http://127.0.0.1:8004/"),)),
+            Daemon("heat-api-cfn", (http_ready("heat-cfn", "http://127.0.0.1:8000/"),)),
+        )
+
+    def verify(self, ctx: Context) -> tuple[ApiOperation, ...]:
+        return (
+            CatalogAnswers(ctx.lab.region, ("orchestration", "cloudformation")),
+            ServicesUp("orchestration", (("heat-engine", ctx.host(Component.HEAT)),)),
+        )

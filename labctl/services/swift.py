@@ -1,0 +1,215 @@
+"""swift: facts 6.8 and the swift install guide; any number of storage nodes, one zone each."""
+
+from __future__ import annotations
+
+from labctl.plan.api import ApiOperation, CatalogAnswers, CatalogEntry
+from labctl.plan.config import Ini
+from labctl.plan.operations import Command, Copy, Directory, File, Operation
+from labctl.secret import mark
+from labctl.services.base import Chapter, Context, Daemon, password_auth, service_account
+from labctl.topology.model import Component
+from labctl.topology.spec import DiskSpec, NodeSpec
+
+GUIDE = "guide: swift install, controller node; facts 6.8"
+STORAGE = "guide: swift install, storage nodes; facts 6.8"
+LAB = "labctl: few cores, so background daemons go round slowly and a test still sees them heal"
+PORTS = {"account": 6202, "container": 6201, "object": 6200}
+PARTITION_POWER = 10
+MIN_PART_HOURS = 1
+PIPELINE = (
+    "catch_errors gatekeeper healthcheck proxy-logging cache container_sync bulk ratelimit authtoken keystoneauth "
+    "copy container-quotas account-quotas slo dlo versioned_writes proxy-logging proxy-server"
+)
+
+
+def disks(node: NodeSpec) -> tuple[DiskSpec, ...]:
+    """The disks of a storage node that are swift's: all but cinder's."""
+    return tuple(d for d in node.disks if d.name != "cinder")
+
+
+def replicas(ctx: Context) -> int:
+    """Three as the guide has it, or as many as there are storage nodes."""
+    return min(3, len(ctx.lab.running(Component.SWIFT_STORAGE)))
+
+
+def _hash() -> File:
+    conf = Ini("/etc/swift/swift.conf", group="swift")
+    conf.set(
+        "swift-hash",
+        GUIDE,
+        {
+            "swift_hash_path_suffix": mark("SWIFT_HASH_SUFFIX"),
+            "swift_hash_path_prefix": mark("SWIFT_HASH_PREFIX"),
+        },
+    )
+    conf.set("storage-policy:0", GUIDE, {"name": "Policy-0", "default": "yes"})
+    return conf.file()
+
+
+def proxy_conf(ctx: Context) -> File:
+    """proxy-server.conf with keystone's middlewares in the pipeline."""
+    conf = Ini("/etc/swift/proxy-server.conf", group="swift")
+    conf.set("DEFAULT", GUIDE, {"bind_port": 8080, "user": "swift", "swift_dir": "/etc/swift"})
+    conf.set("DEFAULT", "topology: options.workers", {"workers": ctx.lab.workers})
+    conf.set("pipeline:main", GUIDE, {"pipeline": PIPELINE})
+    conf.set("app:proxy-server", GUIDE, {"use": "egg:swift#proxy", "account_autocreate": True})
+    auth = {k: v for k, v in password_auth(ctx, "swift").items() if k != "region_name"}
+    conf.set(
+        "filter:authtoken",
+        GUIDE,
+        {
+            "paste.filter_factory": "keystonemiddleware.auth_token:filter_factory",
+            ctx.release.authtoken_public_uri: ctx.auth_url,
+            **auth,
+            "memcached_servers": ctx.memcached,
+            "delay_auth_decision": True,
+        },
+    )
+    roles = f"admin,{ctx.release.member_role},SwiftOperator"
+    conf.set("filter:keystoneauth", GUIDE, {"use": "egg:swift#keystoneauth", "operator_roles": roles})
+    conf.set("filter:cache", GUIDE, {"use": "egg:swift#memcache", "memcache_servers": ctx.memcached})
+    for name in PIPELINE.split():
+        if name not in ("authtoken", "keystoneauth", "cache", "proxy-server"):
+            egg = name.replace("-logging", "_logging").replace("-quotas", "_quotas")
+            conf.set(f"filter:{name}", "proxy-server.conf sample of the package", {"use": f"egg:swift#{egg}"})
+    return conf.file()
+
+
+def server_conf(ctx: Context, node: NodeSpec, kind: str) -> File:
+    """account-, container- or object-server.conf."""
+    conf = Ini(f"/etc/swift/{kind}-server.conf", group="swift")
+    conf.set(
+        "DEFAULT",
+        STORAGE,
+        {
+            "bind_ip": str(ctx.lab.address(node)),
+            "bind_port": PORTS[kind],
+            "user": "swift",
+            "swift_dir": "/etc/swift",
+            "devices": "/srv/node",
+            "mount_check": True,
+        },
+    )
+    workers = ctx.lab.workers if ctx.lab.workers > 1 else 0  # 0: serve in the parent, one process less
+    conf.set("DEFAULT", "topology: options.workers", {"workers": workers})
+    conf.set("pipeline:main", STORAGE, {"pipeline": f"healthcheck recon {kind}-server"})
+    conf.set(f"app:{kind}-server", STORAGE, {"use": f"egg:swift#{kind}"})
+    conf.set("filter:healthcheck", STORAGE, {"use": "egg:swift#healthcheck"})
+    conf.set("filter:recon", STORAGE, {"use": "egg:swift#recon", "recon_cache_path": "/var/cache/swift"})
+    conf.set(f"{kind}-replicator", LAB, {"interval": 15, "concurrency": 1})
+    conf.set(f"{kind}-auditor", LAB, {"interval": 300})
+    if kind == "account":
+        conf.set("account-reaper", LAB, {"interval": 300})
+    else:
+        conf.set(f"{kind}-updater", LAB, {"interval": 60, "concurrency": 1})
+    return conf.file()
+
+
+def rsyncd_conf(ctx: Context, node: NodeSpec) -> File:
+    """rsyncd.conf: one module a server kind."""
+    text = (
+        "# Made by labctl; guide: swift install, storage nodes\n"
+        "uid = swift\ngid = swift\nlog file = /var/log/rsyncd.log\npid file = /var/run/rsyncd.pid\n"
+        f"address = {ctx.lab.address(node)}\n"
+    )
+    for kind in PORTS:
+        text += (
+            f"\n[{kind}]\nmax connections = 8\npath = /srv/node/\nread only = false\n"
+            f"lock file = /var/lock/{kind}.lock\n"
+        )
+    return File("/etc/rsyncd.conf", text, source=STORAGE)
+
+
+def _disk(disk: DiskSpec) -> tuple[Operation, ...]:
+    """An XFS file system mounted at /srv/node/NAME, also after a reboot."""
+    point, unit = f"/srv/node/{disk.name}", f"swift-disk-{disk.name}.service"
+    text = (
+        "[Unit]\nDescription=Swift disk "
+        f"{disk.name}\nBefore=rsync.service\n\n[Service]\nType=oneshot\nRemainAfterExit=yes\n"
+        f"ExecStart=/bin/sh -c 'mountpoint -q {point} || mount -t xfs -o noatime,logbufs=8 {disk.device} {point}; "
+        f"chown swift:swift {point}'\n\n[Install]\nWantedBy=multi-user.target\n"
+    )
+    return (
+        Command(
+            f"XFS on {disk.device}",
+            f"mkfs.xfs -q -f {disk.device}",
+            unless=f'[ "$(blkid -p -s TYPE -o value {disk.device})" = xfs ]',
+            source=STORAGE,
+        ),
+        Command(f"mount point {point}", f"mkdir -p {point}", unless=f"[ -d {point} ]", source=STORAGE),
+        File(f"/etc/systemd/system/{unit}", text, source="guide: swift install, storage nodes (there as fstab line)"),
+        Command(
+            f"mount {point}",
+            f"systemctl daemon-reload && systemctl enable -q {unit} && systemctl restart {unit} && "
+            f"mountpoint -q {point}",
+            unless=f"mountpoint -q {point}",
+            source=STORAGE,
+        ),
+    )
+
+
+def _rings(ctx: Context) -> tuple[Operation, ...]:
+    """The three rings, built on the proxy's node; zone N is the Nth storage node."""
+    made: list[Operation] = []
+    for kind, port in PORTS.items():
+        builder = f"/etc/swift/{kind}.builder"
+        lines = [
+            f"rm -f {builder} && swift-ring-builder {builder} create {PARTITION_POWER} {replicas(ctx)} {MIN_PART_HOURS}"
+        ]
+        for zone, node in enumerate(ctx.lab.running(Component.SWIFT_STORAGE), start=1):
+            lines += [
+                f"swift-ring-builder {builder} add --region 1 --zone {zone} --ip {ctx.lab.address(node)} "
+                f"--port {port} --device {disk.name} --weight 100"
+                for disk in disks(node)
+            ]
+        lines.append(f"swift-ring-builder {builder} rebalance")
+        lines.append(f"chgrp swift {builder} /etc/swift/{kind}.ring.gz")
+        ring = f"/etc/swift/{kind}.ring.gz"
+        made.append(Command(f"{kind} ring", " && ".join(lines), unless=f"[ -s {ring} ]", source=GUIDE))
+    return tuple(made)
+
+
+class Swift(Chapter):
+    name = "swift"
+    components = (Component.SWIFT_PROXY, Component.SWIFT_STORAGE)
+
+    def identity(self, ctx: Context) -> tuple[ApiOperation, ...]:
+        base = f"http://{ctx.host(Component.SWIFT_PROXY)}:8080/v1"
+        url = f"{base}/AUTH_%({ctx.release.endpoint_project})s"
+        entry = CatalogEntry("swift", "object-store", "OpenStack Object Storage", url, ctx.lab.region, base)
+        return (*service_account("swift"), entry)
+
+    def configure(self, ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
+        if not node.has(*self.components):
+            return ()
+        made: list[Operation] = [_hash()]
+        if node.has(Component.SWIFT_PROXY):
+            made += [proxy_conf(ctx), *_rings(ctx)]
+        if node.has(Component.SWIFT_STORAGE):
+            made += [server_conf(ctx, node, kind) for kind in PORTS]
+            made += [rsyncd_conf(ctx, node), Directory("/var/cache/swift", "root", "swift", "0775")]
+            for disk in disks(node):
+                made += _disk(disk)
+        return tuple(made)
+
+    def copies(self, ctx: Context) -> tuple[Copy, ...]:
+        proxy = ctx.host(Component.SWIFT_PROXY)
+        targets = tuple(n.name for n in ctx.lab.running(Component.SWIFT_STORAGE) if n.name != proxy)
+        files = tuple(f"/etc/swift/{kind}.ring.gz" for kind in PORTS)
+        return (Copy(files, proxy, targets, GUIDE),) if targets else ()
+
+    def daemons(self, ctx: Context, node: NodeSpec) -> tuple[Daemon, ...]:
+        daemons: list[Daemon] = []
+        if node.has(Component.SWIFT_STORAGE):
+            daemons.append(Daemon("rsync"))
+            for kind, port in PORTS.items():
+                url = f"http://{ctx.lab.address(node)}:{port}/healthcheck"
+                test = f"curl -sf -m 5 {url} || {{ echo 'no answer on port {port}'; exit 1; }}"
+                daemons.append(Daemon(f"swift-{kind}", ((f"swift {kind} server answers", test),)))
+        if node.has(Component.SWIFT_PROXY):
+            test = "curl -sf -m 5 http://127.0.0.1:8080/healthcheck"
+            daemons.append(Daemon("swift-proxy", (("swift proxy answers", test),)))
+        return tuple(daemons)
+
+    def verify(self, ctx: Context) -> tuple[ApiOperation, ...]:
+        return (CatalogAnswers(ctx.lab.region, ("object-store",)),)
