@@ -71,6 +71,16 @@ def test_two_guests_of_a_network_reach_each_other(project, boot, ssh):
     assert peer.output("cat /proc/sys/kernel/random/boot_id") != guest.output("cat /proc/sys/kernel/random/boot_id")
 
 
+def test_port_changed_while_plugged_does_not_keep_the_next_one_from_coming_up(project, network, boot):
+    """Bug: the L2 agent failed to delete the old address filter and then retried it for ever (docs/platform.md)."""
+    first = boot("first")
+    neutron = project.connection.network
+    (port,) = neutron.ports(device_id=first.id)
+    pair = {"ip_address": resources.fixed_address(project, first), "mac_address": "fa:16:3e:00:00:01"}
+    neutron.update_port(port.id, allowed_address_pairs=[pair])
+    boot("second")
+
+
 def test_floating_ip_moves_between_ports_and_is_released(lab, project, network, name):
     neutron = project.connection.network
     first = neutron.create_port(name=name("first"), network_id=network.id)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
+import threading
 import traceback
 from pathlib import Path
 from typing import Any
@@ -47,6 +49,9 @@ def main() -> None:
         status = BUG
     if status == INTERRUPTED and sys.argv[1:2] in (["up"], ["down"]):  # typer turns ^C into this status itself
         typer.echo("interrupted: `labctl up` continues the lab, `labctl down` removes it", err=True)
+        if threading.active_count() > 1:  # they may wait for a node for minutes, and what they do can be repeated
+            sys.stdout.flush()
+            os._exit(INTERRUPTED)
     sys.exit(status if isinstance(status, int) else 0)
 
 

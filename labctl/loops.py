@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from labctl import process
 
+BLOCK = Path("/sys/block")
+_DELETED = " (deleted)"  # what the kernel adds to the name of a file that is gone
+
 
 def attached(directory: Path) -> dict[str, Path]:
     """Loop device to backing file, for every backing file below a directory (also one already deleted)."""
-    if process.missing("losetup"):
-        return {}
-    said = process.output(["losetup", "--list", "--json", "--output", "NAME,BACK-FILE"])
-    rows = json.loads(said)["loopdevices"] if said else []
     prefix = f"{directory}/"
-    files = {row["name"]: str(row["back-file"]).removesuffix(" (deleted)") for row in rows}
-    return {name: Path(file) for name, file in files.items() if file.startswith(prefix)}
+    files = _backing()
+    return {name: Path(file.removesuffix(_DELETED)) for name, file in files.items() if file.startswith(prefix)}
+
+
+def _backing() -> dict[str, str]:
+    """Loop device to the name of its backing file, as the kernel has it."""
+    found: dict[str, str] = {}
+    for path in BLOCK.glob("loop*/loop/backing_file"):
+        try:
+            found[f"/dev/{path.parts[-3]}"] = path.read_text().rstrip("\n")
+        except OSError:  # detached meanwhile
+            continue
+    return found
 
 
 def attach(file: Path, size: int) -> str:
     """Return the loop device of a file, making a sparse file of ``size`` bytes when there is none."""
-    for device, backing in attached(file.parent).items():
-        if backing == file:
+    for device, backing in _backing().items():
+        if backing == str(file):  # never one whose file was deleted: that is an earlier lab's disk
             return device
-    if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("wb") as sink:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("ab") as sink:
+        if sink.tell() < size:  # new, or left by a process that was killed before it gave the size
             sink.truncate(size)
     return process.output(["losetup", "--find", "--show", file])
 

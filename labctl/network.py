@@ -54,7 +54,9 @@ def create(lab: LabSpec) -> None:
     etc.mkdir(parents=True, exist_ok=True)
     (etc / "hosts").write_text(hosts_file(lab))
     (etc / "resolv.conf").write_text("# a lab resolves names from its hosts file only\n")
-    if not (NETNS / namespace).exists():
+    if not _complete(lab):
+        if (NETNS / namespace).exists():
+            process.run(["ip", "netns", "delete", namespace])
         process.run(["ip", "netns", "add", namespace])
         lines = ["link set lo up"]
         for name, network in lab.networks.items():
@@ -65,9 +67,23 @@ def create(lab: LabSpec) -> None:
                 f"link set {device} up",
             ]
         _ip_batch(namespace, lines)
-        inside(lab.name, ["sysctl", "-q", "-w", "net.ipv4.ip_forward=1"])
+    inside(lab.name, ["sysctl", "-q", "-w", "net.ipv4.ip_forward=1"])
     if any(n.nat for n in lab.networks.values()):
         _uplink(lab)
+
+
+def _complete(lab: LabSpec) -> bool:
+    """False when there is no namespace, or one of a labctl that was killed before the last bridge was up."""
+    namespace = lab_namespace(lab.name)
+    if not (NETNS / namespace).exists():
+        return False
+    last = bridge(lab, list(lab.networks)[-1])
+    return "UP" in process.run(["ip", "-n", namespace, "-br", "link", "show", "dev", last, "up"], check=False).stdout
+
+
+def _has_route(namespace: str) -> bool:
+    """True when a namespace has its default route, the last thing it is given."""
+    return bool(process.run(["ip", "-n", namespace, "route", "show", "default"], check=False).stdout.strip())
 
 
 def _uplink_device(lab: str) -> str:
@@ -77,7 +93,8 @@ def _uplink_device(lab: str) -> str:
 def _uplink(lab: LabSpec) -> None:
     """Join the namespace to the host by a link-local pair, translating in the namespace and on the host."""
     namespace, device = lab_namespace(lab.name), _uplink_device(lab.name)
-    if not (Path("/sys/class/net") / device).exists():
+    if not _has_route(namespace):
+        process.run(["ip", "link", "delete", device], check=False)
         number = int(hashlib.sha256(lab.name.encode()).hexdigest()[:4], 16) % 16000
         third, fourth = divmod(number * 4, 256)
         host, guest = f"169.254.{third % 250 + 2}.{fourth + 1}", f"169.254.{third % 250 + 2}.{fourth + 2}"
@@ -106,12 +123,17 @@ def _uplink(lab: LabSpec) -> None:
 
 
 def attach_container(lab: LabSpec, node: NodeSpec) -> None:
-    """Make a container's namespace with its cards, each plugged into its network's bridge."""
+    """Make a container's namespace with its cards, each plugged into its network's bridge; safe to repeat."""
     namespace = node_namespace(lab.name, node.name)
-    if (NETNS / namespace).exists():
-        return
-    process.run(["ip", "netns", "add", namespace])
     number = list(lab.nodes).index(node.name)
+    if (NETNS / namespace).exists():
+        if _has_route(namespace):
+            return
+        # left by a labctl that was killed in between; the cables of a deleted namespace go a little later
+        for k in range(len(node.interfaces)):
+            process.run(["ip", "-n", lab_namespace(lab.name), "link", "delete", f"n{number}e{k}"], check=False)
+        process.run(["ip", "netns", "delete", namespace])
+    process.run(["ip", "netns", "add", namespace])
     outside, inner = [], ["link set lo up"]
     for k, card in enumerate(node.interfaces):
         port = f"n{number}e{k}"

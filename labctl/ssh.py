@@ -125,6 +125,10 @@ class Session:
                 raise DeadlineError(f"{self.where}: no end after {timeout:g} s: {command[:80]!r}\nlast: {seen}")
         status = channel.recv_exit_status()
         channel.close()
+        if status == -1:  # paramiko: closed before the command ended
+            raise BrokenLabError(
+                f"{self.where}: the SSH connection broke while running {command[:80]!r}", "labctl status LAB"
+            )
         return Result(status, out.decode(errors="replace"), err.decode(errors="replace"))
 
 

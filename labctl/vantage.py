@@ -108,8 +108,9 @@ class Inside:
     def __enter__(self) -> Inside:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # after ^C nobody waits for an answer of an API
+        self._pool.shutdown(wait=kind is not KeyboardInterrupt, cancel_futures=True)
 
     def call(self, function: Callable[..., T], *arguments: object) -> T:
         """Run a function in the namespace and return its result or raise its error."""

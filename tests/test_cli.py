@@ -179,13 +179,13 @@ def test_down_refuses_what_is_no_name(labctl: Labctl) -> None:
     assert "'Not_A_Lab' is not a lab name" in err
 
 
-def test_up_needs_root_and_says_so(labctl: Labctl, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_up_needs_root_and_says_so(labctl: Labctl, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: Path) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     status, _, err = labctl("up", write(tmp_path, SMALL))
     assert status == 1
     assert "error: the driver nspawn makes namespaces and mounts, which needs root" in err
     assert "try: sudo labctl" in err
-    assert not exists("small")
+    assert not home.exists()
 
 
 def test_up_to_an_unknown_stage_names_the_stages(labctl: Labctl) -> None:
@@ -243,3 +243,63 @@ def test_env_of_a_lab_without_credentials_says_so(labctl: Labctl, tmp_path: Path
     status, _, err = labctl("env", "small")
     assert status == 1
     assert "the lab small has no credentials for 'admin'" in err
+
+
+# --- machines that are gone ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def entered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
+    """What would have been run inside a lab's network, which is there."""
+    done: list[list[str]] = []
+    (tmp_path / "netns" / "labctl.small").mkdir(parents=True)
+    monkeypatch.setattr("labctl.commands.enter.NETNS", tmp_path / "netns")
+    monkeypatch.setattr("labctl.commands.enter._environment", lambda state, who="admin": {})
+
+    def interactive(command: list[str], **_: object) -> int:
+        done.append(command)
+        return 0
+
+    monkeypatch.setattr(process, "interactive", interactive)
+    return done
+
+
+def test_a_machine_that_died_is_shown_as_stopped(labctl: Labctl, fake: Fake, tmp_path: Path) -> None:
+    labctl("up", write(tmp_path, SMALL))
+    fake.stop(LabState.load("small"), "second", 1)
+    seen = json.loads(labctl("status", "small", "-o", "json")[1])
+    assert [(n["node"], n["state"]) for n in seen["nodes"]] == [("first", "running"), ("second", "stopped")]
+    assert json.loads(labctl("list", "-o", "json")[1])[0]["machines"] == "1/2 running"
+
+
+def test_going_into_a_lab_tells_which_machines_do_not_run(
+    labctl: Labctl, fake: Fake, tmp_path: Path, entered: list[list[str]]
+) -> None:
+    labctl("up", write(tmp_path, SMALL))
+    fake.stop(LabState.load("small"), "second", 1)
+
+    status, _, err = labctl("ssh", "small", "second")
+    assert (status, entered) == (1, [])
+    assert "error: second of small does not run" in err
+    assert "try: labctl up small" in err
+
+    status, _, err = labctl("exec", "small", "true")
+    assert (status, len(entered)) == (0, 1)
+    assert "warning second of small does not run" in err
+
+    fake.stop(LabState.load("small"), "first", 1)
+    for words in (("exec", "small", "true"), ("shell", "small")):
+        status, _, err = labctl(*words)
+        assert (status, len(entered)) == (1, 1)
+        assert "error: first and second of small do not run" in err
+
+
+def test_one_unreadable_lab_does_not_hide_the_others(labctl: Labctl, fake: Fake, tmp_path: Path, home: Path) -> None:
+    labctl("up", write(tmp_path, SMALL))
+    labctl("up", tmp_path / "lab.yaml", "--name", "small-2")
+    (home / "labs" / "small" / "lab.json").write_text("{")
+    rows = json.loads(labctl("list", "-o", "json")[1])
+    assert [(r["name"], r["machines"]) for r in rows] == [
+        ("small", "unreadable state: labctl down"),
+        ("small-2", "2/2 running"),
+    ]

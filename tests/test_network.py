@@ -151,3 +151,36 @@ def test_an_uplink_is_there_when_asked_for_and_gone_with_the_lab(tmp_path: Path)
         FORWARD.write_text(forward)
     assert not {item for item in host() - before if device in item or "169.254." in item}
     assert process.run(["nft", "list", "table", "ip", f"labctl_{device}"], check=False).returncode != 0
+
+
+@pytest.mark.parametrize("missing", ["cards", "bridges"])
+def test_a_network_that_a_killed_labctl_left_half_made_is_completed(missing: str, tmp_path: Path) -> None:
+    spec = specify(write(tmp_path, SMALL), name=A)
+    try:
+        if missing == "cards":
+            network.create(spec)
+        namespace = network.lab_namespace(A) if missing == "bridges" else network.node_namespace(A, "first")
+        process.run(["ip", "netns", "add", namespace])
+        if missing == "cards":  # its cable is there, its addresses are not
+            words = ["link", "add", "n0e0", "type", "veth", "peer", "name", "eth0", "netns", namespace]
+            process.run(["ip", "-n", network.lab_namespace(A), *words])
+        made(A, SMALL, tmp_path)
+        words = ["ip", "netns", "exec", network.node_namespace(A, "first"), "ping", "-c", "1", "-W", "2", "10.0.0.12"]
+        assert process.run(words, check=False).returncode == 0
+    finally:
+        assert network.delete(A) == []
+
+
+def test_an_uplink_that_a_killed_labctl_left_half_made_is_completed(tmp_path: Path) -> None:
+    text = SMALL.replace("{cidr: 10.0.0.0/24}", "{cidr: 10.0.0.0/24, nat: true}")
+    spec = specify(write(tmp_path, SMALL), name=NAT)
+    before = FORWARD.read_text()
+    try:
+        network.create(spec)
+        device, namespace = network._uplink_device(NAT), network.lab_namespace(NAT)
+        process.run(["ip", "link", "add", device, "type", "veth", "peer", "name", "uplink", "netns", namespace])
+        made(NAT, text, tmp_path)
+        assert "default via 169.254." in network.inside(NAT, ["ip", "route"])
+    finally:
+        assert network.delete(NAT) == []
+        FORWARD.write_text(before)

@@ -159,6 +159,7 @@ PATHS = {
     "console-proxy": "/etc/default/nova-consoleproxy",
     "nova-compute.conf": "/etc/nova/nova-compute.conf",
     "horizon": "/etc/openstack-dashboard/local_settings.d/_9000_labctl.py",
+    "ebtables-link": "/etc/alternatives/ebtables",
     "apache-ssl-site": "/etc/apache2/sites-enabled/default-ssl.conf",
     "horizon-url": "/horizon",
     "novnc": "/usr/share/novnc",

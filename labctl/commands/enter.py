@@ -11,9 +11,9 @@ from typing import Annotated
 
 import typer
 
-from labctl import process
-from labctl.commands.console import Format, out
-from labctl.errors import LabError
+from labctl import drivers, process
+from labctl.commands.console import Format, err, out
+from labctl.errors import BrokenLabError, LabError
 from labctl.lab import access
 from labctl.lab.state import LabState
 from labctl.network import NETNS
@@ -23,9 +23,19 @@ Words = Annotated[list[str] | None, typer.Argument(help="command and its argumen
 _PASS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
+def _stopped(state: LabState) -> list[str]:
+    driver = drivers.get(state.spec.driver)
+    return [node for node in state.spec.nodes if not driver.machine(state, node).running]
+
+
 def _inside(state: LabState) -> list[str]:
     if not (NETNS / state.namespace).exists():
         raise LabError(f"the lab {state.name} has no network now", f"labctl up {state.name}")
+    if stopped := _stopped(state):
+        words = f"{' and '.join(stopped)} of {state.name} {'does' if len(stopped) == 1 else 'do'} not run"
+        if stopped == list(state.spec.nodes):
+            raise BrokenLabError(words, f"labctl up {state.name}")
+        err.print(f"[yellow]warning[/yellow] {words}; labctl up {state.name} starts what stopped")
     return ["ip", "netns", "exec", state.namespace]
 
 
@@ -45,15 +55,18 @@ def ssh(
     state = LabState.load(lab)
     if node not in state.spec.nodes:
         raise LabError(f"{lab} has no node '{node}'; it has {', '.join(state.spec.nodes)}")
+    if node in _stopped(state):
+        raise BrokenLabError(f"{node} of {lab} does not run", f"labctl up {lab}; labctl status {lab}")
     if shutil.which("ssh") is None:
         raise LabError("ssh is not installed", "apt-get install openssh-client")
     keys = state.directory / "keys"
     words = [
         *_inside(state),
         "ssh",
-        "-q",
         "-F",
         "none",
+        "-o",
+        "LogLevel=ERROR",
         "-i",
         str(keys / "id_ed25519"),
         "-o",

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from labctl import drivers
 from labctl.commands.console import out, progress
 from labctl.commands.info import print_info, print_stages
 from labctl.errors import LabError
@@ -34,6 +35,7 @@ def up(
 
         print_plan(spec)
         return
+    drivers.get(spec.driver).probe()
     with locked(spec.name, f"labctl up {topology}"), progress(paths.labs() / spec.name / "events.jsonl"):
         try:
             summary = bring.up(spec, path, until)

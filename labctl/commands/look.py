@@ -98,7 +98,11 @@ def list_labs(output: Output = Format.TABLE) -> None:
     """List the labs on this machine."""
     rows = []
     for name in names():
-        state = LabState.load(name)
+        try:
+            state = LabState.load(name)
+        except LabError:
+            rows.append({"name": name, "machines": "unreadable state: labctl down"})
+            continue
         driver = drivers.get(state.spec.driver)
         machines = [driver.machine(state, n) for n in state.spec.nodes]
         running = sum(m.running for m in machines)

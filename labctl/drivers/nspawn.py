@@ -42,7 +42,7 @@ MASKED = (
 #: Where a node finds the directory that it shares with the lab's other nodes.
 SHARED = "/var/lib/labctl/shared"
 _HALT = signal.SIGRTMIN + 4  # systemd's "power off" signal, systemd(1)
-_PROGRAMS = ("systemd-nspawn", "ip", "nsenter", "mount", "mmdebstrap")
+_PROGRAMS = ("systemd-nspawn", "ip", "nsenter", "mount", "losetup", "mmdebstrap")
 
 
 def _mounted(path: Path) -> bool:
@@ -100,7 +100,8 @@ class Nspawn:
             process.run(["mount", "-t", "overlay", f"labctl-{lab.id}", "-o", options, root])
         if fresh or not (root / "etc" / "labctl-node").exists():
             self._seed(lab, node, root)
-        network.attach_container(lab.spec, lab.spec.nodes[node])
+        if not self.machine(lab, node).running:
+            network.attach_container(lab.spec, lab.spec.nodes[node])
 
     def _seed(self, lab: LabState, node: str, root: Path) -> None:
         """What makes this tree this machine: names, keys, and no unit that would act on the host."""
@@ -124,6 +125,9 @@ class Nspawn:
     def start(self, lab: LabState, node: str) -> None:
         if self.machine(lab, node).running:
             return
+        # a labctl that was killed before it wrote the record below leaves a machine that nobody knows
+        if left := cgroup.kill(lab.name, node):
+            raise BrokenLabError(f"{node}: processes {left} of an earlier start do not end", f"labctl down {lab.name}")
         directory = lab.node_directory(node)
         command: list[str | Path] = [
             "sh",

@@ -272,6 +272,15 @@ class Cloud:
         return self._until(wanted.title, wanted.seconds, look)
 
     @run.register
+    def _(self, wanted: api.HypervisorsMapped) -> bool:
+        def look() -> str:
+            rows = self.get("compute", "/os-hypervisors")["hypervisors"]
+            absent = set(wanted.hosts) - {row["hypervisor_hostname"].partition(".")[0] for row in rows}
+            return f"not listed: {', '.join(sorted(absent))}" if absent else ""
+
+        return self._until(wanted.title, wanted.seconds, look)
+
+    @run.register
     def _(self, wanted: api.AgentsAlive) -> bool:
         def look() -> str:
             rows = self.get("network", "/v2.0/agents")["agents"]

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from labctl import vantage
 from labctl.drivers.base import Driver
@@ -32,6 +33,7 @@ from labctl.topology.model import Component
 from labctl.topology.spec import LabSpec
 from labctl.topology.units import show_size
 
+T = TypeVar("T")
 #: Stages that look at the lab as it is now, so a record of the past does not do.
 ALWAYS = ("verify",)
 #: Operations shorter than this (seconds) are not worth a line on the console.
@@ -73,11 +75,35 @@ def check_resources(spec: LabSpec, running: set[str], home: Path) -> None:
                     f"the lab's nodes need {show_size(wanted)} of memory ({parts}), {show_size(free)} is free",
                     "labctl list shows other labs; labctl down LAB frees their memory",
                 )
-    free_disk = shutil.disk_usage(home).free
+    room = shutil.disk_usage(home)
+    disks = sum(d.size for n in nodes for d in n.disks)
+    if disks > room.total:  # sparse, so they may be more than what is free, but not more than could ever be
+        raise LabError(
+            f"the nodes' additional disks have {show_size(disks)} together; {home} is on a file system of "
+            f"{show_size(room.total)}"
+        )
+    free_disk = room.free
     # overlays grow with what a lab writes, a small part of its disks' size
     needed = len(nodes) * 2**30
     if needed > free_disk:
         raise LabError(f"{home} has {show_size(free_disk)} free; {len(nodes)} new nodes need about {show_size(needed)}")
+
+
+def side_by_side(function: Callable[[str], T], nodes: Iterable[str]) -> list[Future[T]]:
+    """Call a function for each node, all at once, and return when all have ended.
+
+    ^C does not wait for them: what they do is safe to repeat.
+    """
+    names = list(nodes)
+    pool = ThreadPoolExecutor(len(names))
+    try:
+        waiting = [pool.submit(function, name) for name in names]
+        wait(waiting)
+    except KeyboardInterrupt:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
+    return waiting
 
 
 class Engine:
@@ -110,17 +136,15 @@ class Engine:
         if self.lab.spec.has(Component.KEYSTONE):
             access.write(self.lab, context(self.lab.spec).auth_url, secrets)
         try:
-            if self._machines(journal, summary):
-                journal.forget_from(tuple(s.name for s in plan.stages))
-                self.lab.save_journal(journal)
+            self._machines(journal, summary)
             if until != "machines":
                 self._stages(plan, secrets, journal, summary, until)
         finally:
             self.close()
         return summary
 
-    def _machines(self, journal: Journal, summary: Summary) -> bool:
-        """Make and start what is not running; True when some machine was started."""
+    def _machines(self, journal: Journal, summary: Summary) -> None:
+        """Make and start what is not running; after that every stage is looked at again."""
         began = time.monotonic()
         lab, driver = self.lab, self.driver
         names = list(lab.spec.nodes)
@@ -128,8 +152,10 @@ class Engine:
         if len(running) == len(names):
             self._connect(names)
             summary.skipped.append("machines")
-            return False
+            return
         check_resources(lab.spec, running, lab.directory)
+        journal.stages.clear()  # before the first start: a labctl that is killed after it leaves no wrong record
+        lab.save_journal(journal)
         with step("lab", "machines"):
             lab.meta["image"] = str(driver.image(lab))
             lab.save()
@@ -139,8 +165,8 @@ class Engine:
                 driver.create(lab, node)
                 driver.start(lab, node)
 
-            with ThreadPoolExecutor(len(names)) as pool:
-                list(pool.map(bring, names))
+            for future in side_by_side(bring, names):
+                future.result()
             self._connect(names)
         record = StageRecord(
             "machines",
@@ -151,18 +177,16 @@ class Engine:
             len(names) - len(running),
             len(running),
         )
-        journal.forget_from(("machines",))
-        journal.stages.insert(0, record)
+        journal.stages.append(record)
         lab.save_journal(journal)
         summary.stages.append(record)
-        return True
 
     def _connect(self, names: list[str]) -> None:
         def connect(node: str) -> Session:
             return self.driver.connect(self.lab, node, 90)
 
-        with ThreadPoolExecutor(len(names)) as pool:
-            self._sessions = dict(zip(names, pool.map(connect, names), strict=True))
+        opened = side_by_side(connect, names)
+        self._sessions = {node: future.result() for node, future in zip(names, opened, strict=True)}
 
     def _stages(
         self, plan: Plan, secrets: Mapping[str, Secret], journal: Journal, summary: Summary, until: str
@@ -213,9 +237,8 @@ class Engine:
             result = run_stage(self._sessions[node], node, name, nodes[node], secrets, seen)
             return [o.state for o in result.outcomes]
 
-        with ThreadPoolExecutor(len(nodes)) as pool:
-            waiting = [pool.submit(run, node) for node in nodes]
-            failed = [error for future in waiting if (error := future.exception()) is not None]
+        waiting = side_by_side(run, nodes)
+        failed = [error for future in waiting if (error := future.exception()) is not None]
         if failed:
             problems = [e for e in failed if isinstance(e, LabError)]
             if len(problems) == len(failed):
@@ -230,7 +253,12 @@ class Engine:
             words = " ".join(quote(p) for p in copy.paths)
             source = self._sessions[copy.source]
             sums = f"sha256sum {words} 2>/dev/null"
-            wanted = source.run(sums, timeout=30).stdout
+            made = source.run(sums, timeout=30)
+            if made.status != 0:
+                raise LabError(
+                    f"{copy.title}: {copy.source} has not all of them", f"labctl ssh {self.lab.name} {copy.source}"
+                )
+            wanted = made.stdout
             packed = source.run(f"tar -P -cf - {words} | base64 -w 0", timeout=60).stdout.encode()
             for target in copy.targets:
                 session = self._sessions[target]
@@ -239,7 +267,10 @@ class Engine:
                     continue
                 done = session.run("base64 -d | tar -P -xpf -", timeout=60, stdin=packed)
                 if done.status != 0 or session.run(sums, timeout=30).stdout != wanted:
-                    raise LabError(f"{copy.title}: {target}: {done.stderr.strip() or 'the files differ'}")
+                    raise LabError(
+                        f"{copy.title}: {target}: {done.stderr.strip() or 'the files differ'}",
+                        f"labctl ssh {self.lab.name} {target}",
+                    )
                 states.append("changed")
         return states
 

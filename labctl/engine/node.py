@@ -7,7 +7,7 @@ import tarfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from labctl.errors import LabError
+from labctl.errors import BrokenLabError, LabError
 from labctl.plan.operations import File, Item, flatten
 from labctl.plan.script import program
 from labctl.secret import Secret, redact, reveal
@@ -58,6 +58,18 @@ def archive(stage: str, items: tuple[Item, ...], secrets: Mapping[str, Secret]) 
     return buffer.getvalue()
 
 
+def _alone() -> str:
+    """End the program that an interrupted labctl left running on the node, and say where this one is.
+
+    sshd gives each command a process group of its own. Numbers are used again, so the process must be ours.
+    """
+    pid = f"{DIRECTORY}/pid"
+    return (
+        f"mkdir -p {DIRECTORY}; {{ read -r old <{pid} && grep -qs {DIRECTORY} /proc/$old/cmdline && "
+        f"kill -KILL -$old; }} 2>/dev/null; echo $$ >{pid}"
+    )
+
+
 def run_stage(
     session: Session,
     node: str,
@@ -90,10 +102,16 @@ def run_stage(
 
     place = f"{DIRECTORY}/{stage}"
     command = (
-        f"umask 077; rm -rf {place}; mkdir -p {place} && tar -xf - -C {place} && umask 022 && sh {place}/program.sh; "
+        f"{_alone()}; umask 077; rm -rf {place}; mkdir -p {place} && tar -xf - -C {place} && umask 022 && "
+        f"sh {place}/program.sh; "
         f"s=$?; rm -rf {place}/files {place}/program.sh; exit $s"
     )
-    done = session.run(command, timeout=seconds, stdin=archive(stage, items, secrets), on_line=line)
+    try:
+        done = session.run(command, timeout=seconds, stdin=archive(stage, items, secrets), on_line=line)
+    except BrokenLabError as error:
+        raise BrokenLabError(
+            f"stage {stage} on {node}: the connection broke; has the machine died?", "labctl status LAB; labctl up LAB"
+        ) from error
     failed = [o for o in result.outcomes if o.state == "failed"]
     if failed or done.status != 0:
         raise LabError(_failure(stage, node, failed, said, done.stderr, secrets), f"labctl ssh LAB {node}")

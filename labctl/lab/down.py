@@ -10,7 +10,7 @@ from labctl import cgroup, drivers, loops, network, process
 from labctl.errors import LabError
 from labctl.lab import paths
 from labctl.lab.state import LabState, exists
-from labctl.progress import step
+from labctl.progress import step, warn
 from labctl.topology.model import NAME
 
 
@@ -47,16 +47,23 @@ def down(name: str) -> bool:
     left: list[str] = []
     with step("lab", f"remove {name}"):
         if exists(name):
-            state = LabState.load(name)
-            driver = drivers.get(state.spec.driver)
-            for node in state.spec.nodes:
-                left += driver.destroy(state, node)
-            left += driver.destroy_network(state)
+            left += _by_record(name)
         left += _sweep(name)
     left = remains(name) if left else left
     if left:
         raise LabError(f"could not remove all of {name}: {', '.join(left)}", f"labctl down {name}")
     return True
+
+
+def _by_record(name: str) -> list[str]:
+    try:
+        state = LabState.load(name)
+    except LabError as error:
+        warn("lab", f"{error.message}; removing what carries the lab's mark")
+        return []
+    driver = drivers.get(state.spec.driver)
+    left = [item for node in state.spec.nodes for item in driver.destroy(state, node)]
+    return left + driver.destroy_network(state)
 
 
 def _sweep(name: str) -> list[str]:
@@ -72,5 +79,4 @@ def _sweep(name: str) -> list[str]:
         shutil.rmtree(directory, ignore_errors=True)
         if directory.exists():
             left.append(f"directory {directory}")
-    (paths.home() / "locks" / f"{name}.lock").unlink(missing_ok=True)
     return left

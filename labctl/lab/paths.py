@@ -9,12 +9,15 @@ import platformdirs
 
 
 def home() -> Path:
-    """labctl's own directory: $LABCTL_HOME, /var/lib/labctl for root, the user's state directory else."""
+    """labctl's own directory: $LABCTL_HOME, /var/lib/labctl for root, the user's state directory else.
+
+    Without symbolic links in it, as the kernel names mounts and the files behind loop devices.
+    """
     if chosen := os.environ.get("LABCTL_HOME"):
-        return Path(chosen)
+        return Path(chosen).resolve()
     if os.geteuid() == 0:
-        return Path("/var/lib/labctl")
-    return Path(platformdirs.user_state_path("labctl"))
+        return Path("/var/lib/labctl").resolve()
+    return Path(platformdirs.user_state_path("labctl")).resolve()
 
 
 def labs() -> Path:

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from labctl.errors import LabError
 from labctl.lab import paths
@@ -178,10 +178,11 @@ class LabState:
         :raises LabError: when the name is taken.
         """
         directory = paths.labs() / spec.name
-        try:
-            directory.mkdir(parents=True)
-        except FileExistsError as error:
-            raise LabError(f"a lab named {spec.name} exists already", f"labctl status {spec.name}") from error
+        if exists(spec.name):
+            raise LabError(f"a lab named {spec.name} exists already", f"labctl status {spec.name}")
+        if (directory / "nodes").exists():  # more than what a process leaves that was killed just here
+            raise LabError(f"{directory} has machines, but no record of their lab", f"labctl down {spec.name}")
+        directory.mkdir(parents=True, exist_ok=True)
         meta = {
             "id": randomness.token_hex(4),
             "created": time.time(),
@@ -196,17 +197,22 @@ class LabState:
     def load(cls, name: str) -> LabState:
         """Read a lab's state.
 
-        :raises LabError: when there is no such lab, or its state was written by a newer labctl.
+        :raises LabError: when there is no such lab, or its state cannot be read.
         """
         directory = paths.labs() / name
         path = directory / "lab.json"
         if not path.exists():
             known = ", ".join(names()) or "none"
             raise LabError(f"there is no lab named '{name}'; labs: {known}", "labctl list; labctl up TOPOLOGY")
-        content = json.loads(path.read_text())
-        if content.pop("schema") != SCHEMA:
-            raise LabError(f"{path} was written by another version of labctl")
-        spec = LabSpec.model_validate(content.pop("spec"))
+        try:
+            content = json.loads(path.read_text())
+            if content.pop("schema") != SCHEMA:
+                raise ValueError("another schema")
+            spec = LabSpec.model_validate(content.pop("spec"))
+        except (ValueError, LookupError, TypeError) as error:
+            raise LabError(
+                f"{path} cannot be read, or was written by another version of labctl", f"labctl down {name}"
+            ) from error
         return cls(directory, spec, content)
 
     def remove(self) -> None:
@@ -229,19 +235,37 @@ def names() -> list[str]:
 def locked(name: str, command: str) -> Iterator[None]:
     """Hold a lab while a command changes it.
 
+    The lock's file goes with the lab.
+
     :raises LabError: when another process holds it; says which.
     """
-    root = paths.home() / "locks"
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / f"{name}.lock").open("a+") as handle:
+    path = paths.home() / "locks" / f"{name}.lock"
+    with _open_lock(path) as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             handle.seek(0)
-            holder = handle.read().strip() or "another labctl"
-            raise LabError(f"the lab {name} is being changed by {holder}", "wait for it, or end it") from error
+            raise _held(name, handle.read().strip()) from error
+        if not path.exists() or path.stat().st_ino != os.fstat(handle.fileno()).st_ino:
+            raise _held(name, "")  # its holder removed lab and lock at this moment
         handle.seek(0)
         handle.truncate()
         handle.write(f"pid {os.getpid()}: {command or ' '.join(sys.argv)}")
         handle.flush()
-        yield
+        try:
+            yield
+        finally:
+            if not (paths.labs() / name).exists():
+                path.unlink(missing_ok=True)
+
+
+def _open_lock(path: Path) -> IO[str]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("a+")
+    except OSError as error:
+        raise LabError(f"labctl cannot write to {path.parent}: {error.strerror}", "sudo labctl …") from error
+
+
+def _held(name: str, holder: str) -> LabError:
+    return LabError(f"the lab {name} is being changed by {holder or 'another labctl'}", "wait for it, or end it")

@@ -51,9 +51,14 @@ def specify(topology: Topology, *, name: str | None, base: str | None, driver: s
     if virt_type is VirtType.AUTO:
         virt_type = VirtType.QEMU
     volume_backend = topology.options.volume_backend
+    able = drivers.get(chosen_driver).capabilities()
     if volume_backend is VolumeBackend.AUTO:
-        able = drivers.get(chosen_driver).capabilities()
         volume_backend = VolumeBackend.LVM if able.own_kernel and able.device_mapper else VolumeBackend.NFS
+    elif volume_backend is VolumeBackend.LVM and not (able.own_kernel and able.device_mapper):
+        raise LabError(
+            f"options.volume_backend is lvm, but nodes of the driver '{chosen_driver}' have no device mapper",
+            "volume_backend: nfs or auto, or another driver",
+        )
     return resolve(
         topology,
         name=name,

@@ -195,6 +195,24 @@ class ComputeHosts:
 
 
 @dataclass(frozen=True)
+class HypervisorsMapped:
+    """Wait until the API lists these hypervisors, which it does once they are mapped into a cell.
+
+    :param seconds: deadline.
+    """
+
+    hosts: tuple[str, ...]
+    seconds: int = 30
+
+    @property
+    def title(self) -> str:
+        return f"hypervisors listed: {', '.join(self.hosts)}"
+
+    def guide(self) -> str:
+        return "openstack hypervisor list"
+
+
+@dataclass(frozen=True)
 class AgentsAlive:
     """Wait until neutron sees each (binary, host) alive.
 
@@ -265,6 +283,7 @@ ApiOperation = (
     | GuestImageUpload
     | ProviderNetwork
     | ComputeHosts
+    | HypervisorsMapped
     | AgentsAlive
     | ServicesUp
     | CatalogAnswers

@@ -163,6 +163,53 @@ def _bridge_filtering() -> Command:
     )
 
 
+#: ebtables' nft back end refuses to delete a rule with --among-src by its text ("RULE_DELETE failed"), which
+#: is what the linuxbridge agent does each time a plugged port is updated; it then retries for ever and no
+#: further port comes up. By number the same rule goes.
+EBTABLES = """#!/bin/sh
+# Made by labctl: ebtables-nft that can delete rules with --among-src (docs/platform.md).
+case " $* " in
+*" -D "*" --among-src "*) ;;
+*) exec /usr/sbin/ebtables-nft "$@" ;;
+esac
+table=filter
+while [ $# -gt 0 ]; do
+    case $1 in
+    -t)
+        table=$2
+        shift 2
+        ;;
+    -D)
+        chain=$2
+        shift 2
+        break
+        ;;
+    *) shift ;;
+    esac
+done
+number=$(/usr/sbin/ebtables-nft -t "$table" -L "$chain" --Ln | awk -v rule="$*" '
+    { number = $1; sub(/^[0-9]+[.]? +/, ""); sub(/ +$/, ""); if ($0 == rule) { print number + 0; exit } }')
+[ -n "$number" ] || exit 0 # gone already
+exec /usr/sbin/ebtables-nft -t "$table" --concurrent -D "$chain" "$number"
+"""
+
+
+def _ebtables(link: str) -> tuple[Operation, ...]:
+    """The legacy back end as the linuxbridge guide advises, or where the kernel has none, a mended nft one."""
+    mended = "/usr/sbin/ebtables-labctl"
+    choose = f"if ebtables-legacy -t nat -L >/dev/null 2>&1; then t=/usr/sbin/ebtables-legacy; else t={mended}; fi; "
+    source = "guide: linuxbridge agent, ebtables back end; facts 6.5"
+    return (
+        File(mended, EBTABLES, mode="0755", source=source),
+        Command(
+            "ebtables can delete what neutron adds",
+            choose + f'ln -sfn "$t" {link}',
+            unless=choose + f'[ "$(readlink {link})" = "$t" ]',
+            source=source,
+        ),
+    )
+
+
 class Neutron(Chapter):
     name = "neutron"
     components = COMPONENTS
@@ -198,6 +245,8 @@ class Neutron(Chapter):
             made.append(l2_agent(ctx, node))
             if ctx.lab.mechanism is Mechanism.LINUXBRIDGE:
                 made.append(_bridge_filtering())
+                if "ebtables-link" in ctx.base.paths:
+                    made += _ebtables(ctx.base.paths["ebtables-link"])
         if node.has(Component.NEUTRON_L3):
             made.append(l3_agent(ctx))
         if node.has(Component.NEUTRON_DHCP):

@@ -96,12 +96,12 @@ def server_conf(ctx: Context, node: NodeSpec, kind: str) -> File:
     conf.set(f"app:{kind}-server", STORAGE, {"use": f"egg:swift#{kind}"})
     conf.set("filter:healthcheck", STORAGE, {"use": "egg:swift#healthcheck"})
     conf.set("filter:recon", STORAGE, {"use": "egg:swift#recon", "recon_cache_path": "/var/cache/swift"})
-    conf.set(f"{kind}-replicator", LAB, {"interval": 15, "concurrency": 1})
+    conf.set(f"{kind}-replicator", LAB, {"interval": 30, "concurrency": 1})
     conf.set(f"{kind}-auditor", LAB, {"interval": 300})
     if kind == "account":
         conf.set("account-reaper", LAB, {"interval": 300})
     else:
-        conf.set(f"{kind}-updater", LAB, {"interval": 60, "concurrency": 1})
+        conf.set(f"{kind}-updater", LAB, {"interval": 300, "concurrency": 1})
     return conf.file()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from labctl.topology.model import Component, Mechanism, Topology
+from labctl.topology.model import Component, Mechanism, Topology, VolumeBackend
 from labctl.topology.problems import Positions, Problem, shorten
 from labctl.topology.units import show_size
 
@@ -14,6 +14,10 @@ GIB = 2**30
 #: The disk that holds cinder's volumes.
 CINDER_DISK = "cinder"
 _MIN_DISK = GIB
+#: Characters of a virtio disk's serial number (VIRTIO_BLK_ID_BYTES).
+_SERIAL = 20
+#: Drivers whose nodes share the host's kernel.
+WITHOUT_DEVICE_MAPPER = frozenset({"nspawn"})
 _MIN_HYPERVISOR_MEMORY = 512 * MIB
 _PASSWORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 #: Releases whose neutron no longer has the linuxbridge agent (taken out in 2025.1).
@@ -38,6 +42,27 @@ def hypervisors_have_memory(topology: Topology, at: Positions) -> Iterator[Probl
                 ("nodes", name, "memory"),
                 f"{show_size(node.memory)} cannot hold a guest; nova-compute needs at least 512 MiB",
             )
+
+
+def disk_names_fit_a_serial_number(topology: Topology, at: Positions) -> Iterator[Problem]:
+    """A disk is known by its serial number, and virtio cuts that after 20 characters: two names could clash."""
+    for name, node in topology.nodes.items():
+        for disk in node.disks:
+            if len(disk) > _SERIAL:
+                yield at.problem(
+                    ("nodes", name, "disks", disk),
+                    f"{disk!r} is too long for a disk's serial number: at most {_SERIAL} characters",
+                    key=True,
+                )
+
+
+def volume_backend_exists_on_the_drivers(topology: Topology, at: Positions) -> Iterator[Problem]:
+    """A volume group needs device mapper, which containers do not have."""
+    if topology.options.volume_backend is VolumeBackend.LVM and set(topology.drivers) <= WITHOUT_DEVICE_MAPPER:
+        yield at.problem(
+            ("options", "volume_backend"),
+            f"nodes of {' and '.join(topology.drivers)} have no device mapper for a volume group; use nfs or auto",
+        )
 
 
 def cinder_has_a_disk(topology: Topology, at: Positions) -> Iterator[Problem]:
@@ -135,6 +160,8 @@ def mechanism_exists_in_the_release(topology: Topology, at: Positions) -> Iterat
 RULES = (
     node_names_are_not_localhost,
     hypervisors_have_memory,
+    disk_names_fit_a_serial_number,
+    volume_backend_exists_on_the_drivers,
     cinder_has_a_disk,
     swift_has_disks,
     swift_replicas_fit,

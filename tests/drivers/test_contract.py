@@ -212,3 +212,32 @@ def wait_for(look: Callable[[], bool]) -> bool:
 
 def test_the_in_memory_driver_is_offered_to_nobody() -> None:
     assert "fake" not in DRIVERS
+
+
+@pytest.mark.system
+def test_a_machine_whose_start_was_not_recorded_is_replaced_by_one_that_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A labctl that is killed between starting a machine and writing its number down."""
+    driver, image = nspawn()
+    monkeypatch.setenv("LABCTL_HOME", str(tmp_path / "home"))
+    path = write(tmp_path, SMALL)
+    lab = LabState.create(specify(path, name=f"contract-killed-{os.getpid()}"), path)
+    lab.ensure_keys()
+    lab.meta["image"] = image
+    subject = Subject(driver, lab)
+    try:
+        driver.create_network(lab)
+        subject.begin()
+        before = subject.ask("cat /proc/sys/kernel/random/boot_id; stat -c %Y /proc/1")
+        (lab.node_directory(NODE) / "machine.json").unlink()
+        assert not driver.machine(lab, NODE).running
+        time.sleep(1.1)
+
+        subject.begin()
+
+        assert driver.machine(lab, NODE).running
+        assert subject.ask("cat /proc/sys/kernel/random/boot_id; stat -c %Y /proc/1") != before
+    finally:
+        left = [item for node in lab.spec.nodes for item in driver.destroy(lab, node)] + driver.destroy_network(lab)
+    assert left == []

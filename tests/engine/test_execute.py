@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,8 +19,10 @@ from labctl.errors import LabError
 from labctl.images.guest import GuestImage
 from labctl.lab import access
 from labctl.lab.state import LabState
+from labctl.plan.operations import Copy
 from labctl.plan.planner import STAGES
 from labctl.progress import Event, subscribed
+from labctl.ssh import Result, Session
 from labctl.topology.spec import LabSpec
 
 T = TypeVar("T")
@@ -304,3 +309,109 @@ def test_machines_that_run_already_need_no_more_room(tmp_path: Path) -> None:
     check_resources(spec, set(spec.nodes), tmp_path)
     with pytest.raises(LabError, match="second"):
         check_resources(spec, {"first"}, tmp_path)
+
+
+def test_disks_that_could_never_be_filled_are_refused(tmp_path: Path) -> None:
+    text = SMALL.replace("    memory: 64 MiB\n", "    memory: 64 MiB\n    disks: {big: 900000 GiB}\n", 1)
+    with pytest.raises(LabError, match="the nodes' additional disks have "):
+        check_resources(specify(write(tmp_path, text)), set(), tmp_path)
+
+
+# --- interrupted -----------------------------------------------------------------------------------
+
+
+def test_an_interruption_does_not_wait_for_the_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = threading.Event()
+
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(execute, "wait", interrupted)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            execute.side_by_side(lambda node: go_on.wait(60), ["first", "second"])
+        assert not go_on.is_set()
+    finally:
+        go_on.set()
+
+
+def test_an_up_that_ends_while_machines_start_leaves_no_record_of_their_stages(
+    tmp_path: Path, driver: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = make(tmp_path, SMALL)
+    up(lab, driver)
+    driver.stop(lab, "second", 1)
+
+    def killed(lab: LabState, node: str) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(driver, "start", killed)
+        with pytest.raises(SystemExit):
+            up(lab, driver)
+    driver.start(lab, "second")  # what the killed process had still begun
+
+    assert names(up(lab, driver)) == ["prepare", "packages", "infrastructure"]
+
+
+# --- copies ----------------------------------------------------------------------------------------
+
+
+class Shelf(Session):
+    """A node that knows files and the three commands of a copy."""
+
+    def __init__(self, files: dict[str, bytes]) -> None:
+        self.files, self.received = files, 0
+
+    def run(
+        self, command: str, *, timeout: float, stdin: bytes = b"", on_line: Callable[[str], None] | None = None
+    ) -> Result:
+        if command.startswith("sha256sum"):
+            wanted = command.split(" 2>")[0].split()[1:]
+            there = [p for p in wanted if p in self.files]
+            lines = [f"{hashlib.sha256(self.files[p]).hexdigest()}  {p}\n" for p in there]
+            return Result(0 if there == wanted else 1, "".join(lines), "")
+        if command.startswith("tar"):
+            return Result(0, json.dumps({p: c.decode() for p, c in self.files.items()}), "")
+        self.received += 1
+        self.files.update({p: c.encode() for p, c in json.loads(stdin).items()})
+        return Result(0, "", "")
+
+
+RINGS = ("/etc/swift/account.ring.gz", "/etc/swift/object.ring.gz")
+
+
+def copying(tmp_path: Path, driver: Fake, **shelves: Shelf) -> list[str]:
+    engine = Engine(make(tmp_path, SMALL), driver, no_guest)
+    engine._sessions = {**shelves}
+    return engine._copy((Copy(RINGS, "proxy", tuple(n for n in shelves if n != "proxy")),))
+
+
+def test_a_copy_goes_only_where_the_files_differ(tmp_path: Path, driver: Fake) -> None:
+    rings = dict.fromkeys(RINGS, b"ring")
+    proxy, same, old, bare = Shelf({**rings}), Shelf({**rings}), Shelf({**rings, RINGS[0]: b"older"}), Shelf({})
+
+    states = copying(tmp_path, driver, proxy=proxy, same=same, old=old, bare=bare)
+
+    assert states == ["ok", "changed", "changed"]
+    assert [s.received for s in (same, old, bare)] == [0, 1, 1]
+    assert old.files == bare.files == rings
+
+
+def test_a_copy_of_files_that_their_source_does_not_have_fails(tmp_path: Path, driver: Fake) -> None:
+    with pytest.raises(LabError, match="proxy has not all of them") as raised:
+        copying(tmp_path, driver, proxy=Shelf({RINGS[0]: b"ring"}), storage=Shelf({RINGS[0]: b"ring"}))
+    assert raised.value.hint == "labctl ssh small proxy"
+
+
+def test_a_copy_that_did_not_arrive_names_its_target(tmp_path: Path, driver: Fake) -> None:
+    full = Shelf(Forgetful())
+    with pytest.raises(LabError, match="storage: the files differ"):
+        copying(tmp_path, driver, proxy=Shelf(dict.fromkeys(RINGS, b"ring")), storage=full)
+
+
+class Forgetful(dict[str, bytes]):
+    """A full disk that says nothing."""
+
+    def update(self, *_: object, **__: object) -> None:
+        """Keep nothing."""

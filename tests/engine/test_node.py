@@ -15,7 +15,7 @@ import pytest
 from labctl import process
 from labctl.engine import node
 from labctl.engine.node import Outcome, archive, run_stage
-from labctl.errors import LabError
+from labctl.errors import BrokenLabError, LabError
 from labctl.plan.operations import Command, File, Item, Parallel
 from labctl.secret import Secret
 from labctl.ssh import Result, Session
@@ -135,3 +135,32 @@ def test_the_archive_is_readable_by_its_owner_only() -> None:
 def test_a_mark_without_a_secret_is_never_uploaded() -> None:
     with pytest.raises(KeyError, match="NO_SUCH"):
         archive("s", (File("/etc/x", "@@NO_SUCH@@"),), SECRETS)
+
+
+def test_a_program_that_an_interrupted_up_left_running_is_ended_first(place: Path) -> None:
+    place.mkdir()
+    left = process.start(["sh", "-c", f"sleep 60; : {place}"])  # a process group of its own, as sshd makes one
+    (place / "pid").write_text(f"{left.pid}\n")
+    assert [o.state for o in run(Command("look", "true", changes=False))] == ["ok"]
+    assert left.wait(10) == -9
+
+
+def test_a_number_that_belongs_to_another_process_now_is_left_alone(place: Path) -> None:
+    place.mkdir()
+    other = process.start(["sleep", "60"])
+    try:
+        (place / "pid").write_text(f"{other.pid}\n")
+        run(Command("look", "true", changes=False))
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_a_connection_that_breaks_is_told_with_its_stage_and_node(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> Result:
+        raise BrokenLabError("the SSH connection broke while running 'mkdir -p'")
+
+    monkeypatch.setattr(LocalSession, "run", broken)
+    with pytest.raises(BrokenLabError, match="stage configure on controller: the connection broke"):
+        run(Command("look", "true"))

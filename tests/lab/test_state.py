@@ -14,7 +14,7 @@ from support import IDENTITY, SMALL, specify, write
 
 from labctl import process
 from labctl.errors import LabError
-from labctl.lab import state
+from labctl.lab import paths, state
 from labctl.lab.state import Journal, LabState, StageRecord, exists, locked, names, write_atomic
 
 RECORD = StageRecord("prepare", "abc", 1.0, 2.0, 3.0, 4, 5)
@@ -208,3 +208,50 @@ def test_a_lock_ends_with_its_process(holder: int) -> None:
         except LabError:
             assert time.monotonic() < deadline
             time.sleep(0.05)
+
+
+def test_the_lock_of_a_lab_that_does_not_exist_leaves_no_file(lab: LabState, home: Path) -> None:
+    for name in ("identity", "nothing"):
+        with locked(name, "labctl down"):
+            assert (home / "locks" / f"{name}.lock").exists()
+    assert [p.name for p in (home / "locks").iterdir()] == ["identity.lock"]
+
+
+def test_a_home_that_cannot_be_written_is_an_error_and_no_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABCTL_HOME", "/proc/nowhere")
+    with pytest.raises(LabError, match="labctl cannot write to /proc/nowhere/locks"), locked("mine", "labctl up"):
+        pytest.fail("there is no lock")
+
+
+# --- killed in the middle --------------------------------------------------------------------------
+
+
+def test_a_directory_that_a_killed_up_left_before_its_record_becomes_the_lab(lab: LabState, tmp_path: Path) -> None:
+    (lab.directory / "lab.json").unlink()
+    assert LabState.create(lab.spec, tmp_path).id != lab.id
+    assert exists("identity")
+
+
+def test_machines_without_a_record_are_not_taken_over(lab: LabState, tmp_path: Path) -> None:
+    (lab.directory / "lab.json").unlink()
+    (lab.directory / "nodes" / "api").mkdir(parents=True)
+    with pytest.raises(LabError, match="has machines, but no record") as raised:
+        LabState.create(lab.spec, tmp_path)
+    assert raised.value.hint == "labctl down identity"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"schema": 1, "spec": {"name": "identity"}}'])
+def test_a_record_that_is_none_is_an_error_with_the_way_out(text: str, lab: LabState) -> None:
+    (lab.directory / "lab.json").write_text(text)
+    with pytest.raises(LabError, match="cannot be read") as raised:
+        LabState.load("identity")
+    assert raised.value.hint == "labctl down identity"
+
+
+def test_a_home_behind_a_symbolic_link_is_named_as_the_kernel_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    monkeypatch.setenv("LABCTL_HOME", str(tmp_path / "link"))
+    assert paths.home() == tmp_path.resolve() / "real"

@@ -144,3 +144,16 @@ def test_down_names_what_it_could_not_remove(
     with pytest.raises(LabError, match="could not remove all of small: process 4711") as raised:
         teardown.down("small")
     assert raised.value.hint == "labctl down small"
+
+
+def test_down_of_a_lab_whose_record_cannot_be_read_removes_it_by_its_mark(lab: LabState, careful: list[str]) -> None:
+    (lab.directory / "lab.json").write_text('{"schema": 99}')
+    assert teardown.down("small")
+    assert not lab.directory.exists()
+    assert careful == ["kill 'small' ''", "delete 'small'"]
+
+
+def test_containers_have_no_volume_group(tmp_path: Path) -> None:
+    text = SMALL.replace("[nspawn]", "[nspawn, libvirt]") + "options: {volume_backend: lvm}\n"
+    with pytest.raises(LabError, match="nodes of the driver 'nspawn' have no device mapper"):
+        specify(write(tmp_path, text), driver="nspawn")

@@ -410,3 +410,26 @@ def test_epoxy_has_no_linuxbridge(lab: Lab) -> None:
     assert "neutron of epoxy has no linuxbridge agent" in the_one(lab)
     assert said(lab | {"options": {"mechanism": "openvswitch"}}) == []
     assert said(lab | {"release": "zed", "bases": ["debian12"]}) == []
+
+
+def test_a_disks_name_fits_into_its_serial_number(lab: Lab) -> None:
+    node(lab, "storage")["disks"]["d" * 20] = "1 GiB"
+    assert said(lab) == []
+    node(lab, "storage")["disks"]["d" * 21] = "1 GiB"
+    assert "is too long for a disk's serial number: at most 20 characters" in the_one(lab)
+
+
+def test_a_volume_group_needs_a_driver_with_device_mapper(lab: Lab) -> None:
+    lab["options"] = {"volume_backend": "lvm"}
+    assert said(lab) == []
+    problem = the_one(lab | {"drivers": ["nspawn"]})
+    assert problem.startswith("options.volume_backend: nodes of nspawn have no device mapper")
+
+
+@pytest.mark.parametrize("component", ["horizon", "heat"])
+def test_what_people_log_in_to_needs_keystone(lab: Lab, component: str) -> None:
+    node(lab)["runs"] = ["mariadb", "rabbitmq", "memcached", component]
+    for name in ("compute", "storage"):
+        del lab["nodes"][name]
+    del lab["networks"]["overlay"], node(lab)["networks"]["overlay"]
+    assert the_one(lab) == f"nodes.controller.runs[3]: {component} needs keystone, and no node of the lab runs that"
