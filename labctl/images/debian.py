@@ -31,18 +31,6 @@ EXCLUDED = (
 )
 INCLUDED = ("/usr/bin/qemu-system-x86_64",)
 
-#: Every Python package compiles its modules by a process of its own as it is configured, one after the
-#: other: a third of the build. Instead all are compiled at the end, on every core.
-DEFER_COMPILING = (
-    'chroot "$1" dpkg-divert --quiet --local --rename --add /usr/bin/py3compile && '
-    'ln -s /bin/true "$1/usr/bin/py3compile"'
-)
-COMPILE = (
-    'rm "$1/usr/bin/py3compile" && chroot "$1" dpkg-divert --quiet --local --rename --remove /usr/bin/py3compile && '
-    # its status only tells of files that are no Python of this version, such as templates
-    '{ chroot "$1" python3 -m compileall -q -j 0 /usr/lib/python3 /usr/share >/dev/null || true; }'
-)
-
 SSHD = """# Made by labctl: keys only, one host key, no waiting for names
 HostKey /etc/ssh/ssh_host_ed25519_key
 PermitRootLogin prohibit-password
@@ -73,7 +61,6 @@ def recipe(base: Base, release: str) -> store.Recipe:
             "disabled": sorted(base.openstack_units),
             "masked": sorted(base.unwanted_units),
             "paths": [EXCLUDED, INCLUDED],
-            "hooks": [DEFER_COMPILING, COMPILE],
             "files": [SSHD, JOURNALD, SYSTEM],
         },
     )
@@ -114,8 +101,6 @@ def _build(base: Base, work: Path) -> dict[str, Any]:
                 '--aptopt=Acquire::Languages "none"',
                 '--aptopt=Acquire::Check-Valid-Until "false"',
                 "--dpkgopt=force-unsafe-io",
-                f"--essential-hook={DEFER_COMPILING}",
-                f"--customize-hook={COMPILE}",
                 *options,
                 f"--include={','.join(packages(base))}",
                 base.suite,

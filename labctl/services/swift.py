@@ -101,7 +101,8 @@ def server_conf(ctx: Context, node: NodeSpec, kind: str) -> File:
     if kind == "account":
         conf.set("account-reaper", LAB, {"interval": 300})
     else:
-        conf.set(f"{kind}-updater", LAB, {"interval": 300, "concurrency": 1})
+        # the container updater starts a process for every partition it walks
+        conf.set(f"{kind}-updater", LAB, {"interval": 600, "concurrency": 1})
     return conf.file()
 
 
