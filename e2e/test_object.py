@@ -169,5 +169,15 @@ def test_no_object_is_lost_while_a_storage_node_is_down_and_it_heals(lab, store,
         finally:
             node.run(f"systemctl start {units}", timeout=120)
     assert victim in wait_replicas(lab, during, 3)
-    names = {o.name for o in store.objects(container)}
-    assert names == {"before", "during", *(f"loop-{number}" for number in range(20))}
+    wanted = {"before", "during", *(f"loop-{number}" for number in range(20))}
+    # the node that was away lists what it knew until its container database has been replicated
+    wait_for(
+        "the container to list every object",
+        lambda: {o.name for o in store.objects(container)},
+        done=lambda names: names == wanted,
+        deadline=HEAL_DEADLINE,
+        interval=5,
+    )
+    for path in sorted(wanted):
+        expected = before if path == "before" else during
+        assert get(store, f"{container}/{path}").content == expected.encode()
