@@ -28,8 +28,8 @@ def _say(error: LabError) -> None:
         typer.echo(f"  try: {error.hint}", err=True)
 
 
-def main() -> None:
-    """Run labctl and exit with its status."""
+def run() -> None:
+    """Run labctl and raise SystemExit with its status."""
     try:
         status = app(standalone_mode=False)
     except LabError as error:
@@ -49,10 +49,23 @@ def main() -> None:
         status = BUG
     if status == INTERRUPTED and sys.argv[1:2] in (["up"], ["down"]):  # typer turns ^C into this status itself
         typer.echo("interrupted: `labctl up` continues the lab, `labctl down` removes it", err=True)
-        if threading.active_count() > 1:  # they may wait for a node for minutes, and what they do can be repeated
-            sys.stdout.flush()
-            os._exit(INTERRUPTED)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def main() -> None:
+    """Run labctl as a process of its own: ^C ends it at once.
+
+    Worker threads may wait for a node for minutes, and what they do can be repeated; the interpreter
+    would join them first.
+    """
+    try:
+        run()
+    except SystemExit as left:
+        if left.code == INTERRUPTED and threading.active_count() > 1:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(INTERRUPTED)
+        raise
 
 
 if __name__ == "__main__":

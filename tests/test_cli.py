@@ -24,7 +24,7 @@ class Labctl:
     def __call__(self, *words: str | Path) -> tuple[int, str, str]:
         self._monkeypatch.setattr(sys, "argv", ["labctl", *map(str, words)])
         with pytest.raises(SystemExit) as left:
-            __main__.main()
+            __main__.run()
         printed = self._capsys.readouterr()
         return int(left.value.code or 0), printed.out, printed.err
 
