@@ -62,7 +62,7 @@ def configuration(ctx: Context, node: NodeSpec) -> File:
         "nova", "cinder configuration: snapshots and growth of attached volumes ask nova", password_auth(ctx, "nova")
     )
     if ctx.release.service_token:
-        token = {k: v for k, v in password_auth(ctx, "cinder").items() if k != "region_name"}
+        token = password_auth(ctx, "cinder", region=False)
         conf.set("service_user", "bug 2004555; facts 6.4", {"send_service_user_token": True, **token})
     if not node.has(Component.CINDER_VOLUME):
         return conf.file()

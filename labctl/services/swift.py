@@ -53,7 +53,7 @@ def proxy_conf(ctx: Context) -> File:
     conf.set("DEFAULT", "topology: options.workers", {"workers": ctx.lab.workers})
     conf.set("pipeline:main", GUIDE, {"pipeline": PIPELINE})
     conf.set("app:proxy-server", GUIDE, {"use": "egg:swift#proxy", "account_autocreate": True})
-    auth = {k: v for k, v in password_auth(ctx, "swift").items() if k != "region_name"}
+    auth = password_auth(ctx, "swift", region=False)
     conf.set(
         "filter:authtoken",
         GUIDE,
