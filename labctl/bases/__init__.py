@@ -1,20 +1,23 @@
-"""The operating systems labctl can put on a node."""
+"""The operating systems labctl can put on a node, each with a source of OpenStack's packages."""
 
 from labctl.bases.debian import DEBIAN12
 from labctl.bases.model import Base
 from labctl.errors import LabError
+from labctl.releases.model import PackageSource
 
-BASES: dict[str, Base] = {b.name: b for b in (DEBIAN12,)}
+BASES: dict[tuple[str, PackageSource], Base] = {(b.name, b.source): b for b in (DEBIAN12,)}
 
 
-def get(name: str) -> Base:
-    """Return what labctl knows of a base.
+def get(name: str, source: str) -> Base:
+    """Return what labctl knows of a base with this package source.
 
     :raises LabError: when it has no recipe for it.
     """
-    if name not in BASES:
-        raise LabError(f"labctl has no recipe for the base '{name}'; it has {', '.join(BASES)}")
-    return BASES[name]
+    for base in BASES.values():
+        if base.name == name and base.source == source:
+            return base
+    known = ", ".join(f"{n} ({s})" for n, s in BASES)
+    raise LabError(f"labctl has no recipe for the base '{name}' with packages from {source}; it has {known}")
 
 
 __all__ = ["BASES", "Base", "get"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from labctl.bases.model import Base, WsgiApi
+from labctl.releases.model import PackageSource
 from labctl.topology.model import Component as C
 
 PACKAGES: dict[C, tuple[str, ...]] = {
@@ -181,6 +182,7 @@ DEBIAN12 = Base(
     name="debian12",
     title="Debian 12",
     family="debian",
+    source=PackageSource.DEBIAN,
     suite="bookworm",
     common_packages=COMMON,
     packages=PACKAGES,

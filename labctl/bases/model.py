@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from labctl.releases.model import PackageSource
 from labctl.topology.model import Component
 
 
@@ -31,6 +32,8 @@ class Base:
     name: str
     title: str
     family: str
+    #: where OpenStack itself comes from
+    source: PackageSource
     #: suite or point release of the mirror
     suite: str
     #: packages every node has

@@ -51,8 +51,8 @@ class Driver(Protocol):
         """
         ...
 
-    def image(self, lab: LabState) -> Path:
-        """Return the golden image of the lab's nodes, building it when it is not there."""
+    def image(self, lab: LabState) -> tuple[Path, ...]:
+        """Return the layers of the lab's golden image, uppermost first, building those that are not there."""
         ...
 
     def create(self, lab: LabState, node: str) -> None:

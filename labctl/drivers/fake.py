@@ -102,8 +102,8 @@ class Fake:
             own_kernel=False, block_devices=False, device_mapper=False, openvswitch=False, nested_kvm=False
         )
 
-    def image(self, lab: LabState) -> Path:
-        return lab.directory / "no-image"
+    def image(self, lab: LabState) -> tuple[Path, ...]:
+        return (lab.directory / "no-image",)
 
     def create(self, lab: LabState, node: str) -> None:
         root = lab.node_directory(node) / "root"

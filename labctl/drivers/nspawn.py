@@ -18,7 +18,7 @@ from pathlib import Path
 from labctl import cgroup, loops, network, process, vantage
 from labctl.drivers.base import Capabilities, Machine
 from labctl.errors import BrokenLabError, LabError
-from labctl.images import debian
+from labctl.images import golden
 from labctl.lab.state import LabState, write_atomic
 from labctl.ssh import Session, save_private
 from labctl.ssh import connect as ssh_connect
@@ -83,8 +83,8 @@ class Nspawn:
         if "overlay" not in Path("/proc/filesystems").read_text():
             raise LabError("the kernel has no overlay file system, which the driver nspawn needs")
 
-    def image(self, lab: LabState) -> Path:
-        return debian.ensure(lab.spec.base, lab.spec.release)
+    def image(self, lab: LabState) -> tuple[Path, ...]:
+        return golden.ensure(lab.spec.base, lab.spec.package_source, lab.spec.release)
 
     # --- disks ---------------------------------------------------------------------------------
 
@@ -95,7 +95,7 @@ class Nspawn:
         for path in (root, upper, work):
             path.mkdir(parents=True, exist_ok=True)
         if not _mounted(root):
-            lower = Path(str(lab.meta["image"])) / "tree"
+            lower = ":".join(f"{layer}/tree" for layer in lab.layers)
             options = f"lowerdir={lower},upperdir={upper},workdir={work}"
             process.run(["mount", "-t", "overlay", f"labctl-{lab.id}", "-o", options, root])
         if fresh or not (root / "etc" / "labctl-node").exists():

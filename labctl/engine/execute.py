@@ -157,8 +157,7 @@ class Engine:
         journal.stages.clear()  # before the first start: a labctl that is killed after it leaves no wrong record
         lab.save_journal(journal)
         with step("lab", "machines"):
-            lab.meta["image"] = str(driver.image(lab))
-            lab.save()
+            lab.record_image(driver.image(lab))
             driver.create_network(lab)
 
             def bring(node: str) -> None:

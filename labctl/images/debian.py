@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from labctl import bases, process
+from labctl import process
 from labctl.bases.model import Base
 from labctl.errors import LabError
 from labctl.images import store
@@ -50,10 +50,10 @@ def packages(base: Base) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def recipe(base: Base, release: str) -> store.Recipe:
+def recipe(base: Base) -> store.Recipe:
     """What the tree is made from."""
     return store.Recipe(
-        f"{base.name}-{release}",
+        f"{base.name}-{base.source}",
         {
             "version": RECIPE_VERSION,
             "suite": base.suite,
@@ -77,10 +77,9 @@ def apt_sources() -> Path:
     raise LabError(f"no apt sources found in {' or '.join(map(str, SOURCES))}: no mirror to install from")
 
 
-def ensure(base_name: str, release: str) -> Path:
-    """Return the golden image directory of a base, building it when needed."""
-    base = bases.get(base_name)
-    return store.ensure(recipe(base, release), lambda work: _build(base, work))
+def ensure(base: Base) -> Path:
+    """Return the layer with a base's packages, building it when needed."""
+    return store.ensure(recipe(base), lambda work: _build(base, work))
 
 
 def _build(base: Base, work: Path) -> dict[str, Any]:

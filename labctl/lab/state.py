@@ -25,7 +25,7 @@ from labctl.secret import Secret
 from labctl.ssh import new_key, save_private
 from labctl.topology.spec import LabSpec
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def write_atomic(path: Path, text: str, mode: int = 0o644) -> None:
@@ -98,6 +98,16 @@ class LabState:
     def node_directory(self, node: str) -> Path:
         """What belongs to one machine."""
         return self.directory / "nodes" / node
+
+    @property
+    def layers(self) -> tuple[Path, ...]:
+        """The layers of the golden image that the machines stand on, uppermost first."""
+        return tuple(Path(layer) for layer in self.meta["image"])
+
+    def record_image(self, layers: tuple[Path, ...]) -> None:
+        """Write down what the machines stand on."""
+        self.meta["image"] = [str(layer) for layer in layers]
+        self.save()
 
     # --- files ---------------------------------------------------------------------------------
 
@@ -187,7 +197,7 @@ class LabState:
             "id": randomness.token_hex(4),
             "created": time.time(),
             "topology_file": str(topology_file),
-            "image": "",
+            "image": [],
         }
         state = cls(directory, spec, meta)
         state.save()

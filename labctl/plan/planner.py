@@ -109,7 +109,7 @@ class Plan:
 
 def context(lab: LabSpec) -> Context:
     """The lab with its release's facts and its base's names."""
-    return Context(lab, releases.get(lab.release), bases.get(lab.base))
+    return Context(lab, releases.get(lab.release), bases.get(lab.base, lab.package_source))
 
 
 def _present(ctx: Context) -> tuple[Service, ...]:

@@ -27,11 +27,11 @@ STORE = Path("/var/lib/labctl/images")
 
 def golden_image() -> Path | None:
     """An image that the machine's store has; never one made for a test."""
-    found = sorted(p for p in STORE.glob("debian12-zed-*") if (p / "manifest.json").exists())
+    found = sorted(p for p in STORE.glob("debian12-debian-*") if (p / "manifest.json").exists())
     return found[-1] if found else None
 
 
-def nspawn() -> tuple[Driver, str]:
+def nspawn() -> tuple[Driver, list[str]]:
     if os.geteuid() != 0:
         pytest.skip("system containers need root")
     driver = Nspawn()
@@ -42,7 +42,7 @@ def nspawn() -> tuple[Driver, str]:
     image = golden_image()
     if image is None:
         pytest.skip(f"no golden image in {STORE}; labctl up zed-2node makes one")
-    return driver, str(image)
+    return driver, [str(image)]
 
 
 @dataclass
@@ -70,7 +70,7 @@ class Subject:
 
 @pytest.fixture(params=["fake", pytest.param("nspawn", marks=pytest.mark.system)])
 def subject(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Subject]:
-    driver, image = (Fake(), "") if request.param == "fake" else nspawn()
+    driver, image = (Fake(), []) if request.param == "fake" else nspawn()
     monkeypatch.setenv("LABCTL_HOME", str(tmp_path / "home"))
     path = write(tmp_path, SMALL)
     name = f"contract-{request.param}-{os.getpid()}"

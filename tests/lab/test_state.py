@@ -60,9 +60,9 @@ def test_a_reader_sees_the_old_or_the_new_file_and_never_a_part(tmp_path: Path) 
 
 
 def test_what_was_saved_is_what_is_loaded(lab: LabState) -> None:
-    lab.meta["image"] = "/images/x"
-    lab.save()
+    lab.record_image((Path("/images/x"), Path("/images/y")))
     again = LabState.load("identity")
+    assert again.layers == (Path("/images/x"), Path("/images/y"))
     assert (again.spec, again.meta, again.id) == (lab.spec, lab.meta, lab.id)
 
 
