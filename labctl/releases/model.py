@@ -35,6 +35,21 @@ class VncNames(StrEnum):
 
 
 @dataclass(frozen=True)
+class PyPI:
+    """A release as its projects are published on the Python Package Index (docs/platform.md).
+
+    The upper constraints of the release lie in ``labctl/releases/constraints/RELEASE.txt``.
+    """
+
+    #: minor versions of CPython that run it, the best first: "3.7"
+    python: tuple[str, ...]
+    #: project -> its requirement with the version pinned: "openstack-placement==2.0.1"
+    projects: Mapping[str, str]
+    #: further requirements, which win over the upper constraints: "mock<4"
+    extra: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Release:
     """The facts of one release."""
 
@@ -44,6 +59,8 @@ class Release:
     bases: Mapping[str, PackageSource]
     #: project -> version of the packages (matrix, section 1)
     versions: Mapping[str, str]
+    #: what package source "pypi" installs; None for a release that is not built from there
+    pypi: PyPI | None
     #: kernel and processor independent ports (section 5.3)
     identity_admin_port: int
     placement: Placement

@@ -18,6 +18,7 @@ ZED = Release(
         "horizon": "23.0.0",
         "python-openstackclient": "6.0.0",
     },
+    pypi=None,
     identity_admin_port=5000,
     placement=Placement.PACKAGE,
     cells_v2=True,
