@@ -146,6 +146,20 @@ def status(lab: Annotated[str, typer.Argument(help="name of the lab")], output: 
     listing(output, stages, ["name", "seconds", "cpu_seconds", "changed", "ok"])
 
 
+def verify(lab: Annotated[str, typer.Argument(help="name of the lab")], output: Output = Format.TABLE) -> None:
+    """Print what the guides' own verification commands said when the lab was last brought up."""
+    state = LabState.load(lab)
+    kept = {path.stem: path.read_text() for path in sorted((state.directory / "verify").glob("*.txt"))}
+    if not kept:
+        raise LabError(f"{lab} has not been verified yet", f"labctl up {lab}")
+    if output is Format.JSON:
+        typer.echo(json.dumps([{"check": name, "output": text} for name, text in kept.items()], indent=1))
+        return
+    for name, text in kept.items():
+        out.print(f"[bold]{name}[/bold]")
+        typer.echo(text)
+
+
 def list_releases(output: Output = Format.TABLE) -> None:
     """Print the facts of every release that has a recipe."""
     rows = [{k: str(v) for k, v in vars(r).items()} for r in releases.RELEASES.values()]
@@ -163,4 +177,5 @@ def register(app: typer.Typer) -> None:
     app.command("plan")(show_plan)
     app.command("list")(list_labs)
     app.command()(status)
+    app.command()(verify)
     app.command("releases")(list_releases)

@@ -245,6 +245,34 @@ class Cloud:
             changed = True
         return changed
 
+    @run.register
+    def _(self, wanted: api.SelfServiceNetwork) -> bool:
+        owner = {"project_id": self._identity.projects[wanted.project]}
+        network, made_network = self._ensure("network", {"name": wanted.name, **owner})
+        subnet, made_subnet = self._ensure(
+            "subnet",
+            {"name": wanted.name, "network_id": network["id"], **owner},
+            {"ip_version": 4, "cidr": wanted.cidr},
+        )
+        router, made_router = self._ensure("router", {"name": wanted.router, **owner})
+        if not router["external_gateway_info"]:
+            (outside,) = self.get("network", f"/v2.0/networks?name={wanted.external}")["networks"]
+            gateway = {"router": {"external_gateway_info": {"network_id": outside["id"]}}}
+            self._request("network", "PUT", f"/v2.0/routers/{router['id']}", json=gateway)
+        ports = self.get("network", f"/v2.0/ports?device_id={router['id']}&network_id={network['id']}")["ports"]
+        if not ports:
+            path = f"/v2.0/routers/{router['id']}/add_router_interface"
+            self._request("network", "PUT", path, json={"subnet_id": subnet["id"]})
+        return made_network or made_subnet or made_router or not ports
+
+    def _ensure(self, kind: str, identity: Json, rest: Json | None = None) -> tuple[Json, bool]:
+        """The network object with these attributes, and whether it had to be made."""
+        query = "&".join(f"{key}={value}" for key, value in identity.items())
+        found = self.get("network", f"/v2.0/{kind}s?{query}")[f"{kind}s"]
+        if found:
+            return found[0], False
+        return self.post("network", f"/v2.0/{kind}s", {kind: {**identity, **(rest or {})}})[kind], True
+
     # --- waiting and checking ------------------------------------------------------------------
 
     def _until(self, what: str, seconds: float, look: Callable[[], str]) -> bool:

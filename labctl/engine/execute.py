@@ -21,13 +21,13 @@ from labctl.engine.node import Outcome, run_stage
 from labctl.errors import LabError
 from labctl.images.guest import GuestImage
 from labctl.lab import access
-from labctl.lab.state import Journal, LabState, StageRecord
+from labctl.lab.state import Journal, LabState, StageRecord, write_atomic
 from labctl.plan.api import GuestImageUpload
-from labctl.plan.operations import Copy, Item, quote
+from labctl.plan.operations import Copy, Item, Record, flatten, quote
 from labctl.plan.planner import Plan, Stage, context
 from labctl.plan.planner import plan as make_plan
 from labctl.progress import Event, Kind, emit, note, step
-from labctl.secret import Secret, reveal
+from labctl.secret import Secret, redact, reveal
 from labctl.ssh import Session
 from labctl.topology.model import Component
 from labctl.topology.spec import LabSpec
@@ -214,6 +214,7 @@ class Engine:
             states += self._copy(stage.copies)
             states += self._on_apis(stage, secrets)
             states += self._on_nodes(f"{stage.name}-after", stage.after, secrets)
+            self._keep(stage, secrets)
         return StageRecord(
             stage.name,
             digest,
@@ -244,6 +245,16 @@ class Engine:
                 raise LabError("\n".join(e.message for e in problems), problems[0].hint.replace("LAB", self.lab.name))
             raise failed[0]
         return [state for future in waiting for state in future.result()]
+
+    def _keep(self, stage: Stage, secrets: Mapping[str, Secret]) -> None:
+        """Bring what the stage's records say to the lab's own directory: ``verify/NODE-NAME.txt``."""
+        for part in (stage.nodes, stage.after):
+            for node, items in part.items():
+                for record in (o for o in flatten(items) if isinstance(o, Record)):
+                    text = self._sessions[node].run(f"cat {quote(record.path)}", timeout=30).stdout
+                    kept = self.lab.directory / "verify" / f"{node}-{record.name}.txt"
+                    kept.parent.mkdir(exist_ok=True)
+                    write_atomic(kept, redact(text, secrets))
 
     def _copy(self, copies: tuple[Copy, ...]) -> list[str]:
         """Carry files from the node that made them to those that need them, where they differ."""

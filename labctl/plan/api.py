@@ -177,6 +177,31 @@ class ProviderNetwork:
 
 
 @dataclass(frozen=True)
+class SelfServiceNetwork:
+    """A project's own network, its subnet, and a router that leads out of it."""
+
+    name: str
+    cidr: str
+    project: str
+    router: str
+    external: str
+
+    @property
+    def title(self) -> str:
+        return f"network {self.name} ({self.cidr}) behind {self.router}"
+
+    def guide(self) -> str:
+        return (
+            f"openstack network create --project {self.project} {self.name}\n"
+            f"openstack subnet create --project {self.project} --network {self.name} --subnet-range {self.cidr} "
+            f"{self.name}\n"
+            f"openstack router create --project {self.project} {self.router}\n"
+            f"openstack router add subnet {self.router} {self.name}\n"
+            f"openstack router set --external-gateway {self.external} {self.router}"
+        )
+
+
+@dataclass(frozen=True)
 class ComputeHosts:
     """Wait until these hosts have registered their hypervisors, up and enabled.
 
@@ -282,6 +307,7 @@ ApiOperation = (
     | FlavorEntry
     | GuestImageUpload
     | ProviderNetwork
+    | SelfServiceNetwork
     | ComputeHosts
     | HypervisorsMapped
     | AgentsAlive

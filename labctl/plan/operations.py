@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from labctl.secret import mark, names
 
@@ -224,6 +224,38 @@ class Wait:
 
     def guide(self) -> str:
         return f"# wait until this succeeds\n{self.test}"
+
+
+@dataclass(frozen=True)
+class Record:
+    """A guide's own "verify operation" whose output is kept, on the node and then in the lab's directory.
+
+    It runs once for each ``stamp``, the hash of what it verifies.
+    """
+
+    name: str
+    run: str
+    stamp: str = ""
+    source: str = "guide: verify operation"
+
+    #: where a node keeps them
+    DIRECTORY: ClassVar[str] = "/var/lib/labctl/verify"
+
+    @property
+    def title(self) -> str:
+        return f"keep what {self.name} says"
+
+    @property
+    def path(self) -> str:
+        """The file on the node."""
+        return f"{self.DIRECTORY}/{self.name}.txt"
+
+    def shell(self) -> str:
+        words = " ".join(quote(w) for w in (self.path, self.stamp, self.run))
+        return f"keep_record {words}"
+
+    def guide(self) -> str:
+        return self.run
 
 
 @dataclass(frozen=True)

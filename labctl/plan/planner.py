@@ -20,6 +20,7 @@ from labctl.plan.operations import (
     Operation,
     Packages,
     Parallel,
+    Record,
     Unit,
     Wait,
     flatten,
@@ -212,7 +213,43 @@ def _fixtures(ctx: Context) -> tuple[api.ApiOperation, ...]:
                 str(provider.dns) if provider.dns else "",
             )
         )
+        if wanted.internal_network:
+            made.append(
+                api.SelfServiceNetwork(
+                    wanted.internal_network,
+                    str(wanted.internal_cidr),
+                    wanted.project,
+                    wanted.router,
+                    wanted.external_network,
+                )
+            )
     return tuple(made)
+
+
+def _records(ctx: Context, services: tuple[Service, ...], stages: list[Stage]) -> dict[str, tuple[Item, ...]]:
+    """What people type to verify an installation, once for each state of the lab; its output is kept.
+
+    A start of the client costs seconds, so one reads all its commands.
+    """
+    stamp = hashlib.sha256("".join(s.digest(str) for s in stages).encode()).hexdigest()[:16]
+    made: dict[str, list[Operation]] = {}
+    client: list[str] = []
+    for check in (c for s in services for c in s.checks(ctx)):
+        program, _, words = check.command.partition(" ")
+        if program == "openstack":
+            client.append(words)
+        else:
+            made.setdefault(check.node, []).append(Record(program, check.command, stamp))
+    if client:
+        lines = "\n".join(client)
+        run = f". /root/admin-openrc; openstack >&2 <<'EOF'\n{lines}\nEOF\n"
+        made.setdefault(ctx.identity_host, []).append(Record("openstack", _whole(run, len(client)), stamp))
+    return {node: (Parallel(tuple(records)),) for node, records in made.items()}
+
+
+def _whole(run: str, tables: int) -> str:
+    """The client ends well whatever became of its commands: each must have printed a table, of three rules."""
+    return f'said=$( {{ {run}}} 2>&1); echo "$said"; [ "$(echo "$said" | grep -c \'^+-\')" -ge {3 * tables} ]'
 
 
 def _openrc(ctx: Context) -> tuple[Item, ...]:
@@ -269,6 +306,8 @@ def plan(lab: LabSpec) -> Plan:
             after=mapped,
         ),
         Stage("fixtures", {ctx.identity_host: _openrc(ctx)}, api=_fixtures(ctx)),
-        Stage("verify", api=tuple(o for s in present for o in s.verify(ctx))),
     ]
+    stages.append(
+        Stage("verify", api=tuple(o for s in present for o in s.verify(ctx)), after=_records(ctx, present, stages))
+    )
     return Plan(lab.name, tuple(stages))

@@ -125,6 +125,17 @@ wait_for() { # seconds units test
     return 0
 }
 
+keep_record() { # file stamp command
+    [ "$(tail -n 1 "$1" 2>/dev/null)" = "# verified: $2" ] && return 0
+    mkdir -p "${1%/*}"
+    if ! sh -c "$3" >"$1.new" 2>&1; then
+        cat "$1.new"
+        return 1
+    fi
+    echo "# verified: $2" >>"$1.new"
+    mv "$1.new" "$1"
+}
+
 now() { date +%s%N; }
 
 run_operation() { # number; prints the marker line

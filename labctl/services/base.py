@@ -72,6 +72,14 @@ class Daemon:
     stage: str = "services"
 
 
+@dataclass(frozen=True)
+class Check:
+    """A command of a guide's "verify operation", on the node where it can run."""
+
+    node: str
+    command: str
+
+
 class Service(Protocol):
     """One chapter of an install guide."""
 
@@ -114,7 +122,11 @@ class Service(Protocol):
         ...
 
     def verify(self, ctx: Context) -> tuple[ApiOperation, ...]:
-        """The chapter's "verify operation"."""
+        """The chapter's "verify operation", as questions to the APIs."""
+        ...
+
+    def checks(self, ctx: Context) -> tuple[Check, ...]:
+        """The chapter's "verify operation", as the commands that people type; their output is kept."""
         ...
 
 
@@ -146,6 +158,9 @@ class Chapter:
         return ()
 
     def verify(self, ctx: Context) -> tuple[ApiOperation, ...]:
+        return ()
+
+    def checks(self, ctx: Context) -> tuple[Check, ...]:
         return ()
 
 

@@ -8,6 +8,7 @@ from labctl.plan.operations import Chain, Command, Database, Directory, File, Op
 from labctl.secret import mark
 from labctl.services.base import (
     Chapter,
+    Check,
     Context,
     Daemon,
     authtoken,
@@ -51,7 +52,7 @@ def configuration(ctx: Context, node: NodeSpec) -> File:
     """cinder.conf of a node."""
     conf = Ini("/etc/cinder/cinder.conf", group="cinder")
     conf.set("DEFAULT", GUIDE, {"my_ip": str(ctx.lab.address(node)), "auth_strategy": "keystone"})
-    conf.set("DEFAULT", "Debian: as shipped", {"state_path": "/var/lib/cinder"})
+    conf.set("DEFAULT", "cinder.conf: the packages set it", {"state_path": "/var/lib/cinder"})
     messaging(ctx, conf)
     conf.set("database", GUIDE, {"connection": ctx.database_url("cinder", "cinder")})
     authtoken(ctx, conf, "cinder")
@@ -172,3 +173,6 @@ class Cinder(Chapter):
         wanted += [("cinder-volume", f"{n.name}@{backend}") for n in ctx.lab.running(Component.CINDER_VOLUME)]
         newest = f"volumev{max(ctx.release.cinder_api_versions)}"
         return (CatalogAnswers(ctx.lab.region, (newest,)), ServicesUp(newest, tuple(wanted)))
+
+    def checks(self, ctx: Context) -> tuple[Check, ...]:
+        return (Check(ctx.identity_host, "openstack volume service list"),)

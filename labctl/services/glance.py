@@ -8,6 +8,7 @@ from labctl.plan.operations import Chain, Database, File, Operation
 from labctl.secret import mark
 from labctl.services.base import (
     Chapter,
+    Check,
     Context,
     Daemon,
     authtoken,
@@ -22,13 +23,19 @@ from labctl.topology.spec import NodeSpec
 GUIDE = "guide: glance install, install and configure components; facts 6.2"
 
 
-def configuration(ctx: Context) -> File:
-    """glance-api.conf."""
-    conf = Ini("/etc/glance/glance-api.conf", group="glance")
+def _shared(ctx: Context, name: str) -> Ini:
+    """What the API and the registry have alike."""
+    conf = Ini(f"/etc/glance/{name}", group="glance")
     conf.set("DEFAULT", "topology: options.workers", {"workers": ctx.lab.workers})
     conf.set("database", GUIDE, {"connection": ctx.database_url("glance", "glance")})
     authtoken(ctx, conf, "glance")
     conf.set("paste_deploy", GUIDE, {"flavor": "keystone"})
+    return conf
+
+
+def configuration(ctx: Context) -> File:
+    """glance-api.conf."""
+    conf = _shared(ctx, "glance-api.conf")
     conf.set(
         "glance_store",
         GUIDE,
@@ -40,6 +47,11 @@ def configuration(ctx: Context) -> File:
     )
     conf.set("oslo_concurrency", "Debian: as shipped", {"lock_path": "/var/lock/glance"})
     return conf.file()
+
+
+def registry(ctx: Context) -> File:
+    """glance-registry.conf, of the releases whose guide still sets the registry up."""
+    return _shared(ctx, "glance-registry.conf").file()
 
 
 class Glance(Chapter):
@@ -59,7 +71,8 @@ class Glance(Chapter):
     def configure(self, ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
         if not node.has(Component.GLANCE):
             return ()
-        return (configuration(ctx), *processes(ctx, "glance-api"))
+        files = (configuration(ctx), registry(ctx)) if ctx.release.glance_registry else (configuration(ctx),)
+        return (*files, *processes(ctx, "glance-api"))
 
     def populate(self, ctx: Context) -> tuple[tuple[str, Chain], ...]:
         command = sync("glance db_sync", "glance-manage db_sync", "glance")
@@ -68,7 +81,13 @@ class Glance(Chapter):
     def daemons(self, ctx: Context, node: NodeSpec) -> tuple[Daemon, ...]:
         if not node.has(Component.GLANCE):
             return ()
-        return (Daemon("glance-api", (http_ready("glance", "http://127.0.0.1:9292/healthcheck"),)),)
+        api = Daemon("glance-api", (http_ready("glance", "http://127.0.0.1:9292/healthcheck"),))
+        if not ctx.release.glance_registry:
+            return (api,)
+        return (Daemon("glance-registry", (http_ready("glance registry", "http://127.0.0.1:9191/healthcheck"),)), api)
 
     def verify(self, ctx: Context) -> tuple[ApiOperation, ...]:
         return (CatalogAnswers(ctx.lab.region, ("image",)),)
+
+    def checks(self, ctx: Context) -> tuple[Check, ...]:
+        return (Check(ctx.identity_host, "openstack image list"),)

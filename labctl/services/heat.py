@@ -8,6 +8,7 @@ from labctl.plan.operations import Chain, Database, File, Operation
 from labctl.secret import mark
 from labctl.services.base import (
     Chapter,
+    Check,
     Context,
     Daemon,
     authtoken,
@@ -101,3 +102,6 @@ class Heat(Chapter):
             CatalogAnswers(ctx.lab.region, ("orchestration", "cloudformation")),
             ServicesUp("orchestration", (("heat-engine", ctx.host(Component.HEAT)),)),
         )
+
+    def checks(self, ctx: Context) -> tuple[Check, ...]:
+        return (Check(ctx.identity_host, "openstack orchestration service list"),)

@@ -6,7 +6,7 @@ from labctl.plan.api import ApiOperation, CatalogAnswers, Project, Role
 from labctl.plan.config import Ini
 from labctl.plan.operations import Chain, Command, Database, File, Operation
 from labctl.secret import mark
-from labctl.services.base import Chapter, Context, Daemon, http_ready, sync
+from labctl.services.base import Chapter, Check, Context, Daemon, http_ready, sync
 from labctl.services.wsgi import processes
 from labctl.topology.model import Component
 from labctl.topology.spec import NodeSpec
@@ -94,3 +94,6 @@ class Keystone(Chapter):
 
     def verify(self, ctx: Context) -> tuple[ApiOperation, ...]:
         return (CatalogAnswers(ctx.lab.region, ("identity",)),)
+
+    def checks(self, ctx: Context) -> tuple[Check, ...]:
+        return (Check(ctx.identity_host, "openstack catalog list"),)

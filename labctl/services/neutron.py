@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from labctl.plan.api import AgentsAlive, ApiOperation, CatalogAnswers, CatalogEntry
 from labctl.plan.config import Ini
-from labctl.plan.operations import Chain, Command, Database, Directory, File, Operation
+from labctl.plan.operations import Chain, Command, Database, Directory, File, Link, Operation
 from labctl.secret import mark
 from labctl.services.base import (
     Chapter,
+    Check,
     Context,
     Daemon,
     authtoken,
@@ -44,7 +45,7 @@ def neutron_conf(ctx: Context, node: NodeSpec) -> File:
     authtoken(ctx, conf, "neutron")
     conf.set("oslo_concurrency", GUIDE, {"lock_path": "/var/lib/neutron/tmp"})
     rootwrap = {"root_helper": "sudo neutron-rootwrap /etc/neutron/rootwrap.conf"}
-    conf.set("agent", "Debian: as shipped", rootwrap)
+    conf.set("agent", "neutron.conf: as the packages ship it", rootwrap)
     if ctx.release.linuxbridge_experimental and ctx.lab.mechanism is Mechanism.LINUXBRIDGE:
         conf.set("experimental", "neutron source: B35", {"linuxbridge": True})
     if node.has(Component.NEUTRON_SERVER):
@@ -241,6 +242,8 @@ class Neutron(Chapter):
             made.append(ml2_conf(ctx))
         if node.has(Component.NEUTRON_SERVER):
             made += processes(ctx, "neutron-server")
+            if "plugin-ini" in ctx.base.paths:
+                made.append(Link(ctx.base.paths["plugin-ini"], "/etc/neutron/plugins/ml2/ml2_conf.ini"))
         if node.has(Component.NEUTRON_L2):
             made.append(l2_agent(ctx, node))
             if ctx.lab.mechanism is Mechanism.LINUXBRIDGE:
@@ -288,3 +291,8 @@ class Neutron(Chapter):
             wanted += [(binary, n.name) for n in ctx.lab.running(component)]
         answers = CatalogAnswers(ctx.lab.region, ("network",))
         return (answers, AgentsAlive(tuple(wanted))) if wanted else (answers,)
+
+    def checks(self, ctx: Context) -> tuple[Check, ...]:
+        if not ctx.lab.has(Component.NEUTRON_L2, Component.NEUTRON_L3, Component.NEUTRON_DHCP):
+            return ()
+        return (Check(ctx.identity_host, "openstack network agent list"),)

@@ -12,12 +12,13 @@ from labctl.plan.api import (
     ServicesUp,
 )
 from labctl.plan.config import Ini
-from labctl.plan.operations import Assign, Chain, Command, Database, File, Operation
+from labctl.plan.operations import Assign, Chain, Command, Database, Directory, File, Operation
 from labctl.releases.model import Placement as Where
 from labctl.secret import mark
 from labctl.services import cinder
 from labctl.services.base import (
     Chapter,
+    Check,
     Context,
     Daemon,
     authtoken,
@@ -41,7 +42,7 @@ def _shared(ctx: Context, node: NodeSpec, conf: Ini) -> None:
     """The options that controller and compute nodes have alike."""
     release = ctx.release
     conf.set("DEFAULT", GUIDE, {"my_ip": str(ctx.lab.address(node))})
-    conf.set("DEFAULT", "Debian: as shipped", {"state_path": "/var/lib/nova"})
+    conf.set("DEFAULT", "nova.conf: the default is the code's own directory", {"state_path": "/var/lib/nova"})
     messaging(ctx, conf)
     if release.nova_use_neutron:
         driver = "nova.virt.firewall.NoopFirewallDriver"
@@ -101,6 +102,8 @@ def configuration(ctx: Context, node: NodeSpec) -> File:
             CONTROLLER,
             {"enabled": True, f"{prefix}listen": "$my_ip", f"{prefix}proxyclient_address": "$my_ip"},
         )
+    if ctx.release.placement is Where.IN_NOVA and node.has(Component.NOVA_CONTROLLER, Component.PLACEMENT):
+        conf.set("placement_database", CONTROLLER, {"connection": ctx.database_url("placement", "placement")})
     if node.has(Component.NOVA_COMPUTE):
         conf.set("DEFAULT", COMPUTE, {"compute_driver": "libvirt.LibvirtDriver"})
         conf.set(
@@ -114,6 +117,7 @@ def configuration(ctx: Context, node: NodeSpec) -> File:
             },
         )
         conf.set("DEFAULT", LAB, {"reserved_host_memory_mb": 256, "resize_confirm_window": 0})
+        conf.set("DEFAULT", "nova.conf: guests run again after a restart", {"resume_guests_state_on_host_boot": True})
         conf.set("libvirt", "guide: compute node, hardware acceleration; facts 4.1", _libvirt(ctx))
         conf.set("workarounds", LAB, {"disable_rootwrap": False})
     return conf.file()
@@ -157,9 +161,13 @@ class Nova(Chapter):
         )
 
     def configure(self, ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
-        if not node.has(*self.components):
+        reads = (Component.PLACEMENT,) if ctx.release.placement is Where.IN_NOVA else ()
+        if not node.has(*self.components, *reads):
             return ()
-        made: list[Operation] = [configuration(ctx, node)]
+        made: list[Operation] = [
+            configuration(ctx, node),
+            Directory("/var/lib/nova/tmp", "nova", "nova", "0755"),
+        ]
         if node.has(Component.NOVA_CONTROLLER):
             made += processes(ctx, "nova-api")
             if "console-proxy" in ctx.base.paths:
@@ -197,6 +205,8 @@ class Nova(Chapter):
                 Daemon("nova-api", (http_ready("nova", "http://127.0.0.1:8774/"),)),
                 Daemon("nova-novncproxy", order=2),
             ]
+            if ctx.release.consoleauth:
+                daemons.append(Daemon("nova-consoleauth"))
         if node.has(Component.NOVA_COMPUTE):
             daemons += [
                 Daemon("libvirtd", (("libvirt answers", "virsh -c qemu:///system list"),), stage="services"),
@@ -207,12 +217,20 @@ class Nova(Chapter):
     def verify(self, ctx: Context) -> tuple[ApiOperation, ...]:
         host = ctx.host(Component.NOVA_CONTROLLER)
         hosts = tuple(n.name for n in ctx.lab.running(Component.NOVA_COMPUTE))
-        services = (("nova-conductor", host), ("nova-scheduler", host), *(("nova-compute", h) for h in hosts))
+        binaries = ("nova-conductor", "nova-scheduler", *(("nova-consoleauth",) if ctx.release.consoleauth else ()))
+        services = (*((b, host) for b in binaries), *(("nova-compute", h) for h in hosts))
         return (
             CatalogAnswers(ctx.lab.region, ("compute",)),
             ServicesUp("compute", services),
             *((ComputeHosts(hosts), HypervisorsMapped(hosts)) if hosts else ()),
         )
+
+    def checks(self, ctx: Context) -> tuple[Check, ...]:
+        listed = Check(ctx.identity_host, "openstack compute service list")
+        if not ctx.release.cells_v2:
+            return (listed,)
+        # 1 means warnings: https://docs.openstack.org/nova/latest/cli/nova-status.html
+        return (listed, Check(ctx.host(Component.NOVA_CONTROLLER), "nova-status upgrade check || [ $? -eq 1 ]"))
 
 
 def map_hosts(ctx: Context) -> tuple[Operation, ...]:

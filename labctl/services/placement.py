@@ -9,6 +9,7 @@ from labctl.releases.model import Placement as Where
 from labctl.secret import mark
 from labctl.services.base import (
     Chapter,
+    Check,
     Context,
     Daemon,
     authtoken,
@@ -47,8 +48,10 @@ class Placement(Chapter):
         )
 
     def configure(self, ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
-        if not node.has(Component.PLACEMENT) or ctx.release.placement is not Where.PACKAGE:
+        if not node.has(Component.PLACEMENT):
             return ()
+        if ctx.release.placement is not Where.PACKAGE:  # nova's own API, which reads nova.conf
+            return processes(ctx, "nova-placement-api")
         return (configuration(ctx), *processes(ctx, "placement-api"))
 
     def populate(self, ctx: Context) -> tuple[tuple[str, Chain], ...]:
@@ -60,7 +63,13 @@ class Placement(Chapter):
     def daemons(self, ctx: Context, node: NodeSpec) -> tuple[Daemon, ...]:
         if not node.has(Component.PLACEMENT):
             return ()
-        return (Daemon("placement-api", (http_ready("placement", "http://127.0.0.1:8778/"),)),)
+        daemon = "placement-api" if ctx.release.placement is Where.PACKAGE else "nova-placement-api"
+        return (Daemon(daemon, (http_ready("placement", "http://127.0.0.1:8778/"),)),)
 
     def verify(self, ctx: Context) -> tuple[ApiOperation, ...]:
         return (CatalogAnswers(ctx.lab.region, ("placement",)),)
+
+    def checks(self, ctx: Context) -> tuple[Check, ...]:
+        if ctx.release.placement is not Where.PACKAGE:
+            return ()
+        return (Check(ctx.host(Component.PLACEMENT), "placement-status upgrade check"),)

@@ -184,6 +184,9 @@ class Fixtures(Frozen):
     image: str = Field("cirros", description="name of the guest image in glance")
     cirros: str = Field("0.5.1", description="version of CirrOS, used where its site can be reached")
     external_network: str = "provider"
+    internal_network: str | None = Field(None, description="a self-service network of the project, behind a router")
+    internal_cidr: IPv4Network = IPv4Network("172.16.1.0/24")
+    router: str = "router"
     project: str = "demo"
     user: str = "demo"
     flavors: Mapping[str, Flavor] = Field(default_factory=_flavors)
