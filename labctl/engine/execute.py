@@ -251,10 +251,12 @@ class Engine:
         for part in (stage.nodes, stage.after):
             for node, items in part.items():
                 for record in (o for o in flatten(items) if isinstance(o, Record)):
-                    text = self._sessions[node].run(f"cat {quote(record.path)}", timeout=30).stdout
+                    said = self._sessions[node].run(f"cat {quote(record.path)}", timeout=30)
+                    if said.status != 0:
+                        continue
                     kept = self.lab.directory / "verify" / f"{node}-{record.name}.txt"
                     kept.parent.mkdir(exist_ok=True)
-                    write_atomic(kept, redact(text, secrets))
+                    write_atomic(kept, redact(said.stdout, secrets))
 
     def _copy(self, copies: tuple[Copy, ...]) -> list[str]:
         """Carry files from the node that made them to those that need them, where they differ."""

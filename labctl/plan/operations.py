@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 from labctl.secret import mark, names
 
@@ -237,9 +237,8 @@ class Record:
     run: str
     stamp: str = ""
     source: str = "guide: verify operation"
-
-    #: where a node keeps them
-    DIRECTORY: ClassVar[str] = "/var/lib/labctl/verify"
+    #: where a node keeps it
+    directory: str = "/var/lib/labctl/verify"
 
     @property
     def title(self) -> str:
@@ -248,7 +247,7 @@ class Record:
     @property
     def path(self) -> str:
         """The file on the node."""
-        return f"{self.DIRECTORY}/{self.name}.txt"
+        return f"{self.directory}/{self.name}.txt"
 
     def shell(self) -> str:
         words = " ".join(quote(w) for w in (self.path, self.stamp, self.run))

@@ -32,6 +32,7 @@ from labctl.plan.operations import (
     Operation,
     Packages,
     Parallel,
+    Record,
     Unit,
     Wait,
 )
@@ -72,7 +73,7 @@ RPM = {
     "yum": 'echo "$*" >>"$state/yum"; shift 2; for p; do touch "$state/rpm-$p"; done',
 }
 #: What a node has besides its package manager.
-TOOLS = ("cat", "cmp", "cut", "date", "dirname", "env", "mkdir", "nproc", "sed", "sh", "tail", "touch", "xargs")
+TOOLS = ("cat", "cmp", "cut", "date", "dirname", "env", "mkdir", "mv", "nproc", "sed", "sh", "tail", "touch", "xargs")
 
 
 @dataclass
@@ -156,6 +157,10 @@ def assign(machine: Machine, key: str = "processes", value: str = "1") -> Assign
     return Assign(str(machine.root / "shipped.ini"), ((key, value),))
 
 
+def record(machine: Machine, stamp: str, run: str = "echo said") -> Record:
+    return Record("client", f"echo >>{machine.root}/asked; {run}", stamp, directory=str(machine.root / "verify"))
+
+
 CASES: dict[type, tuple[Callable[[Machine], Operation], str]] = {
     File: (file, "changed"),
     Directory: (lambda m: Directory(str(m.root / "made"), ME, MY_GROUP, "0750"), "changed"),
@@ -164,6 +169,7 @@ CASES: dict[type, tuple[Callable[[Machine], Operation], str]] = {
     Command: (lambda m: Command("touch", f"touch {m.root}/x", unless=f"[ -e {m.root}/x ]"), "changed"),
     Packages: (lambda m: Packages(("keystone", "chrony")), "changed"),
     Unit: (lambda m: Unit("keystone", ("input",)), "changed"),
+    Record: (lambda m: record(m, "one"), "ok"),
     Wait: (lambda m: Wait("there", "true"), "ok"),
     Database: (lambda m: Database("glance", "glance", "secret1"), "changed"),
     Chain: (
@@ -404,6 +410,25 @@ def test_a_secret_reaches_the_node_and_only_the_node(machine: Machine) -> None:
     assert "s3cretvalue" not in ran.text
     with pytest.raises(KeyError):
         machine.run(*wanted, secrets={})
+
+
+# --- records ---------------------------------------------------------------------------------------
+
+
+def test_a_record_is_made_once_for_each_state_of_the_lab(machine: Machine) -> None:
+    kept = machine.root / "verify" / "client.txt"
+    for stamp in ("one", "one", "two"):
+        assert machine.run(record(machine, stamp)).states == ["ok"]
+    assert kept.read_text() == "said\n# verified: two\n"
+    assert (machine.root / "asked").read_text().count("\n") == 2
+
+
+def test_a_verification_that_fails_is_shown_and_not_kept(machine: Machine) -> None:
+    ran = machine.run(record(machine, "one", "echo no agent is alive; false"))
+
+    assert ran.states == ["failed"]
+    assert "no agent is alive" in ran.said(0)
+    assert not (machine.root / "verify" / "client.txt").exists()
 
 
 # --- waiting and running side by side --------------------------------------------------------------
