@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from labctl.lab import up as bring
+from labctl.lab.choose import choose, obstacle
 from labctl.releases import RELEASES
 from labctl.topology.load import load
 from labctl.topology.spec import LabSpec
@@ -60,15 +60,15 @@ def write(directory: Path, text: str = SMALL, name: str = "lab.yaml") -> Path:
 
 def specify(path: Path, **choices: str) -> LabSpec:
     """The spec that ``labctl up`` would use for a topology file."""
-    wanted: dict[str, str | None] = {"name": None, "base": None, "driver": None, **choices}
-    return bring.specify(load(path), name=wanted["name"], base=wanted["base"], driver=wanted["driver"])
+    return choose(load(path), **choices).spec
 
 
 def variants() -> list[tuple[Path, str]]:
-    """Every (topology, base) that has a recipe."""
+    """Every (topology, base) that can be made here."""
     found = []
     for path in TOPOLOGIES:
         topology = load(path)
-        if topology.release in RELEASES:
-            found += [(path, base) for base in topology.bases if base in RELEASES[topology.release].bases]
+        if release := RELEASES.get(topology.release):
+            able = [b for b in topology.bases if obstacle(release, b, topology.drivers[0]) is None]
+            found += [(path, base) for base in able]
     return found

@@ -12,6 +12,7 @@ from support import ROOT, SMALL, specify, write
 
 from labctl import __main__, drivers, process
 from labctl.drivers.fake import Fake
+from labctl.errors import LabError
 from labctl.lab.state import LabState, exists, locked
 
 
@@ -66,6 +67,24 @@ def test_validate_says_what_is_valid(labctl: Labctl) -> None:
     status, out, _ = labctl("validate", "zed-2node")
     assert status == 0
     assert "zed-2node.yaml: valid (zed on debian12; controller, compute)" in out
+
+
+def test_validate_looks_at_the_release_that_is_asked_for(labctl: Labctl) -> None:
+    assert (
+        "valid (victoria on debian11; controller, compute)"
+        in labctl("validate", "zed-2node", "--release", "victoria")[1]
+    )
+    status, _, err = labctl("validate", "zed-2node", "--release", "mitaka")
+    assert status == 1
+    assert "zed-2node.yaml:" in err
+    assert "mitaka has no placement service" in err
+
+
+def test_what_a_lab_will_be_is_told_before_it_is(labctl: Labctl) -> None:
+    status, out, err = labctl("plan", "zed-2node")
+    assert status == 0
+    assert "zed-2node: Zed from Debian's packages on Debian 12" in err
+    assert "Debian's packages" not in out
 
 
 def test_plan_prints_the_stages_and_makes_nothing(labctl: Labctl, home: Path) -> None:
@@ -205,8 +224,12 @@ def test_a_lab_goes_up_is_looked_at_and_goes_down(labctl: Labctl, fake: Fake, tm
 
     (row,) = json.loads(labctl("list", "-o", "json")[1])
     assert (row["name"], row["machines"], row["stage"]) == ("small", "2/2 running", "infrastructure")
+    assert (row["release"], row["base"], row["packages"]) == ("zed", "debian12", "debian")
+    assert "small: Zed from Debian's packages on Debian 12, driver nspawn" in out
     seen = json.loads(labctl("status", "small", "-o", "json")[1])
     assert [(n["node"], n["state"]) for n in seen["nodes"]] == [("first", "running"), ("second", "running")]
+    assert (seen["release"], seen["base"], seen["packages"]) == ("zed", "debian12", "debian")
+    assert labctl("status", "small")[1].startswith("small: Zed from Debian's packages on Debian 12, driver nspawn\n")
     events = [json.loads(line) for line in (home / "labs" / "small" / "events.jsonl").read_text().splitlines()]
     assert ("end", "infrastructure") in [(e["kind"], e["text"]) for e in events]
 
@@ -227,6 +250,18 @@ def test_a_failure_names_the_lab_in_its_hint(labctl: Labctl, fake: Fake, tmp_pat
     assert "'start mariadb' failed" in err
     assert "no space left on device" in err
     assert "try: labctl ssh small first" in err
+
+
+def test_a_failure_names_the_command_that_continues(
+    labctl: Labctl, fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(lab: LabState, node: str) -> None:
+        raise LabError("no such mount")
+
+    monkeypatch.setattr(fake, "create", broken)
+    path = write(tmp_path, SMALL)
+    _, _, err = labctl("up", path, "--name", "mine", "--release", "zed", "--base", "debian12")
+    assert f"try: labctl up {path} --name mine --release zed --base debian12 continues" in err
 
 
 def test_a_lab_that_another_command_changes_is_not_touched(labctl: Labctl, fake: Fake, tmp_path: Path) -> None:

@@ -1,11 +1,12 @@
 """The operating systems labctl can put on a node, each with a source of OpenStack's packages."""
 
 from labctl.bases.debian import DEBIAN12
+from labctl.bases.debian_pypi import DEBIAN12_PYPI
 from labctl.bases.model import Base
 from labctl.errors import LabError
 from labctl.releases.model import PackageSource
 
-BASES: dict[tuple[str, PackageSource], Base] = {(b.name, b.source): b for b in (DEBIAN12,)}
+BASES: dict[tuple[str, PackageSource], Base] = {(b.name, b.source): b for b in (DEBIAN12, DEBIAN12_PYPI)}
 
 
 def get(name: str, source: str) -> Base:

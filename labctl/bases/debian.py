@@ -2,41 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from labctl.bases.model import Base, WsgiApi
 from labctl.releases.model import PackageSource
 from labctl.topology.model import Component as C
 
-PACKAGES: dict[C, tuple[str, ...]] = {
-    C.MARIADB: ("mariadb-server", "python3-pymysql"),
+#: What components use of Debian itself, wherever OpenStack comes from.
+PARTS: dict[C, tuple[str, ...]] = {
+    C.MARIADB: ("mariadb-server",),
     C.RABBITMQ: ("rabbitmq-server",),
-    C.MEMCACHED: ("memcached", "python3-memcache"),
+    C.MEMCACHED: ("memcached",),
     C.ETCD: ("etcd-server", "etcd-client"),
-    C.KEYSTONE: ("keystone",),
-    C.GLANCE: ("glance-api", "qemu-utils"),
-    C.PLACEMENT: ("placement-api",),
-    C.NOVA_CONTROLLER: ("nova-api", "nova-conductor", "nova-scheduler", "nova-consoleproxy", "novnc"),
+    C.GLANCE: ("qemu-utils",),
+    C.NOVA_CONTROLLER: ("novnc",),
     C.NOVA_COMPUTE: (
-        "nova-compute-qemu",
         "libvirt-daemon-system",
         "libvirt-clients",
         "qemu-system-x86",
         "qemu-utils",
         "open-iscsi",
     ),
+    C.NEUTRON_L3: ("conntrack", "iputils-arping"),
+    C.NEUTRON_DHCP: ("dnsmasq-base", "dnsmasq-utils"),
+    C.NEUTRON_METADATA: ("haproxy",),
+    C.CINDER_VOLUME: ("lvm2", "thin-provisioning-tools", "targetcli-fb", "python3-rtslib-fb", "qemu-utils"),
+    C.SWIFT_STORAGE: ("xfsprogs", "rsync"),
+}
+
+PACKAGES: dict[C, tuple[str, ...]] = {
+    C.MARIADB: (*PARTS[C.MARIADB], "python3-pymysql"),
+    C.RABBITMQ: PARTS[C.RABBITMQ],
+    C.MEMCACHED: (*PARTS[C.MEMCACHED], "python3-memcache"),
+    C.ETCD: PARTS[C.ETCD],
+    C.KEYSTONE: ("keystone",),
+    C.GLANCE: ("glance-api", *PARTS[C.GLANCE]),
+    C.PLACEMENT: ("placement-api",),
+    C.NOVA_CONTROLLER: (
+        "nova-api",
+        "nova-conductor",
+        "nova-scheduler",
+        "nova-consoleproxy",
+        *PARTS[C.NOVA_CONTROLLER],
+    ),
+    C.NOVA_COMPUTE: ("nova-compute-qemu", *PARTS[C.NOVA_COMPUTE]),
     C.NEUTRON_SERVER: ("neutron-server",),
     C.NEUTRON_L2: (),
-    C.NEUTRON_L3: ("neutron-l3-agent", "conntrack", "iputils-arping"),
-    C.NEUTRON_DHCP: ("neutron-dhcp-agent", "dnsmasq-base", "dnsmasq-utils"),
-    C.NEUTRON_METADATA: ("neutron-metadata-agent", "haproxy"),
+    C.NEUTRON_L3: ("neutron-l3-agent", *PARTS[C.NEUTRON_L3]),
+    C.NEUTRON_DHCP: ("neutron-dhcp-agent", *PARTS[C.NEUTRON_DHCP]),
+    C.NEUTRON_METADATA: ("neutron-metadata-agent", *PARTS[C.NEUTRON_METADATA]),
     C.CINDER_CONTROLLER: ("cinder-api", "cinder-scheduler"),
-    C.CINDER_VOLUME: (
-        "cinder-volume",
-        "lvm2",
-        "thin-provisioning-tools",
-        "targetcli-fb",
-        "python3-rtslib-fb",
-        "qemu-utils",
-    ),
+    C.CINDER_VOLUME: ("cinder-volume", *PARTS[C.CINDER_VOLUME]),
     C.SWIFT_PROXY: (
         "swift",
         "swift-proxy",
@@ -44,17 +60,26 @@ PACKAGES: dict[C, tuple[str, ...]] = {
         "python3-keystoneclient",
         "python3-keystonemiddleware",
     ),
-    C.SWIFT_STORAGE: ("swift-account", "swift-container", "swift-object", "xfsprogs", "rsync"),
+    C.SWIFT_STORAGE: ("swift-account", "swift-container", "swift-object", *PARTS[C.SWIFT_STORAGE]),
     C.HEAT: ("heat-api", "heat-api-cfn", "heat-engine"),
     C.HORIZON: ("openstack-dashboard-apache",),
 }
 
-UNITS: dict[str, tuple[str, ...]] = {
+#: Daemons of Debian itself.
+SYSTEM_UNITS: dict[str, tuple[str, ...]] = {
     "chrony": ("chrony",),
     "mariadb": ("mariadb",),
     "rabbitmq": ("rabbitmq-server",),
     "memcached": ("memcached",),
     "etcd": ("etcd",),
+    "libvirtd": ("libvirtd",),
+    "openvswitch": ("openvswitch-switch",),
+    "iscsi-target": ("rtslib-fb-targetctl",),
+    "rsync": ("rsync",),
+}
+
+UNITS: dict[str, tuple[str, ...]] = {
+    **SYSTEM_UNITS,
     "keystone": ("keystone",),
     "glance-api": ("glance-api",),
     "placement-api": ("placement-api",),
@@ -62,19 +87,16 @@ UNITS: dict[str, tuple[str, ...]] = {
     "nova-conductor": ("nova-conductor",),
     "nova-scheduler": ("nova-scheduler",),
     "nova-novncproxy": ("nova-novncproxy",),
-    "libvirtd": ("libvirtd",),
     "nova-compute": ("nova-compute",),
     "neutron-server": ("neutron-api", "neutron-rpc-server"),
     "neutron-linuxbridge-agent": ("neutron-linuxbridge-agent",),
     "neutron-openvswitch-agent": ("neutron-openvswitch-agent",),
-    "openvswitch": ("openvswitch-switch",),
     "neutron-l3-agent": ("neutron-l3-agent",),
     "neutron-dhcp-agent": ("neutron-dhcp-agent",),
     "neutron-metadata-agent": ("neutron-metadata-agent",),
     "cinder-api": ("cinder-api",),
     "cinder-scheduler": ("cinder-scheduler",),
     "cinder-volume": ("cinder-volume",),
-    "iscsi-target": ("rtslib-fb-targetctl",),
     "swift-proxy": ("swift-proxy",),
     "swift-account": (
         "swift-account",
@@ -94,7 +116,6 @@ UNITS: dict[str, tuple[str, ...]] = {
         "swift-object-replicator",
         "swift-object-updater",
     ),
-    "rsync": ("rsync",),
     "heat-api": ("heat-api",),
     "heat-api-cfn": ("heat-api-cfn",),
     "heat-engine": ("heat-engine",),
@@ -102,13 +123,21 @@ UNITS: dict[str, tuple[str, ...]] = {
 }
 
 #: Shipped beside the units above, enabled by their packages, and needed by no lab.
-EXTRA_UNITS = (
+SYSTEM_EXTRA_UNITS = (
     "epmd",
     "haproxy",
     "keepalived",
     "radvd",
     "iscsid",
     "open-iscsi",
+    "libvirt-guests",
+    "virtlogd",
+    "openvswitch-switch",
+    "ovs-vswitchd",
+    "ovsdb-server",
+)
+EXTRA_UNITS = (
+    *SYSTEM_EXTRA_UNITS,
     "nova-serialproxy",
     "nova-spicehtml5proxy",
     "neutron-metering-agent",
@@ -116,14 +145,9 @@ EXTRA_UNITS = (
     "swift-container-sharder",
     "swift-container-sync",
     "swift-object-reconstructor",
-    "libvirt-guests",
-    "virtlogd",
-    "openvswitch-switch",
-    "ovs-vswitchd",
-    "ovsdb-server",
 )
 
-COMMON = (
+SYSTEM = (
     "systemd",
     "systemd-sysv",
     "dbus",
@@ -146,24 +170,32 @@ COMMON = (
     "tcpdump",
     "curl",
     "chrony",
+)
+
+COMMON = (
+    *SYSTEM,
     "python3-openstackclient",
     "python3-heatclient",
     "python3-swiftclient",
     "python3-osc-placement",
 )
 
-PATHS = {
+SYSTEM_PATHS = {
     "chrony.conf": "/etc/chrony/chrony.conf",
     "mariadb.cnf": "/etc/mysql/mariadb.conf.d/99-openstack.cnf",
     "memcached.conf": "/etc/memcached.conf",
     "etcd.conf": "/etc/default/etcd",
+    "ebtables-link": "/etc/alternatives/ebtables",
+    "horizon": "/etc/openstack-dashboard/local_settings.d/_9000_labctl.py",
+    "novnc": "/usr/share/novnc",
+}
+
+PATHS = {
+    **SYSTEM_PATHS,
     "console-proxy": "/etc/default/nova-consoleproxy",
     "nova-compute.conf": "/etc/nova/nova-compute.conf",
-    "horizon": "/etc/openstack-dashboard/local_settings.d/_9000_labctl.py",
-    "ebtables-link": "/etc/alternatives/ebtables",
     "apache-ssl-site": "/etc/apache2/sites-enabled/default-ssl.conf",
     "horizon-url": "/horizon",
-    "novnc": "/usr/share/novnc",
 }
 
 WSGI = (
@@ -177,6 +209,32 @@ WSGI = (
     WsgiApi("heat-api", "/etc/heat/heat-api-uwsgi.ini", threads=False),
     WsgiApi("heat-api-cfn", "/etc/heat/heat-api-cfn-uwsgi.ini", threads=False),
 )
+
+UNWANTED_UNITS = (
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "e2scrub_reap.service",
+    "e2scrub_all.timer",
+    "fstrim.timer",
+    "dpkg-db-backup.timer",
+    "man-db.timer",
+    "logrotate.timer",
+    "phpsessionclean.timer",
+    "rsyslog.service",
+    "getty@tty1.service",
+    "console-getty.service",
+    "systemd-timesyncd.service",
+    "nftables.service",
+    "lvm2-monitor.service",
+    "lvm2-lvmpolld.socket",
+    "systemd-networkd-wait-online.service",
+)
+
+
+def openstack_units(units: Mapping[str, tuple[str, ...]], extra: tuple[str, ...]) -> tuple[str, ...]:
+    """Every unit that must wait for its configuration; the clock may run from the start."""
+    return tuple(dict.fromkeys([u for names in units.values() for u in names if u != "chrony"] + list(extra)))
+
 
 DEBIAN12 = Base(
     name="debian12",
@@ -193,26 +251,6 @@ DEBIAN12 = Base(
     units=UNITS,
     paths=PATHS,
     wsgi=WSGI,
-    openstack_units=tuple(
-        dict.fromkeys([u for units in UNITS.values() for u in units if u != "chrony"] + list(EXTRA_UNITS))
-    ),
-    unwanted_units=(
-        "apt-daily.timer",
-        "apt-daily-upgrade.timer",
-        "e2scrub_reap.service",
-        "e2scrub_all.timer",
-        "fstrim.timer",
-        "dpkg-db-backup.timer",
-        "man-db.timer",
-        "logrotate.timer",
-        "phpsessionclean.timer",
-        "rsyslog.service",
-        "getty@tty1.service",
-        "console-getty.service",
-        "systemd-timesyncd.service",
-        "nftables.service",
-        "lvm2-monitor.service",
-        "lvm2-lvmpolld.socket",
-        "systemd-networkd-wait-online.service",
-    ),
+    openstack_units=openstack_units(UNITS, EXTRA_UNITS),
+    unwanted_units=UNWANTED_UNITS,
 )

@@ -9,6 +9,7 @@ import typer
 
 from labctl.commands.console import out
 from labctl.lab import access
+from labctl.lab.choose import describe
 from labctl.lab.state import LabState, StageRecord
 
 
@@ -28,7 +29,7 @@ def print_info(name: str, credentials: bool = False) -> None:
     """Print addresses, credentials (their values only when asked for) and the commands that enter."""
     state = LabState.load(name)
     spec = state.spec
-    out.print(f"\n[bold]{name}[/bold]: {spec.release} ({spec.package_source}) on {spec.base}, driver {spec.driver}")
+    out.print(f"\n[bold]{name}[/bold]: {describe(spec)}, driver {spec.driver}")
     for node in spec.nodes.values():
         cards = ", ".join(f"{i.name} {i.address or 'no address'} ({i.network})" for i in node.interfaces)
         out.print(f"  {node.name:<12} {cards}")

@@ -9,6 +9,7 @@ import typer
 from labctl import drivers
 from labctl.commands.console import out, progress
 from labctl.commands.info import print_info, print_stages
+from labctl.commands.options import BaseName, DriverName, LabName, ReleaseName, TopologyName, Wanted
 from labctl.errors import LabError
 from labctl.lab import down as teardown
 from labctl.lab import paths
@@ -18,29 +19,31 @@ from labctl.plan.planner import STAGES
 
 
 def up(
-    topology: Annotated[str, typer.Argument(help="name of a known topology, or a file")],
-    name: Annotated[str | None, typer.Option(help="name of the lab, when not the topology's")] = None,
-    base: Annotated[str | None, typer.Option(help="operating system of the nodes")] = None,
-    driver: Annotated[str | None, typer.Option(help="how machines are made")] = None,
+    topology: TopologyName,
+    name: LabName = None,
+    release: ReleaseName = None,
+    base: BaseName = None,
+    driver: DriverName = None,
     until: Annotated[str, typer.Option(help="stop after this stage")] = "verify",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan, change nothing")] = False,
 ) -> None:
     """Make a lab, or bring an existing one to what its topology says."""
     if until not in STAGES:
         raise LabError(f"there is no stage '{until}'; stages: {', '.join(STAGES)}")
-    parsed, path = bring.read(topology)
-    spec = bring.specify(parsed, name=name, base=base, driver=driver)
+    wanted = Wanted(topology, name, release, base, driver)
+    spec, path = wanted.specify()
     if dry_run:
         from labctl.commands.look import print_plan
 
         print_plan(spec)
         return
     drivers.get(spec.driver).probe()
-    with locked(spec.name, f"labctl up {topology}"), progress(paths.labs() / spec.name / "events.jsonl"):
+    command = wanted.command("up")
+    with locked(spec.name, command), progress(paths.labs() / spec.name / "events.jsonl"):
         try:
             summary = bring.up(spec, path, until)
         except LabError as error:
-            raise LabError(error.message, error.hint or f"labctl up {topology} continues") from error
+            raise LabError(error.message, error.hint or f"{command} continues") from error
     if summary.skipped:
         out.print(f"unchanged: {', '.join(summary.skipped)}")
     print_stages(summary.stages)

@@ -10,8 +10,10 @@ import typer
 
 from labctl import drivers, releases
 from labctl.commands.console import Format, listing, out
+from labctl.commands.options import BaseName, DriverName, ReleaseName, TopologyName, Wanted
 from labctl.errors import LabError
 from labctl.lab import up as bring
+from labctl.lab.choose import describe
 from labctl.lab.state import LabState, names
 from labctl.plan.operations import Parallel
 from labctl.plan.planner import Plan, Stage, plan
@@ -25,10 +27,11 @@ Output = Annotated[Format, typer.Option("-o", "--output", help="table or json")]
 
 def validate(
     topologies: Annotated[list[str], typer.Argument(help="names or files")],
+    release: ReleaseName = None,
 ) -> None:
     """Check topology files; prints every problem with file:line:column."""
     for item in topologies:
-        topology, path = bring.read(item)
+        topology, path = bring.read(item, release)
         nodes = ", ".join(topology.nodes)
         out.print(f"{path}: valid ({topology.release} on {' or '.join(topology.bases)}; {nodes})")
 
@@ -78,14 +81,14 @@ def _script(made: Plan, node: str) -> str:
 
 
 def show_plan(
-    topology: Annotated[str, typer.Argument(help="name of a known topology, or a file")],
+    topology: TopologyName,
     script: Annotated[str | None, typer.Option(help="print the programs and files of this node")] = None,
-    base: Annotated[str | None, typer.Option(help="operating system of the nodes")] = None,
-    driver: Annotated[str | None, typer.Option(help="how machines are made")] = None,
+    release: ReleaseName = None,
+    base: BaseName = None,
+    driver: DriverName = None,
 ) -> None:
     """Print what `up` would do, and change nothing."""
-    parsed, _ = bring.read(topology)
-    spec = bring.specify(parsed, name=None, base=base, driver=driver)
+    spec, _ = Wanted(topology, release=release, base=base, driver=driver).specify()
     if script is None:
         print_plan(spec)
         return
@@ -112,13 +115,14 @@ def list_labs(output: Output = Format.TABLE) -> None:
                 "name": name,
                 "release": state.spec.release,
                 "base": state.spec.base,
+                "packages": state.spec.package_source,
                 "driver": state.spec.driver,
                 "machines": f"{running}/{len(machines)} running",
                 "stage": journal.stages[-1].name if journal.stages else "-",
                 "age": f"{(time.time() - float(state.meta['created'])) / 60:.0f} min",
             }
         )
-    listing(output, rows, ["name", "release", "base", "driver", "machines", "stage", "age"])
+    listing(output, rows, ["name", "release", "base", "packages", "driver", "machines", "stage", "age"])
 
 
 def status(lab: Annotated[str, typer.Argument(help="name of the lab")], output: Output = Format.TABLE) -> None:
@@ -139,8 +143,18 @@ def status(lab: Annotated[str, typer.Argument(help="name of the lab")], output: 
         )
     stages = [vars(s) for s in state.journal().stages]
     if output is Format.JSON:
-        typer.echo(json.dumps({"lab": lab, "nodes": rows, "stages": stages}, indent=1))
+        spec = state.spec
+        kind = {
+            "lab": lab,
+            "topology": spec.topology,
+            "release": spec.release,
+            "base": spec.base,
+            "packages": spec.package_source,
+            "driver": spec.driver,
+        }
+        typer.echo(json.dumps({**kind, "nodes": rows, "stages": stages}, indent=1))
         return
+    out.print(f"{lab}: {describe(state.spec)}, driver {state.spec.driver}\n")
     listing(output, rows, ["node", "state", "address", "runs"])
     out.print()
     listing(output, stages, ["name", "seconds", "cpu_seconds", "changed", "ok"])

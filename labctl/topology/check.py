@@ -8,12 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from labctl.errors import LabError
 from labctl.topology import rules_component, rules_network, rules_values
 from labctl.topology.model import Topology
 from labctl.topology.problems import Positions, Problem, unknown
 
 KNOWN_RELEASES = ("mitaka", "rocky", "train", "ussuri", "victoria", "zed", "epoxy")
-KNOWN_BASES = ("centos7", "centos8", "debian11", "debian12", "debian13")
+#: Bases, as files name them and as people do.
+BASE_TITLES = {
+    "centos7": "CentOS 7",
+    "centos8": "CentOS 8",
+    "debian11": "Debian 11",
+    "debian12": "Debian 12",
+    "debian13": "Debian 13",
+}
+KNOWN_BASES = tuple(BASE_TITLES)
 KNOWN_DRIVERS = ("nspawn", "libvirt", "vagrant", "openstack", "fake")
 
 #: The bases each release can be installed on, the documented one first.
@@ -39,6 +48,18 @@ def check(topology: Topology, positions: Positions) -> list[Problem]:
 def runs_on(base: str, driver: str) -> bool:
     """True when nodes with that base can be made by that driver."""
     return base not in _NEEDS_A_MACHINE.get(driver, ())
+
+
+def with_release(topology: Topology, release: str) -> Topology:
+    """The same layout with another release, on those of its bases that have it, or else on the release's own.
+
+    :raises LabError: there is no such release.
+    """
+    if release not in KNOWN_RELEASES:
+        raise LabError(unknown("release", release, KNOWN_RELEASES), "labctl releases")
+    own = tuple(base for base in topology.bases if base in BASES_OF[release])
+    possible = tuple(b for b in BASES_OF[release] if any(runs_on(b, driver) for driver in topology.drivers))
+    return topology.model_copy(update={"release": release, "bases": own or possible or BASES_OF[release]})
 
 
 def release_is_known(topology: Topology, at: Positions) -> Iterator[Problem]:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from labctl.errors import LabError
-from labctl.topology.check import check
+from labctl.topology.check import check, with_release
 from labctl.topology.document import MAX_FILE, Document, Written, decode, read
 from labctl.topology.model import Component, NetworkRole, Topology
 from labctl.topology.problems import Path as ValuePath
@@ -48,10 +48,12 @@ def find(name_or_path: str) -> Path:
     raise LabError(message, "give one of these names or the path of a file")
 
 
-def load(path: Path) -> Topology:
+def load(path: Path, release: str | None = None) -> Topology:
     """Return the topology of a file.
 
+    :param release: take this release instead of the file's.
     :raises TopologyError: with every problem of the file, or why it cannot be read.
+    :raises LabError: there is no such release.
     """
     try:
         with path.open("rb") as file:
@@ -59,10 +61,10 @@ def load(path: Path) -> Topology:
     except OSError as error:
         reason = error.strerror or str(error)
         raise TopologyError([Problem(str(path), 1, 1, "", f"cannot be read: {reason}")]) from error
-    return parse(decode(data, str(path)), str(path))
+    return parse(decode(data, str(path)), str(path), release)
 
 
-def parse(text: str, name: str) -> Topology:
+def parse(text: str, name: str, release: str | None = None) -> Topology:
     """Return the topology of a text; ``name`` stands for the file in messages.
 
     Where the shape is wrong only in places that no rule looks at, the rules are checked as well, so that
@@ -80,6 +82,8 @@ def parse(text: str, name: str) -> Topology:
         pruned = _prune(values, [_path(e) for e in errors], [_path(e) for e in errors if _is_unknown_key(e)])
         if pruned is not None:
             topology, _ = _validate(pruned)
+    if topology is not None and release is not None:
+        topology = with_release(topology, release)
     if topology is not None:
         problems += check(topology, document.positions)
     if problems or topology is None:

@@ -6,22 +6,18 @@ import hashlib
 import re
 
 from labctl.errors import LabError
-from labctl.topology.check import KNOWN_DRIVERS, runs_on
 from labctl.topology.defaults import gateway_of, pool_of, role_of
 from labctl.topology.model import NAME, Mechanism, Network, NetworkRole, Node, Topology, VirtType, VolumeBackend
-from labctl.topology.problems import unknown
 from labctl.topology.spec import DiskSpec, InterfaceSpec, LabSpec, NetworkSpec, NodeSpec
 
 _MAX_NAME = 40
-# The in-memory driver makes no machines, so every topology may be tried on it.
-_ANY_TOPOLOGY = ("fake",)
 
 
 def resolve(
     topology: Topology,
     *,
     name: str | None = None,
-    base: str | None = None,
+    base: str,
     driver: str,
     mechanism: Mechanism,
     virt_type: VirtType,
@@ -30,11 +26,10 @@ def resolve(
 ) -> LabSpec:
     """Return the spec of one lab of a checked topology. The same arguments give the same spec, MACs included.
 
+    Base, driver, mechanism and the like are what the caller decided on (``labctl.lab.choose``).
+
     :param name: the lab's name; the topology's when not given.
-    :param base: one of the topology's bases; the first that the driver can run when not given.
-    :param driver: one of the topology's drivers, or ``fake``.
-    :param mechanism: what the caller decided on, never AUTO.
-    :raises LabError: when the name is not a name, or the base or driver is none of the topology's.
+    :raises LabError: when the name is not a name.
     :raises ValueError: when the mechanism is AUTO.
     """
     if mechanism is Mechanism.AUTO:
@@ -45,13 +40,12 @@ def resolve(
             f"{lab!r} is not a lab name",
             f"use up to {_MAX_NAME} lower-case letters, digits and hyphens, beginning with a letter",
         )
-    _check_driver(topology, driver)
     macs = _Macs(lab)
     return LabSpec(
         name=lab,
         topology=topology.name,
         release=topology.release,
-        base=_choose_base(topology, base, driver),
+        base=base,
         package_source=package_source,
         driver=driver,
         region=topology.options.region,
@@ -64,32 +58,6 @@ def resolve(
         nodes={key: _node(key, node, macs) for key, node in topology.nodes.items()},
         passwords=dict(topology.passwords),
         fixtures=topology.fixtures,
-    )
-
-
-def _check_driver(topology: Topology, driver: str) -> None:
-    if driver not in KNOWN_DRIVERS:
-        raise LabError(unknown("driver", driver, KNOWN_DRIVERS))
-    if driver not in topology.drivers and driver not in _ANY_TOPOLOGY:
-        raise LabError(
-            f"topology {topology.name} is not made for driver {driver}",
-            f"use one of: {', '.join(topology.drivers)}; or add {driver} to its drivers",
-        )
-
-
-def _choose_base(topology: Topology, base: str | None, driver: str) -> str:
-    possible = [b for b in topology.bases if runs_on(b, driver)]
-    if base is None and possible:
-        return possible[0]
-    if base is not None and base in possible:
-        return base
-    if base is not None and base not in topology.bases:
-        raise LabError(f"topology {topology.name}: {unknown('base', base, topology.bases)}")
-    wanted = base or " or ".join(topology.bases)
-    usable = [d for d in topology.drivers if any(runs_on(b, d) for b in ([base] if base else topology.bases))]
-    raise LabError(
-        f"driver {driver} cannot run {wanted}, which needs its own kernel",
-        f"use one of the drivers: {', '.join(usable)}" if usable else "",
     )
 
 

@@ -13,7 +13,6 @@ from labctl.errors import LabError
 from labctl.lab import down as teardown
 from labctl.lab import up as bring
 from labctl.lab.state import LabState, exists
-from labctl.topology.load import load
 
 
 @pytest.fixture
@@ -58,19 +57,13 @@ def test_a_changed_option_is_taken_over_and_the_lab_stays_the_same(lab: LabState
     assert LabState.load("small").spec.workers == 3
 
 
-def test_impossible_choices_name_the_possible_ones(tmp_path: Path) -> None:
+def test_a_lab_of_another_release_keeps_its_name_and_the_hint_asks_for_that_release(
+    lab: LabState, tmp_path: Path
+) -> None:
     path = write(tmp_path, SMALL)
-    with pytest.raises(LabError, match="small does not run on centos7; it names debian12"):
-        specify(path, base="centos7")
-    with pytest.raises(LabError, match="small does not run on the driver 'libvirt'; it names nspawn"):
-        specify(path, driver="libvirt")
-
-
-def test_a_base_without_a_recipe_is_passed_over(tmp_path: Path) -> None:
-    topology = load(write(tmp_path, SMALL)).model_copy(update={"bases": ("solaris", "debian12")})
-    assert bring.choose_base(topology, None) == "debian12"
-    with pytest.raises(LabError, match="no recipe for Zed on solaris"):
-        bring.choose_base(topology, "solaris")
+    with pytest.raises(LabError, match="the lab small exists already with release zed, not train") as raised:
+        bring.open_lab(lab.spec.model_copy(update={"release": "train"}), path)
+    assert raised.value.hint == f"labctl down small, or labctl up {path} --release train --name OTHER"
 
 
 # --- down ------------------------------------------------------------------------------------------
@@ -151,9 +144,3 @@ def test_down_of_a_lab_whose_record_cannot_be_read_removes_it_by_its_mark(lab: L
     assert teardown.down("small")
     assert not lab.directory.exists()
     assert careful == ["kill 'small' ''", "delete 'small'"]
-
-
-def test_containers_have_no_volume_group(tmp_path: Path) -> None:
-    text = SMALL.replace("[nspawn]", "[nspawn, libvirt]") + "options: {volume_backend: lvm}\n"
-    with pytest.raises(LabError, match="nodes of the driver 'nspawn' have no device mapper"):
-        specify(write(tmp_path, text), driver="nspawn")

@@ -1,0 +1,99 @@
+"""OpenStack from the Python Package Index on Debian: its daemons run under the units of the CentOS packages.
+
+Debian gives everything that is not OpenStack; the projects lie in ``/opt/openstack/RELEASE`` of the image
+(labctl/images/pypi.py), and their units are named as facts section 6 and the notes name them.
+"""
+
+from __future__ import annotations
+
+from labctl.bases import debian
+from labctl.bases.model import Base, WsgiApi
+from labctl.releases.model import PackageSource
+from labctl.topology.model import Component as C
+
+#: What Debian's packages of the projects depend on besides Python.
+NEEDED: dict[C, tuple[str, ...]] = {
+    C.NOVA_COMPUTE: ("bridge-utils", "dosfstools", "genisoimage", "kpartx", "parted", "qemu-block-extra"),
+    C.NEUTRON_L2: ("bridge-utils",),
+    C.NEUTRON_L3: ("haproxy", "keepalived", "radvd"),
+    C.CINDER_VOLUME: ("cryptsetup-bin",),
+}
+
+#: Shared libraries of the interpreter and of what pip builds, and uWSGI's mime types.
+LIBRARIES = (
+    "libbz2-1.0",
+    "libcrypt1",
+    "liberasurecode1",
+    "libexpat1",
+    "libffi8",
+    "liblzma5",
+    "libncursesw6",
+    "libnsl2",
+    "libreadline8",
+    "libsqlite3-0",
+    "libssl3",
+    "libtirpc3",
+    "libuuid1",
+    "libvirt0",
+    "zlib1g",
+    "media-types",
+)
+
+
+def _swift(kind: str, *daemons: str) -> tuple[str, ...]:
+    unit = f"openstack-swift-{kind}"
+    return (unit, *(f"{unit}-{daemon}" for daemon in daemons))
+
+
+UNITS: dict[str, tuple[str, ...]] = {
+    **debian.SYSTEM_UNITS,
+    "keystone": ("openstack-keystone",),
+    "glance-api": ("openstack-glance-api",),
+    "glance-registry": ("openstack-glance-registry",),
+    "placement-api": ("openstack-placement-api",),
+    "nova-placement-api": ("openstack-nova-placement-api",),
+    "nova-api": ("openstack-nova-api",),
+    "nova-conductor": ("openstack-nova-conductor",),
+    "nova-scheduler": ("openstack-nova-scheduler",),
+    "nova-consoleauth": ("openstack-nova-consoleauth",),
+    "nova-novncproxy": ("openstack-nova-novncproxy",),
+    "nova-compute": ("openstack-nova-compute",),
+    "neutron-server": ("neutron-server",),
+    "neutron-linuxbridge-agent": ("neutron-linuxbridge-agent",),
+    "neutron-openvswitch-agent": ("neutron-openvswitch-agent",),
+    "neutron-l3-agent": ("neutron-l3-agent",),
+    "neutron-dhcp-agent": ("neutron-dhcp-agent",),
+    "neutron-metadata-agent": ("neutron-metadata-agent",),
+    "cinder-api": ("openstack-cinder-api",),
+    "cinder-scheduler": ("openstack-cinder-scheduler",),
+    "cinder-volume": ("openstack-cinder-volume",),
+    "swift-proxy": ("openstack-swift-proxy",),
+    "swift-account": _swift("account", "auditor", "reaper", "replicator"),
+    "swift-container": _swift("container", "auditor", "replicator", "updater"),
+    "swift-object": _swift("object", "auditor", "replicator", "updater"),
+    "heat-api": ("openstack-heat-api",),
+    "heat-api-cfn": ("openstack-heat-api-cfn",),
+    "heat-engine": ("openstack-heat-engine",),
+    "apache": ("openstack-dashboard",),
+}
+
+DEBIAN12_PYPI = Base(
+    name=debian.DEBIAN12.name,
+    title=f"{debian.DEBIAN12.title}, OpenStack from PyPI",
+    family=debian.DEBIAN12.family,
+    source=PackageSource.PYPI,
+    suite=debian.DEBIAN12.suite,
+    common_packages=(*debian.SYSTEM, *LIBRARIES),
+    packages={c: (*debian.PARTS.get(c, ()), *NEEDED.get(c, ())) for c in C},
+    l2_packages={"linuxbridge": (), "openvswitch": ("openvswitch-switch",)},
+    units=UNITS,
+    paths={**debian.SYSTEM_PATHS, "plugin-ini": "/etc/neutron/plugin.ini", "horizon-url": "/dashboard"},
+    # the other APIs are the projects' own eventlet servers, as in RDO's packages
+    wsgi=(
+        WsgiApi("keystone", "/etc/keystone/keystone-uwsgi.ini", threads=True),
+        WsgiApi("placement-api", "/etc/placement/placement-api-uwsgi.ini", threads=True),
+        WsgiApi("nova-placement-api", "/etc/nova/nova-placement-api-uwsgi.ini", threads=True),
+    ),
+    openstack_units=debian.openstack_units(UNITS, debian.SYSTEM_EXTRA_UNITS),
+    unwanted_units=debian.UNWANTED_UNITS,
+)

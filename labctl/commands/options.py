@@ -1,0 +1,47 @@
+"""What the verbs that take a topology have in common: their options, and choosing by them."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from labctl.commands.console import progress
+from labctl.lab import up as bring
+from labctl.lab.choose import choose
+from labctl.topology.spec import LabSpec
+
+TopologyName = Annotated[str, typer.Argument(metavar="TOPOLOGY", help="name of a known topology, or a file")]
+LabName = Annotated[str | None, typer.Option(help="name of the lab, when not the topology's")]
+ReleaseName = Annotated[str | None, typer.Option(help="another release in the same layout")]
+BaseName = Annotated[
+    str | None, typer.Option(help="operating system of the nodes; the first of the topology's that is possible here")
+]
+DriverName = Annotated[str | None, typer.Option(help="how machines are made")]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A topology and what was asked for besides."""
+
+    topology: str
+    name: str | None = None
+    release: str | None = None
+    base: str | None = None
+    driver: str | None = None
+
+    def command(self, verb: str) -> str:
+        """The command line that asks for this."""
+        options = {k: v for k, v in vars(self).items() if k != "topology" and v is not None}
+        return shlex.join(["labctl", verb, self.topology, *(w for k, v in options.items() for w in (f"--{k}", v))])
+
+    def specify(self) -> tuple[LabSpec, Path]:
+        """The lab's spec and the topology's file; tells what the lab will be, and why it is not another."""
+        topology, path = bring.read(self.topology, self.release)
+        choice = choose(topology, name=self.name, base=self.base, driver=self.driver)
+        with progress():
+            choice.announce()
+        return choice.spec, path

@@ -1,0 +1,131 @@
+"""What a lab stands on: of the bases a topology names, the first that is possible here, and why no earlier one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from labctl import bases, drivers, releases
+from labctl.errors import LabError
+from labctl.progress import note
+from labctl.releases.model import PackageSource, Release
+from labctl.topology.check import BASE_TITLES, BASES_OF, KNOWN_DRIVERS, runs_on
+from labctl.topology.model import Mechanism, Topology, VirtType, VolumeBackend
+from labctl.topology.problems import unknown
+from labctl.topology.resolve import resolve
+from labctl.topology.spec import LabSpec
+
+SOURCE_TITLES = {
+    PackageSource.RDO: "RDO's packages",
+    PackageSource.DEBIAN: "Debian's packages",
+    PackageSource.PYPI: "PyPI",
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The spec of a lab, and why each base that its topology names before that one is not used."""
+
+    spec: LabSpec
+    passed_over: tuple[str, ...]
+
+    def announce(self) -> None:
+        """Tell what the lab will be, as progress."""
+        for reason in self.passed_over:
+            note("lab", reason)
+        note("lab", f"{self.spec.name}: {describe(self.spec)}")
+
+
+def describe(spec: LabSpec) -> str:
+    """What a lab is: ``Train from PyPI on Debian 12 (documented: CentOS 7)``."""
+    documented = BASES_OF[spec.release][0]
+    words = (
+        f"{releases.get(spec.release).title} from {SOURCE_TITLES[PackageSource(spec.package_source)]}"
+        f" on {BASE_TITLES[spec.base]}"
+    )
+    return words if spec.base == documented else f"{words} (documented: {BASE_TITLES[documented]})"
+
+
+def obstacle(release: Release, base: str, driver: str) -> str | None:
+    """Why labctl cannot make nodes with a release on a base by a driver; None when it can."""
+    if not runs_on(base, driver):
+        return f"needs virtual machines, and the driver here is {driver}"
+    source = release.bases.get(base)
+    if source is None:
+        return f"labctl has no recipe for {release.title} on it yet"
+    if (base, source) not in bases.BASES:
+        return f"labctl has no recipe for it with {SOURCE_TITLES[source]} yet"
+    return None
+
+
+def choose(
+    topology: Topology, *, name: str | None = None, base: str | None = None, driver: str | None = None
+) -> Choice:
+    """Resolve a topology for this machine.
+
+    :param base: the base to use, instead of the first that is possible.
+    :raises LabError: an impossible combination.
+    """
+    release = releases.get(topology.release)
+    chosen_driver = _driver(topology, driver)
+    chosen_base, passed_over = _base(topology, release, base, chosen_driver)
+    mechanism = topology.options.mechanism
+    if mechanism is Mechanism.AUTO:
+        mechanism = Mechanism.LINUXBRIDGE
+    virt_type = topology.options.virt_type
+    if virt_type is VirtType.AUTO:
+        virt_type = VirtType.QEMU
+    spec = resolve(
+        topology,
+        name=name,
+        base=chosen_base,
+        driver=chosen_driver,
+        mechanism=mechanism,
+        virt_type=virt_type,
+        volume_backend=_volume_backend(topology, chosen_driver),
+        package_source=release.bases[chosen_base].value,
+    )
+    return Choice(spec, passed_over)
+
+
+def _driver(topology: Topology, wanted: str | None) -> str:
+    if wanted is None:
+        wanted = topology.drivers[0]
+    elif wanted not in KNOWN_DRIVERS:
+        raise LabError(unknown("driver", wanted, KNOWN_DRIVERS))
+    elif wanted not in topology.drivers:
+        raise LabError(f"{topology.name} does not run on the driver '{wanted}'; it names {', '.join(topology.drivers)}")
+    drivers.get(wanted)
+    return wanted
+
+
+def _base(topology: Topology, release: Release, wanted: str | None, driver: str) -> tuple[str, tuple[str, ...]]:
+    """The base to use, and why those before it are not."""
+    if wanted is not None and wanted not in topology.bases:
+        raise LabError(f"{topology.name} does not run on {wanted}; it names {', '.join(topology.bases)}")
+    obstacles = {base: obstacle(release, base, driver) for base in topology.bases}
+    possible = [base for base, reason in obstacles.items() if reason is None]
+    chosen = wanted or next(iter(possible), None)
+    if chosen is None:
+        reasons = "".join(f"\n  {base}: {reason}" for base, reason in obstacles.items())
+        raise LabError(f"{topology.name} cannot be made here{reasons}", "labctl releases; --driver, --release")
+    if reason := obstacles[chosen]:
+        hint = f"--base {possible[0]}" if possible else "labctl releases"
+        raise LabError(f"{topology.name} cannot be made on {chosen} here: {reason}", hint)
+    if wanted is not None:
+        return chosen, ()
+    earlier = topology.bases[: topology.bases.index(chosen)]
+    return chosen, tuple(f"{base} not used: {obstacles[base]}" for base in earlier)
+
+
+def _volume_backend(topology: Topology, driver: str) -> VolumeBackend:
+    able = drivers.get(driver).capabilities()
+    volume_groups = able.own_kernel and able.device_mapper
+    wanted = topology.options.volume_backend
+    if wanted is VolumeBackend.AUTO:
+        return VolumeBackend.LVM if volume_groups else VolumeBackend.NFS
+    if wanted is VolumeBackend.LVM and not volume_groups:
+        raise LabError(
+            f"options.volume_backend is lvm, but nodes of the driver '{driver}' have no device mapper",
+            "volume_backend: nfs or auto, or another driver",
+        )
+    return wanted

@@ -1,0 +1,157 @@
+"""What a lab stands on: which base is taken, what is told of the others, and what another release changes."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from support import SMALL, write
+
+from labctl import bases, drivers, progress, releases
+from labctl.drivers.base import Capabilities
+from labctl.drivers.fake import Fake
+from labctl.errors import LabError
+from labctl.lab.choose import SOURCE_TITLES, choose, describe
+from labctl.releases import PackageSource
+from labctl.topology.check import BASE_TITLES
+from labctl.topology.load import load
+from labctl.topology.model import Topology, VolumeBackend
+
+
+@pytest.fixture
+def train(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Topology:
+    """A Train topology for CentOS 7 or Debian 12; of these labctl has a recipe for Debian 12 with PyPI only."""
+    sources = {"centos7": PackageSource.RDO, "debian12": PackageSource.PYPI}
+    facts = dataclasses.replace(releases.get("zed"), name="train", title="Train", bases=sources)
+    debian12 = dataclasses.replace(bases.get("debian12", "debian"), source=PackageSource.PYPI)
+    monkeypatch.setitem(releases.RELEASES, "train", facts)
+    monkeypatch.setattr(bases, "BASES", {("debian12", PackageSource.PYPI): debian12})
+    monkeypatch.setitem(drivers.DRIVERS, "libvirt", Fake())
+    text = SMALL.replace("release: zed", "release: train").replace("[debian12]", "[centos7, debian12]")
+    return load(write(tmp_path, text.replace("[nspawn]", "[nspawn, libvirt]")))
+
+
+def test_a_base_that_the_driver_cannot_run_is_passed_over_with_the_reason(train: Topology) -> None:
+    choice = choose(train)
+    assert (choice.spec.base, choice.spec.package_source) == ("debian12", "pypi")
+    assert choice.passed_over == ("centos7 not used: needs virtual machines, and the driver here is nspawn",)
+    assert describe(choice.spec) == "Train from PyPI on Debian 12 (documented: CentOS 7)"
+
+
+def test_a_base_without_a_recipe_is_passed_over_with_the_reason(train: Topology) -> None:
+    choice = choose(train, driver="libvirt")
+    assert choice.spec.base == "debian12"
+    assert choice.passed_over == ("centos7 not used: labctl has no recipe for it with RDO's packages yet",)
+
+    facts = dataclasses.replace(releases.get("train"), bases={"debian12": PackageSource.PYPI})
+    releases.RELEASES["train"] = facts
+    assert choose(train, driver="libvirt").passed_over == (
+        "centos7 not used: labctl has no recipe for Train on it yet",
+    )
+
+
+def test_the_choice_is_told_as_progress(train: Topology) -> None:
+    seen: list[str] = []
+    with progress.subscribed(lambda event: seen.append(f"{event.where}: {event.text}")):
+        choose(train, name="mine").announce()
+    assert seen == [
+        "lab: centos7 not used: needs virtual machines, and the driver here is nspawn",
+        "lab: mine: Train from PyPI on Debian 12 (documented: CentOS 7)",
+    ]
+
+
+def test_a_base_that_is_asked_for_is_taken_or_the_reason_is_told(train: Topology) -> None:
+    assert choose(train, base="debian12").passed_over == ()
+    with pytest.raises(LabError) as raised:
+        choose(train, base="centos7")
+    assert raised.value.message == (
+        "small cannot be made on centos7 here: needs virtual machines, and the driver here is nspawn"
+    )
+    assert raised.value.hint == "--base debian12"
+    with pytest.raises(LabError, match="small does not run on debian11; it names centos7, debian12"):
+        choose(train, base="debian11")
+
+
+def test_a_topology_that_fits_nowhere_tells_every_reason(train: Topology, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bases, "BASES", {})
+    with pytest.raises(LabError) as raised:
+        choose(train)
+    assert raised.value.message == (
+        "small cannot be made here\n"
+        "  centos7: needs virtual machines, and the driver here is nspawn\n"
+        "  debian12: labctl has no recipe for it with PyPI yet"
+    )
+
+
+def test_the_documented_base_needs_no_word(tmp_path: Path) -> None:
+    choice = choose(load(write(tmp_path)))
+    assert choice.passed_over == ()
+    assert describe(choice.spec) == "Zed from Debian's packages on Debian 12"
+
+
+def test_every_base_and_every_source_has_a_title() -> None:
+    assert all(b.title.startswith(BASE_TITLES[b.name]) for b in bases.BASES.values())
+    assert set(SOURCE_TITLES) == set(PackageSource)
+
+
+def test_a_driver_outside_the_topology_is_refused(tmp_path: Path) -> None:
+    topology = load(write(tmp_path))
+    with pytest.raises(LabError, match="small does not run on the driver 'libvirt'; it names nspawn"):
+        choose(topology, driver="libvirt")
+    with pytest.raises(LabError, match="unknown driver 'nspwan'; did you mean 'nspawn'"):
+        choose(topology, driver="nspwan")
+
+
+# --- back ends -------------------------------------------------------------------------------------
+
+
+def test_containers_have_no_volume_group(tmp_path: Path) -> None:
+    text = SMALL.replace("[nspawn]", "[nspawn, libvirt]") + "options: {volume_backend: lvm}\n"
+    with pytest.raises(LabError, match="nodes of the driver 'nspawn' have no device mapper"):
+        choose(load(write(tmp_path, text)), driver="nspawn")
+
+
+def test_volumes_are_a_volume_group_where_nodes_can_have_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    topology = load(write(tmp_path))
+    assert choose(topology).spec.volume_backend is VolumeBackend.NFS
+    able = Capabilities(own_kernel=True, block_devices=True, device_mapper=True, openvswitch=True, nested_kvm=False)
+    machines = Fake()
+    monkeypatch.setattr(machines, "capabilities", lambda: able)
+    monkeypatch.setitem(drivers.DRIVERS, "nspawn", machines)
+    assert choose(topology).spec.volume_backend is VolumeBackend.LVM
+
+
+# --- another release -------------------------------------------------------------------------------
+
+
+def test_another_release_runs_on_the_topologys_bases_that_have_it(train: Topology, tmp_path: Path) -> None:
+    changed = load(write(tmp_path), "train")
+    assert (changed.release, changed.bases) == ("train", ("debian12",))
+    choice = choose(changed)
+    assert (choice.spec.release, choice.spec.name) == ("train", "small")
+    assert describe(choice.spec) == "Train from PyPI on Debian 12 (documented: CentOS 7)"
+
+
+def test_another_release_brings_its_own_bases_where_the_topologys_do_not_have_it(tmp_path: Path) -> None:
+    path = write(tmp_path, SMALL.replace("[debian12]", "[debian13]").replace("zed", "epoxy"))
+    # containers cannot be CentOS 8, so that is no candidate for a topology that names only them
+    assert load(path, "ussuri").bases == ("debian12",)
+    path.write_text(path.read_text().replace("[nspawn]", "[nspawn, libvirt]"))
+    assert load(path, "ussuri").bases == ("centos8", "debian12")
+
+
+def test_an_unknown_release_names_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="unknown release 'trian'; did you mean 'train'"):
+        load(write(tmp_path), "trian")
+
+
+def test_the_rules_look_at_the_release_that_is_asked_for(tmp_path: Path) -> None:
+    text = (SMALL + "options: {mechanism: linuxbridge}\n").replace("[etcd]", "[etcd, placement, keystone]")
+    path = write(tmp_path, text)
+    assert load(path).release == "zed"
+    line = 1 + text.splitlines().index("options: {mechanism: linuxbridge}")
+    with pytest.raises(LabError, match=f"{path}:{line}:.*neutron of epoxy has no linuxbridge agent"):
+        load(path, "epoxy")
+    with pytest.raises(LabError, match="mitaka has no placement service; take it out of runs"):
+        load(path, "mitaka")
