@@ -1,7 +1,12 @@
-"""A control group per machine: what counts a lab's CPU seconds, and what finds every process of it."""
+"""A control group per machine: what counts a lab's CPU seconds, finds every process of it, and can freeze it.
+
+A host with cgroup v2 has one hierarchy for all of that. With v1 the freezer is a hierarchy of its own, in
+which a machine has a group only while it is frozen.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -26,6 +31,18 @@ def _hierarchy() -> Path:
 def path(lab: str, node: str = "") -> Path:
     """The control group of a lab or of one machine."""
     return _hierarchy() / OWNER / lab / node if node else _hierarchy() / OWNER / lab
+
+
+def _freezer(lab: str, node: str = "") -> Path:
+    """The group that freezes a lab's machines, or one machine."""
+    if (ROOT / "cgroup.controllers").exists():
+        return path(lab, node)
+    return ROOT / "freezer" / OWNER / lab / node if node else ROOT / "freezer" / OWNER / lab
+
+
+def groups(lab: str) -> list[Path]:
+    """The lab's control groups that exist now, one a hierarchy."""
+    return [group for group in dict.fromkeys((path(lab), _freezer(lab))) if group.is_dir()]
 
 
 def make(lab: str, node: str) -> Path:
@@ -63,8 +80,9 @@ def cpu_seconds(lab: str) -> float:
 
 
 def kill(lab: str, node: str = "", seconds: float = 10) -> list[int]:
-    """Kill every process of a lab or machine and remove its group; returns those that would not die."""
+    """Kill every process of a lab or machine and remove its groups; returns those that would not die."""
     deadline = time.monotonic() + seconds
+    thaw(lab, node)  # v1 delivers no signal to what is frozen
     left = processes(lab, node)
     while left and time.monotonic() < deadline:
         for pid in left:
@@ -74,16 +92,21 @@ def kill(lab: str, node: str = "", seconds: float = 10) -> list[int]:
                 continue
         time.sleep(0.05)
         left = processes(lab, node)
-    group = path(lab, node)
-    if not left and group.is_dir():
-        for member in sorted(group.rglob("*"), key=lambda p: len(p.parts), reverse=True):
-            if member.is_dir():
-                _remove(member)
-        _remove(group)
-        parent = path(lab)
-        if node and not any(p.is_dir() for p in parent.iterdir()):
-            _remove(parent)
+    if not left:
+        _remove_all(path(lab, node), path(lab) if node else None)
     return left
+
+
+def _remove_all(group: Path, parent: Path | None) -> None:
+    """Remove a group with those below it, and the one above when it holds no other."""
+    if not group.is_dir():
+        return
+    for member in sorted(group.rglob("*"), key=lambda p: len(p.parts), reverse=True):
+        if member.is_dir():
+            _remove(member)
+    _remove(group)
+    if parent is not None and not any(p.is_dir() for p in parent.iterdir()):
+        _remove(parent)
 
 
 def _remove(group: Path) -> None:
@@ -95,3 +118,85 @@ def _remove(group: Path) -> None:
             return
         except OSError:  # EBUSY while the kernel still reaps the last process
             time.sleep(0.05)
+
+
+# --- freezing --------------------------------------------------------------------------------------
+
+
+def freeze(lab: str, node: str, seconds: float = 10) -> None:
+    """Stop every process of a machine where it is, until :func:`thaw`.
+
+    :raises LabError: the kernel has no freezer, or the processes did not stop within so many seconds.
+    """
+    group, deadline = _freezer(lab, node), time.monotonic() + seconds
+    if group == path(lab, node):
+        (group / "cgroup.freeze").write_text("1")
+    else:
+        if not (ROOT / "freezer" / "cgroup.procs").exists():
+            raise LabError("this host has no freezer control group mounted, so machines cannot be paused")
+        group.mkdir(parents=True, exist_ok=True)
+        (group / "freezer.state").write_text("FROZEN")
+        # what joins a frozen group freezes; what a process forked before it joined is found the next time
+        while new := set(processes(lab, node)) - _members(group):
+            for pid in new:
+                _join(group, pid)
+            if time.monotonic() > deadline:
+                raise LabError(
+                    f"{node}: processes {sorted(new)} do not freeze", f"labctl fault {lab} node resume {node}"
+                )
+    while not _is_frozen(group):
+        if time.monotonic() > deadline:
+            raise LabError(f"{node} is not frozen after {seconds:g} s", f"labctl fault {lab} node resume {node}")
+        time.sleep(0.05)
+        if group != path(lab, node):
+            # a process that waits for its vfork'ed child may be missed; writing again catches it
+            (group / "freezer.state").write_text("FROZEN")
+
+
+def thaw(lab: str, node: str = "", seconds: float = 10) -> None:
+    """Let the processes of a frozen machine, or of all of a lab, go on; nothing to do is no error.
+
+    They go on at once; on v1 so many seconds are given to empty and remove the group.
+    """
+    top, deadline = _freezer(lab, node), time.monotonic() + seconds
+    if top == path(lab, node):
+        for group in (top, *top.glob("*")) if top.is_dir() else ():
+            if (group / "cgroup.freeze").exists():
+                (group / "cgroup.freeze").write_text("0")
+        return
+    machines = [top] if node else [p for p in top.glob("*") if p.is_dir()]
+    for group in machines:
+        if group.is_dir():
+            (group / "freezer.state").write_text("THAWED")
+            while (members := _members(group)) and time.monotonic() < deadline:
+                for pid in members:
+                    _join(ROOT / "freezer", pid)
+            _remove_all(group, top.parent if node else None)
+    if not node:
+        _remove_all(top, None)
+
+
+def frozen(lab: str, node: str) -> bool:
+    """True while a machine's processes are frozen, or about to be."""
+    group = _freezer(lab, node)
+    try:
+        if group == path(lab, node):
+            return (group / "cgroup.freeze").read_text().strip() == "1"
+        return (group / "freezer.state").read_text().strip() != "THAWED"
+    except OSError:
+        return False
+
+
+def _is_frozen(group: Path) -> bool:
+    if (group / "cgroup.events").exists():
+        return "frozen 1" in (group / "cgroup.events").read_text()
+    return (group / "freezer.state").read_text().strip() == "FROZEN"
+
+
+def _members(group: Path) -> set[int]:
+    return {int(line) for line in (group / "cgroup.procs").read_text().split()}
+
+
+def _join(group: Path, pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it has ended
+        (group / "cgroup.procs").write_text(str(pid))

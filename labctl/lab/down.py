@@ -27,8 +27,7 @@ def remains(name: str) -> list[str]:
     found += [f"mount {m}" for m in _mounts(directory)]
     found += [f"loop device {device}" for device in loops.attached(directory)]
     found += [f"process {pid}" for pid in cgroup.processes(name)]
-    if cgroup.path(name).exists():
-        found.append(f"control group {cgroup.path(name)}")
+    found += [f"control group {group}" for group in cgroup.groups(name)]
     for path in (directory, network.ETC / network.lab_namespace(name)):
         if path.exists():
             found.append(f"directory {path}")
