@@ -18,7 +18,7 @@ import requests
 
 from labctl import process
 from labctl.errors import LabError
-from labctl.images import guest_parts
+from labctl.images import guest_parts, kernel, packages
 from labctl.progress import step, warn
 
 CIRROS_SITE = "http://download.cirros-cloud.net"
@@ -134,10 +134,12 @@ def _receive(response: requests.Response, path: Path, timeout: float) -> bool:
 def recipe_digest() -> str:
     """Return the content address of the built guest's recipe: its files, what builds them, the version."""
     digest = hashlib.sha256(BUILDER.encode())
-    for path in (Path(guest_parts.__file__), *sorted(guest_parts.FILES.rglob("*"))):
+    code = (Path(module.__file__ or "") for module in (guest_parts, kernel, packages))
+    for path in (*code, *sorted(guest_parts.FILES.rglob("*"))):
         if path.is_file():
             content = path.read_bytes()
-            digest.update(f"{path.relative_to(guest_parts.FILES.parent)} {len(content)}\n".encode() + content)
+            name = path.name if path.suffix == ".py" else path.relative_to(guest_parts.FILES.parent)
+            digest.update(f"{name} {len(content)}\n".encode() + content)
     return digest.hexdigest()
 
 
@@ -152,14 +154,14 @@ def build(directory: Path) -> GuestImage:
         work = Path(name)
         tree, root, disk = work / "packages", work / "root", work / "guest.qcow2"
         with step("image", "download the guest's packages"):
-            guest_parts.unpack(guest_parts.download(work / "debs"), tree)
+            packages.unpack(guest_parts.download(work / "debs"), tree)
         with step("image", "assemble the guest"):
-            release, kernel = guest_parts.kernel(tree)
-            modules = guest_parts.Modules(tree, release)
+            release, vmlinuz = kernel.find(tree)
+            modules = kernel.Modules(tree, release)
             guest_parts.assemble_root(root, tree, modules, VERSION)
             initrd = guest_parts.initramfs(work / "initramfs", tree, modules)
         with step("image", "write the guest's disk"):
-            boot = guest_parts.boot_partition(work / "boot.img", kernel, initrd)
+            boot = guest_parts.boot_partition(work / "boot.img", vmlinuz, initrd)
             guest_parts.write_disk(work / "disk.raw", boot, guest_parts.root_partition(work / "root.img", root))
             process.run(["qemu-img", "convert", "-c", "-O", "qcow2", work / "disk.raw", disk], timeout=120)
         final = directory / "guest.qcow2"

@@ -10,7 +10,6 @@ that the initramfs only has to change one number to let it grow with the flavor'
 from __future__ import annotations
 
 import gzip
-import lzma
 import re
 import shutil
 import struct
@@ -19,10 +18,11 @@ from pathlib import Path
 
 from labctl import process
 from labctl.errors import LabError
+from labctl.images import kernel, packages
 
 FILES = Path(__file__).with_name("guest")
 MBR_CODE = Path("/usr/lib/syslinux/mbr/mbr.bin")
-KERNEL = "linux-image-cloud-amd64"
+KERNEL = kernel.PACKAGE
 PACKAGES = (
     "busybox-static", "dropbear-bin", "sudo", "e2fsprogs", "util-linux",
     "openssh-client", "openssh-sftp-server", "libpam-modules",
@@ -52,16 +52,10 @@ INITRAMFS_APPLETS = (
     "sh", "mount", "insmod", "dd", "cat", "usleep", "sync", "blockdev", "switch_root", "ls", "dmesg",
 )  # fmt: skip
 MULTIARCH = "x86_64-linux-gnu"
-MERGED = ("bin", "sbin", "lib", "lib64")
 MIB = 1024 * 1024
 SECTOR = 512
 ROOT_MIB = 64
 LABEL = "cirros-rootfs"
-
-
-def _depends(packages: Iterable[str]) -> set[str]:
-    """Return the direct dependencies of packages, virtual ones left out."""
-    return set(re.findall(r"Depends: ([a-z0-9][^\s<]*)", process.output(["apt-cache", "depends", *packages])))
 
 
 def download(directory: Path) -> list[Path]:
@@ -69,89 +63,22 @@ def download(directory: Path) -> list[Path]:
 
     :raises LabError: apt does not know the packages, or cannot reach its archive.
     """
-    directory.mkdir()
-    try:
-        command = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", *_package_names()]
-        process.run(command, cwd=directory, timeout=300)
-    except process.CommandError as error:
-        raise LabError(error.message, "apt-get update, then try again") from error
-    return sorted(directory.glob("*.deb"))
+    return packages.download(_package_names(), directory)
 
 
 def _package_names() -> list[str]:
-    wanted = {name for name in _depends([KERNEL]) if name.startswith("linux-image-")} | set(PACKAGES)
+    wanted = {kernel.package(KERNEL)} | set(PACKAGES)
     new = set(PACKAGES)
     while new:
-        libraries = {name for name in _depends(sorted(new)) if re.match(r"lib(?!.*perl)|zlib", name)}
+        libraries = {name for name in packages.depends(sorted(new)) if re.match(r"lib(?!.*perl)|zlib", name)}
         new = libraries - wanted
         wanted |= new
     return sorted(wanted)
 
 
-def unpack(packages: list[Path], tree: Path) -> None:
-    """Extract the packages side by side into one merged-usr tree, and drop them."""
-    for package in packages:
-        process.run(["dpkg-deb", "-x", package, tree])
-        package.unlink()
-    # One usr: Debian 12's packages still spread over / and /usr, Debian 13's do not.
-    for name in MERGED:
-        apart, merged = tree / name, tree / "usr" / name
-        merged.mkdir(exist_ok=True)
-        if apart.is_dir():
-            process.run(["cp", "-al", f"{apart}/.", merged])
-            shutil.rmtree(apart)
-        apart.symlink_to(f"usr/{name}")
-
-
-def kernel(tree: Path) -> tuple[str, Path]:
-    """Return the kernel's release and its file."""
-    image = next((tree / "boot").glob("vmlinuz-*"))
-    return image.name.removeprefix("vmlinuz-"), image
-
-
-class Modules:
-    """The kernel's modules: finds them by name and what they depend on by their own ``.modinfo``."""
-
-    def __init__(self, tree: Path, release: str) -> None:
-        self.release = release
-        self.base = tree / "usr/lib/modules" / release
-        files = (*self.base.rglob("*.ko"), *self.base.rglob("*.ko.xz"))
-        self._files = {self._key(path.name.split(".")[0]): path for path in files}
-
-    @staticmethod
-    def _key(name: str) -> str:
-        return name.replace("-", "_")
-
-    def _content(self, name: str) -> bytes:
-        path = self._files[name]
-        content = path.read_bytes()
-        return lzma.decompress(content) if path.suffix == ".xz" else content
-
-    def closure(self, names: Iterable[str]) -> dict[str, bytes]:
-        """Return the contents of modules and their dependencies in an order in which they can be loaded.
-
-        What this kernel has built in, or does not have at all, is left out.
-        """
-        found: dict[str, bytes] = {}
-
-        def visit(name: str) -> None:
-            key = self._key(name)
-            if key in found or key not in self._files:
-                return
-            content = self._content(key)
-            depends = re.search(rb"\0depends=([^\0]+)\0", content)
-            for needed in depends[1].decode().split(",") if depends else ():
-                visit(needed)
-            found[key] = content
-
-        for name in names:
-            visit(name)
-        return found
-
-
-def assemble_root(root: Path, tree: Path, modules: Modules, version: str) -> None:
+def assemble_root(root: Path, tree: Path, modules: kernel.Modules, version: str) -> None:
     """Lay out the guest's root: its own files, the programs and their libraries, busybox, kernel modules."""
-    for name in MERGED:
+    for name in packages.MERGED:
         (root / "usr" / name).mkdir(parents=True)
         (root / name).symlink_to(f"usr/{name}")
     for name in ("dev", "proc", "sys", "run", "tmp", "mnt", "root", "etc/dropbear", "var/log", "var/lib",
@@ -225,7 +152,7 @@ def _libraries(tree: Path, programs: Iterable[Path]) -> Iterator[tuple[Path, Pat
             yield Path("usr/lib") / MULTIARCH / Path(name).name, source
 
 
-def initramfs(work: Path, tree: Path, modules: Modules) -> Path:
+def initramfs(work: Path, tree: Path, modules: kernel.Modules) -> Path:
     """Pack busybox, the disk drivers and the init script; return the archive."""
     for name in ("bin", "dev", "proc", "sys", "new", "modules"):
         (work / name).mkdir(parents=True)
