@@ -2,9 +2,10 @@
 
 from labctl.errors import LabError
 from labctl.releases.model import PackageSource, Release
+from labctl.releases.train import TRAIN
 from labctl.releases.zed import ZED
 
-RELEASES: dict[str, Release] = {r.name: r for r in (ZED,)}
+RELEASES: dict[str, Release] = {r.name: r for r in (TRAIN, ZED)}
 
 
 def get(name: str) -> Release:
