@@ -2,11 +2,12 @@
 
 from labctl.errors import LabError
 from labctl.releases.model import PackageSource, Release
+from labctl.releases.rocky import ROCKY
 from labctl.releases.train import TRAIN
 from labctl.releases.ussuri import USSURI
 from labctl.releases.zed import ZED
 
-RELEASES: dict[str, Release] = {r.name: r for r in (TRAIN, USSURI, ZED)}
+RELEASES: dict[str, Release] = {r.name: r for r in (ROCKY, TRAIN, USSURI, ZED)}
 
 
 def get(name: str) -> Release:
