@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from labctl import bases
-from labctl.images import debian
+from labctl import bases, releases
+from labctl.images import debian, pypi
+from labctl.releases.model import PackageSource
 
 
 def ensure(base: str, source: str, release: str) -> tuple[Path, ...]:
@@ -13,4 +14,7 @@ def ensure(base: str, source: str, release: str) -> tuple[Path, ...]:
 
     Each has its files under ``tree``; laid over each other they are a node's whole file system.
     """
-    return (debian.ensure(bases.get(base, source)),)
+    recipe = bases.get(base, source)
+    if recipe.source is PackageSource.PYPI:
+        return pypi.ensure(recipe, releases.get(release))
+    return (debian.ensure(recipe),)

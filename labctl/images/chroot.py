@@ -1,0 +1,70 @@
+"""Commands inside image layers that are being built upon: an overlay, its own mounts, its own processes.
+
+The kernel ends every process and takes back every mount when the first process ends, and that one ends
+with labctl: a build that is killed at any point leaves files in its directory, which the store sweeps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from labctl import process
+
+SCRIPT = Path(__file__).with_name("chroot.sh")
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True)
+class Bind:
+    """A file or directory of this machine, seen inside; read-only unless ``writable``."""
+
+    source: Path
+    target: str = ""  # the same path as outside
+    writable: bool = False
+
+    def words(self) -> tuple[str, str, str]:
+        """What the script is told."""
+        return ("rw" if self.writable else "ro", str(self.source), self.target or str(self.source))
+
+
+@dataclass(frozen=True)
+class Chroot:
+    """Image layers, the uppermost first, with everything that is written to them kept in ``upper``."""
+
+    layers: Sequence[Path]
+    #: an empty directory on the file system of the store
+    directory: Path
+    binds: tuple[Bind, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    log: Path | None = None
+
+    @property
+    def upper(self) -> Path:
+        """The tree of what was changed."""
+        return self.directory / "upper"
+
+    def run(self, *command: str, timeout: float, check: bool = True) -> str:
+        """Run a command inside as root and return what it printed (nothing when it goes to the log).
+
+        :param timeout: seconds.
+        :raises CommandError: status other than 0, unless ``check`` is off.
+        """
+        root, work = self.directory / "root", self.directory / "work"
+        for path in (root, self.upper, work):
+            path.mkdir(parents=True, exist_ok=True)
+        done = process.run(
+            [
+                *("setpriv", "--pdeathsig", "KILL"),
+                *("unshare", "--mount", "--pid", "--fork", "--kill-child=KILL"),
+                *("sh", SCRIPT, root, ":".join(f"{layer}/tree" for layer in self.layers), self.upper, work),
+                *(word for bind in self.binds for word in bind.words()),
+                *("--", *command),
+            ],
+            timeout=timeout,
+            env={"PATH": PATH, "HOME": "/root", "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive", **self.env},
+            log=self.log,
+            check=check,
+        )
+        return done.stdout or ""

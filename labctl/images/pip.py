@@ -1,0 +1,97 @@
+"""The machine's own pip configuration, made to work inside a chroot: sources, certificates, cache.
+
+Everything pip would read here it finds there under the same path: its configuration files, the local
+indexes and wheel directories these name, certificate bundles, name resolution.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from labctl.images.chroot import Bind
+from labctl.lab import paths
+
+#: Where pip's cache is inside.
+CACHE = "/var/cache/pip"
+PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
+CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT", "PIP_CLIENT_CERT")
+#: Settings that say what to install and where, which is ours to say.
+IGNORED = ("CACHE_DIR", "CONSTRAINT", "REQUIREMENT", "TARGET", "PREFIX", "ROOT", "USER", "REQUIRE_VIRTUALENV", "LOG")
+RESOLVER = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf")
+
+
+def _home() -> Path:
+    return Path(os.environ.get("HOME", "/root"))
+
+
+def _configuration_files() -> tuple[Path, ...]:
+    """The files pip reads, in its order (pip documentation, "Configuration")."""
+    if chosen := os.environ.get("PIP_CONFIG_FILE"):
+        return (Path(chosen),)
+    shared = os.environ.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":")
+    own = Path(os.environ.get("XDG_CONFIG_HOME", _home() / ".config"))
+    found = [*(Path(d) / "pip/pip.conf" for d in shared), Path("/etc/pip.conf")]
+    return tuple(p for p in (*found, _home() / ".pip/pip.conf", own / "pip/pip.conf") if p.is_file())
+
+
+def _settings() -> Iterator[tuple[str, str]]:
+    """Every setting of the files and the environment, by the name of the option."""
+    for path in _configuration_files():
+        parser = configparser.RawConfigParser()
+        parser.read(path)
+        for section in parser.sections():
+            yield from parser.items(section)
+    for name, value in os.environ.items():
+        if name.startswith("PIP_") and name.removeprefix("PIP_") not in IGNORED:
+            yield name.removeprefix("PIP_").lower().replace("_", "-"), value
+
+
+def _places(value: str) -> Iterator[Path]:
+    """Local paths that a setting names."""
+    for word in value.split():
+        path = Path(unquote(urlsplit(word).path)) if word.startswith("file:") else Path(word)
+        if not path.is_absolute() or not path.exists():
+            continue
+        # the pages of a local index point at files beside it: ../../files/NAME
+        yield path.parent if word.startswith("file:") and len(path.parts) > 3 else path
+
+
+def environment() -> dict[str, str]:
+    """The variables that pip and what it builds take notice of."""
+    kept = {k: v for k, v in os.environ.items() if k.lower() in PROXIES or k in CERTIFICATES}
+    kept |= {k: v for k, v in os.environ.items() if k.startswith("PIP_") and k.removeprefix("PIP_") not in IGNORED}
+    return {**kept, "HOME": str(_home()), "PIP_CACHE_DIR": CACHE, "PIP_NO_INPUT": "1"}
+
+
+def cache_directory(settings: Mapping[str, str]) -> Path:
+    """Where pip keeps its downloads on this machine."""
+    if chosen := os.environ.get("PIP_CACHE_DIR") or settings.get("cache-dir"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME", _home() / ".cache")) / "pip"
+
+
+def binds(built_for: str) -> tuple[Bind, ...]:
+    """What pip needs of this machine.
+
+    Downloads are shared with the machine's own pip. Wheels built inside are not: they are linked with the
+    libraries of one image, so they are kept by its name.
+
+    :param built_for: name of that image.
+    """
+    settings = list(_settings())
+    local = [p for _, value in settings for p in _places(value)]
+    local += [Path(os.environ[name]) for name in CERTIFICATES if os.environ.get(name)]
+    local += [*_configuration_files(), _home() / ".netrc", *(Path(p) for p in RESOLVER)]
+    cache = cache_directory(dict(settings))
+    wheels = paths.home() / "cache" / "wheels" / built_for
+    for path in (cache, wheels):
+        path.mkdir(parents=True, exist_ok=True)
+    return (
+        *(Bind(p) for p in sorted({p for p in local if p.exists()})),
+        Bind(cache, CACHE, writable=True),
+        Bind(wheels, f"{CACHE}/wheels", writable=True),
+    )

@@ -1,0 +1,172 @@
+"""The image of a release from the Python Package Index: its environment, and what packages would add to it.
+
+Four layers: the system of the base, the interpreter, the environment with the projects (minutes), and this
+one (seconds), which makes them look like packages: accounts, directories, commands on the path,
+configuration of the projects, units.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from labctl.bases.model import Base
+from labctl.errors import LabError
+from labctl.images import debian, python, store, venv
+from labctl.images.pypi_units import ACCOUNTS, COMMAND_PROJECTS, DAEMONS, Account, Wsgi, sudoers
+from labctl.releases.model import Release
+
+#: Raise when the steps below change what is in the layer.
+RECIPE_VERSION = 1
+UNITS = "usr/lib/systemd/system"
+#: Where a system keeps commands: what is there is never covered by a project's.
+PATH = ("usr/bin", "usr/sbin", "bin", "sbin")
+
+
+def ensure(base: Base, release: Release) -> tuple[Path, ...]:
+    """Return the layers of a release on a base, the uppermost first, building those that are not there.
+
+    :raises LabError: when the machine has no interpreter that fits; nothing is built then.
+    """
+    if release.pypi is None:
+        raise LabError(f"labctl does not know the projects of {release.title} on the Python Package Index")
+    found = python.find(release.pypi.python, release.title)
+    system = debian.ensure(base)
+    runtime = python.ensure(found)
+    projects = venv.ensure(release, system, runtime, found, _libvirt(system))
+    names = [Requirement(r).name for r in release.pypi.projects.values()]
+    recipe = store.Recipe(
+        f"{base.name}-{release.name}",
+        {
+            "version": RECIPE_VERSION,
+            "system": system.name,
+            "projects": projects.name,
+            "commands": sorted([*names, *COMMAND_PROJECTS]),
+            "files": hashlib.sha256(repr(list(_files(release.name))).encode()).hexdigest(),
+            "accounts": [repr(a) for a in ACCOUNTS],
+        },
+    )
+    made = store.ensure(recipe, lambda work: _build(release, work, system, projects, names))
+    return (made, projects, runtime, system)
+
+
+def _libvirt(system: Path) -> str:
+    """Version of a system layer's libvirt as its project numbers it: 9.0.0-4+deb12u2 is 9.0.0."""
+    packages: dict[str, str] = json.loads((system / "manifest.json").read_text())["packages"]
+    return packages["libvirt0"].partition(":")[2].partition("-")[0] or packages["libvirt0"].partition("-")[0]
+
+
+def _files(release: str) -> Iterator[tuple[str, str, str]]:
+    """(project's command they need, path, text) of the files that belong to no project."""
+    for daemon in DAEMONS:
+        yield daemon.program, f"{UNITS}/{daemon.unit}.service", daemon.render()
+        if isinstance(daemon, Wsgi):
+            yield daemon.program, daemon.ini.lstrip("/"), daemon.configuration(venv.home(release))
+
+
+def _build(release: Release, work: Path, system: Path, projects: Path, names: list[str]) -> dict[str, Any]:
+    tree = work / "tree"
+    home = venv.home(release.name)
+    environment = projects / "tree" / home.lstrip("/")
+    present = {a.name: a for a in ACCOUNTS if _concerns(a, environment)}
+    linked = _commands(environment, [*names, *COMMAND_PROJECTS])
+    _link(tree, system / "tree", home, linked)
+    _accounts(tree, system / "tree", list(present.values()))
+    if (environment / "etc").is_dir():
+        shutil.copytree(environment / "etc", tree / "etc", symlinks=True, dirs_exist_ok=True)
+    for program, path, text in _files(release.name):
+        if (environment / "bin" / program).exists():
+            _write(tree / path, text)
+    for account in present.values():
+        _directories(tree, account)
+        if account.rootwrap:
+            _write(tree / f"etc/sudoers.d/{account.name}", sudoers(account.name), 0o440)
+    lines = [f"d /run/{place}{name} 0755 {name} {name} -\n" for name in present for place in ("", "lock/")]
+    _write(tree / "usr/lib/tmpfiles.d/openstack.conf", "".join(lines))
+    return {"commands": sorted(linked)}
+
+
+def _write(path: Path, text: str, mode: int = 0o644) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(mode)
+
+
+def _concerns(account: Account, environment: Path) -> bool:
+    """True when the environment has a daemon that runs as this account."""
+    return any(d.user == account.name and (environment / "bin" / d.program).exists() for d in DAEMONS)
+
+
+def _commands(environment: Path, names: list[str]) -> list[str]:
+    """The commands that distributions installed, by their own records."""
+    wanted = {canonicalize_name(n) for n in names}
+    found = set()
+    for info in environment.glob("lib/python*/site-packages/*.dist-info"):
+        if canonicalize_name(info.name.removesuffix(".dist-info").split("-", 1)[0]) not in wanted:
+            continue
+        with (info / "RECORD").open(newline="") as record:
+            paths = [Path(row[0]) for row in csv.reader(record)]
+        found |= {p.name for p in paths if p.parent.name == "bin" and ".." in p.parts}
+    return sorted(name for name in found if (environment / "bin" / name).exists())
+
+
+def _link(tree: Path, system: Path, home: str, commands: list[str]) -> None:
+    (tree / "usr/bin").mkdir(parents=True)
+    for name in commands:
+        if not any((system / place / name).is_symlink() or (system / place / name).exists() for place in PATH):
+            (tree / "usr/bin" / name).symlink_to(f"{home}/bin/{name}")
+
+
+def _accounts(tree: Path, system: Path, accounts: list[Account]) -> None:
+    """Add users and groups to the system's own files, which a layer can only replace as a whole."""
+    files = {n: (system / "etc" / n).read_text().splitlines() for n in ("passwd", "group", "shadow", "gshadow")}
+    for name in ("passwd", "group"):
+        taken = {line.split(":")[2]: line.split(":")[0] for line in files[name]}
+        for account in accounts:
+            if owner := taken.get(str(account.number)):
+                raise LabError(f"{account.name} cannot be number {account.number}: in /etc/{name} that is {owner}")
+    for account in accounts:
+        name, number = account.name, account.number
+        files["passwd"].append(f"{name}:x:{number}:{number}:OpenStack {name}:/var/lib/{name}:/usr/sbin/nologin")
+        files["group"].append(f"{name}:x:{number}:")
+        files["shadow"].append(f"{name}:!:19000::::::")
+        files["gshadow"].append(f"{name}:!::")
+        for file in ("group", "gshadow"):
+            files[file] = [_joined(line, name, account.groups) for line in files[file]]
+    for name, lines in files.items():
+        status = (system / "etc" / name).stat()
+        _write(tree / "etc" / name, "\n".join(lines) + "\n", status.st_mode & 0o7777)
+        os.chown(tree / "etc" / name, status.st_uid, status.st_gid)
+
+
+def _joined(line: str, user: str, groups: tuple[str, ...]) -> str:
+    """A line of group or gshadow with the user among its members, when it is one of the groups."""
+    fields = line.split(":")
+    if fields[0] in groups:
+        fields[3] = ",".join([*filter(None, fields[3].split(",")), user])
+    return ":".join(fields)
+
+
+def _directories(tree: Path, account: Account) -> None:
+    """Configuration for the group to read; data and logs for the account to write."""
+    name, number = account.name, account.number
+    for path, owner, mode in (
+        (f"etc/{name}", number if account.owns_etc else 0, 0o750),
+        (f"var/lib/{name}", number, 0o755),
+        (f"var/log/{name}", number, 0o750),
+        *((f"var/lib/{name}/{d}", number, 0o755) for d in account.directories),
+        *((d.lstrip("/"), number, 0o755) for d in account.also),
+    ):
+        place = tree / path
+        place.mkdir(parents=True, exist_ok=True)
+        place.chmod(mode)
+        os.chown(place, owner, number)

@@ -1,0 +1,270 @@
+"""What distributions add to the projects, as tables: accounts, directories, units, uWSGI files.
+
+Names, commands and log files are those of RDO's packages (facts section 6), with two differences: a
+configuration file is named where RDO puts it in a ``--config-dir`` of its own, and keystone and placement,
+which run inside httpd there, have units of their own with the same WSGI scripts under uWSGI.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Account:
+    """A project's system user and group. The numbers are those that CentOS reserves (setup, uidgid)."""
+
+    name: str
+    number: int
+    #: further groups, where the system has them
+    groups: tuple[str, ...] = ()
+    #: owns its configuration directory
+    owns_etc: bool = False
+    #: below /var/lib/NAME
+    directories: tuple[str, ...] = ()
+    #: elsewhere
+    also: tuple[str, ...] = ()
+    #: may become root through NAME-rootwrap
+    rootwrap: bool = False
+
+
+ACCOUNTS = (
+    Account("swift", 160, also=("/var/cache/swift", "/srv/node")),
+    Account("glance", 161, directories=("images", "image-cache")),
+    Account(
+        "nova",
+        162,
+        groups=("libvirt", "kvm", "libvirt-qemu"),
+        directories=("instances", "tmp", "buckets", "keys", "networks"),
+        rootwrap=True,
+    ),
+    Account("keystone", 163, owns_etc=True, directories=("cache",)),
+    Account("neutron", 164, directories=("tmp", "lock"), rootwrap=True),
+    Account("cinder", 165, directories=("tmp", "volumes", "conversion", "mnt"), rootwrap=True),
+    Account("placement", 168),
+    Account("heat", 187),
+)
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """A daemon of a project; its first word is the command in the release's environment."""
+
+    unit: str
+    title: str
+    user: str
+    command: str
+    #: below /var/log/USER; empty for one that logs elsewhere
+    log: str = ""
+    #: tells systemd when it serves (oslo.service does)
+    notifies: bool = False
+    #: what it started (dnsmasq, haproxy, keepalived) outlives its restart
+    leaves_children: bool = False
+    after: str = ""
+
+    @property
+    def program(self) -> str:
+        """Its command without arguments."""
+        return self.command.split()[0]
+
+    def render(self) -> str:
+        """The unit file."""
+        log = f" --log-file /var/log/{self.user}/{self.log}" if self.log else ""
+        service = [
+            *(("Type=notify", "NotifyAccess=all") if self.notifies else ("Type=simple",)),
+            f"User={self.user}",
+            f"ExecStart=/usr/bin/{self.command}{log}",
+            *(("KillMode=process",) if self.leaves_children else ()),
+        ]
+        return unit(self.title, service, self.after)
+
+
+@dataclass(frozen=True)
+class Wsgi:
+    """An API whose WSGI script RDO runs inside httpd."""
+
+    unit: str
+    title: str
+    user: str
+    script: str
+    ini: str
+    port: int
+    log: str
+
+    @property
+    def program(self) -> str:
+        """The script in the release's environment."""
+        return self.script
+
+    def render(self) -> str:
+        """The unit file."""
+        service = ["Type=notify", "NotifyAccess=all", f"User={self.user}", f"ExecStart=/usr/bin/uwsgi --ini {self.ini}"]
+        return unit(self.title, service)
+
+    def configuration(self, home: str) -> str:
+        """uWSGI's file; a recipe sets processes and threads in it.
+
+        :param home: the release's environment.
+        """
+        return f"""# Made by labctl, after devstack's uWSGI files
+[uwsgi]
+http-socket = :{self.port}
+virtualenv = {home}
+wsgi-file = {home}/bin/{self.script}
+logto = /var/log/{self.user}/{self.log}
+processes = 1
+threads = 4
+master = true
+enable-threads = true
+lazy-apps = true
+thunder-lock = true
+need-app = true
+no-orphans = true
+buffer-size = 65535
+# wait for requests that run, then end
+die-on-term = true
+hook-master-start = unix_signal:15 gracefully_kill_them_all
+worker-reload-mercy = 15
+# a keystone that is idle waits in accept, not in a busy loop
+disable-logging = true
+"""
+
+
+def unit(title: str, service: list[str], after: str = "") -> str:
+    """A unit file: restarted when it fails, with the files and the text encoding that Python 3 needs."""
+    lines = "\n".join(service)
+    return f"""# Made by labctl, after RDO's unit
+[Unit]
+Description=OpenStack {title}
+After=syslog.target network.target{" " + after if after else ""}
+
+[Service]
+{lines}
+Restart=on-failure
+LimitNOFILE=65536
+Environment=LANG=C.UTF-8
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def _nova(name: str, title: str, arguments: str = "", *, notifies: bool = True, after: str = "") -> Daemon:
+    command = f"nova-{name}{' ' + arguments if arguments else ''}"
+    return Daemon(f"openstack-nova-{name}", f"Nova {title}", "nova", command, f"nova-{name}.log", notifies, after=after)
+
+
+def _neutron(name: str, title: str, *files: str) -> Daemon:
+    paths = ("/etc/neutron/neutron.conf", *(f"/etc/neutron/{file}" for file in files))
+    options = " ".join(f"--config-file {path}" for path in paths)
+    return Daemon(
+        f"neutron-{name}",
+        f"Neutron {title}",
+        "neutron",
+        f"neutron-{name} {options}",
+        f"{name}.log",
+        notifies=name == "server",
+        leaves_children=True,
+    )
+
+
+def _swift(kind: str, *daemons: str) -> tuple[Daemon, ...]:
+    conf = f"/etc/swift/{kind}-server.conf"
+    title = f"Object Storage (swift) - {kind.title()}"
+    server = Daemon(f"openstack-swift-{kind}", f"{title} Server", "swift", f"swift-{kind}-server {conf}")
+    return (
+        server,
+        *(
+            Daemon(f"openstack-swift-{kind}-{d}", f"{title} {d.title()}", "swift", f"swift-{kind}-{d} {conf}")
+            for d in daemons
+        ),
+    )
+
+
+DAEMONS: tuple[Daemon | Wsgi, ...] = (
+    Wsgi(
+        "openstack-keystone",
+        "Identity (keystone)",
+        "keystone",
+        "keystone-wsgi-public",
+        "/etc/keystone/keystone-uwsgi.ini",
+        5000,
+        "keystone-uwsgi.log",
+    ),
+    Wsgi(
+        "openstack-placement-api",
+        "Placement API",
+        "placement",
+        "placement-api",
+        "/etc/placement/placement-api-uwsgi.ini",
+        8778,
+        "placement-api.log",
+    ),
+    Wsgi(
+        "openstack-nova-placement-api",
+        "Nova Placement API",
+        "nova",
+        "nova-placement-api",
+        "/etc/nova/nova-placement-api-uwsgi.ini",
+        8778,
+        "nova-placement-api.log",
+    ),
+    Daemon("openstack-glance-api", "Image (glance) API", "glance", "glance-api", "api.log"),
+    Daemon("openstack-glance-registry", "Image (glance) Registry", "glance", "glance-registry", "registry.log"),
+    _nova("api", "API Server"),
+    _nova("conductor", "Conductor Server"),
+    _nova("scheduler", "Scheduler Server"),
+    _nova("consoleauth", "VNC console auth Server"),
+    _nova("novncproxy", "NoVNC Proxy Server", "--web /usr/share/novnc/", notifies=False),
+    _nova("compute", "Compute Server", after="libvirtd.service"),
+    _neutron("server", "Server", "plugin.ini"),
+    _neutron("linuxbridge-agent", "Linux Bridge Agent", "plugins/ml2/linuxbridge_agent.ini"),
+    _neutron("openvswitch-agent", "Open vSwitch Agent", "plugins/ml2/openvswitch_agent.ini"),
+    _neutron("l3-agent", "Layer 3 Agent", "l3_agent.ini"),
+    _neutron("dhcp-agent", "DHCP Agent", "dhcp_agent.ini"),
+    _neutron("metadata-agent", "Metadata Agent", "metadata_agent.ini"),
+    *(
+        Daemon(f"openstack-cinder-{name}", f"Cinder {name.title()} Server", "cinder", f"cinder-{name}", f"{name}.log")
+        for name in ("api", "scheduler", "volume")
+    ),
+    Daemon(
+        "openstack-swift-proxy",
+        "Object Storage (swift) - Proxy Server",
+        "swift",
+        "swift-proxy-server /etc/swift/proxy-server.conf",
+    ),
+    *_swift("account", "auditor", "reaper", "replicator"),
+    *_swift("container", "auditor", "replicator", "updater"),
+    *_swift("object", "auditor", "replicator", "updater"),
+    *(
+        Daemon(f"openstack-heat-{name}", f"Heat {name}", "heat", f"heat-{name}", f"heat-{name}.log")
+        for name in ("api", "api-cfn", "engine")
+    ),
+)
+
+#: Commands of these projects are on every user's path, besides those of the services themselves.
+COMMAND_PROJECTS = (
+    "oslo.privsep",
+    "oslo.rootwrap",
+    "oslo.policy",
+    "python-openstackclient",
+    "python-keystoneclient",
+    "python-glanceclient",
+    "python-novaclient",
+    "python-neutronclient",
+    "python-cinderclient",
+    "python-heatclient",
+    "python-swiftclient",
+    "rtslib-fb",
+    "uWSGI",
+)
+
+
+def sudoers(name: str) -> str:
+    """What lets a service's account run its rootwrap, as RDO's and Debian's packages have it."""
+    return (
+        f"Defaults:{name} !requiretty\n\n"
+        f"{name} ALL = (root) NOPASSWD: /usr/bin/{name}-rootwrap /etc/{name}/rootwrap.conf *\n"
+        f"{name} ALL = (root) NOPASSWD: /usr/bin/{name}-rootwrap-daemon /etc/{name}/rootwrap.conf\n"
+        f"{name} ALL = (root) NOPASSWD: /usr/bin/privsep-helper *\n"
+    )

@@ -1,0 +1,211 @@
+"""The interpreter of old releases: found on this machine, and copied into a layer of its own.
+
+A node has neither pyenv nor its directories, so the copy lies in ``/opt/python/X.Y`` and its shared library
+is linked from ``/usr/lib``, where the loader looks without being told.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from labctl import process
+from labctl.errors import LabError
+from labctl.images import store
+from labctl.progress import step
+
+#: Raise when the steps below change what is in the layer.
+RECIPE_VERSION = 1
+#: Parts of the standard library that no service imports.
+LEFT_OUT = ("test", "idlelib", "tkinter", "turtledemo", "site-packages", "dist-packages", "__pycache__", "*.a")
+#: Without one of these the projects cannot be installed or do not start.
+MODULES = ("bz2", "ctypes", "ensurepip", "hashlib", "lzma", "sqlite3", "ssl", "uuid", "venv", "zlib")
+
+PROBE = f"""
+import importlib, json, os, sys, sysconfig
+missing = []
+for name in {MODULES!r}:
+    try:
+        importlib.import_module(name)
+    except ImportError as error:
+        missing.append("%s (%s)" % (name, error))
+value = sysconfig.get_config_var
+print(json.dumps({{
+    "minor": "%d.%d" % sys.version_info[:2],
+    "version": sys.version,
+    "executable": os.path.realpath(sys.executable),
+    "prefix": sys.base_prefix,
+    "stdlib": sysconfig.get_path("stdlib"),
+    "include": sysconfig.get_path("include"),
+    "libdir": value("LIBDIR") if value("Py_ENABLE_SHARED") else None,
+    "library": value("INSTSONAME") if value("Py_ENABLE_SHARED") else None,
+    "missing": missing,
+}}))
+"""
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """A CPython of this machine that can run a release."""
+
+    minor: str
+    version: str
+    executable: Path
+    prefix: Path
+    stdlib: Path
+    include: Path
+    #: the shared library of an interpreter that is linked with one
+    library: Path | None
+
+    @property
+    def home(self) -> str:
+        """Where it lies in a node."""
+        return f"/opt/python/{self.minor}"
+
+    @property
+    def program(self) -> str:
+        """Its command in a node."""
+        return f"{self.home}/bin/python{self.minor}"
+
+
+def find(minors: Sequence[str], title: str) -> Interpreter:
+    """Return the best interpreter for a release, bringing one with uv when the machine has none.
+
+    :param minors: acceptable versions, the best first.
+    :param title: what it is for, as a message names it.
+    :raises LabError: when there is none; says what was looked at.
+    """
+    refused: list[str] = []
+    for minor in minors:
+        for candidate in _candidates(minor):
+            if found := _probe(candidate, minor, refused):
+                return found
+    if shutil.which("uv"):
+        for minor in minors:
+            if found := _bring(minor, refused):
+                return found
+    else:
+        refused.append("uv, which could bring one: not installed")
+    looked = "".join(f"\n  {line}" for line in refused)
+    raise LabError(
+        f"{title} needs Python {' or '.join(minors)}, and this machine has none that fits; looked at:{looked}",
+        f"pyenv install {minors[0]}, or install uv, which fetches one; then the same command again",
+    )
+
+
+def _pyenv_roots() -> Iterator[Path]:
+    if root := os.environ.get("PYENV_ROOT"):
+        yield Path(root)
+    yield Path.home() / ".pyenv"
+
+
+def _candidates(minor: str) -> Iterator[Path]:
+    """pyenv's versions, the newest first, then what is on PATH; each once."""
+    seen = set()
+    for root in _pyenv_roots():
+        # pre-releases and other implementations have letters in their names
+        found = [p for p in (root / "versions").glob(f"{minor}.*") if p.name.replace(".", "").isdigit()]
+        for path in sorted(found, key=lambda p: int(p.name.rpartition(".")[2]), reverse=True):
+            seen.add(path / "bin" / f"python{minor}")
+            yield path / "bin" / f"python{minor}"
+    if (on_path := shutil.which(f"python{minor}")) and Path(on_path) not in seen:
+        yield Path(on_path)
+
+
+def _probe(executable: Path, minor: str, refused: list[str]) -> Interpreter | None:
+    """Ask an interpreter what it is; one that does not fit goes to ``refused`` with the reason."""
+    try:
+        # -I: neither the user's site-packages nor PYTHONPATH are part of it
+        said: dict[str, Any] = json.loads(process.output([executable, "-I", "-c", PROBE], timeout=30))
+    except (LabError, OSError, ValueError) as error:
+        refused.append(f"{executable}: {str(error).strip().splitlines()[-1]}")
+        return None
+    if said["minor"] != minor:
+        refused.append(f"{executable}: is Python {said['minor']}")
+        return None
+    if said["missing"]:
+        refused.append(f"{executable}: lacks {', '.join(said['missing'])}")
+        return None
+    library = Path(said["libdir"]) / said["library"] if said["library"] else None
+    if library and not library.exists():
+        refused.append(f"{executable}: its library {library} is not there")
+        return None
+    return Interpreter(
+        minor,
+        said["version"],
+        Path(said["executable"]),
+        Path(said["prefix"]),
+        Path(said["stdlib"]),
+        Path(said["include"]),
+        library,
+    )
+
+
+def _bring(minor: str, refused: list[str]) -> Interpreter | None:
+    try:
+        with step("image", f"uv installs Python {minor}"):
+            process.run(["uv", "python", "install", minor], timeout=900)
+        path = process.output(["uv", "python", "find", "--python-preference", "only-managed", minor], timeout=60)
+    except LabError as error:
+        refused.append(f"uv python install {minor}: {error.message.strip().splitlines()[-1]}")
+        return None
+    return _probe(Path(path), minor, refused)
+
+
+def recipe(found: Interpreter) -> store.Recipe:
+    """What the layer is made from: sys.version names the build's date and compiler too."""
+    return store.Recipe(
+        f"python{found.minor}",
+        {
+            "version": RECIPE_VERSION,
+            "interpreter": found.version,
+            "library": found.library.name if found.library else "",
+            "left out": LEFT_OUT,
+        },
+    )
+
+
+def ensure(found: Interpreter) -> Path:
+    """Return the layer with an interpreter, copying it when needed."""
+    return store.ensure(recipe(found), lambda work: _build(found, work))
+
+
+def _build(found: Interpreter, work: Path) -> dict[str, Any]:
+    home = work / "tree" / found.home.lstrip("/")
+    libraries = home / "lib"
+    stdlib = libraries / f"python{found.minor}"
+    shutil.copytree(found.stdlib, stdlib, symlinks=True, ignore=shutil.ignore_patterns(*LEFT_OUT))
+    shutil.copytree(found.include, home / "include" / found.include.name, symlinks=True)
+    (stdlib / "site-packages").mkdir()
+    (home / "bin").mkdir()
+    shutil.copy2(found.executable, home / "bin" / f"python{found.minor}")
+    (home / "bin" / "python3").symlink_to(f"python{found.minor}")
+    if found.library:
+        shutil.copy2(found.library, libraries / found.library.name)
+        # what a linker looks for: libpython3.7m.so
+        (libraries / f"{found.library.name.partition('.so')[0]}.so").symlink_to(found.library.name)
+        (work / "tree/usr/lib").mkdir(parents=True)
+        (work / "tree/usr/lib" / found.library.name).symlink_to(f"{found.home}/lib/{found.library.name}")
+    _relocate(found, stdlib)
+    process.run(
+        [found.executable, "-I", "-m", "compileall", "-q", "-d", f"{found.home}/lib/python{found.minor}", stdlib],
+        timeout=300,
+        log=work / "build.log",
+        check=False,  # lib2to3 has files that are no Python 3 on purpose
+    )
+    return {"interpreter": found.version, "copied from": str(found.prefix)}
+
+
+def _relocate(found: Interpreter, stdlib: Path) -> None:
+    """Let extension modules be built against the copy: what the build recorded names the old place."""
+    if found.prefix == Path("/usr"):
+        return  # a distribution's: its paths mean the same in a node
+    for recorded in stdlib.glob("_sysconfigdata*.py"):
+        status = recorded.stat()
+        recorded.write_text(recorded.read_text().replace(str(found.prefix), found.home))
+        os.utime(recorded, ns=(status.st_atime_ns, status.st_mtime_ns))
