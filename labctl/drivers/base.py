@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Protocol
 
 from labctl.lab.state import LabState
+from labctl.links import Shape
 from labctl.ssh import Session
+from labctl.topology.model import Component
+from labctl.topology.spec import LabSpec
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,14 @@ class Machine:
     exists: bool
     running: bool
     detail: str = ""
+    #: its processes (or processors) are stopped where they are; such a machine counts as running
+    paused: bool = False
+
+
+def shutdown_order(spec: LabSpec) -> list[list[str]]:
+    """The nodes in the groups in which they are shut down: those that hold what others write to last."""
+    last = [n.name for n in spec.nodes.values() if n.has(Component.MARIADB, Component.RABBITMQ, Component.ETCD)]
+    return [group for group in ([n for n in spec.nodes if n not in last], last) if group]
 
 
 class Driver(Protocol):
@@ -52,19 +63,73 @@ class Driver(Protocol):
         ...
 
     def image(self, lab: LabState) -> tuple[Path, ...]:
-        """Return the layers of the lab's golden image, uppermost first, building those that are not there."""
+        """Return the layers of the lab's golden image, uppermost first.
+
+        A lab without any yet gets the newest, built when it is not there; it keeps what it has for life.
+
+        :raises LabError: a layer that the lab stands on is gone or was changed.
+        """
         ...
 
     def create(self, lab: LabState, node: str) -> None:
-        """Make a machine: its disks and cards, labctl's key in it, not running."""
+        """Make a machine on the lab's stack: its disks and cards, labctl's key in it, not running."""
         ...
 
     def start(self, lab: LabState, node: str) -> None:
-        """Start a machine; it may take a while until it answers."""
+        """Start a machine, or go on from the memory that a rest saved; it may take a while until it answers."""
         ...
 
-    def stop(self, lab: LabState, node: str, seconds: float) -> None:
-        """Shut a machine down; after so many seconds, hard."""
+    def stop(self, lab: LabState, node: str, seconds: float) -> bool:
+        """Shut a machine down; after so many seconds, hard. True when it went down by itself or was down.
+
+        With 0 seconds nothing in it is asked, as when its power goes. A paused one goes on first.
+        """
+        ...
+
+    def pause(self, lab: LabState, node: str) -> None:
+        """Stop a running machine where it is, until :meth:`resume`; it can be destroyed as it is.
+
+        :raises LabError: it does not run, or this host cannot pause it.
+        """
+        ...
+
+    def resume(self, lab: LabState, node: str) -> None:
+        """Let a paused machine go on; one that is not paused is left as it is."""
+        ...
+
+    def plug(self, lab: LabState, node: str, network: str, up: bool) -> None:
+        """Pull a node's cable out of a network, or plug it in again."""
+        ...
+
+    def shape(self, lab: LabState, node: str, network: str, shape: Shape) -> None:
+        """Make a node's link to a network late, lossy or slow; an empty shape makes it whole.
+
+        :raises LabError: this host cannot; the link is whole then.
+        """
+        ...
+
+    def files(self, lab: LabState, node: str) -> Path | None:
+        """The root of a machine's file system as this host can read it at any time, None where it cannot."""
+        ...
+
+    def rest(self, lab: LabState, seconds: float) -> None:
+        """Bring every machine to where its disks can be frozen, and let go of them.
+
+        Containers are shut down, those that others depend on last; after so many seconds, hard. A driver
+        that can save a machine's memory pauses all of them and puts it beside their disks in ``lab.top``.
+
+        :raises LabError: something still holds a disk.
+        """
+        ...
+
+    def branch(self, lab: LabState, stack: tuple[str, ...], layer: str) -> None:
+        """Fill a new layer so that machines that stand on it and on ``stack`` see what ``stack`` holds.
+
+        What can be stacked (overlays, backing files) needs nothing but an empty layer; what cannot is
+        copied from the layer below, sparsely. The machines need not rest as long as ``stack`` is frozen.
+
+        :raises LabError: it does not fit on the disk.
+        """
         ...
 
     def destroy(self, lab: LabState, node: str) -> list[str]:

@@ -15,10 +15,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from labctl import process
-from labctl.drivers.base import Capabilities, Machine
-from labctl.errors import BrokenLabError
+from labctl import process, sparse
+from labctl.drivers.base import Capabilities, Machine, shutdown_order
+from labctl.errors import BrokenLabError, DeadlineError
 from labctl.lab.state import LabState
+from labctl.links import Shape, card
 from labctl.ssh import Result, Session
 
 _OPERATION = re.compile(r"^op_(\d+)\(\) \{ # ([^\n]*)\n(.*?)^\}$", re.DOTALL | re.MULTILINE)
@@ -31,7 +32,14 @@ class Box:
 
     root: Path
     running: bool = False
+    paused: bool = False
+    #: networks whose cable is out
+    unplugged: set[str] = field(default_factory=set)
+    #: network -> what its link does to packets
+    shapes: dict[str, Shape] = field(default_factory=dict)
     done: set[str] = field(default_factory=set)
+    #: layer to what had been done when it was frozen
+    frozen: dict[str, set[str]] = field(default_factory=dict)
 
 
 class FakeSession(Session):
@@ -93,6 +101,8 @@ class Fake:
         #: (stage, node) of every program that ran
         self.stages: list[tuple[str, str]] = []
         self.sessions: list[FakeSession] = []
+        #: nodes in the order in which they came to rest
+        self.rested: list[str] = []
 
     def probe(self) -> None:
         """It works everywhere."""
@@ -106,9 +116,12 @@ class Fake:
         return (lab.directory / "no-image",)
 
     def create(self, lab: LabState, node: str) -> None:
-        root = lab.node_directory(node) / "root"
-        root.mkdir(parents=True, exist_ok=True)
-        self.boxes.setdefault((lab.id, node), Box(root))
+        root = lab.top / node / "root"
+        for path in (root, lab.node_directory(node)):
+            path.mkdir(parents=True, exist_ok=True)
+        box = self.boxes.setdefault((lab.id, node), Box(root))
+        if box.root != root:  # the lab stands on another stack now
+            box.root, box.done = root, set(box.frozen.get(lab.stack[0], ()))
 
     def start(self, lab: LabState, node: str) -> None:
         box = self.boxes[(lab.id, node)]
@@ -117,23 +130,68 @@ class Fake:
             with self.console(lab, node).open("a") as sink:
                 sink.write(f"{node} started\n")
 
-    def stop(self, lab: LabState, node: str, seconds: float) -> None:
+    def stop(self, lab: LabState, node: str, seconds: float) -> bool:
         if box := self.boxes.get((lab.id, node)):
-            box.running = False
+            box.running = box.paused = False
+        return True
+
+    def rest(self, lab: LabState, seconds: float) -> None:
+        for group in shutdown_order(lab.spec):
+            for node in group:
+                self.stop(lab, node, seconds)
+                self.rested.append(node)
+
+    def branch(self, lab: LabState, stack: tuple[str, ...], layer: str) -> None:
+        below, new = lab.layer(stack[0]), lab.layer(layer)
+        for root in sorted(below.glob("*/root")):
+            sparse.copy(root, new / root.relative_to(below))
+        for (owner, _), box in self.boxes.items():
+            if owner == lab.id:
+                if box.root.parts[-3] == stack[0]:
+                    box.frozen[stack[0]] = set(box.done)
+                box.frozen[layer] = set(box.frozen.get(stack[0], ()))
+
+    def pause(self, lab: LabState, node: str) -> None:
+        box = self.boxes.get((lab.id, node))
+        if box is None or not box.running:
+            raise BrokenLabError(f"{node} of {lab.name} does not run", f"labctl up {lab.name}")
+        box.paused = True
+
+    def resume(self, lab: LabState, node: str) -> None:
+        if box := self.boxes.get((lab.id, node)):
+            box.paused = False
+
+    def plug(self, lab: LabState, node: str, network: str, up: bool) -> None:
+        card(lab.spec, node, network)
+        box = self.boxes[(lab.id, node)]
+        (box.unplugged.discard if up else box.unplugged.add)(network)
+
+    def shape(self, lab: LabState, node: str, network: str, shape: Shape) -> None:
+        card(lab.spec, node, network)
+        self.boxes[(lab.id, node)].shapes[network] = shape
+
+    def files(self, lab: LabState, node: str) -> Path | None:
+        box = self.boxes.get((lab.id, node))
+        return box.root if box else None
 
     def destroy(self, lab: LabState, node: str) -> list[str]:
         self.boxes.pop((lab.id, node), None)
-        shutil.rmtree(lab.node_directory(node), ignore_errors=True)
+        for path in (lab.node_directory(node), lab.top / node):
+            shutil.rmtree(path, ignore_errors=True)
         return []
 
     def machine(self, lab: LabState, node: str) -> Machine:
         box = self.boxes.get((lab.id, node))
-        return Machine(node, box is not None, box is not None and box.running)
+        if box is None:
+            return Machine(node, exists=False, running=False)
+        return Machine(node, True, box.running, paused=box.paused)
 
     def connect(self, lab: LabState, node: str, seconds: float) -> Session:
         box = self.boxes.get((lab.id, node))
         if box is None or not box.running:
             raise BrokenLabError(f"{node} of {lab.name} does not run", f"labctl up {lab.name}")
+        if box.paused or lab.spec.management.name in box.unplugged:
+            raise DeadlineError(f"{node} does not answer on SSH after {seconds:g} s")
         self.sessions.append(FakeSession(self, box, node))
         return self.sessions[-1]
 

@@ -15,11 +15,13 @@ import socket
 import time
 from pathlib import Path
 
-from labctl import cgroup, loops, network, process, vantage
-from labctl.drivers.base import Capabilities, Machine
+from labctl import cgroup, links, loops, network, overlay, process, sparse, vantage
+from labctl.drivers.base import Capabilities, Machine, shutdown_order
 from labctl.errors import BrokenLabError, LabError
-from labctl.images import golden
+from labctl.images import golden, store
 from labctl.lab.state import LabState, write_atomic
+from labctl.parallel import side_by_side
+from labctl.progress import warn
 from labctl.ssh import Session, save_private
 from labctl.ssh import connect as ssh_connect
 
@@ -42,12 +44,9 @@ MASKED = (
 #: Where a node finds the directory that it shares with the lab's other nodes.
 SHARED = "/var/lib/labctl/shared"
 _HALT = signal.SIGRTMIN + 4  # systemd's "power off" signal, systemd(1)
+#: In a layer, beside a node's files: the node was made anew here, and has nothing of the layers below.
+_ANEW = "anew"
 _PROGRAMS = ("systemd-nspawn", "ip", "nsenter", "mount", "losetup", "mmdebstrap")
-
-
-def _mounted(path: Path) -> bool:
-    wanted = str(path)
-    return any(line.split()[1] == wanted for line in Path("/proc/mounts").read_text().splitlines())
 
 
 def _start_time(pid: int) -> str:
@@ -84,24 +83,52 @@ class Nspawn:
             raise LabError("the kernel has no overlay file system, which the driver nspawn needs")
 
     def image(self, lab: LabState) -> tuple[Path, ...]:
-        return golden.ensure(lab.spec.base, lab.spec.package_source, lab.spec.release)
+        if not lab.layers:
+            return golden.ensure(lab.spec.base, lab.spec.package_source, lab.spec.release)
+        # for life: what a machine has written fits the very files it was written over
+        for layer in lab.layers:
+            if not (layer / "tree").is_dir():
+                raise BrokenLabError(
+                    f"the golden image layer {layer}, on which {lab.name} stands, is gone",
+                    f"labctl down {lab.name}, then labctl up",
+                )
+            store.verify(layer)
+        return lab.layers
 
     # --- disks ---------------------------------------------------------------------------------
 
     def create(self, lab: LabState, node: str) -> None:
-        directory = lab.node_directory(node)
-        root, upper, work = (directory / part for part in ("root", "upper", "work"))
-        fresh = not upper.exists()
+        root, own = lab.node_directory(node) / "root", lab.top / node
+        upper, work = own / "upper", own / "work"
         for path in (root, upper, work):
             path.mkdir(parents=True, exist_ok=True)
-        if not _mounted(root):
-            lower = ":".join(f"{layer}/tree" for layer in lab.layers)
-            options = f"lowerdir={lower},upperdir={upper},workdir={work}"
-            process.run(["mount", "-t", "overlay", f"labctl-{lab.id}", "-o", options, root])
-        if fresh or not (root / "etc" / "labctl-node").exists():
+        if overlay.mounted(root) and overlay.upper(root) != str(upper.relative_to(lab.directory)):
+            self._detach(lab, node)  # what a killed restore has left behind
+        if not overlay.mounted(root):
+            lower = [*self._below(lab, node), *(layer / "tree" for layer in lab.layers)]
+            overlay.mount(root, f"labctl-{lab.id}", lower, upper, work, lab.directory)
+        mark = root / "etc" / "labctl-node"
+        if not mark.exists() or mark.read_text() != self._mark(lab, node):
             self._seed(lab, node, root)
         if not self.machine(lab, node).running:
             network.attach_container(lab.spec, lab.spec.nodes[node])
+
+    def _below(self, lab: LabState, node: str) -> list[Path]:
+        """What a node has in the layers below the one it writes into, uppermost first."""
+        found: list[Path] = []
+        for number in lab.stack:
+            if not lab.layer(number).is_dir():
+                raise BrokenLabError(
+                    f"{lab.layer(number)}, on which {lab.name} stands, is gone", f"labctl down {lab.name}"
+                )
+            if (lab.layer(number) / node / "upper").is_dir():
+                found.append(lab.layer(number) / node / "upper")
+            if (lab.layer(number) / node / _ANEW).exists():
+                break
+        return [path for path in found if path != lab.top / node / "upper"]
+
+    def _mark(self, lab: LabState, node: str) -> str:
+        return f"{lab.name} {lab.id} {node}\n"
 
     def _seed(self, lab: LabState, node: str, root: Path) -> None:
         """What makes this tree this machine: names, keys, and no unit that would act on the host."""
@@ -118,7 +145,14 @@ class Nspawn:
             link.symlink_to("/dev/null")
         # all nodes and the host share one clock: chrony serves and compares it, but never sets it
         (root / "etc/default/chrony").write_text('DAEMON_OPTS="-F 1 -x"\n')
-        (root / "etc" / "labctl-node").write_text(f"{lab.name} {lab.id} {node}\n")
+        (root / "etc" / "labctl-node").write_text(self._mark(lab, node))
+
+    def branch(self, lab: LabState, stack: tuple[str, ...], layer: str) -> None:
+        below, new = lab.layer(stack[0]), lab.layer(layer)
+        for disks in sorted(below.glob("*/disks")):
+            sparse.copy(disks, new / disks.relative_to(below))
+        if (below / "shared").is_dir():
+            sparse.copy(below / "shared", new / "shared")
 
     # --- processes -----------------------------------------------------------------------------
 
@@ -129,6 +163,10 @@ class Nspawn:
         if left := cgroup.kill(lab.name, node):
             raise BrokenLabError(f"{node}: processes {left} of an earlier start do not end", f"labctl down {lab.name}")
         directory = lab.node_directory(node)
+        if (directory / "machine.json").exists():
+            # switched on again: what the machine made of its cards before (bridges, rules) is gone
+            network.detach_container(lab.spec, lab.spec.nodes[node])
+            network.attach_container(lab.spec, lab.spec.nodes[node])
         command: list[str | Path] = [
             "sh",
             "-c",
@@ -161,13 +199,13 @@ class Nspawn:
 
     def _shared(self, lab: LabState) -> Path:
         """The directory that every node of the lab sees, at SHARED."""
-        path = lab.directory / "shared"
+        path = lab.top / "shared"
         path.mkdir(exist_ok=True)
         return path
 
     def _disks(self, lab: LabState, node: str) -> list[str]:
         """A sparse file behind a loop device for each additional disk, under the name a VM's disk has."""
-        files = lab.node_directory(node) / "disks"
+        files = lab.top / node / "disks"
         return [
             f"--bind={loops.attach(files / f'{disk.name}.img', disk.size)}:{disk.device}"
             for disk in lab.spec.nodes[node].disks
@@ -190,34 +228,77 @@ class Nspawn:
             return 0
         return int(children[0]) if children else 0
 
-    def stop(self, lab: LabState, node: str, seconds: float) -> None:
+    def stop(self, lab: LabState, node: str, seconds: float) -> bool:
+        self.resume(lab, node)
         pid = self._nspawn_pid(lab, node)
-        if pid and (init := self._init_pid(pid)):
+        if pid and seconds and (init := self._init_pid(pid)):
             os.kill(init, _HALT)
             deadline = time.monotonic() + seconds
             while self._nspawn_pid(lab, node) and time.monotonic() < deadline:
                 time.sleep(0.1)
+        in_time = not self._nspawn_pid(lab, node)
         if left := cgroup.kill(lab.name, node):
             raise BrokenLabError(f"{node}: processes {left} do not end", "ps -fp PID")
+        return in_time
+
+    def rest(self, lab: LabState, seconds: float) -> None:
+        def stop(node: str) -> None:
+            if not self.stop(lab, node, seconds) and seconds:
+                warn(node, f"did not shut down in {seconds:g} s and was killed")
+            if left := self._detach(lab, node):
+                raise BrokenLabError(f"{node}: {', '.join(left)}", "fuser -vm the path shows who uses it")
+
+        for group in shutdown_order(lab.spec):
+            for future in side_by_side(stop, group):
+                future.result()
+
+    def _detach(self, lab: LabState, node: str) -> list[str]:
+        """Unmount a machine's root and let go of its disks; returns what could not be."""
+        root = lab.node_directory(node) / "root"
+        left = [f"mount {root}: {why}"] if (why := overlay.unmount(root)) else []
+        for layer in (lab.directory / "layers").glob("*"):
+            left += loops.detach_all(layer / node)
+        return left
 
     def destroy(self, lab: LabState, node: str) -> list[str]:
         left = [f"process {pid} of {node}" for pid in cgroup.kill(lab.name, node)]
-        root = lab.node_directory(node) / "root"
-        while _mounted(root):
-            done = process.run(["umount", root], check=False)
-            if done.returncode != 0:
-                process.run(["umount", "--lazy", root], check=False)
-                left.append(f"mount {root}: {done.stderr.strip()} (detached)")
-                break
-        left += loops.detach_all(lab.node_directory(node))
-        if not left and not _mounted(root):
+        left += self._detach(lab, node)
+        root, own = lab.node_directory(node) / "root", lab.top / node
+        if overlay.mounted(root):
+            process.run(["umount", "--lazy", root], check=False)
+        if not left:
+            shutil.rmtree(own, ignore_errors=True)
             shutil.rmtree(lab.node_directory(node), ignore_errors=True)
+            if any((lab.layer(number) / node).is_dir() for number in lab.stack[1:]):
+                own.mkdir(parents=True)
+                (own / _ANEW).touch()
         return left
 
     def machine(self, lab: LabState, node: str) -> Machine:
-        exists = _mounted(lab.node_directory(node) / "root")
+        exists = overlay.mounted(lab.node_directory(node) / "root")
         pid = self._nspawn_pid(lab, node)
-        return Machine(node, exists, bool(pid), f"pid {pid}" if pid else "")
+        paused = bool(pid) and cgroup.frozen(lab.name, node)
+        return Machine(node, exists, bool(pid), f"pid {pid}" if pid else "", paused)
+
+    # --- faults --------------------------------------------------------------------------------
+
+    def pause(self, lab: LabState, node: str) -> None:
+        if not self.machine(lab, node).running:
+            raise LabError(f"{node} of {lab.name} does not run", f"labctl up {lab.name}")
+        cgroup.freeze(lab.name, node)
+
+    def resume(self, lab: LabState, node: str) -> None:
+        cgroup.thaw(lab.name, node)
+
+    def plug(self, lab: LabState, node: str, network: str, up: bool) -> None:
+        links.plug(lab.spec, node, network, up)
+
+    def shape(self, lab: LabState, node: str, network: str, shape: links.Shape) -> None:
+        links.shape(lab.spec, node, network, shape)
+
+    def files(self, lab: LabState, node: str) -> Path | None:
+        root = lab.node_directory(node) / "root"
+        return root if overlay.mounted(root) else None
 
     # --- access --------------------------------------------------------------------------------
 

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 from labctl import vantage
 from labctl.drivers.base import Driver
@@ -22,6 +20,7 @@ from labctl.errors import LabError
 from labctl.images.guest import GuestImage
 from labctl.lab import access
 from labctl.lab.state import Journal, LabState, StageRecord, write_atomic
+from labctl.parallel import side_by_side
 from labctl.plan.api import GuestImageUpload
 from labctl.plan.operations import Copy, Item, Record, flatten, quote
 from labctl.plan.planner import Plan, Stage, context
@@ -33,7 +32,6 @@ from labctl.topology.model import Component
 from labctl.topology.spec import LabSpec
 from labctl.topology.units import show_size
 
-T = TypeVar("T")
 #: Stages that look at the lab as it is now, so a record of the past does not do.
 ALWAYS = ("verify",)
 #: Operations shorter than this (seconds) are not worth a line on the console.
@@ -87,23 +85,6 @@ def check_resources(spec: LabSpec, running: set[str], home: Path) -> None:
     needed = len(nodes) * 2**30
     if needed > free_disk:
         raise LabError(f"{home} has {show_size(free_disk)} free; {len(nodes)} new nodes need about {show_size(needed)}")
-
-
-def side_by_side(function: Callable[[str], T], nodes: Iterable[str]) -> list[Future[T]]:
-    """Call a function for each node, all at once, and return when all have ended.
-
-    ^C does not wait for them: what they do is safe to repeat.
-    """
-    names = list(nodes)
-    pool = ThreadPoolExecutor(len(names))
-    try:
-        waiting = [pool.submit(function, name) for name in names]
-        wait(waiting)
-    except KeyboardInterrupt:
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
-    pool.shutdown()
-    return waiting
 
 
 class Engine:

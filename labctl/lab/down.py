@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import re
 import shutil
-from pathlib import Path
 
-from labctl import cgroup, drivers, loops, network, process
+from labctl import cgroup, drivers, loops, network, overlay
 from labctl.errors import LabError
 from labctl.lab import paths
-from labctl.lab.state import LabState, exists
+from labctl.lab.state import REMOVED, LabState, begin_removal, exists, half_removed
 from labctl.progress import step, warn
 from labctl.topology.model import NAME
-
-
-def _mounts(directory: Path) -> list[str]:
-    prefix = f"{directory}/"
-    found = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
-    return sorted((m for m in found if m.startswith(prefix)), reverse=True)
 
 
 def remains(name: str) -> list[str]:
     """Everything on this machine that carries a lab's mark."""
     directory = paths.labs() / name
     found = [f"namespace {n}" for n in network.namespaces(name)]
-    found += [f"mount {m}" for m in _mounts(directory)]
+    found += [f"mount {m}" for m in overlay.below(directory)]
     found += [f"loop device {device}" for device in loops.attached(directory)]
     found += [f"process {pid}" for pid in cgroup.processes(name)]
     found += [f"control group {group}" for group in cgroup.groups(name)]
@@ -46,6 +39,8 @@ def down(name: str) -> bool:
     left: list[str] = []
     with step("lab", f"remove {name}"):
         if exists(name):
+            begin_removal(name)
+        if half_removed(name):
             left += _by_record(name)
         left += _sweep(name)
     left = remains(name) if left else left
@@ -56,7 +51,7 @@ def down(name: str) -> bool:
 
 def _by_record(name: str) -> list[str]:
     try:
-        state = LabState.load(name)
+        state = LabState.load(name, REMOVED)
     except LabError as error:
         warn("lab", f"{error.message}; removing what carries the lab's mark")
         return []
@@ -70,11 +65,9 @@ def _sweep(name: str) -> list[str]:
     left = [f"process {pid}" for pid in cgroup.kill(name)]
     left += network.delete(name)
     directory = paths.labs() / name
-    for mount in _mounts(directory):
-        if process.run(["umount", mount], check=False).returncode != 0:
-            left.append(f"mount {mount}")
+    left += [f"mount {mount}: {why}" for mount in overlay.below(directory) if (why := overlay.unmount(mount))]
     left += loops.detach_all(directory)
-    if directory.exists() and not _mounts(directory):
+    if directory.exists() and not overlay.below(directory):
         shutil.rmtree(directory, ignore_errors=True)
         if directory.exists():
             left.append(f"directory {directory}")

@@ -1,7 +1,14 @@
 """The state of one lab on disk: what was built, its secrets and keys, what has been done.
 
-``lab.json``, ``journal.json`` and ``secrets.json`` are written whole and renamed into place, so a lab
-killed at any moment has either the old or the new one.
+    labs/LAB/lab.json       the record: spec, golden image, the stack of layers, snapshots
+    labs/LAB/keys/          labctl's key and the nodes' host keys
+    labs/LAB/nodes/NODE/    what a machine has while it exists: mount point, console, process number
+    labs/LAB/layers/N/      what all machines wrote while this was the uppermost layer, with the
+                            journal and the secrets of that time
+
+Every file is written whole and renamed into place. Only ``lab.json`` says which layers count, so that
+one rename takes a lab from one stack to another: a process killed at any moment leaves the old state or
+the new one, and a layer that no record names is waste.
 """
 
 from __future__ import annotations
@@ -25,7 +32,10 @@ from labctl.secret import Secret
 from labctl.ssh import new_key, save_private
 from labctl.topology.spec import LabSpec
 
-SCHEMA = 2
+SCHEMA = 3
+RECORD = "lab.json"
+#: The record of a lab that is being removed: it can only be removed further.
+REMOVED = "removed.json"
 
 
 def write_atomic(path: Path, text: str, mode: int = 0o644) -> None:
@@ -109,16 +119,38 @@ class LabState:
         self.meta["image"] = [str(layer) for layer in layers]
         self.save()
 
+    # --- layers --------------------------------------------------------------------------------
+
+    @property
+    def stack(self) -> tuple[str, ...]:
+        """The lab's layers above the golden image, uppermost first; the machines write into that one."""
+        return tuple(self.meta["stack"])
+
+    @property
+    def top(self) -> Path:
+        """The layer that the machines write into."""
+        return self.layer(self.stack[0])
+
+    def layer(self, number: str) -> Path:
+        """The directory of a layer, which need not exist."""
+        return self.directory / "layers" / number
+
+    def new_layer(self) -> str:
+        """A number for a layer that was never used in this lab's record or directory."""
+        known = {*self.stack, *(n for s in self.meta["snapshots"].values() for n in s["stack"])}
+        known |= {p.name for p in (self.directory / "layers").iterdir()}
+        return str(max(int(n) for n in known if n.isdigit()) + 1)
+
     # --- files ---------------------------------------------------------------------------------
 
     def save(self) -> None:
         """Write lab.json."""
         content = {"schema": SCHEMA, **self.meta, "spec": self.spec.model_dump(mode="json")}
-        write_atomic(self.directory / "lab.json", json.dumps(content, indent=1))
+        write_atomic(self.directory / RECORD, json.dumps(content, indent=1))
 
     def journal(self) -> Journal:
         """Read the journal."""
-        path = self.directory / "journal.json"
+        path = self.top / "journal.json"
         if not path.exists():
             return Journal()
         return Journal([StageRecord(**record) for record in json.loads(path.read_text())])
@@ -126,11 +158,11 @@ class LabState:
     def save_journal(self, journal: Journal) -> None:
         """Write the journal."""
         text = json.dumps([asdict(s) for s in journal.stages], indent=1)
-        write_atomic(self.directory / "journal.json", text)
+        write_atomic(self.top / "journal.json", text)
 
     def secrets(self) -> dict[str, Secret]:
         """Read the lab's secrets."""
-        path = self.directory / "secrets.json"
+        path = self.top / "secrets.json"
         if not path.exists():
             return {}
         return {name: Secret(value) for name, value in json.loads(path.read_text()).items()}
@@ -145,7 +177,7 @@ class LabState:
         }
         if wanted != known:
             text = json.dumps({name: value.reveal() for name, value in wanted.items()}, indent=1)
-            write_atomic(self.directory / "secrets.json", text, 0o600)
+            write_atomic(self.top / "secrets.json", text, 0o600)
         return wanted
 
     def private_key(self) -> str:
@@ -192,25 +224,28 @@ class LabState:
             raise LabError(f"a lab named {spec.name} exists already", f"labctl status {spec.name}")
         if (directory / "nodes").exists():  # more than what a process leaves that was killed just here
             raise LabError(f"{directory} has machines, but no record of their lab", f"labctl down {spec.name}")
-        directory.mkdir(parents=True, exist_ok=True)
         meta = {
             "id": randomness.token_hex(4),
             "created": time.time(),
             "topology_file": str(topology_file),
             "image": [],
+            "stack": ["1"],
+            "snapshots": {},
         }
         state = cls(directory, spec, meta)
+        state.top.mkdir(mode=0o700, parents=True, exist_ok=True)
         state.save()
         return state
 
     @classmethod
-    def load(cls, name: str) -> LabState:
+    def load(cls, name: str, record: str = RECORD) -> LabState:
         """Read a lab's state.
 
+        :param record: the file to read, RECORD or REMOVED.
         :raises LabError: when there is no such lab, or its state cannot be read.
         """
         directory = paths.labs() / name
-        path = directory / "lab.json"
+        path = directory / record
         if not path.exists():
             known = ", ".join(names()) or "none"
             raise LabError(f"there is no lab named '{name}'; labs: {known}", "labctl list; labctl up TOPOLOGY")
@@ -230,15 +265,26 @@ class LabState:
         shutil.rmtree(self.directory)
 
 
+def begin_removal(name: str) -> None:
+    """From here on a recorded lab can only be removed: what is half gone is never started again."""
+    directory = paths.labs() / name
+    (directory / RECORD).rename(directory / REMOVED)
+
+
 def exists(name: str) -> bool:
     """True when a lab of that name is recorded."""
-    return (paths.labs() / name / "lab.json").exists()
+    return (paths.labs() / name / RECORD).exists()
+
+
+def half_removed(name: str) -> bool:
+    """True when the removal of a lab has begun and not ended."""
+    return (paths.labs() / name / REMOVED).exists()
 
 
 def names() -> list[str]:
     """The recorded labs, sorted."""
     root = paths.labs()
-    return sorted(p.name for p in root.iterdir() if (p / "lab.json").exists()) if root.is_dir() else []
+    return sorted(p.name for p in root.iterdir() if (p / RECORD).exists()) if root.is_dir() else []
 
 
 @contextmanager

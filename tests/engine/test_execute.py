@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import pytest
 from support import IDENTITY, ROOT, SMALL, specify, write
 
+from labctl import parallel
 from labctl.drivers.fake import Fake
 from labctl.engine import execute
 from labctl.engine.execute import Engine, Summary, check_resources
@@ -326,10 +327,10 @@ def test_an_interruption_does_not_wait_for_the_nodes(monkeypatch: pytest.MonkeyP
     def interrupted(_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(execute, "wait", interrupted)
+    monkeypatch.setattr(parallel, "wait", interrupted)
     try:
         with pytest.raises(KeyboardInterrupt):
-            execute.side_by_side(lambda node: go_on.wait(60), ["first", "second"])
+            parallel.side_by_side(lambda node: go_on.wait(60), ["first", "second"])
         assert not go_on.is_set()
     finally:
         go_on.set()
