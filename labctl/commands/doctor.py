@@ -1,0 +1,32 @@
+"""The verb that looks at the machine itself: doctor."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from labctl.commands.console import Format, listing, out, progress
+from labctl.doctor import host
+
+
+def doctor(
+    output: Annotated[Format, typer.Option("-o", "--output", help="table or json")] = Format.TABLE,
+    fresh: Annotated[bool, typer.Option("--fresh", help="boot a kernel under KVM again")] = False,
+) -> None:
+    """Look whether this machine can run labs, and with what; each problem with the next step."""
+    with progress():
+        found = host.examine(fresh=fresh)
+    listing(output, [vars(f) for f in found], ["check", "state", "found"])
+    problems = [f for f in found if f.state is host.State.PROBLEM]
+    if output is Format.TABLE:
+        for finding in found:
+            if finding.hint:
+                out.print(f"{finding.check}: {finding.hint}", markup=False)
+    if problems:
+        raise typer.Exit(1)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command()(doctor)
