@@ -62,7 +62,7 @@ def ensure(base: Base, release: Release) -> tuple[Path, ...]:
 def _libvirt(system: Path) -> str:
     """Version of a system layer's libvirt as its project numbers it: 9.0.0-4+deb12u2 is 9.0.0."""
     packages: dict[str, str] = json.loads((system / "manifest.json").read_text())["packages"]
-    return packages["libvirt0"].partition(":")[2].partition("-")[0] or packages["libvirt0"].partition("-")[0]
+    return packages["libvirt0"].rpartition(":")[2].partition("-")[0]
 
 
 def _files(release: str) -> Iterator[tuple[str, str, str]]:
@@ -92,6 +92,7 @@ def _build(release: Release, work: Path, system: Path, projects: Path, names: li
             _write(tree / f"etc/sudoers.d/{account.name}", sudoers(account.name), 0o440)
     lines = [f"d /run/{place}{name} 0755 {name} {name} -\n" for name in present for place in ("", "lock/")]
     _write(tree / "usr/lib/tmpfiles.d/openstack.conf", "".join(lines))
+    _inherit(tree, system / "tree")
     return {"commands": sorted(linked)}
 
 
@@ -99,6 +100,16 @@ def _write(path: Path, text: str, mode: int = 0o644) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     path.chmod(mode)
+
+
+def _inherit(tree: Path, system: Path) -> None:
+    """Give directories that the system has too its owner and mode: the uppermost layer's count in a node."""
+    for directory in [p for p in tree.rglob("*") if p.is_dir() and not p.is_symlink()]:
+        below = system / directory.relative_to(tree)
+        if below.is_dir():
+            status = below.stat()
+            os.chown(directory, status.st_uid, status.st_gid)
+            directory.chmod(status.st_mode & 0o7777)
 
 
 def _concerns(account: Account, environment: Path) -> bool:
@@ -128,7 +139,12 @@ def _link(tree: Path, system: Path, home: str, commands: list[str]) -> None:
 
 def _accounts(tree: Path, system: Path, accounts: list[Account]) -> None:
     """Add users and groups to the system's own files, which a layer can only replace as a whole."""
-    files = {n: (system / "etc" / n).read_text().splitlines() for n in ("passwd", "group", "shadow", "gshadow")}
+    names = {a.name for a in accounts}
+    files = {
+        # Debian's novnc makes a user nova without a package of nova
+        n: [line for line in (system / "etc" / n).read_text().splitlines() if line.split(":")[0] not in names]
+        for n in ("passwd", "group", "shadow", "gshadow")
+    }
     for name in ("passwd", "group"):
         taken = {line.split(":")[2]: line.split(":")[0] for line in files[name]}
         for account in accounts:
