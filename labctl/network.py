@@ -14,7 +14,7 @@ from pathlib import Path
 from labctl import process
 from labctl.errors import LabError
 from labctl.services.infra import hosts_file
-from labctl.topology.spec import LabSpec, NodeSpec
+from labctl.topology.spec import InterfaceSpec, LabSpec, NodeSpec
 
 NETNS = Path("/run/netns")
 ETC = Path("/etc/netns")
@@ -122,25 +122,25 @@ def _uplink(lab: LabSpec) -> None:
     process.run(["sysctl", "-q", "-w", "net.ipv4.ip_forward=1"])
 
 
+def port(card: InterfaceSpec) -> str:
+    """Name of the end of a card's cable that is plugged into its network's bridge."""
+    return "port" + card.mac.replace(":", "")[6:]
+
+
 def attach_container(lab: LabSpec, node: NodeSpec) -> None:
     """Make a container's namespace with its cards, each plugged into its network's bridge; safe to repeat."""
     namespace = node_namespace(lab.name, node.name)
-    number = list(lab.nodes).index(node.name)
     if (NETNS / namespace).exists():
         if _has_route(namespace):
             return
-        # left by a labctl that was killed in between; the cables of a deleted namespace go a little later
-        for k in range(len(node.interfaces)):
-            process.run(["ip", "-n", lab_namespace(lab.name), "link", "delete", f"n{number}e{k}"], check=False)
-        process.run(["ip", "netns", "delete", namespace])
+        detach_container(lab, node)  # left by a labctl that was killed in between
     process.run(["ip", "netns", "add", namespace])
     outside, inner = [], ["link set lo up"]
-    for k, card in enumerate(node.interfaces):
-        port = f"n{number}e{k}"
+    for card in node.interfaces:
         outside += [
-            f"link add {port} type veth peer name {card.name} address {card.mac} netns {namespace}",
-            f"link set {port} master {bridge(lab, card.network)}",
-            f"link set {port} up",
+            f"link add {port(card)} type veth peer name {card.name} address {card.mac} netns {namespace}",
+            f"link set {port(card)} master {bridge(lab, card.network)}",
+            f"link set {port(card)} up",
         ]
         if card.address is not None:
             inner.append(f"address add {card.address}/{lab.networks[card.network].cidr.prefixlen} dev {card.name}")
@@ -148,6 +148,16 @@ def attach_container(lab: LabSpec, node: NodeSpec) -> None:
     inner.append(f"route add default via {lab.management.gateway}")
     _ip_batch(lab_namespace(lab.name), outside)
     _ip_batch(namespace, inner)
+
+
+def detach_container(lab: LabSpec, node: NodeSpec) -> None:
+    """Remove a container's namespace and cards; safe to repeat."""
+    outside, namespace = lab_namespace(lab.name), node_namespace(lab.name, node.name)
+    if (NETNS / outside).exists():
+        for card in node.interfaces:  # by themselves the cables of a deleted namespace go a little later
+            process.run(["ip", "-n", outside, "link", "delete", port(card)], check=False)
+    if (NETNS / namespace).exists():
+        process.run(["ip", "netns", "delete", namespace])
 
 
 def inside(lab: str, command: list[str], *, stdin: str | None = None, timeout: float = 30) -> str:

@@ -162,9 +162,27 @@ def test_a_network_that_a_killed_labctl_left_half_made_is_completed(missing: str
         namespace = network.lab_namespace(A) if missing == "bridges" else network.node_namespace(A, "first")
         process.run(["ip", "netns", "add", namespace])
         if missing == "cards":  # its cable is there, its addresses are not
-            words = ["link", "add", "n0e0", "type", "veth", "peer", "name", "eth0", "netns", namespace]
+            port = network.port(spec.nodes["first"].interfaces[0])
+            words = ["link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", namespace]
             process.run(["ip", "-n", network.lab_namespace(A), *words])
         made(A, SMALL, tmp_path)
+        words = ["ip", "netns", "exec", network.node_namespace(A, "first"), "ping", "-c", "1", "-W", "2", "10.0.0.12"]
+        assert process.run(words, check=False).returncode == 0
+    finally:
+        assert network.delete(A) == []
+
+
+def test_a_containers_cards_go_and_come_again_without_the_others(tmp_path: Path) -> None:
+    spec = made(A, SMALL, tmp_path)
+    node, namespace = spec.nodes["second"], network.node_namespace(A, "second")
+    try:
+        for _ in range(2):
+            network.detach_container(spec, node)
+            assert not (network.NETNS / namespace).exists()
+            assert network.port(node.interfaces[0]) not in process.output(
+                ["ip", "-n", network.lab_namespace(A), "-br", "link"]
+            )
+        network.attach_container(spec, node)
         words = ["ip", "netns", "exec", network.node_namespace(A, "first"), "ping", "-c", "1", "-W", "2", "10.0.0.12"]
         assert process.run(words, check=False).returncode == 0
     finally:

@@ -36,6 +36,8 @@ GUIDE = "guide: nova install, install and configure components; facts 6.4"
 CONTROLLER = "guide: nova install, controller node; facts 6.4"
 COMPUTE = "guide: nova install, compute node; facts 6.4"
 LAB = "labctl: a lab of a few guests on few cores"
+#: With a host's name at its end: the stamp, on the controller, of a host that is mapped into cell1.
+MAPPED = "/var/lib/labctl/stamps/nova-host-"
 
 
 def _shared(ctx: Context, node: NodeSpec, conf: Ini) -> None:
@@ -241,12 +243,12 @@ def map_hosts(ctx: Context) -> tuple[Operation, ...]:
     hosts = [n.name for n in ctx.lab.running(Component.NOVA_COMPUTE)]
     if not hosts or not ctx.release.cells_v2:
         return ()
-    stamp = "/var/lib/labctl/stamps/nova-hosts-" + "-".join(hosts)
+    stamps = [f"{MAPPED}{host}" for host in hosts]
     return (
         Command(
             "compute nodes mapped into cell1",
-            f'su -s /bin/sh -c "nova-manage cell_v2 discover_hosts --verbose" nova && touch {stamp}',
-            unless=f"[ -e {stamp} ]",
+            f'su -s /bin/sh -c "nova-manage cell_v2 discover_hosts --verbose" nova && touch {" ".join(stamps)}',
+            unless=" && ".join(f"[ -e {stamp} ]" for stamp in stamps),
             source="guide: compute node, add the compute node to the cell database",
         ),
     )

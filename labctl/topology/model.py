@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from labctl.topology.units import parse_size
 
 NAME = r"^[a-z]([a-z0-9-]*[a-z0-9])?$"
+MAX_HOST_NAME = 30
 
 
 class Frozen(BaseModel):
@@ -25,7 +26,7 @@ class Frozen(BaseModel):
 
 
 Name = Annotated[str, Field(pattern=NAME, max_length=40)]
-HostName = Annotated[str, Field(pattern=NAME, max_length=30)]
+HostName = Annotated[str, Field(pattern=NAME, max_length=MAX_HOST_NAME)]
 #: Bytes; written as ``4 GiB``, ``512MiB`` or a plain number of bytes.
 Size = Annotated[int, BeforeValidator(parse_size), Field(gt=0, json_schema_extra={"type": ["string", "integer"]})]
 
@@ -85,6 +86,13 @@ class Component(StrEnum):
     SWIFT_STORAGE = "swift-storage"
     HEAT = "heat"
     HORIZON = "horizon"
+
+
+class Join(StrEnum):
+    """When a node becomes part of its lab."""
+
+    START = "start"  # `labctl up` makes it
+    LATER = "later"  # `labctl node add` brings it into the running lab
 
 
 class AddressPool(Frozen):
@@ -149,6 +157,9 @@ class Node(Frozen):
         description="network name to address; none attaches the node without an address"
     )
     runs: tuple[Component, ...]
+    join: Join = Field(
+        Join.START, description="start: up makes the node; later: labctl node add brings it into the running lab"
+    )
 
 
 class Options(Frozen):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 
 from labctl.errors import LabError
 from labctl.topology.defaults import gateway_of, pool_of, role_of
-from labctl.topology.model import NAME, Mechanism, Network, NetworkRole, Node, Topology, VirtType, VolumeBackend
+from labctl.topology.model import NAME, Join, Mechanism, Network, NetworkRole, Node, Topology, VirtType, VolumeBackend
 from labctl.topology.spec import DiskSpec, InterfaceSpec, LabSpec, NetworkSpec, NodeSpec
 
 _MAX_NAME = 40
@@ -40,7 +41,8 @@ def resolve(
             f"{lab!r} is not a lab name",
             f"use up to {_MAX_NAME} lower-case letters, digits and hyphens, beginning with a letter",
         )
-    macs = _Macs(lab)
+    macs = Macs(lab)
+    nodes = {key: _node(key, node, macs) for key, node in topology.nodes.items()}
     return LabSpec(
         name=lab,
         topology=topology.name,
@@ -55,7 +57,8 @@ def resolve(
         virt_type=virt_type,
         volume_backend=volume_backend,
         networks={key: _network(key, network) for key, network in topology.networks.items()},
-        nodes={key: _node(key, node, macs) for key, node in topology.nodes.items()},
+        nodes={key: node for key, node in nodes.items() if node.join is Join.START},
+        later={key: node for key, node in nodes.items() if node.join is Join.LATER},
         passwords=dict(topology.passwords),
         fixtures=topology.fixtures,
     )
@@ -77,7 +80,7 @@ def _network(name: str, network: Network) -> NetworkSpec:
     )
 
 
-def _node(name: str, node: Node, macs: _Macs) -> NodeSpec:
+def _node(name: str, node: Node, macs: Macs) -> NodeSpec:
     return NodeSpec(
         name=name,
         cpus=node.cpus,
@@ -89,17 +92,19 @@ def _node(name: str, node: Node, macs: _Macs) -> NodeSpec:
             for i, (network, address) in enumerate(node.networks.items())
         ),
         runs=node.runs,
+        join=node.join,
     )
 
 
-class _Macs:
+class Macs:
     """MAC addresses of one lab under QEMU's prefix 52:54:00, the same in every run, each given once."""
 
-    def __init__(self, lab: str) -> None:
+    def __init__(self, lab: str, given: Iterable[str] = ()) -> None:
         self._lab = lab
-        self._given: set[str] = set()
+        self._given = set(given)
 
     def of(self, node: str, network: str) -> str:
+        """The address of a node's card in a network."""
         attempt = 0
         while True:
             key = f"{self._lab}/{node}/{network}" + (f"#{attempt}" if attempt else "")

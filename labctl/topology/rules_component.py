@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from labctl.topology.model import Component as C
-from labctl.topology.model import Topology
+from labctl.topology.model import Join, Topology
 from labctl.topology.problems import Positions, Problem
 
 #: Components a lab has at most once: none of them is set up for high availability.
@@ -42,8 +42,21 @@ BESIDE: dict[C, tuple[C, ...]] = {
     C.NEUTRON_DHCP: (C.NEUTRON_L2,),
 }
 
+#: What a node may bring into a running lab and take out of it again: nothing of it stands in the catalog, in a
+#: database of its own or in the configuration of other nodes' services.
+CAN_JOIN = (C.NOVA_COMPUTE, C.NEUTRON_L2, C.CINDER_VOLUME, C.ETCD, C.MEMCACHED)
+
 #: Releases whose nova has no placement service at all (it came with Newton).
 WITHOUT_PLACEMENT = frozenset({"mitaka"})
+
+
+def joining_obstacle(component: C) -> str | None:
+    """Why a component cannot come into a running lab with a node, or None."""
+    if component is C.SWIFT_STORAGE:
+        return "swift's rings are built once, from the storage nodes there are, and would have to be built anew"
+    if component not in CAN_JOIN:
+        return "the catalog and other nodes are set up with it from the start"
+    return None
 
 
 def components_are_not_doubled(topology: Topology, at: Positions) -> Iterator[Problem]:
@@ -59,17 +72,22 @@ def components_are_not_doubled(topology: Topology, at: Positions) -> Iterator[Pr
 
 
 def needed_components_run_somewhere(topology: Topology, at: Positions) -> Iterator[Problem]:
-    """Everything a component needs runs in the lab. Said once a component, where it is first named."""
-    running = {component for node in topology.nodes.values() for component in node.runs}
+    """Everything a component needs runs in the lab, from the start or on its own node that joins later.
+
+    Said once a component, where it is first named.
+    """
+    named = {component for node in topology.nodes.values() for component in node.runs}
+    running = {c for node in topology.nodes.values() if node.join is Join.START for c in node.runs}
     absent = {C.PLACEMENT} if topology.release in WITHOUT_PLACEMENT else set()
     seen: set[C] = set()
     for name, node in topology.nodes.items():
         for i, component in enumerate(node.runs):
-            missing = [c for c in NEEDS.get(component, ()) if c not in running and c not in absent]
+            missing = [c for c in NEEDS.get(component, ()) if c not in running | set(node.runs) | absent]
             if missing and component not in seen:
                 words = " and ".join(missing) if len(missing) < 3 else ", ".join(missing)
+                start = " from the start" if named.intersection(missing) else ""
                 yield at.problem(
-                    ("nodes", name, "runs", i), f"{component} needs {words}, and no node of the lab runs that"
+                    ("nodes", name, "runs", i), f"{component} needs {words}, and no node of the lab runs that{start}"
                 )
             seen.add(component)
 
@@ -98,9 +116,26 @@ def placement_exists_in_the_release(topology: Topology, at: Positions) -> Iterat
             )
 
 
+def a_node_is_there_from_the_start(topology: Topology, at: Positions) -> Iterator[Problem]:
+    """There is a lab that nodes can join."""
+    if all(node.join is Join.LATER for node in topology.nodes.values()):
+        yield at.problem(("nodes",), "every node joins later; at least one is there from the start")
+
+
+def later_nodes_run_what_can_join(topology: Topology, at: Positions) -> Iterator[Problem]:
+    """A node that joins a running lab brings nothing that the lab had to be set up with."""
+    for name, node in topology.nodes.items():
+        if node.join is Join.LATER:
+            for i, component in enumerate(node.runs):
+                if reason := joining_obstacle(component):
+                    yield at.problem(("nodes", name, "runs", i), f"{component} cannot join later: {reason}")
+
+
 RULES = (
     components_are_not_doubled,
     needed_components_run_somewhere,
     needed_components_run_beside,
     placement_exists_in_the_release,
+    a_node_is_there_from_the_start,
+    later_nodes_run_what_can_join,
 )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from itertools import combinations
 
 from labctl.topology.defaults import gateway_of, role_of
-from labctl.topology.model import Component, Network, NetworkRole, Topology
+from labctl.topology.model import Component, NetworkRole, Topology
 from labctl.topology.problems import Positions, Problem, unknown
 
 # A gateway, a node and two special addresses.
@@ -62,21 +62,21 @@ def networks_do_not_overlap(topology: Topology, at: Positions) -> Iterator[Probl
             )
 
 
-def _special(network: Network, address: IPv4Address) -> str:
-    """Why a host cannot have that address, or nothing."""
-    if address not in network.cidr:
-        return f"is outside {network.cidr}"
-    if address == network.cidr.network_address:
-        return f"is the network address of {network.cidr}"
-    if address == network.cidr.broadcast_address:
-        return f"is the broadcast address of {network.cidr}"
+def not_a_host(address: IPv4Address, cidr: IPv4Network) -> str:
+    """Why a host of a network cannot have that address, or nothing."""
+    if address not in cidr:
+        return f"is outside {cidr}"
+    if address == cidr.network_address:
+        return f"is the network address of {cidr}"
+    if address == cidr.broadcast_address:
+        return f"is the broadcast address of {cidr}"
     return ""
 
 
 def gateways_are_hosts(topology: Topology, at: Positions) -> Iterator[Problem]:
     """A given gateway is a host address of its network."""
     for name, network in topology.networks.items():
-        why = _special(network, network.gateway) if network.gateway is not None else ""
+        why = not_a_host(network.gateway, network.cidr) if network.gateway is not None else ""
         if why:
             yield at.problem(
                 ("networks", name, "gateway"),
@@ -95,7 +95,7 @@ def pools_lie_in_their_network(topology: Topology, at: Positions) -> Iterator[Pr
             yield at.problem(path, f"is reversed; did you mean {pool.end}-{pool.start}?")
             continue
         for address in dict.fromkeys((pool.start, pool.end)):
-            why = _special(network, address)
+            why = not_a_host(address, network.cidr)
             if why:
                 yield at.problem(path, f"{address} {why}; a pool holds hosts of its own network")
         gateway = gateway_of(network)
@@ -135,7 +135,7 @@ def addresses_are_free_hosts(topology: Topology, at: Positions) -> Iterator[Prob
             if network is None or address is None:
                 continue
             path = ("nodes", node_name, "networks", network_name)
-            why = _special(network, address)
+            why = not_a_host(address, network.cidr)
             other = taken.setdefault((network_name, address), node_name)
             if why:
                 yield at.problem(path, f"{address} {why}; a node has a host address")

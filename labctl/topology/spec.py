@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Network
 
+from pydantic import Field
+
 from labctl.topology.model import (
     AddressPool,
     Component,
     Fixtures,
     Frozen,
+    Join,
     Mechanism,
     NetworkRole,
     VirtType,
@@ -55,7 +58,7 @@ class DiskSpec(Frozen):
 
 
 class NodeSpec(Frozen):
-    """A machine; ``memory`` and ``disk`` in bytes."""
+    """A machine; ``memory`` and ``disk`` in bytes. ``like`` is the node it was copied from, if it was."""
 
     name: str
     cpus: int
@@ -64,6 +67,8 @@ class NodeSpec(Frozen):
     disks: tuple[DiskSpec, ...]
     interfaces: tuple[InterfaceSpec, ...]
     runs: tuple[Component, ...]
+    join: Join = Join.START
+    like: str = ""
 
     def has(self, *components: Component) -> bool:
         """True when this node runs any of the components."""
@@ -71,7 +76,10 @@ class NodeSpec(Frozen):
 
 
 class LabSpec(Frozen):
-    """Everything the planner and the drivers need to know of one lab."""
+    """Everything the planner and the drivers need to know of one lab.
+
+    ``nodes`` are its machines; ``later`` are those its topology names that have not joined it.
+    """
 
     name: str
     topology: str
@@ -89,6 +97,7 @@ class LabSpec(Frozen):
     nodes: dict[str, NodeSpec]
     passwords: dict[str, str]
     fixtures: Fixtures
+    later: dict[str, NodeSpec] = Field(default_factory=dict)
 
     def network(self, role: NetworkRole) -> NetworkSpec | None:
         """The lab's network of that role; every lab has one of role management."""

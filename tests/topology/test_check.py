@@ -333,6 +333,66 @@ def test_rocky_needs_its_placement_placed(lab: Lab) -> None:
     assert "nova-controller needs placement" in the_one(lab)
 
 
+# nodes that join later
+
+
+def test_a_compute_node_may_join_later(lab: Lab) -> None:
+    node(lab, "compute")["join"] = "later"
+    assert said(lab) == []
+
+
+@pytest.mark.parametrize("component", sorted(map(str, set(ONCE) - {"etcd", "memcached"})))
+def test_what_a_lab_is_set_up_with_does_not_join_later(lab: Lab, component: str) -> None:
+    node(lab)["runs"].remove(component)
+    lab["nodes"]["late"] = {
+        "networks": {"management": "10.0.0.51", "overlay": "10.0.1.51", "provider": "none"},
+        "runs": ["neutron-l2", component],
+        "join": "later",
+    }
+    refused = f"nodes.late.runs[1]: {component} cannot join later: the catalog and other nodes are set up with it"
+    assert f"{refused} from the start" in said(lab)
+
+
+def test_a_storage_node_does_not_join_later(lab: Lab) -> None:
+    lab["nodes"]["late"] = {
+        "networks": {"management": "10.0.0.51"},
+        "disks": {"swift1": "2 GiB"},
+        "runs": ["swift-storage"],
+        "join": "later",
+    }
+    assert any(
+        line.startswith("nodes.late.runs[0]: swift-storage cannot join later: swift's rings") for line in said(lab)
+    )
+
+
+def test_a_lab_works_before_the_later_nodes_join(lab: Lab) -> None:
+    node(lab, "storage")["runs"].remove("swift-storage")
+    node(lab)["runs"].remove("swift-proxy")
+    node(lab, "storage")["join"] = "later"
+    at = f"nodes.controller.runs[{node(lab)['runs'].index('cinder-controller')}]"
+    assert (
+        the_one(lab) == f"{at}: cinder-controller needs cinder-volume, and no node of the lab runs that from the start"
+    )
+
+
+def test_a_node_that_joins_later_may_bring_what_it_needs_itself(lab: Lab) -> None:
+    text = {"networks": {"management": "10.0.0.51"}, "runs": ["etcd", "memcached"], "join": "later"}
+    small = {**lab, "nodes": {"first": {"networks": {"management": "10.0.0.11"}, "runs": []}, "late": text}}
+    assert said(small) == []
+
+
+def test_some_node_is_there_from_the_start(lab: Lab) -> None:
+    late = {"networks": {"management": "10.0.0.51"}, "runs": ["etcd"], "join": "later"}
+    assert said({**lab, "nodes": {"late": late}}) == [
+        "nodes: every node joins later; at least one is there from the start"
+    ]
+
+
+def test_when_a_node_joins_is_one_of_two_words(lab: Lab) -> None:
+    node(lab, "compute")["join"] = "latr"
+    assert said(lab) == ["nodes.compute.join: unknown word 'latr'; did you mean 'later'? known: start, later"]
+
+
 # nodes, disks and values
 
 

@@ -69,6 +69,7 @@ def test_editors_can_complete_words() -> None:
     assert "zed" in schema()["properties"]["release"]["enum"]
     assert "debian12" in schema()["properties"]["bases"]["items"]["enum"]
     assert "nspawn" in schema()["properties"]["drivers"]["items"]["enum"]
+    assert schema()["$defs"]["Join"]["enum"] == ["start", "later"]
     assert schema()["$defs"]["Component"]["enum"] == [c.value for c in Component]
 
 
