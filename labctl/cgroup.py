@@ -1,7 +1,9 @@
 """A control group per machine: what counts a lab's CPU seconds, finds every process of it, and can freeze it.
 
 A host with cgroup v2 has one hierarchy for all of that. With v1 the freezer is a hierarchy of its own, in
-which a machine has a group only while it is frozen.
+which a machine has a group only while it is frozen; and systemd keeps its services apart in one or two more
+(``systemd``, ``unified``), where without groups of their own all machines would share one, and a service that
+ends in one machine would wait for its namesake in another.
 """
 
 from __future__ import annotations
@@ -13,9 +15,14 @@ import time
 from pathlib import Path
 
 from labctl.errors import LabError
+from labctl.lab import paths
 
 ROOT = Path("/sys/fs/cgroup")
-OWNER = "labctl"
+
+
+def owner() -> str:
+    """Name of the group of all labs of one labctl home, the mark by which homes are told apart."""
+    return f"labctl-{paths.mark()}"
 
 
 def _hierarchy() -> Path:
@@ -30,26 +37,47 @@ def _hierarchy() -> Path:
 
 def path(lab: str, node: str = "") -> Path:
     """The control group of a lab or of one machine."""
-    return _hierarchy() / OWNER / lab / node if node else _hierarchy() / OWNER / lab
+    return _hierarchy() / owner() / lab / node if node else _hierarchy() / owner() / lab
+
+
+def _everywhere(lab: str, node: str = "") -> list[Path]:
+    """The groups of a lab or of one machine in the hierarchy of ``path`` and in those where systemd works."""
+    tops = [_hierarchy(), *(ROOT / name for name in ("systemd", "unified") if (ROOT / name / "cgroup.procs").exists())]
+    return [top / owner() / lab / node if node else top / owner() / lab for top in tops]
+
+
+def labs() -> list[str]:
+    """The labs of this home that have control groups."""
+    if not ROOT.is_dir():
+        return []
+    tops = [_hierarchy(), *(ROOT / name for name in ("systemd", "unified", "freezer"))]
+    return sorted({group.name for top in tops for group in (top / owner()).glob("*") if group.is_dir()})
 
 
 def _freezer(lab: str, node: str = "") -> Path:
     """The group that freezes a lab's machines, or one machine."""
     if (ROOT / "cgroup.controllers").exists():
         return path(lab, node)
-    return ROOT / "freezer" / OWNER / lab / node if node else ROOT / "freezer" / OWNER / lab
+    return ROOT / "freezer" / owner() / lab / node if node else ROOT / "freezer" / owner() / lab
 
 
 def groups(lab: str) -> list[Path]:
     """The lab's control groups that exist now, one a hierarchy."""
-    return [group for group in dict.fromkeys((path(lab), _freezer(lab))) if group.is_dir()]
+    return [group for group in dict.fromkeys((*_everywhere(lab), _freezer(lab))) if group.is_dir()]
 
 
-def make(lab: str, node: str) -> Path:
-    """Make a machine's group and return the file through which a process joins it."""
-    group = path(lab, node)
-    group.mkdir(parents=True, exist_ok=True)
-    return group / "cgroup.procs"
+def make(lab: str, node: str) -> list[Path]:
+    """Make a machine's groups and return the files through which a process joins them."""
+    made = _everywhere(lab, node)
+    for group in made:
+        for again in (True, True, False):
+            try:
+                group.mkdir(parents=True, exist_ok=True)
+                break
+            except FileNotFoundError:  # the last machine of another lab went, and the home's group with it
+                if not again:
+                    raise
+    return [group / "cgroup.procs" for group in made]
 
 
 def processes(lab: str, node: str = "") -> list[int]:
@@ -93,20 +121,25 @@ def kill(lab: str, node: str = "", seconds: float = 10) -> list[int]:
         time.sleep(0.05)
         left = processes(lab, node)
     if not left:
-        _remove_all(path(lab, node), path(lab) if node else None)
+        for group in _everywhere(lab, node):
+            _remove_all(group)
     return left
 
 
-def _remove_all(group: Path, parent: Path | None) -> None:
-    """Remove a group with those below it, and the one above when it holds no other."""
+def _remove_all(group: Path) -> None:
+    """Remove a group with those below it, and those above, up to the home's, that hold no other."""
     if not group.is_dir():
         return
     for member in sorted(group.rglob("*"), key=lambda p: len(p.parts), reverse=True):
         if member.is_dir():
             _remove(member)
     _remove(group)
-    if parent is not None and not any(p.is_dir() for p in parent.iterdir()):
-        _remove(parent)
+    while group.name != owner():
+        group = group.parent
+        try:
+            group.rmdir()
+        except OSError:  # another machine or lab has its group there
+            return
 
 
 def _remove(group: Path) -> None:
@@ -171,9 +204,9 @@ def thaw(lab: str, node: str = "", seconds: float = 10) -> None:
             while (members := _members(group)) and time.monotonic() < deadline:
                 for pid in members:
                     _join(ROOT / "freezer", pid)
-            _remove_all(group, top.parent if node else None)
+            _remove_all(group)
     if not node:
-        _remove_all(top, None)
+        _remove_all(top)
 
 
 def frozen(lab: str, node: str) -> bool:

@@ -25,11 +25,9 @@ BUSY = 'n=0; while :; do n=$((n + 1)); (echo $n >"$1"); sleep 0.005; done'
 def counter(tmp_path: Path) -> Iterator[Path]:
     """A file that the machine's processes count in."""
     path = tmp_path / "count"
-    procs = cgroup.make(LAB, NODE)
-    started = [
-        process.start(["sh", "-c", 'echo $$ >"$0" && shift 0 && exec sh -c "$2" sh "$1"', str(procs), str(path), BUSY])
-        for _ in range(3)
-    ]
+    groups = " ".join(str(procs) for procs in cgroup.make(LAB, NODE))
+    join = 'for procs in $0; do echo $$ >"$procs" || exit; done; exec sh -c "$2" sh "$1"'
+    started = [process.start(["sh", "-c", join, groups, str(path), BUSY]) for _ in range(3)]
     deadline = time.monotonic() + 10
     while not path.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -61,7 +59,24 @@ def test_a_frozen_machine_does_nothing_and_goes_on_where_it_was(counter: Path) -
     assert not cgroup.frozen(LAB, NODE)
     assert moves(counter)
     cgroup.thaw(LAB, NODE)
-    assert cgroup.groups(LAB) == [cgroup.path(LAB)]
+    assert cgroup.path(LAB) in cgroup.groups(LAB)
+    assert cgroup.ROOT / "freezer" / cgroup.owner() / LAB not in cgroup.groups(LAB)
+
+
+def test_each_machine_has_a_group_where_systemd_keeps_its_services_apart(counter: Path) -> None:
+    other = cgroup.make(LAB, "second")
+    assert len({*other, *cgroup.make(LAB, NODE)}) == 2 * len(other)
+    for name in ("systemd", "unified"):
+        if (cgroup.ROOT / name / "cgroup.procs").exists():
+            assert [g for g in other if g.is_relative_to(cgroup.ROOT / name)]
+    assert cgroup.labs() == [LAB]
+
+
+def test_another_home_has_other_groups(counter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABCTL_HOME", "/somewhere/else")
+    assert (cgroup.labs(), cgroup.groups(LAB), cgroup.kill(LAB)) == ([], [], [])
+    monkeypatch.undo()
+    assert moves(counter)
 
 
 def test_a_frozen_machine_can_be_killed(counter: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from labctl.releases.model import PackageSource
 from labctl.topology.model import Component
@@ -23,6 +23,24 @@ class WsgiApi:
     threads: bool
     #: asked by guests' every step and by other services, so one slow request must not hold it up
     busy: bool = False
+
+
+@dataclass(frozen=True)
+class RedHat:
+    """What an operating system of Red Hat's family has besides: facts 2, 4.1 and 8."""
+
+    #: repository id -> its path below a point release of the vault
+    repositories: Mapping[str, str]
+    #: repositories that are off as shipped and must be on; ids are compared without case
+    enabled: tuple[str, ...]
+    #: module streams to enable before the first package
+    modules: tuple[str, ...]
+    #: file of the package manager and its option -> packages that it must not take
+    excluded: tuple[str, str, tuple[str, ...]] | None
+    #: key file below /etc/pki/rpm-gpg -> fingerprint, where it is known
+    keys: Mapping[str, str]
+    #: SELinux booleans that openstack-selinux leaves off
+    booleans: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -52,6 +70,14 @@ class Base:
     openstack_units: tuple[str, ...]
     #: units of the system that a lab never wants
     unwanted_units: tuple[str, ...]
+    #: the package manager, as people type it
+    installer: str = "apt-get"
+    #: daemon -> packages, where only some releases have the daemon
+    daemon_packages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    #: scheduler busy waiting of Erlang's emulator, off in the words it knows
+    erlang_quiet: str = "+sbwt none +sbwtdcpu none +sbwtdio none"
+    #: facts that only this family has
+    redhat: RedHat | None = None
 
     def unit(self, daemon: str) -> str:
         """The unit that runs a daemon of which there is one."""

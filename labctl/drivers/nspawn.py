@@ -7,18 +7,21 @@ because nova and neutron write there; udev and sysctl units are masked, because 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import signal
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from labctl import cgroup, links, loops, network, overlay, process, sparse, vantage
 from labctl.drivers.base import Capabilities, Machine, shutdown_order
 from labctl.errors import BrokenLabError, LabError
 from labctl.images import golden, store
+from labctl.lab import paths
 from labctl.lab.state import LabState, write_atomic
 from labctl.parallel import side_by_side
 from labctl.progress import warn
@@ -43,6 +46,8 @@ MASKED = (
 )
 #: Where a node finds the directory that it shares with the lab's other nodes.
 SHARED = "/var/lib/labctl/shared"
+#: Where nspawn has a directory for each container through which mounts reach it.
+PROPAGATE = Path("/run/systemd/nspawn/propagate")
 _HALT = signal.SIGRTMIN + 4  # systemd's "power off" signal, systemd(1)
 #: In a layer, beside a node's files: the node was made anew here, and has nothing of the layers below.
 _ANEW = "anew"
@@ -111,6 +116,8 @@ class Nspawn:
         if not mark.exists() or mark.read_text() != self._mark(lab, node):
             self._seed(lab, node, root)
         if not self.machine(lab, node).running:
+            # its kernel's bridges, tunnels and rules went with the machine
+            network.detach_container(lab.spec, lab.spec.nodes[node])
             network.attach_container(lab.spec, lab.spec.nodes[node])
 
     def _below(self, lab: LabState, node: str) -> list[Path]:
@@ -170,8 +177,8 @@ class Nspawn:
         command: list[str | Path] = [
             "sh",
             "-c",
-            'echo $$ >"$0" && exec "$@"',
-            cgroup.make(lab.name, node),
+            'for group in $0; do echo $$ >"$group" || exit; done; exec "$@"',
+            " ".join(str(group) for group in cgroup.make(lab.name, node)),
             "nsenter",
             f"--net={network.NETNS / network.node_namespace(lab.name, node)}",
             "systemd-nspawn",
@@ -179,7 +186,7 @@ class Nspawn:
             "--keep-unit",
             "--register=no",
             f"--directory={directory / 'root'}",
-            f"--machine={lab.name}-{node}",
+            f"--machine={self._machine_name(lab, node)}",
             f"--hostname={node}",
             "--capability=all",
             "--private-users=no",
@@ -196,6 +203,10 @@ class Nspawn:
             started = process.start(command, log=log, env=env)
         record = {"pid": started.pid, "started": _start_time(started.pid)}
         write_atomic(directory / "machine.json", json.dumps(record))
+
+    def _machine_name(self, lab: LabState, node: str) -> str:
+        """What nspawn calls the container: 64 characters at most, with the marks of home and lab."""
+        return f"labctl-{paths.mark()}-{lab.id}-{hashlib.sha256(node.encode()).hexdigest()[:8]}"
 
     def _shared(self, lab: LabState) -> Path:
         """The directory that every node of the lab sees, at SHARED."""
@@ -239,7 +250,13 @@ class Nspawn:
         in_time = not self._nspawn_pid(lab, node)
         if left := cgroup.kill(lab.name, node):
             raise BrokenLabError(f"{node}: processes {left} do not end", "ps -fp PID")
+        self._forget(lab, node)
         return in_time
+
+    def _forget(self, lab: LabState, node: str) -> None:
+        """Remove the directory that nspawn makes for each container, and leaves when it or the host's /run is odd."""
+        with suppress(OSError):  # there is none, or it is in use
+            (PROPAGATE / self._machine_name(lab, node)).rmdir()
 
     def rest(self, lab: LabState, seconds: float) -> None:
         def stop(node: str) -> None:
@@ -263,6 +280,7 @@ class Nspawn:
     def destroy(self, lab: LabState, node: str) -> list[str]:
         left = [f"process {pid} of {node}" for pid in cgroup.kill(lab.name, node)]
         left += self._detach(lab, node)
+        self._forget(lab, node)
         root, own = lab.node_directory(node) / "root", lab.top / node
         if overlay.mounted(root):
             process.run(["umount", "--lazy", root], check=False)

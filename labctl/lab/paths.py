@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -18,6 +19,11 @@ def home() -> Path:
     if os.geteuid() == 0:
         return Path("/var/lib/labctl").resolve()
     return Path(platformdirs.user_state_path("labctl")).resolve()
+
+
+def mark() -> str:
+    """What tells this home's resources from those of another labctl home on this machine."""
+    return hashlib.sha256(str(home()).encode()).hexdigest()[:8]
 
 
 def labs() -> Path:

@@ -1,13 +1,14 @@
 """The releases labctl has a recipe for; adding one is one file and one line here."""
 
 from labctl.errors import LabError
+from labctl.releases.mitaka import MITAKA
 from labctl.releases.model import PackageSource, Release
 from labctl.releases.rocky import ROCKY
 from labctl.releases.train import TRAIN
 from labctl.releases.ussuri import USSURI
 from labctl.releases.zed import ZED
 
-RELEASES: dict[str, Release] = {r.name: r for r in (ROCKY, TRAIN, USSURI, ZED)}
+RELEASES: dict[str, Release] = {r.name: r for r in (MITAKA, ROCKY, TRAIN, USSURI, ZED)}
 
 
 def get(name: str) -> Release:

@@ -50,6 +50,24 @@ class PyPI:
 
 
 @dataclass(frozen=True)
+class RDO:
+    """A release as RDO packaged it for CentOS; it has left the mirrors for the vault (facts 2.2 to 2.4)."""
+
+    #: the point release whose vault tree holds its repositories: "7.9.2009"
+    point_release: str
+    #: what brings the repository files: "centos-release-openstack-train"
+    release_package: str
+    #: repository id -> path below that point release, of those that a lab needs
+    repositories: Mapping[str, str]
+    #: ids that the release package brings and no lab needs
+    unwanted: tuple[str, ...]
+    #: SELinux mode: "enforcing" or "permissive"
+    selinux: str
+    #: package of the later releases -> what this release calls it
+    renamed: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Release:
     """The facts of one release."""
 
@@ -61,9 +79,15 @@ class Release:
     versions: Mapping[str, str]
     #: what package source "pypi" installs; None for a release that is not built from there
     pypi: PyPI | None
+    #: what package source "rdo" installs; None for a release that RDO did not build for CentOS 7 or 8
+    rdo: RDO | None
     #: kernel and processor independent ports (section 5.3)
     identity_admin_port: int
     placement: Placement
+    #: keystone-manage credential_setup exists (section 6.1)
+    credential_keys: bool
+    #: keystone's pipelines let the admin_token in until it is taken out (mitaka)
+    admin_token_filter: bool
     cells_v2: bool
     consoleauth: bool
     glance_registry: bool
@@ -77,6 +101,11 @@ class Release:
     service_role_bootstrapped: bool
     #: role of ordinary users that bootstrap makes, or the one the guide creates
     member_role: str
+    member_role_bootstrapped: bool
+    #: section of nova's auth_strategy: "api", or "DEFAULT" (mitaka)
+    nova_auth_strategy: str
+    #: nova.conf has [scheduler] workers
+    nova_scheduler_workers: bool
     nova_use_neutron: bool
     nova_vnc_names: VncNames
     nova_neutron_url: bool
@@ -84,12 +113,22 @@ class Release:
     #: [experimental] linuxbridge = true is needed (zed)
     linuxbridge_experimental: bool
     linuxbridge: bool
+    #: the layer-2 agent of the documented labs where the kernel has it (matrix, section 1)
+    openvswitch_documented: bool
     neutron_metadata_host_key: str
     l3_interface_drivers: Mapping[str, str]
     #: l3 agent's external_network_bridge must be written empty (mitaka)
     external_network_bridge_empty: bool
     cinder_api_versions: tuple[int, ...]
     cinder_target_prefix: str
+    #: cinder.conf has [nova] with an account
+    cinder_nova_account: bool
+    #: swift's pipeline has the filter copy
+    swift_copy: bool
+    #: heat's [trustee] names its plug-in auth_type or auth_plugin (mitaka)
+    heat_trustee_plugin: str
+    #: the openstack command knows networks and volume services (section 9)
+    client_networks: bool
     horizon_cache_backend: str
     horizon_webroot_unset: bool
     #: endpoint template variable of the project id

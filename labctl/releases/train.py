@@ -3,6 +3,7 @@
 Sources: docs/facts/releases.md and the train install guides.
 """
 
+from labctl.releases import rdo
 from labctl.releases.model import PackageSource, Placement, PyPI, Release, VncNames
 
 TRAIN = Release(
@@ -35,8 +36,11 @@ TRAIN = Release(
         "horizon": "16.2.2",
         "python-openstackclient": "4.0.2",
     },
+    rdo=rdo.TRAIN,
     identity_admin_port=5000,
     placement=Placement.PACKAGE,
+    credential_keys=True,
+    admin_token_filter=False,
     cells_v2=True,
     consoleauth=False,
     glance_registry=False,
@@ -45,17 +49,25 @@ TRAIN = Release(
     service_token=False,
     service_role_bootstrapped=False,
     member_role="member",
+    member_role_bootstrapped=True,
+    nova_auth_strategy="api",
+    nova_scheduler_workers=True,
     nova_use_neutron=True,
     nova_vnc_names=VncNames.SERVER,
     nova_neutron_url=False,
     neutron_allow_overlapping_ips=True,
     linuxbridge_experimental=False,
     linuxbridge=True,
+    openvswitch_documented=False,
     neutron_metadata_host_key="nova_metadata_host",
     l3_interface_drivers={"linuxbridge": "linuxbridge", "openvswitch": "openvswitch"},
     external_network_bridge_empty=False,
     cinder_api_versions=(2, 3),
     cinder_target_prefix="target_",
+    cinder_nova_account=True,
+    swift_copy=True,
+    heat_trustee_plugin="auth_type",
+    client_networks=True,
     horizon_cache_backend="django.core.cache.backends.memcached.MemcachedCache",
     horizon_webroot_unset=True,
     endpoint_project="project_id",

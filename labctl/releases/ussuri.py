@@ -3,6 +3,7 @@
 Sources: docs/facts/releases.md and the ussuri install guides.
 """
 
+from labctl.releases import rdo
 from labctl.releases.model import PackageSource, Placement, PyPI, Release, VncNames
 
 USSURI = Release(
@@ -34,8 +35,11 @@ USSURI = Release(
         "horizon": "18.3.5",
         "python-openstackclient": "5.2.0",
     },
+    rdo=rdo.USSURI,
     identity_admin_port=5000,
     placement=Placement.PACKAGE,
+    credential_keys=True,
+    admin_token_filter=False,
     cells_v2=True,
     consoleauth=False,
     glance_registry=False,
@@ -44,17 +48,25 @@ USSURI = Release(
     service_token=False,
     service_role_bootstrapped=False,
     member_role="member",
+    member_role_bootstrapped=True,
+    nova_auth_strategy="api",
+    nova_scheduler_workers=True,
     nova_use_neutron=False,
     nova_vnc_names=VncNames.SERVER,
     nova_neutron_url=False,
     neutron_allow_overlapping_ips=True,
     linuxbridge_experimental=False,
     linuxbridge=True,
+    openvswitch_documented=True,
     neutron_metadata_host_key="nova_metadata_host",
     l3_interface_drivers={"linuxbridge": "linuxbridge", "openvswitch": "openvswitch"},
     external_network_bridge_empty=False,
     cinder_api_versions=(2, 3),
     cinder_target_prefix="target_",
+    cinder_nova_account=True,
+    swift_copy=True,
+    heat_trustee_plugin="auth_type",
+    client_networks=True,
     horizon_cache_backend="django.core.cache.backends.memcached.MemcachedCache",
     horizon_webroot_unset=True,
     endpoint_project="project_id",
