@@ -13,11 +13,13 @@ from pathlib import Path
 
 from labctl import process
 from labctl.errors import LabError
+from labctl.lab import paths
 from labctl.services.infra import hosts_file
 from labctl.topology.spec import InterfaceSpec, LabSpec, NodeSpec
 
 NETNS = Path("/run/netns")
 ETC = Path("/etc/netns")
+_MARK = "# labctl home: "
 
 
 def lab_namespace(lab: str) -> str:
@@ -30,12 +32,58 @@ def node_namespace(lab: str, node: str) -> str:
     return f"labctl.{lab}.{node}"
 
 
-def namespaces(lab: str) -> list[str]:
-    """The namespaces of a lab that exist now."""
-    if not NETNS.is_dir():
-        return []
+def _there(lab: str) -> list[str]:
+    """The namespaces with a lab's name that exist now, whosever they are."""
     own = lab_namespace(lab)
-    return sorted(p.name for p in NETNS.iterdir() if p.name == own or p.name.startswith(own + "."))
+    return sorted(p.name for p in NETNS.glob("labctl.*") if p.name == own or p.name.startswith(own + "."))
+
+
+def namespaces(lab: str) -> list[str]:
+    """The namespaces of a lab of this home that exist now."""
+    return [] if foreign(lab) else _there(lab)
+
+
+# --- whose a network is ----------------------------------------------------------------------------
+
+
+def _home(lab: str) -> Path | None:
+    """The labctl home that a lab's network is marked with; None without a mark."""
+    try:
+        text = (ETC / lab_namespace(lab) / "resolv.conf").read_text()
+    except OSError:
+        return None
+    return next((Path(line.removeprefix(_MARK)) for line in text.splitlines() if line.startswith(_MARK)), None)
+
+
+def foreign(lab: str) -> Path | None:
+    """The other labctl home to which a network of this lab's name belongs, if one does."""
+    home = _home(lab)
+    return home if home not in (None, paths.home()) and _there(lab) else None
+
+
+def marked() -> list[str]:
+    """The labs whose networks carry this home's mark."""
+    found = [p.name.partition(".")[2] for p in ETC.glob("labctl.*")]
+    return sorted(lab for lab in found if _home(lab) == paths.home())
+
+
+def _claim(lab: LabSpec) -> None:
+    """Mark a lab's network as this home's, before there is anything of it.
+
+    :raises LabError: a lab of another home has that name.
+    """
+    if other := foreign(lab.name):
+        raise LabError(
+            f"a lab named {lab.name} runs already, of the labctl home {other}",
+            f"--name OTHER, or LABCTL_HOME={other} labctl down {lab.name}",
+        )
+    etc = ETC / lab_namespace(lab.name)
+    etc.mkdir(parents=True, exist_ok=True)
+    (etc / "resolv.conf").write_text(f"# a lab resolves names from its hosts file only\n{_MARK}{paths.home()}\n")
+    (etc / "hosts").write_text(hosts_file(lab))
+
+
+# --- making ----------------------------------------------------------------------------------------
 
 
 def _ip_batch(namespace: str, lines: list[str]) -> None:
@@ -50,10 +98,7 @@ def bridge(lab: LabSpec, network: str) -> str:
 def create(lab: LabSpec) -> None:
     """Make the namespace, its bridges and gateways, names and packet filter; safe to repeat."""
     namespace = lab_namespace(lab.name)
-    etc = ETC / namespace
-    etc.mkdir(parents=True, exist_ok=True)
-    (etc / "hosts").write_text(hosts_file(lab))
-    (etc / "resolv.conf").write_text("# a lab resolves names from its hosts file only\n")
+    _claim(lab)
     if not _complete(lab):
         if (NETNS / namespace).exists():
             process.run(["ip", "netns", "delete", namespace])
@@ -167,18 +212,20 @@ def inside(lab: str, command: list[str], *, stdin: str | None = None, timeout: f
 
 
 def delete(lab: str) -> list[str]:
-    """Remove everything of a lab's network; returns what could not be removed."""
+    """Remove everything of a lab's network, its mark last; returns what could not be removed."""
+    if foreign(lab):
+        return []
     left: list[str] = []
     for namespace in reversed(namespaces(lab)):
         try:
             process.run(["ip", "netns", "delete", namespace])
         except LabError as error:
             left.append(f"namespace {namespace}: {error.message}")
-        shutil.rmtree(ETC / namespace, ignore_errors=True)
-    shutil.rmtree(ETC / lab_namespace(lab), ignore_errors=True)
     device = _uplink_device(lab)
     if (Path("/sys/class/net") / device).exists():
         process.run(["ip", "link", "delete", device], check=False)
     if shutil.which("nft"):
         process.run(["nft", "delete", "table", "ip", f"labctl_{device}"], check=False)
+    if not left:
+        shutil.rmtree(ETC / lab_namespace(lab), ignore_errors=True)
     return left

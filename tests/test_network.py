@@ -12,8 +12,8 @@ import pytest
 from support import SMALL, specify, write
 
 from labctl import network, process, vantage
-from labctl.errors import BrokenLabError
-from labctl.lab.down import remains
+from labctl.errors import BrokenLabError, LabError
+from labctl.lab.down import down, remains
 from labctl.topology.spec import LabSpec
 
 pytestmark = [
@@ -202,3 +202,38 @@ def test_an_uplink_that_a_killed_labctl_left_half_made_is_completed(tmp_path: Pa
     finally:
         assert network.delete(NAT) == []
         FORWARD.write_text(before)
+
+
+# --- homes -----------------------------------------------------------------------------------------
+
+
+def test_a_lab_of_another_home_is_neither_taken_over_nor_removed(
+    labs: tuple[LabSpec, LabSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = tmp_path / "home"
+    monkeypatch.setenv("LABCTL_HOME", str(tmp_path / "other"))
+    before = hosts(A).read_text()
+
+    with pytest.raises(LabError, match=f"a lab named {A} runs already, of the labctl home {mine}"):
+        network.create(labs[0])
+    with pytest.raises(LabError, match=f"{A} is a lab of {mine}") as raised:
+        down(A)
+    assert raised.value.hint == f"LABCTL_HOME={mine} labctl down {A}"
+    assert (network.delete(A), network.namespaces(A), remains(A), network.marked()) == ([], [], [], [])
+
+    assert hosts(A).read_text() == before
+    monkeypatch.setenv("LABCTL_HOME", str(mine))
+    assert len(network.namespaces(A)) == 3
+    assert {A, B} <= set(network.marked())
+
+
+def test_a_mark_without_a_network_keeps_nobody_out(
+    labs: tuple[LabSpec, LabSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a reboot, when somebody else uses the name."""
+    for namespace in network.namespaces(A):
+        process.run(["ip", "netns", "delete", namespace])
+    monkeypatch.setenv("LABCTL_HOME", str(tmp_path / "other"))
+    network.create(labs[0])
+    assert network.marked() == [A]
+    assert network.delete(A) == []

@@ -14,16 +14,15 @@ from labctl.topology.model import NAME
 
 
 def remains(name: str) -> list[str]:
-    """Everything on this machine that carries a lab's mark."""
-    directory = paths.labs() / name
+    """Everything on this machine that carries the mark of a lab of this home."""
+    directory, other = paths.labs() / name, network.foreign(name)
     found = [f"namespace {n}" for n in network.namespaces(name)]
     found += [f"mount {m}" for m in overlay.below(directory)]
     found += [f"loop device {device}" for device in loops.attached(directory)]
     found += [f"process {pid}" for pid in cgroup.processes(name)]
     found += [f"control group {group}" for group in cgroup.groups(name)]
-    for path in (directory, network.ETC / network.lab_namespace(name)):
-        if path.exists():
-            found.append(f"directory {path}")
+    etc = network.ETC / network.lab_namespace(name)
+    found += [f"directory {path}" for path in (directory, etc) if path.exists() and not (path == etc and other)]
     return found
 
 
@@ -35,6 +34,8 @@ def down(name: str) -> bool:
     if not re.fullmatch(NAME, name):  # ".." or "" would mean every lab of this machine, and more
         raise LabError(f"{name!r} is not a lab name", "labctl list")
     if not remains(name):
+        if other := network.foreign(name):
+            raise LabError(f"{name} is a lab of {other}", f"LABCTL_HOME={other} labctl down {name}")
         return False
     left: list[str] = []
     with step("lab", f"remove {name}"):

@@ -266,9 +266,15 @@ class LabState:
 
 
 def begin_removal(name: str) -> None:
-    """From here on a recorded lab can only be removed: what is half gone is never started again."""
+    """From here on a recorded lab can only be removed: what is half gone is never started again.
+
+    :raises LabError: the directory cannot be written.
+    """
     directory = paths.labs() / name
-    (directory / RECORD).rename(directory / REMOVED)
+    try:
+        (directory / RECORD).rename(directory / REMOVED)
+    except OSError as error:
+        raise LabError(f"labctl cannot write to {directory}: {error.strerror}", "sudo labctl …") from error
 
 
 def exists(name: str) -> bool:
