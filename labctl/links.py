@@ -30,6 +30,10 @@ class Shape:
         return ", ".join(f"{name} {value:g}{unit}" for name, value, unit in parts if value)
 
 
+#: The shape of a link that does nothing to its packets.
+WHOLE = Shape()
+
+
 def card(lab: LabSpec, node: str, name: str) -> InterfaceSpec:
     """A node's card in a network.
 
@@ -46,6 +50,8 @@ def card(lab: LabSpec, node: str, name: str) -> InterfaceSpec:
 def plug(lab: LabSpec, node: str, name: str, up: bool) -> None:
     """Pull a node's cable out of a network, or plug it in again; its card sees that as no carrier."""
     port = network.port(card(lab, node, name))
+    if up and not _is_there(lab.name, port):
+        return
     process.run(["ip", "-n", network.lab_namespace(lab.name), "link", "set", port, "up" if up else "down"])
 
 
@@ -62,6 +68,8 @@ def shape(lab: LabSpec, node: str, name: str, wanted: Shape) -> None:
     :raises LabError: the kernel cannot; the link is whole then.
     """
     port = network.port(card(lab, node, name))
+    if wanted == WHOLE and not _is_there(lab.name, port):
+        return
     _plain(lab.name, port)
     try:
         if wanted.delay or wanted.rate:
@@ -71,6 +79,11 @@ def shape(lab: LabSpec, node: str, name: str, wanted: Shape) -> None:
     except LabError:
         _plain(lab.name, port)
         raise
+
+
+def _is_there(lab: str, port: str) -> bool:
+    """False for the cable of a machine that is gone: the next one's is new, and whole."""
+    return process.run(["ip", "-n", network.lab_namespace(lab), "link", "show", port], check=False).returncode == 0
 
 
 def _plain(lab: str, port: str) -> None:

@@ -10,8 +10,10 @@ import typer
 
 from labctl import drivers, releases
 from labctl.commands.console import Format, listing, out
+from labctl.commands.fault import rows as fault_rows
 from labctl.commands.options import BaseName, DriverName, ReleaseName, TopologyName, Wanted
 from labctl.errors import LabError
+from labctl.lab import fault
 from labctl.lab import up as bring
 from labctl.lab.choose import describe
 from labctl.lab.state import LabState, names
@@ -135,7 +137,7 @@ def status(lab: Annotated[str, typer.Argument(help="name of the lab")], output: 
         rows.append(
             {
                 "node": node.name,
-                "state": "running" if machine.running else "stopped" if machine.exists else "gone",
+                "state": machine.state,
                 "address": str(state.spec.address(node)),
                 "runs": " ".join(node.runs),
                 "detail": machine.detail,
@@ -152,10 +154,12 @@ def status(lab: Annotated[str, typer.Argument(help="name of the lab")], output: 
             "packages": spec.package_source,
             "driver": spec.driver,
         }
-        typer.echo(json.dumps({**kind, "nodes": rows, "stages": stages}, indent=1))
+        typer.echo(json.dumps({**kind, "nodes": rows, "faults": fault_rows(state), "stages": stages}, indent=1))
         return
     out.print(f"{lab}: {describe(state.spec)}, driver {state.spec.driver}\n")
     listing(output, rows, ["node", "state", "address", "runs"])
+    for one in fault.active(state):
+        out.print(f"fault: {one}; labctl fault heal {lab}", markup=False)
     out.print()
     listing(output, stages, ["name", "seconds", "cpu_seconds", "changed", "ok"])
 

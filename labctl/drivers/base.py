@@ -39,6 +39,13 @@ class Machine:
     #: its processes (or processors) are stopped where they are; such a machine counts as running
     paused: bool = False
 
+    @property
+    def state(self) -> str:
+        """The machine's state in a word: running, paused, stopped or gone."""
+        if self.paused:
+            return "paused"
+        return "running" if self.running else "stopped" if self.exists else "gone"
+
 
 def shutdown_order(spec: LabSpec) -> list[list[str]]:
     """The nodes in the groups in which they are shut down: those that hold what others write to last."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from labctl import drivers
+from labctl.drivers.base import Driver
 from labctl.engine.execute import Engine, Summary
 from labctl.errors import LabError
 from labctl.images import guest
-from labctl.lab import paths
+from labctl.lab import fault, paths
 from labctl.lab.state import LabState, exists
-from labctl.progress import note
+from labctl.progress import note, warn
 from labctl.topology import load
+from labctl.topology.join import kept
 from labctl.topology.model import Component, Topology
 from labctl.topology.spec import LabSpec
 
@@ -22,15 +24,27 @@ def read(name_or_path: str, release: str | None = None) -> tuple[Topology, Path]
     return load.load(path, release), path
 
 
+#: What a lab is for life.
+IDENTITY = ("topology", "release", "base", "driver")
+
+
+def grown(spec: LabSpec) -> LabSpec:
+    """A newly chosen spec with the nodes that have joined the recorded lab of its name, when there is one."""
+    if not exists(spec.name):
+        return spec
+    before = LabState.load(spec.name).spec
+    return kept(spec, before) if all(getattr(before, f) == getattr(spec, f) for f in IDENTITY) else spec
+
+
 def open_lab(spec: LabSpec, path: Path) -> LabState:
-    """The recorded lab of this name, brought to this spec, or a new one.
+    """The recorded lab of this name, brought to this spec but with the nodes that joined it, or a new one.
 
     :raises LabError: the name belongs to a lab of another topology, release, base or driver.
     """
     if not exists(spec.name):
         return LabState.create(spec, path)
     state = LabState.load(spec.name)
-    for field in ("topology", "release", "base", "driver"):
+    for field in IDENTITY:
         was, wanted = getattr(state.spec, field), getattr(spec, field)
         if was != wanted:
             option = f" --{field} {wanted}" if field != "topology" else ""
@@ -38,6 +52,7 @@ def open_lab(spec: LabSpec, path: Path) -> LabState:
                 f"the lab {spec.name} exists already with {field} {was}, not {wanted}",
                 f"labctl down {spec.name}, or labctl up {path}{option} --name OTHER",
             )
+    spec = kept(spec, state.spec)
     if _shape(state.spec) != _shape(spec):
         raise LabError(
             f"{path} has other nodes, cards or networks than the running lab {spec.name}",
@@ -71,11 +86,23 @@ def up(spec: LabSpec, path: Path, until: str) -> Summary:
     driver = drivers.get(spec.driver)
     driver.probe()
     state = open_lab(spec, path)
-    state.meta["capabilities"] = sorted(driver.capabilities().names() | _layout(spec))
+    try:
+        fault.heal_all(state, start=False)
+    except LabError as error:  # perhaps what the stages bring about anyway
+        warn("lab", error.message)
+    return converge(state, driver, until)
+
+
+def converge(state: LabState, driver: Driver, until: str = "verify") -> Summary:
+    """Bring a recorded lab to what its spec says; the caller holds its lock.
+
+    :raises LabError: what failed, where, and what to do.
+    """
+    state.meta["capabilities"] = sorted(driver.capabilities().names() | _layout(state.spec))
     state.save()
 
     def guest_image() -> guest.GuestImage:
-        image = guest.ensure(paths.images() / "guest", spec.fixtures.cirros)
+        image = guest.ensure(paths.images() / "guest", state.spec.fixtures.cirros)
         state.meta["guest"] = image.origin
         state.save()
         return image

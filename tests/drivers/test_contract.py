@@ -20,6 +20,7 @@ from labctl.errors import LabError
 from labctl.lab import paths
 from labctl.lab.down import remains
 from labctl.lab.state import LabState
+from labctl.links import WHOLE, Shape
 
 NODE, OTHER = "first", "second"
 STORE = Path("/var/lib/labctl/images")
@@ -141,6 +142,96 @@ def test_a_running_machine_is_destroyed_with_its_files(subject: Subject) -> None
     assert not lab.node_directory(NODE).exists()
     subject.begin()
     assert subject.ask("test ! -e file && echo fresh") == "fresh\n"
+
+
+def reached(subject: Subject, node: str = NODE) -> bool:
+    """True when a machine answers on SSH within seconds."""
+    try:
+        with subject.driver.connect(subject.lab, node, 3) as session:
+            return session.run("true", timeout=5).status == 0
+    except LabError:
+        return False
+
+
+def test_a_paused_machine_answers_nothing_and_goes_on_where_it_was(subject: Subject) -> None:
+    driver, lab = subject.driver, subject.lab
+    with pytest.raises(LabError, match=f"{NODE} of .* does not run"):
+        driver.pause(lab, NODE)
+    driver.resume(lab, NODE)
+    subject.begin()
+    assert reached(subject)
+    subject.ask("echo here >file")
+
+    for _ in range(2):
+        driver.pause(lab, NODE)
+    machine = driver.machine(lab, NODE)
+    assert (machine.running, machine.paused) == (True, True)
+    assert not reached(subject)
+
+    for _ in range(2):
+        driver.resume(lab, NODE)
+    assert not driver.machine(lab, NODE).paused
+    assert subject.ask("cat file") == "here\n"
+
+
+@pytest.mark.parametrize("end", ["stop", "power off", "destroy"])
+def test_a_paused_machine_can_be_ended(end: str, subject: Subject) -> None:
+    driver, lab = subject.driver, subject.lab
+    subject.begin()
+    assert reached(subject) or subject.ask("true") == ""
+    driver.pause(lab, NODE)
+    if end == "destroy":
+        assert driver.destroy(lab, NODE) == []
+    else:
+        driver.stop(lab, NODE, 30 if end == "stop" else 0)
+    machine = driver.machine(lab, NODE)
+    assert (machine.running, machine.paused) == (False, False)
+
+
+def test_an_unplugged_machine_is_not_reached_until_it_is_plugged_in(subject: Subject) -> None:
+    driver, lab = subject.driver, subject.lab
+    subject.begin()
+    subject.ask("true")
+    for _ in range(2):
+        driver.plug(lab, NODE, "management", False)
+    assert not reached(subject)
+    assert driver.machine(lab, NODE).running
+    for _ in range(2):
+        driver.plug(lab, NODE, "management", True)
+    assert subject.ask("echo back") == "back\n"
+    with pytest.raises(LabError, match="is not in a network 'nowhere'"):
+        driver.plug(lab, NODE, "nowhere", False)
+
+
+def test_a_link_takes_a_shape_and_loses_it(subject: Subject) -> None:
+    driver, lab = subject.driver, subject.lab
+    subject.begin()
+    for shape in (Shape(loss=1), Shape(loss=2), WHOLE, WHOLE):
+        driver.shape(lab, NODE, "management", shape)
+    assert subject.ask("echo whole") == "whole\n"
+
+
+def test_a_machine_that_starts_again_has_nothing_of_what_its_kernel_held(subject: Subject) -> None:
+    driver, lab = subject.driver, subject.lab
+    subject.begin()
+    if driver.name != "fake":  # whose machines share the host's kernel and its cards
+        subject.ask("ip link add left-over type bridge; ip address add 10.9.9.9/32 dev left-over")
+    driver.stop(lab, NODE, 0)
+    subject.begin()
+    assert subject.ask("test ! -e /sys/class/net/left-over && echo gone") == "gone\n"
+
+
+def test_the_files_of_a_machine_are_read_from_outside_whether_it_runs_or_not(subject: Subject) -> None:
+    driver, lab = subject.driver, subject.lab
+    assert driver.files(lab, NODE) is None
+    subject.begin()
+    subject.ask("echo seen >kept; sync")
+    where = subject.ask("pwd").strip() if driver.name != "fake" else "/"
+    for _ in range(2):
+        root = driver.files(lab, NODE)
+        assert root is not None
+        assert (root / where.lstrip("/") / "kept").read_text() == "seen\n"
+        driver.stop(lab, NODE, 0)
 
 
 def test_machines_are_apart_from_each_other(subject: Subject) -> None:

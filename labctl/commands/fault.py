@@ -1,0 +1,129 @@
+"""The verb fault: bring faults upon a lab, list them, undo them."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from labctl.commands.console import Format, listing, out, progress
+from labctl.errors import LabError
+from labctl.lab import fault as faults
+from labctl.lab import paths
+from labctl.lab.state import LabState, locked
+from labctl.links import Shape
+
+Output = Annotated[Format, typer.Option("-o", "--output", help="table or json")]
+
+GRAMMAR = """labctl fault LAB node kill|start|pause|resume NODE
+labctl fault LAB link cut|shape|heal NODE NETWORK [--delay 100ms] [--loss 5%] [--rate 2mbit]
+labctl fault LAB service kill|stop|start NODE UNIT
+labctl fault list LAB [-o json]
+labctl fault heal LAB"""
+
+Action = Callable[[LabState, list[str], Shape], object]
+#: (what, action) -> (the names it takes, what it does)
+ACTIONS: dict[tuple[str, str], tuple[tuple[str, ...], Action]] = {
+    ("node", "kill"): (("NODE",), lambda lab, names, _: faults.kill_node(lab, *names)),
+    ("node", "start"): (("NODE",), lambda lab, names, _: faults.start_node(lab, *names)),
+    ("node", "pause"): (("NODE",), lambda lab, names, _: faults.pause_node(lab, *names)),
+    ("node", "resume"): (("NODE",), lambda lab, names, _: faults.resume_node(lab, *names)),
+    ("link", "cut"): (("NODE", "NETWORK"), lambda lab, names, _: faults.cut_link(lab, *names)),
+    ("link", "heal"): (("NODE", "NETWORK"), lambda lab, names, _: faults.heal_link(lab, *names)),
+    ("link", "shape"): (("NODE", "NETWORK"), lambda lab, names, how: faults.shape_link(lab, names[0], names[1], how)),
+    ("service", "kill"): (("NODE", "UNIT"), lambda lab, names, _: faults.kill_service(lab, *names)),
+    ("service", "stop"): (("NODE", "UNIT"), lambda lab, names, _: faults.stop_service(lab, *names)),
+    ("service", "start"): (("NODE", "UNIT"), lambda lab, names, _: faults.start_service(lab, *names)),
+}
+_UNITS = {
+    "delay": ("100ms or 0.2s", {"ms": 1, "s": 1000}),
+    "loss": ("5%", {"%": 1}),
+    "rate": ("512kbit or 2mbit", {"kbit": 1, "mbit": 1000, "gbit": 1_000_000}),
+}
+
+
+def quantity(option: str, text: str | None) -> float:
+    """The value of --delay (milliseconds), --loss (percent) or --rate (kbit/s); 0 when it was not given.
+
+    :raises LabError: it is none.
+    """
+    if text is None:
+        return 0
+    example, factors = _UNITS[option]
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(\S+)", text.strip().lower())
+    if not found or found[2] not in factors:
+        raise LabError(f"--{option} {text} is not understood; it is written as {example}")
+    value = float(found[1]) * factors[found[2]]
+    if value == 0 or (option == "loss" and value > 100):
+        raise LabError(f"--{option} {text} is out of range", "labctl fault LAB link heal NODE NETWORK")
+    return value
+
+
+def rows(lab: LabState) -> list[dict[str, object]]:
+    """The faults of a lab as a listing has them."""
+    now = time.time()
+    return [
+        {
+            "fault": str(f.kind),
+            "node": f.node,
+            "target": f.target,
+            "detail": str(f.shape),
+            "since": f"{(now - f.since) / 60:.0f} min",
+            "at": f.since,
+        }
+        for f in faults.active(lab)
+    ]
+
+
+def fault(
+    words: Annotated[list[str], typer.Argument(metavar="WORDS", help="as above")],
+    delay: Annotated[str | None, typer.Option(help="link shape: later by so much a round trip, 100ms or 0.2s")] = None,
+    loss: Annotated[str | None, typer.Option(help="link shape: so many packets are lost each way, 5%")] = None,
+    rate: Annotated[str | None, typer.Option(help="link shape: not faster to the node than 512kbit or 2mbit")] = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Bring faults upon a lab, list them, undo them.
+
+    \b
+    labctl fault LAB node kill|start|pause|resume NODE
+    labctl fault LAB link cut|shape|heal NODE NETWORK [--delay 100ms] [--loss 5%] [--rate 2mbit]
+    labctl fault LAB service kill|stop|start NODE UNIT
+    labctl fault list LAB [-o json]
+    labctl fault heal LAB
+
+    Faults stay until they are undone, by the opposite action, by heal, or by up.
+    """
+    shape = Shape(quantity("delay", delay), quantity("loss", loss), quantity("rate", rate))
+    if len(words) == 2 and words[0] == "list":
+        listing(output, rows(LabState.load(words[1])), ["fault", "node", "target", "detail", "since"])
+        return
+    if len(words) == 2 and words[0] == "heal":
+        _heal(words[1])
+        return
+    lab, what, action, *names = words if len(words) >= 3 else ("", "", "")
+    wanted, do = ACTIONS.get((what, action), ((), None))
+    if do is None or len(names) != len(wanted):
+        raise LabError(f"not understood: labctl fault {' '.join(words)}\n{GRAMMAR}", "labctl fault --help")
+    if str(shape) and action != "shape":
+        raise LabError("--delay, --loss and --rate belong to link shape", "labctl fault --help")
+    LabState.load(lab)
+    with locked(lab, f"labctl fault {' '.join(words)}"), progress(paths.labs() / lab / "events.jsonl"):
+        do(LabState.load(lab), names, shape)
+
+
+def _heal(lab: str) -> None:
+    LabState.load(lab)
+    with locked(lab, f"labctl fault heal {lab}"), progress(paths.labs() / lab / "events.jsonl"):
+        healed = faults.heal_all(LabState.load(lab))
+    for one in healed:
+        out.print(f"healed: {one}", markup=False)
+    if not healed:
+        out.print(f"{lab}: no faults")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command()(fault)

@@ -1,0 +1,372 @@
+"""Faults that a person or a test brings upon a lab, and their undoing.
+
+A fault is written down before it is done, so that a labctl killed in between leaves nothing that
+``status`` does not show and :func:`heal_all` does not undo. What is written down is what was asked for;
+undoing something that never came about, or ended by itself, is no error.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from labctl import bases, drivers
+from labctl.errors import BrokenLabError, DeadlineError, LabError
+from labctl.lab.state import LabState, write_atomic
+from labctl.links import WHOLE, Shape, card
+from labctl.progress import step, warn
+from labctl.ssh import Session
+
+RECORD = "faults.json"
+ANSWER = 60  # seconds until a machine that goes on or starts must answer
+BOOT = 180  # seconds for the units of a started machine
+UNIT = 330  # seconds for systemctl: a unit may take 300 to start, and systemd says so then
+
+
+class Kind(StrEnum):
+    """What was done, and to which part of a lab."""
+
+    NODE_PAUSED = "node paused"
+    LINK_CUT = "link cut"
+    LINK_SHAPED = "link shaped"
+    NODE_KILLED = "node killed"
+    SERVICE_STOPPED = "service stopped"
+    SERVICE_KILLED = "service killed"
+
+
+#: The order of undoing: a node must run, be reached and be started before its services can be.
+_ORDER = tuple(Kind)
+_SERVICE = (Kind.SERVICE_STOPPED, Kind.SERVICE_KILLED)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault; ``target`` is the network of a link or the unit of a service, ``since`` seconds since the epoch."""
+
+    kind: Kind
+    node: str
+    target: str = ""
+    shape: Shape = WHOLE
+    since: float = field(default_factory=time.time, compare=False)
+
+    def __str__(self) -> str:
+        what, did = self.kind.split()
+        words = {"node": f"{self.node} {did}", "link": f"link of {self.node} to {self.target} {did}"}
+        said = words.get(what, f"{self.target} on {self.node} {did}")
+        return f"{said}: {self.shape}" if str(self.shape) else said
+
+    @classmethod
+    def read(cls, entry: Mapping[str, Any]) -> Fault:
+        """The fault of an entry of the record.
+
+        :raises ValueError: it is none (TypeError, LookupError likewise).
+        """
+        return cls(**{**entry, "kind": Kind(entry["kind"]), "shape": Shape(**entry["shape"])})
+
+
+def active(lab: LabState) -> tuple[Fault, ...]:
+    """The faults of a lab that were not undone, the oldest first."""
+    path = lab.directory / RECORD
+    if not path.exists():
+        return ()
+    try:
+        return tuple(Fault.read(entry) for entry in json.loads(path.read_text()))
+    except (ValueError, TypeError, LookupError) as error:
+        raise LabError(f"{path} cannot be read: {error}", f"labctl down {lab.name}") from error
+
+
+def _save(lab: LabState, faults: Iterable[Fault]) -> None:
+    write_atomic(lab.directory / RECORD, json.dumps([asdict(f) for f in faults], indent=1))
+
+
+def _add(lab: LabState, fault: Fault) -> None:
+    """Write a fault down, in the place of one of its kind."""
+    _save(lab, [*(f for f in active(lab) if _key(f) != _key(fault)), fault])
+
+
+def _drop(lab: LabState, *faults: Fault) -> None:
+    gone = {_key(f) for f in faults}
+    _save(lab, [f for f in active(lab) if _key(f) not in gone])
+
+
+def _key(fault: Fault) -> tuple[str, str, str]:
+    return fault.kind, fault.node, fault.target
+
+
+def _running(lab: LabState, node: str) -> None:
+    """Refuse what needs a running machine.
+
+    :raises LabError: there is no such node, or it does not run.
+    """
+    if node not in lab.spec.nodes:
+        raise LabError(f"{lab.name} has no node '{node}'; it has {', '.join(lab.spec.nodes)}")
+    if not drivers.get(lab.spec.driver).machine(lab, node).running:
+        raise BrokenLabError(
+            f"{node} of {lab.name} does not run", f"labctl fault heal {lab.name}; labctl up {lab.name}"
+        )
+
+
+# --- nodes -----------------------------------------------------------------------------------------
+
+
+def kill_node(lab: LabState, node: str) -> Fault:
+    """Take a machine's power away; its disks, cards and address stay.
+
+    :raises LabError: it does not run.
+    """
+    _running(lab, node)
+    fault = Fault(Kind.NODE_KILLED, node)
+    _add(lab, fault)
+    with step(node, "kill"):
+        drivers.get(lab.spec.driver).stop(lab, node, 0)
+    _drop(lab, Fault(Kind.NODE_PAUSED, node))
+    return fault
+
+
+def start_node(lab: LabState, node: str) -> None:
+    """Start a machine that was killed, and wait for its units.
+
+    :raises LabError: it does not start.
+    """
+    if node not in lab.spec.nodes:
+        raise LabError(f"{lab.name} has no node '{node}'; it has {', '.join(lab.spec.nodes)}")
+    _undo(lab, Fault(Kind.NODE_KILLED, node))
+
+
+def pause_node(lab: LabState, node: str) -> Fault:
+    """Stop a machine where it is: it answers nothing, and others cannot tell it from a slow one.
+
+    :raises LabError: it does not run, or this host cannot pause it.
+    """
+    _running(lab, node)
+    fault = Fault(Kind.NODE_PAUSED, node)
+    _add(lab, fault)
+    driver = drivers.get(lab.spec.driver)
+    with step(node, "pause"):
+        try:
+            driver.pause(lab, node)
+        except LabError:
+            driver.resume(lab, node)
+            _drop(lab, fault)
+            raise
+    return fault
+
+
+def resume_node(lab: LabState, node: str) -> None:
+    """Let a paused machine go on.
+
+    :raises LabError: it does not run.
+    """
+    _running(lab, node)
+    _undo(lab, Fault(Kind.NODE_PAUSED, node))
+
+
+# --- links -----------------------------------------------------------------------------------------
+
+
+def cut_link(lab: LabState, node: str, network: str) -> Fault:
+    """Pull a node's cable out of a network.
+
+    :raises LabError: there is no such node or network, or the node is not in it.
+    """
+    card(lab.spec, node, network)
+    fault = Fault(Kind.LINK_CUT, node, network)
+    _add(lab, fault)
+    with step(node, f"cut the link to {network}"):
+        drivers.get(lab.spec.driver).plug(lab, node, network, False)
+    return fault
+
+
+def shape_link(lab: LabState, node: str, network: str, shape: Shape) -> Fault:
+    """Make a node's link to a network late, lossy or slow, instead of what it was made before.
+
+    :raises LabError: nothing is asked for, or this host's kernel cannot do it; the link is whole then.
+    """
+    card(lab.spec, node, network)
+    if not str(shape):
+        raise LabError("what shall the link do?", f"labctl fault {lab.name} link shape {node} {network} --loss 5%")
+    fault = Fault(Kind.LINK_SHAPED, node, network, shape)
+    _add(lab, fault)
+    with step(node, f"{shape} on the link to {network}"):
+        try:
+            drivers.get(lab.spec.driver).shape(lab, node, network, shape)
+        except LabError:
+            _drop(lab, fault)
+            raise
+    return fault
+
+
+def heal_link(lab: LabState, node: str, network: str) -> None:
+    """Plug a node's cable in again and take away what it was made to do.
+
+    :raises LabError: there is no such node or network, or the node is not in it.
+    """
+    card(lab.spec, node, network)
+    with step(node, f"heal the link to {network}"):
+        _undo(lab, Fault(Kind.LINK_CUT, node, network))
+        _undo(lab, Fault(Kind.LINK_SHAPED, node, network))
+
+
+# --- services --------------------------------------------------------------------------------------
+
+
+def units(lab: LabState, service: str) -> tuple[str, ...]:
+    """The units that a word means: a daemon by its project's name (``rabbitmq``), else a unit's own name."""
+    known = bases.get(lab.spec.base, lab.spec.package_source).units
+    return known.get(service, (service,))
+
+
+def kill_service(lab: LabState, node: str, service: str) -> tuple[Fault, ...]:
+    """Kill every process of a service; systemd may start it again, as its unit says.
+
+    :raises LabError: there is no such node or unit, or it does not run.
+    """
+    return _on_service(lab, node, service, Kind.SERVICE_KILLED, "systemctl kill --signal=KILL")
+
+
+def stop_service(lab: LabState, node: str, service: str) -> tuple[Fault, ...]:
+    """Stop a service as its administrator would.
+
+    :raises LabError: there is no such node or unit.
+    """
+    return _on_service(lab, node, service, Kind.SERVICE_STOPPED, "systemctl stop")
+
+
+def start_service(lab: LabState, node: str, service: str) -> None:
+    """Start a service, whatever ended it.
+
+    :raises LabError: there is no such node or unit, or it does not start.
+    """
+    with step(node, f"start {service}"), _session(lab, node) as session:
+        names = units(lab, service)
+        _known(lab, node, session, names)
+        for unit in names:
+            _start(lab, session, node, unit)
+            _drop(lab, *(Fault(kind, node, unit) for kind in _SERVICE))
+
+
+def _on_service(lab: LabState, node: str, service: str, kind: Kind, command: str) -> tuple[Fault, ...]:
+    names = units(lab, service)
+    faults = tuple(Fault(kind, node, unit) for unit in names)
+    with step(node, f"{command.split()[1]} {service}"), _session(lab, node) as session:
+        _known(lab, node, session, names)
+        for fault in faults:
+            _add(lab, fault)
+            done = session.run(f"{command} {shlex.quote(fault.target)}", timeout=UNIT)
+            if done.status != 0:
+                _drop(lab, fault)
+                raise LabError(f"{node}: {command} {fault.target}: {done.stderr.strip()}")
+    return faults
+
+
+def _session(lab: LabState, node: str) -> Session:
+    """A connection to a node that can be reached, as far as the record says.
+
+    :raises LabError: it cannot.
+    """
+    _running(lab, node)
+    for fault in active(lab):
+        away = fault.kind is Kind.LINK_CUT and fault.target == lab.spec.management.name
+        if fault.node == node and (fault.kind is Kind.NODE_PAUSED or away):
+            raise BrokenLabError(f"{node} cannot be reached: {fault}", f"labctl fault heal {lab.name}")
+    return drivers.get(lab.spec.driver).connect(lab, node, ANSWER)
+
+
+def _known(lab: LabState, node: str, session: Session, names: tuple[str, ...]) -> None:
+    for unit in names:
+        said = session.run(f"systemctl show -p LoadState {shlex.quote(unit)}", timeout=30).stdout
+        if said.strip() != "LoadState=loaded":
+            services = bases.get(lab.spec.base, lab.spec.package_source).units
+            raise LabError(f"{node} has no unit '{unit}'; services are known as {', '.join(services)}, or by unit")
+
+
+def _start(lab: LabState, session: Session, node: str, unit: str) -> None:
+    name = shlex.quote(unit)
+    done = session.run(f"systemctl reset-failed {name}; systemctl start {name}", timeout=UNIT)
+    if done.status != 0:
+        raise LabError(f"{node}: {unit} does not start: {done.stderr.strip()}", f"labctl logs {lab.name} {node} {unit}")
+
+
+# --- undoing ---------------------------------------------------------------------------------------
+
+
+def heal_all(lab: LabState, start: bool = True) -> tuple[Fault, ...]:
+    """Undo every fault and return those that were.
+
+    :param start: false when the caller starts machines that do not run, with their services.
+    :raises LabError: lists what could not be undone and why; the rest is.
+    """
+    healed: list[Fault] = []
+    problems: list[str] = []
+    for fault in sorted(active(lab), key=lambda f: _ORDER.index(f.kind)):
+        try:
+            _undo(lab, fault, start)
+        except LabError as error:
+            problems.append(f"{fault}: {error.message}")
+        else:
+            healed.append(fault)
+    if problems:
+        raise LabError("not healed:\n  " + "\n  ".join(problems), f"labctl up {lab.name}; labctl fault heal {lab.name}")
+    return tuple(healed)
+
+
+def lift(lab: LabState) -> None:
+    """Undo what lies outside the machines (pauses, links) and forget the rest.
+
+    For a caller that starts every machine anew, from disks that know nothing of the faults.
+    """
+    for fault in sorted(active(lab), key=lambda f: _ORDER.index(f.kind)):
+        if fault.kind in (Kind.NODE_PAUSED, Kind.LINK_CUT, Kind.LINK_SHAPED):
+            _undo(lab, fault)
+    _save(lab, ())
+
+
+def _undo(lab: LabState, fault: Fault, start: bool = True) -> None:
+    """Undo one fault, of which it does not matter whether it is there, and forget it."""
+    driver, node = drivers.get(lab.spec.driver), fault.node
+    runs = driver.machine(lab, node).running
+    match fault.kind:
+        case Kind.NODE_PAUSED:
+            with step(node, "resume"):
+                driver.resume(lab, node)
+        case Kind.LINK_CUT:
+            driver.plug(lab, node, fault.target, True)
+        case Kind.LINK_SHAPED:
+            driver.shape(lab, node, fault.target, WHOLE)
+        case Kind.NODE_KILLED if start and not runs:
+            _boot(lab, node)
+        case Kind.SERVICE_STOPPED | Kind.SERVICE_KILLED if start or runs:
+            with step(node, f"start {fault.target}"), _session(lab, node) as session:
+                _start(lab, session, node, fault.target)
+    _drop(lab, fault)
+
+
+def _boot(lab: LabState, node: str) -> None:
+    """Start a machine and wait until its units have started or failed; its links stay as faulty as they were."""
+    driver = drivers.get(lab.spec.driver)
+    links = [f for f in active(lab) if f.node == node and f.kind in (Kind.LINK_CUT, Kind.LINK_SHAPED)]
+    with step(node, "start"):
+        driver.create(lab, node)
+        for fault in links:
+            if fault.kind is Kind.LINK_CUT:
+                driver.plug(lab, node, fault.target, False)
+            else:
+                driver.shape(lab, node, fault.target, fault.shape)
+        driver.start(lab, node)
+        if Fault(Kind.LINK_CUT, node, lab.spec.management.name) not in links:
+            _settle(lab, node)
+
+
+def _settle(lab: LabState, node: str) -> None:
+    with drivers.get(lab.spec.driver).connect(lab, node, ANSWER) as session:
+        command = "while systemctl list-jobs --no-legend 2>/dev/null | grep -q .; do sleep 0.5; done"
+        try:
+            session.run(command, timeout=BOOT)
+        except DeadlineError:
+            jobs = session.run("systemctl list-jobs --no-legend --no-pager", timeout=30).stdout
+            warn(node, f"units still start after {BOOT} s: {' '.join(jobs.split())[:300]}")
