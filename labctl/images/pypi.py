@@ -26,7 +26,7 @@ from labctl.images.pypi_units import ACCOUNTS, COMMAND_PROJECTS, DAEMONS, Accoun
 from labctl.releases.model import Release
 
 #: Raise when the steps below change what is in the layer.
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 UNITS = "usr/lib/systemd/system"
 #: Where a system keeps commands: what is there is never covered by a project's.
 PATH = ("usr/bin", "usr/sbin", "bin", "sbin")
@@ -42,7 +42,7 @@ def ensure(base: Base, release: Release) -> tuple[Path, ...]:
     found = python.find(release.pypi.python, release.title)
     system = debian.ensure(base)
     runtime = python.ensure(found)
-    projects = venv.ensure(release, system, runtime, found, _libvirt(system))
+    projects = venv.Environment(release, release.pypi, found, system, runtime, _libvirt(system)).ensure()
     names = [Requirement(r).name for r in release.pypi.projects.values()]
     recipe = store.Recipe(
         f"{base.name}-{release.name}",

@@ -99,6 +99,7 @@ def ensure(recipe: Recipe, build: Callable[[Path], dict[str, Any]]) -> Path:
         _sweep(recipe.name)
         work = paths.images() / f".building-{recipe.name}"
         work.mkdir(parents=True)
+        mask = os.umask(0o022)  # what a tree says is for all, whatever the user's own files are
         try:
             with step("image", f"build {recipe.name}"):
                 facts = build(work)
@@ -113,6 +114,8 @@ def ensure(recipe: Recipe, build: Callable[[Path], dict[str, Any]]) -> Path:
         except BaseException:
             shutil.rmtree(work, ignore_errors=True)
             raise
+        finally:
+            os.umask(mask)
     return final
 
 

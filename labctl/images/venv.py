@@ -10,6 +10,7 @@ import hashlib
 import re
 import shutil
 from collections.abc import Iterable
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,6 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from labctl.errors import LabError
 from labctl.images import pip, store, toolchain
 from labctl.images.chroot import Bind, Chroot
 from labctl.images.python import MODULES, Interpreter
@@ -25,7 +25,7 @@ from labctl.progress import step
 from labctl.releases.model import PyPI, Release
 
 #: Raise when the steps below change what is in the layer.
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 #: Clients, and drivers that the configuration names but no project requires.
 BESIDES = (
     "python-openstackclient",
@@ -45,14 +45,6 @@ _CONSTRAINT = re.compile(r"^(?P<name>[\w.-]+)===(?P<version>[^;\s]+)(?:;python_v
 def home(release: str) -> str:
     """Where a release lies in a node."""
     return f"/opt/openstack/{release}"
-
-
-def requirements(pypi: PyPI, libvirt: str) -> tuple[str, ...]:
-    """What pip installs.
-
-    :param libvirt: version of the system's libvirt, which its Python binding must match.
-    """
-    return (*pypi.projects.values(), *pypi.extra, *BESIDES, f"libvirt-python=={libvirt}")
 
 
 def constraints(text: str, minor: str, pinned: Iterable[str]) -> str:
@@ -88,81 +80,92 @@ def published_constraints(release: str) -> str:
     return (resources.files("labctl.releases") / "constraints" / f"{release}.txt").read_text()
 
 
-def recipe(release: Release, pypi: PyPI, system: Path, runtime: Path, minor: str, libvirt: str) -> store.Recipe:
-    """What the layer is made from."""
-    wanted = requirements(pypi, libvirt)
-    limits = constraints(published_constraints(release.name), minor, wanted)
-    return store.Recipe(
-        f"venv-{release.name}",
-        {
-            "version": RECIPE_VERSION,
-            "system": system.name,
-            "python": runtime.name,
-            "toolchain": sorted(toolchain.PACKAGES),
-            "requirements": sorted([*wanted, *TOOLS]),
-            "constraints": hashlib.sha256(limits.encode()).hexdigest(),
-        },
-    )
-
-
-def ensure(release: Release, system: Path, runtime: Path, found: Interpreter, libvirt: str) -> Path:
-    """Return the layer with a release's virtual environment, building it when needed.
+@dataclass(frozen=True)
+class Environment:
+    """A release's virtual environment: what it is made from, and how.
 
     :param system: the layer it will run on.
     :param runtime: the layer with its interpreter.
+    :param libvirt: version of the system's libvirt, which its Python binding must match.
     """
-    pypi = release.pypi
-    if pypi is None:
-        raise LabError(f"labctl does not know the projects of {release.title} on the Python Package Index")
-    wanted = requirements(pypi, libvirt)
-    limits = constraints(published_constraints(release.name), found.minor, wanted)
 
-    def build(work: Path) -> dict[str, Any]:
-        return _build(release, work, (toolchain.ensure(system), runtime, system), found, wanted, limits)
+    release: Release
+    pypi: PyPI
+    interpreter: Interpreter
+    system: Path
+    runtime: Path
+    libvirt: str
 
-    return store.ensure(recipe(release, pypi, system, runtime, found.minor, libvirt), build)
+    @property
+    def requirements(self) -> tuple[str, ...]:
+        """What pip installs."""
+        return (*self.pypi.projects.values(), *self.pypi.extra, *BESIDES, f"libvirt-python=={self.libvirt}")
 
+    @property
+    def constraints(self) -> str:
+        """What limits the versions of everything else."""
+        return constraints(published_constraints(self.release.name), self.interpreter.minor, self.requirements)
 
-def _build(
-    release: Release, work: Path, layers: tuple[Path, ...], found: Interpreter, wanted: tuple[str, ...], limits: str
-) -> dict[str, Any]:
-    place = home(release.name)
-    made = work / "tree" / place.lstrip("/")
-    made.mkdir(parents=True)
-    files = work / "requirements"
-    files.mkdir()
-    (files / "requirements.txt").write_text("".join(f"{r}\n" for r in wanted))
-    (files / "constraints.txt").write_text(limits)
-    inside = Chroot(
-        layers,
-        work / "build",
-        (Bind(made, place, writable=True), Bind(files, "/requirements"), *pip.binds(layers[-1].name)),
-        pip.environment(),
-        work / "build.log",
-    )
-    python, install = f"{place}/bin/python", ("-m", "pip", "install", "--no-compile")
-    with step("image", f"Python {found.minor} in the node's system"):
-        inside.run(found.program, "-c", f"import {', '.join(MODULES)}", timeout=60)
-        inside.run(found.program, "-m", "venv", place, timeout=120)
-        inside.run(python, *install, "--upgrade", *TOOLS, timeout=600)
-    with step("image", f"{release.title}: pip installs {len(wanted)} projects and what they need"):
-        arguments = ("-c", "/requirements/constraints.txt", "-r", "/requirements/requirements.txt")
-        inside.run(python, *install, *arguments, timeout=3600)
-    with step("image", "leave out tests, compile"):
+    @property
+    def recipe(self) -> store.Recipe:
+        """What the layer is made from."""
+        return store.Recipe(
+            f"venv-{self.release.name}",
+            {
+                "version": RECIPE_VERSION,
+                "system": self.system.name,
+                "python": self.runtime.name,
+                "toolchain": sorted(toolchain.PACKAGES),
+                "requirements": sorted([*self.requirements, *TOOLS]),
+                "constraints": hashlib.sha256(self.constraints.encode()).hexdigest(),
+            },
+        )
+
+    def ensure(self) -> Path:
+        """Return the layer, building it when needed."""
+        return store.ensure(self.recipe, self._build)
+
+    def _build(self, work: Path) -> dict[str, Any]:
+        place = home(self.release.name)
+        made, files = work / "tree" / place.lstrip("/"), work / "requirements"
+        for path in (made, files):
+            path.mkdir(parents=True)
+        (files / "requirements.txt").write_text("".join(f"{r}\n" for r in self.requirements))
+        (files / "constraints.txt").write_text(self.constraints)
+        inside = Chroot(
+            (toolchain.ensure(self.system), self.runtime, self.system),
+            work / "build",
+            (Bind(made, place, writable=True), Bind(files, "/requirements"), *pip.binds(self.system.name)),
+            pip.environment(),
+            work / "build.log",
+        )
+        python, install = f"{place}/bin/python", ("-m", "pip", "install", "--no-compile")
+        with step("image", f"Python {self.interpreter.minor} in the node's system"):
+            inside.run(self.interpreter.program, "-c", f"import {', '.join(MODULES)}", timeout=60)
+            inside.run(self.interpreter.program, "-m", "venv", place, timeout=120)
+            inside.run(python, *install, "--upgrade", *TOOLS, timeout=600)
+        with step("image", f"{self.release.title}: pip installs {len(self.requirements)} projects and what they need"):
+            limited = ("-c", "/requirements/constraints.txt", "-r", "/requirements/requirements.txt")
+            inside.run(python, *install, *limited, timeout=3600)
         site = next(made.glob("lib/python*/site-packages"))
-        _leave_out_tests(site)
-        # files for Python 2 that some projects ship do not compile, and nobody imports them
-        inside.run(python, "-m", "compileall", "-q", "-j", "0", f"{place}/lib", timeout=900, check=False)
-    shutil.rmtree(inside.directory)
-    return {"distributions": distributions(site)}
+        with step("image", "leave out tests, compile"):
+            _leave_out_tests(site, [Requirement(r).name for r in self.pypi.projects.values()])
+            # files for Python 2 that some projects ship do not compile, and nobody imports them
+            inside.run(python, "-m", "compileall", "-q", "-j", "0", f"{place}/lib", timeout=900, check=False)
+        shutil.rmtree(inside.directory)
+        return {"distributions": distributions(site)}
 
 
-def _leave_out_tests(site: Path) -> None:
-    """Remove the projects' own test suites, a quarter of their files."""
-    for tests in [p for name in ("tests", "test") for p in site.glob(f"*/{name}") if p.is_dir()]:
-        shutil.rmtree(tests)
+def _leave_out_tests(site: Path, projects: Iterable[str]) -> None:
+    """Remove the projects' own test suites, a third of their files; libraries may import theirs."""
+    for project in projects:
+        for listing in site.glob(f"{project.replace('-', '_')}-*.dist-info/top_level.txt"):
+            suites = [site / package / name for package in listing.read_text().split() for name in ("test", "tests")]
+            for suite in filter(Path.is_dir, suites):
+                shutil.rmtree(suite)
 
 
 def distributions(site: Path) -> dict[str, str]:
     """Name and version of every distribution in a site-packages directory."""
-    return dict(sorted(p.name.removesuffix(".dist-info").split("-", 1) for p in site.glob("*.dist-info")))
+    found = [p.name.removesuffix(".dist-info").split("-", 1) for p in site.glob("*.dist-info")]
+    return dict(sorted(found))
