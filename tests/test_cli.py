@@ -338,3 +338,78 @@ def test_one_unreadable_lab_does_not_hide_the_others(labctl: Labctl, fake: Fake,
         ("small", "unreadable state: labctl down"),
         ("small-2", "2/2 running"),
     ]
+
+
+# --- nodes that join later -------------------------------------------------------------------------
+
+GROWING = SMALL.replace("    runs: [etcd]\n", "    runs: [etcd]\n    join: later\n")
+
+
+def test_a_node_joins_and_leaves_a_running_lab(labctl: Labctl, fake: Fake, tmp_path: Path) -> None:
+    path = write(tmp_path, GROWING)
+    status, out, _ = labctl("up", path)
+    assert status == 0
+    assert "second       joins later: labctl node add small second" in out
+    assert "joins later: second; labctl node add small second" in labctl("status", "small")[1]
+    assert json.loads(labctl("status", "small", "-o", "json")[1])["later"] == ["second"]
+
+    status, out, err = labctl("node", "add", "small", "second")
+    assert status == 0, err
+    assert "small: second has joined" in out
+    rows = json.loads(labctl("node", "list", "small", "-o", "json")[1])
+    assert [(r["node"], r["state"], r["address"], r["joined"], r["runs"]) for r in rows] == [
+        ("first", "running", "10.0.0.11", "start", "mariadb memcached"),
+        ("second", "running", "10.0.0.12", "later", "etcd"),
+    ]
+    assert "second       " in labctl("up", path, "--dry-run")[1]
+
+    status, out, err = labctl("node", "remove", "small", "second")
+    assert status == 0, err
+    assert "small: second has left" in out
+    assert "not added" in labctl("node", "list", "small")[1]
+
+
+def test_a_copy_of_a_node_joins_with_the_address_that_is_given(labctl: Labctl, fake: Fake, tmp_path: Path) -> None:
+    labctl("up", write(tmp_path, SMALL.replace("[etcd]", "[]")))
+    words = ("node", "add", "small", "third", "--like", "second", "--address", "management=10.0.0.77")
+    assert labctl(*words)[0] == 0
+    rows = json.loads(labctl("node", "list", "small", "-o", "json")[1])
+    assert [(r["address"], r["joined"]) for r in rows][2:] == [("10.0.0.77", "like second")]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("add", "nope", "second"), "there is no lab named 'nope'"),
+        (("remove", "nope", "second"), "there is no lab named 'nope'"),
+        (("list", "nope"), "there is no lab named 'nope'"),
+        (("add", "small", "first"), "small has the node 'first' already"),
+        (("add", "small", "x", "--like", "first"), "'first' cannot be copied, for mariadb cannot join a running lab"),
+        (("add", "small", "x", "--like", "second", "--address", "10.0.0.9"), "NETWORK=ADDRESS is meant"),
+        (("add", "small", "second", "--address", "management=10.0.0.9"), "the topology gives the addresses"),
+        (("remove", "small", "first"), "'first' is part of small from its start"),
+    ],
+)
+def test_what_cannot_join_or_leave_is_refused(
+    words: tuple[str, ...], message: str, labctl: Labctl, fake: Fake, tmp_path: Path, home: Path
+) -> None:
+    labctl("up", write(tmp_path, GROWING))
+    before = (home / "labs" / "small" / "lab.json").read_text()
+    status, out, err = labctl("node", *words)
+    assert (status, out) == (1, "")
+    assert message in err
+    assert (home / "labs" / "small" / "lab.json").read_text() == before
+
+
+def test_a_node_that_did_not_come_to_its_end_names_the_command_that_goes_on(
+    labctl: Labctl, fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labctl("up", write(tmp_path, GROWING))
+
+    def broken(lab: LabState, node: str) -> None:
+        raise LabError("no such mount")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fake, "create", broken)
+        assert "try: labctl node add small second continues" in labctl("node", "add", "small", "second")[2]
+    assert labctl("node", "add", "small", "second")[0] == 0

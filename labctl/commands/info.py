@@ -33,6 +33,8 @@ def print_info(name: str, credentials: bool = False) -> None:
     for node in spec.nodes.values():
         cards = ", ".join(f"{i.name} {i.address or 'no address'} ({i.network})" for i in node.interfaces)
         out.print(f"  {node.name:<12} {cards}")
+    for node_name in spec.later:
+        out.print(f"  {node_name:<12} joins later: labctl node add {name} {node_name}")
     if "guest" in state.meta:
         out.print(f"  guest        {state.meta['guest']}")
     out.print(f"  credentials  labctl env {name} [--user demo]; files in {state.directory / 'access'}")

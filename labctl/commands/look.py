@@ -17,7 +17,7 @@ from labctl.lab import fault
 from labctl.lab import up as bring
 from labctl.lab.choose import describe
 from labctl.lab.state import LabState, names
-from labctl.plan.operations import Parallel
+from labctl.plan.operations import Parallel, quote
 from labctl.plan.planner import Plan, Stage, plan
 from labctl.plan.script import program
 from labctl.secret import hide
@@ -78,7 +78,11 @@ def _script(made: Plan, node: str) -> str:
         for items in (stage.nodes.get(node, ()), stage.after.get(node, ())):
             if items:
                 parts.append(f"### stage {stage.name}\n{hide(program(stage.name, tuple(items)))}")
-    files = [f"### file {f.path} ({f.owner}:{f.group} {f.mode})\n{hide(f.content)}" for f in made.files(node)]
+    files = [
+        f"### file {f.path} ({f.owner}:{f.group} {f.mode})\n"
+        f"cat >{quote(f.path)} <<'END OF FILE'\n{hide(f.content)}END OF FILE"
+        for f in {f.path: f for f in made.files(node)}.values()
+    ]
     return "\n".join(parts + files)
 
 
@@ -90,7 +94,7 @@ def show_plan(
     driver: DriverName = None,
 ) -> None:
     """Print what `up` would do, and change nothing."""
-    spec, _ = Wanted(topology, release=release, base=base, driver=driver).specify()
+    spec = Wanted(topology, release=release, base=base, driver=driver).draft()
     if script is None:
         print_plan(spec)
         return
@@ -154,10 +158,17 @@ def status(lab: Annotated[str, typer.Argument(help="name of the lab")], output: 
             "packages": spec.package_source,
             "driver": spec.driver,
         }
-        typer.echo(json.dumps({**kind, "nodes": rows, "faults": fault_rows(state), "stages": stages}, indent=1))
+        typer.echo(
+            json.dumps(
+                {**kind, "nodes": rows, "later": list(state.spec.later), "faults": fault_rows(state), "stages": stages},
+                indent=1,
+            )
+        )
         return
     out.print(f"{lab}: {describe(state.spec)}, driver {state.spec.driver}\n")
     listing(output, rows, ["node", "state", "address", "runs"])
+    for name in state.spec.later:
+        out.print(f"joins later: {name}; labctl node add {lab} {name}")
     for one in fault.active(state):
         out.print(f"fault: {one}; labctl fault heal {lab}", markup=False)
     out.print()

@@ -11,7 +11,7 @@ import typer
 
 from labctl.commands.console import progress
 from labctl.lab import up as bring
-from labctl.lab.choose import choose
+from labctl.lab.choose import choose, draft
 from labctl.topology.spec import LabSpec
 
 TopologyName = Annotated[str, typer.Argument(metavar="TOPOLOGY", help="name of a known topology, or a file")]
@@ -38,10 +38,15 @@ class Wanted:
         options = {k: v for k, v in vars(self).items() if k != "topology" and v is not None}
         return shlex.join(["labctl", verb, self.topology, *(w for k, v in options.items() for w in (f"--{k}", v))])
 
+    def draft(self) -> LabSpec:
+        """The lab's spec to look at, also where this machine could not make it."""
+        topology, _ = bring.read(self.topology, self.release)
+        return draft(topology, name=self.name, base=self.base, driver=self.driver)
+
     def specify(self) -> tuple[LabSpec, Path]:
         """The lab's spec and the topology's file; tells what the lab will be, and why it is not another."""
         topology, path = bring.read(self.topology, self.release)
         choice = choose(topology, name=self.name, base=self.base, driver=self.driver)
         with progress():
             choice.announce()
-        return choice.spec, path
+        return bring.grown(choice.spec), path

@@ -70,6 +70,15 @@ class Cloud:
         made: Json = self._request(service, "POST", path, json=body)
         return made
 
+    def put(self, service: str, path: str, body: Json) -> Json:
+        """PUT, as JSON."""
+        changed: Json = self._request(service, "PUT", path, json=body)
+        return changed
+
+    def delete(self, service: str, path: str) -> None:
+        """DELETE."""
+        self._request(service, "DELETE", path)
+
     @property
     def _identity(self) -> _Known:
         if self._known is None:

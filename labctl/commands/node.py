@@ -1,0 +1,78 @@
+"""Verbs for the nodes of a running lab: node add, node remove, node list."""
+
+from __future__ import annotations
+
+from ipaddress import AddressValueError, IPv4Address
+from typing import Annotated
+
+import typer
+
+from labctl.commands.console import Format, listing, out, progress
+from labctl.commands.info import print_stages
+from labctl.errors import LabError
+from labctl.lab import nodes, paths
+from labctl.lab.state import locked
+
+Lab = Annotated[str, typer.Argument(help="name of the lab")]
+Node = Annotated[str, typer.Argument(help="name of the node")]
+Output = Annotated[Format, typer.Option("-o", "--output", help="table or json")]
+
+node = typer.Typer(help="Nodes that join a running lab, and leave it again.", no_args_is_help=True)
+
+
+def _addresses(words: list[str]) -> dict[str, IPv4Address]:
+    made: dict[str, IPv4Address] = {}
+    for word in words:
+        network, _, address = word.partition("=")
+        try:
+            made[network] = IPv4Address(address)
+        except AddressValueError as error:
+            raise LabError(f"--address {word}: NETWORK=ADDRESS is meant", "--address management=10.0.0.32") from error
+    return made
+
+
+@node.command()
+def add(
+    lab: Lab,
+    name: Node,
+    like: Annotated[str | None, typer.Option(metavar="NODE", help="copy this node of the lab")] = None,
+    address: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NETWORK=ADDRESS", help="of a copy; the next free one of each network when not given"),
+    ] = None,
+) -> None:
+    """Bring a node into a running lab: one that its topology names for later, or a copy of another."""
+    if address and not like:
+        raise LabError("the topology gives the addresses of a node it names", f"--like NODE copies one into {lab}")
+    command = f"labctl node add {lab} {name}" + (f" --like {like}" if like else "")
+    with locked(lab, command), progress(paths.labs() / lab / "events.jsonl"):
+        try:
+            summary = nodes.add(lab, name, like=like, addresses=_addresses(address or []))
+        except LabError as error:
+            raise LabError(error.message, error.hint or f"{command} continues") from error
+    print_stages(summary.stages)
+    out.print(f"{lab}: {name} has joined; labctl ssh {lab} {name}; labctl node remove {lab} {name}")
+
+
+@node.command()
+def remove(lab: Lab, name: Node) -> None:
+    """Take a node that had joined out of a lab, when nothing lies on it."""
+    command = f"labctl node remove {lab} {name}"
+    with locked(lab, command), progress(paths.labs() / lab / "events.jsonl"):
+        try:
+            summary = nodes.remove(lab, name)
+        except LabError as error:
+            raise LabError(error.message, error.hint or f"{command} continues") from error
+    print_stages(summary.stages)
+    out.print(f"{lab}: {name} has left")
+
+
+@node.command("list")
+def list_nodes(lab: Lab, output: Output = Format.TABLE) -> None:
+    """List a lab's nodes, those for later too, and how each came into the lab."""
+    listing(output, nodes.rows(lab), ["node", "state", "address", "joined", "runs"])
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs."""
+    app.add_typer(node, name="node")
