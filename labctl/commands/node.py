@@ -44,12 +44,8 @@ def add(
     """Bring a node into a running lab: one that its topology names for later, or a copy of another."""
     if address and not like:
         raise LabError("the topology gives the addresses of a node it names", f"--like NODE copies one into {lab}")
-    command = f"labctl node add {lab} {name}" + (f" --like {like}" if like else "")
-    with locked(lab, command), progress(paths.labs() / lab / "events.jsonl"):
-        try:
-            summary = nodes.add(lab, name, like=like, addresses=_addresses(address or []))
-        except LabError as error:
-            raise LabError(error.message, error.hint or f"{command} continues") from error
+    with locked(lab, f"labctl node add {lab} {name}"), progress(paths.labs() / lab / "events.jsonl"):
+        summary = nodes.add(lab, name, like=like, addresses=_addresses(address or []))
     print_stages(summary.stages)
     out.print(f"{lab}: {name} has joined; labctl ssh {lab} {name}; labctl node remove {lab} {name}")
 
@@ -57,12 +53,8 @@ def add(
 @node.command()
 def remove(lab: Lab, name: Node) -> None:
     """Take a node that had joined out of a lab, when nothing lies on it."""
-    command = f"labctl node remove {lab} {name}"
-    with locked(lab, command), progress(paths.labs() / lab / "events.jsonl"):
-        try:
-            summary = nodes.remove(lab, name)
-        except LabError as error:
-            raise LabError(error.message, error.hint or f"{command} continues") from error
+    with locked(lab, f"labctl node remove {lab} {name}"), progress(paths.labs() / lab / "events.jsonl"):
+        summary = nodes.remove(lab, name)
     print_stages(summary.stages)
     out.print(f"{lab}: {name} has left")
 

@@ -280,6 +280,7 @@ class Nspawn:
     def destroy(self, lab: LabState, node: str) -> list[str]:
         left = [f"process {pid} of {node}" for pid in cgroup.kill(lab.name, node)]
         left += self._detach(lab, node)
+        network.detach_container(lab.spec, lab.spec.nodes[node])
         self._forget(lab, node)
         root, own = lab.node_directory(node) / "root", lab.top / node
         if overlay.mounted(root):

@@ -67,7 +67,7 @@ def add(lab: str, name: str, *, like: str | None = None, addresses: Mapping[str,
     begun = state.spec.nodes.get(name)
     if begun is not None and begun.join is Join.LATER and state.journal().record(last) is None:
         note(name, "goes on joining")
-        return converge(state, driver)
+        return _converge(state, driver, f"labctl node add {lab} {name}")
     spec = joined_like(state.spec, name, like, addresses) if like else joined(state.spec, name)
     _require_running(state, driver, list(state.spec.nodes))
     if state.journal().record(last) is None:
@@ -75,7 +75,7 @@ def add(lab: str, name: str, *, like: str | None = None, addresses: Mapping[str,
     check_resources(spec, set(state.spec.nodes), state.directory)
     state.spec = spec
     state.save()
-    return converge(state, driver)
+    return _converge(state, driver, f"labctl node add {lab} {name}")
 
 
 def remove(lab: str, name: str) -> Summary:
@@ -116,7 +116,15 @@ def remove(lab: str, name: str) -> Summary:
     state.spec = spec
     state.save()
     driver.create_network(state)  # the names that the vantage knows
-    return converge(state, driver)
+    return _converge(state, driver, _up_command(state))
+
+
+def _converge(state: LabState, driver: Driver, command: str) -> Summary:
+    """Bring the lab to its new spec; what fails names the command that goes on."""
+    try:
+        return converge(state, driver)
+    except LabError as error:
+        raise LabError(error.message, error.hint or f"{command} continues") from error
 
 
 def _forget(state: LabState, driver: Driver, node: NodeSpec) -> None:

@@ -113,6 +113,7 @@ def test_a_machine_lives_from_create_to_destroy(subject: Subject) -> None:
 
     assert driver.destroy(lab, NODE) == []
     assert not driver.machine(lab, NODE).exists
+    assert [thing for thing in subject.left() if NODE in thing] == []
 
 
 def test_every_call_may_be_repeated(subject: Subject) -> None:
