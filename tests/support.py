@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from labctl.lab.choose import choose, obstacle
+from labctl import bases
+from labctl.lab.choose import choose, draft
 from labctl.releases import RELEASES
 from labctl.topology.load import load
 from labctl.topology.spec import LabSpec
@@ -59,16 +60,15 @@ def write(directory: Path, text: str = SMALL, name: str = "lab.yaml") -> Path:
 
 
 def specify(path: Path, **choices: str) -> LabSpec:
-    """The spec that ``labctl up`` would use for a topology file."""
-    return choose(load(path), **choices).spec
+    """The spec that ``labctl up`` would use for a topology file; with a base, also one that is not possible here."""
+    return (draft if "base" in choices else choose)(load(path), **choices).spec
 
 
 def variants() -> list[tuple[Path, str]]:
-    """Every (topology, base) that can be made here."""
+    """Every (topology, base) that labctl has a recipe for."""
     found = []
     for path in TOPOLOGIES:
         topology = load(path)
-        if release := RELEASES.get(topology.release):
-            able = [b for b in topology.bases if obstacle(release, b, topology.drivers[0]) is None]
-            found += [(path, base) for base in able]
+        sources = RELEASES[topology.release].bases
+        found += [(path, base) for base in topology.bases if (base, sources.get(base)) in bases.BASES]
     return found

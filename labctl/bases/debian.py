@@ -186,6 +186,8 @@ SYSTEM_PATHS = {
     "memcached.conf": "/etc/memcached.conf",
     "etcd.conf": "/etc/default/etcd",
     "ebtables-link": "/etc/alternatives/ebtables",
+    "glance-lock": "/var/lock/glance",
+    "libvirt-cgroups": "/etc/libvirt/qemu.conf",
     "horizon": "/etc/openstack-dashboard/local_settings.d/_9000_labctl.py",
     "novnc": "/usr/share/novnc",
 }

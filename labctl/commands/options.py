@@ -41,7 +41,10 @@ class Wanted:
     def draft(self) -> LabSpec:
         """The lab's spec to look at, also where this machine could not make it."""
         topology, _ = bring.read(self.topology, self.release)
-        return draft(topology, name=self.name, base=self.base, driver=self.driver)
+        choice = draft(topology, name=self.name, base=self.base, driver=self.driver)
+        with progress():
+            choice.announce()
+        return choice.spec
 
     def specify(self) -> tuple[LabSpec, Path]:
         """The lab's spec and the topology's file; tells what the lab will be, and why it is not another."""

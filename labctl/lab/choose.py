@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from labctl import bases, drivers, releases
+from labctl.drivers.base import Capabilities
 from labctl.errors import LabError
 from labctl.progress import note
 from labctl.releases.model import PackageSource, Release
@@ -19,6 +20,9 @@ SOURCE_TITLES = {
     PackageSource.DEBIAN: "Debian's packages",
     PackageSource.PYPI: "PyPI",
 }
+
+#: Virtual machines with a distribution's own kernel, where no driver can say what its machines have.
+_MACHINES = Capabilities(own_kernel=True, block_devices=True, device_mapper=True, openvswitch=True, nested_kvm=False)
 
 
 @dataclass(frozen=True)
@@ -68,23 +72,46 @@ def choose(
     release = releases.get(topology.release)
     chosen_driver = _driver(topology, driver)
     chosen_base, passed_over = _base(topology, release, base, chosen_driver)
+    able = drivers.get(chosen_driver).capabilities()
+    return Choice(_resolve(topology, release, name, chosen_base, chosen_driver, able), passed_over)
+
+
+def draft(topology: Topology, *, name: str | None = None, base: str | None = None, driver: str | None = None) -> Choice:
+    """The spec to look at: as ``choose`` where that is possible, else as it would be on machines that are not here.
+
+    :raises LabError: the topology does not name the base or driver, or labctl has no recipe for the base.
+    """
+    try:
+        return choose(topology, name=name, base=base, driver=driver)
+    except LabError:
+        release = releases.get(topology.release)
+        candidates = [b for b in topology.bases if (b, release.bases.get(b)) in bases.BASES and base in (None, b)]
+        able = [d for d in topology.drivers if candidates and runs_on(candidates[0], d) and driver in (None, d)]
+        if not able:
+            raise
+        return Choice(_resolve(topology, release, name, candidates[0], able[0], _MACHINES), ())
+
+
+def _resolve(
+    topology: Topology, release: Release, name: str | None, base: str, driver: str, able: Capabilities
+) -> LabSpec:
     mechanism = topology.options.mechanism
     if mechanism is Mechanism.AUTO:
-        mechanism = Mechanism.LINUXBRIDGE
+        prefers = release.openvswitch_documented and able.openvswitch
+        mechanism = Mechanism.OPENVSWITCH if prefers else Mechanism.LINUXBRIDGE
     virt_type = topology.options.virt_type
     if virt_type is VirtType.AUTO:
         virt_type = VirtType.QEMU
-    spec = resolve(
+    return resolve(
         topology,
         name=name,
-        base=chosen_base,
-        driver=chosen_driver,
+        base=base,
+        driver=driver,
         mechanism=mechanism,
         virt_type=virt_type,
-        volume_backend=_volume_backend(topology, chosen_driver),
-        package_source=release.bases[chosen_base].value,
+        volume_backend=_volume_backend(topology, driver, able),
+        package_source=release.bases[base].value,
     )
-    return Choice(spec, passed_over)
 
 
 def _driver(topology: Topology, wanted: str | None) -> str:
@@ -117,8 +144,7 @@ def _base(topology: Topology, release: Release, wanted: str | None, driver: str)
     return chosen, tuple(f"{base} not used: {obstacles[base]}" for base in earlier)
 
 
-def _volume_backend(topology: Topology, driver: str) -> VolumeBackend:
-    able = drivers.get(driver).capabilities()
+def _volume_backend(topology: Topology, driver: str, able: Capabilities) -> VolumeBackend:
     volume_groups = able.own_kernel and able.device_mapper
     wanted = topology.options.volume_backend
     if wanted is VolumeBackend.AUTO:

@@ -165,17 +165,17 @@ class Packages:
 
     names: tuple[str, ...]
     family: str = "debian"
+    installer: str = "apt-get"
 
     @property
     def title(self) -> str:
-        return f"{len(self.names)} packages installed"
+        return self.names[0] if len(self.names) == 1 else f"{len(self.names)} packages installed"
 
     def shell(self) -> str:
         return "install_packages " + " ".join(quote(n) for n in self.names)
 
     def guide(self) -> str:
-        tool = "apt-get install -y" if self.family == "debian" else "yum install -y"
-        return f"{tool} {' '.join(self.names)}"
+        return f"{self.installer} install -y {' '.join(self.names)}"
 
 
 @dataclass(frozen=True)
@@ -189,10 +189,12 @@ class Unit:
     name: str
     inputs: tuple[str, ...] = field(default=(), repr=False)
     seconds: int = 90
+    #: whose start this is, where several daemons share the unit; each has a stamp of its own
+    part: str = ""
 
     @property
     def title(self) -> str:
-        return f"start {self.name}"
+        return f"start {self.name} for {self.part}" if self.part else f"start {self.name}"
 
     @property
     def stamp(self) -> str:
@@ -201,7 +203,8 @@ class Unit:
 
     def shell(self) -> str:
         secrets = " ".join(mark(name) for name in sorted(names("\0".join(self.inputs))))
-        return f"start_unit {quote(self.name)} {self.stamp} {self.seconds} {quote(secrets)}"
+        words = f"start_unit {quote(self.name)} {self.stamp} {self.seconds} {quote(secrets)}"
+        return f"{words} {quote(self.part)}" if self.part else words
 
     def guide(self) -> str:
         return f"systemctl enable {self.name}\nsystemctl restart {self.name}"

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from labctl import bases, releases
 from labctl.plan import api
 from labctl.plan.operations import (
-    Command,
     Copy,
     File,
     Item,
@@ -27,7 +27,7 @@ from labctl.plan.operations import (
 )
 from labctl.plan.script import program
 from labctl.secret import MARK, mark
-from labctl.services import SERVICES, infra, keystone, nova
+from labctl.services import SERVICES, infra, keystone, nova, redhat
 from labctl.services.base import Context, Daemon, Service
 from labctl.services.heat import OWNER_ROLE
 from labctl.topology.model import Component, NetworkRole
@@ -123,28 +123,48 @@ def _per_node(ctx: Context, items: Callable[[NodeSpec], tuple[Item, ...]]) -> di
 
 
 def _packages(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
-    names = list(ctx.base.common_packages)
+    names: list[str] = list(ctx.base.common_packages)
     for component in (Component.MARIADB, Component.RABBITMQ, Component.MEMCACHED, Component.ETCD):
         if node.has(component):
             names += ctx.base.packages[component]
     for service in _present(ctx):
         names += service.packages(ctx, node)
-    return (Packages(tuple(dict.fromkeys(names)), ctx.base.family),)
+    renamed = ctx.release.rdo.renamed if ctx.release.rdo and ctx.base.redhat else {}
+    wanted = tuple(dict.fromkeys(renamed.get(n, n) for n in names))
+    return (*redhat.sources(ctx, node, wanted), Packages(wanted, ctx.base.family, ctx.base.installer))
+
+
+def _shared_units(ctx: Context) -> set[str]:
+    """Units that run several daemons, as Apache does where it serves the APIs."""
+    times = Counter(unit for names in ctx.base.units.values() for unit in names)
+    return {unit for unit, count in times.items() if count > 1}
+
+
+def _once(units: Iterable[Unit]) -> tuple[Unit, ...]:
+    """Starts of one unit for several daemons become one."""
+    made: dict[str, Unit] = {}
+    for unit in units:
+        if (known := made.get(unit.name)) is not None:
+            unit = replace(known, inputs=known.inputs + unit.inputs, part=f"{known.part}+{unit.part}")
+        made[unit.name] = unit
+    return tuple(made.values())
 
 
 def _start(ctx: Context, node: NodeSpec, services: tuple[Service, ...], stage: str) -> tuple[Item, ...]:
     """Start a node's daemons of a stage, order by order, then wait until they serve."""
     daemons: list[tuple[Daemon, tuple[Unit, ...]]] = []
+    shared = _shared_units(ctx)
     for service in services:
         inputs = tuple(o.shell() + getattr(o, "content", "") for o in service.configure(ctx, node))
         for daemon in service.daemons(ctx, node):
             if daemon.stage == stage:
-                units = tuple(Unit(u, inputs) for u in ctx.base.units[daemon.name])
+                names = ctx.base.units[daemon.name]
+                units = tuple(Unit(u, inputs, part=service.name if u in shared else "") for u in names)
                 daemons.append((daemon, units))
     items: list[Item] = []
     for order in sorted({d.order for d, _ in daemons}):
         group = [(d, units) for d, units in daemons if d.order == order]
-        items.append(Parallel(tuple(u for _, units in group for u in units)))
+        items.append(Parallel(_once(u for _, units in group for u in units)))
         items += [Wait(what, test, tuple(u.name for u in units), 120) for d, units in group for what, test in d.ready]
     return tuple(items)
 
@@ -257,13 +277,13 @@ def _openrc(ctx: Context) -> tuple[Item, ...]:
     return (
         File(
             "/root/admin-openrc",
-            infra.openrc(ctx, "admin", "admin", mark("ADMIN_PASS")),
+            infra.openrc(ctx, "admin", "admin", mark("ADMIN_PASS"), ctx.service_auth_url),
             mode="0600",
             source="guide: keystone install, client environment scripts",
         ),
         File(
             "/root/demo-openrc",
-            infra.openrc(ctx, wanted.project, wanted.user, mark("DEMO_PASS")),
+            infra.openrc(ctx, wanted.project, wanted.user, mark("DEMO_PASS"), ctx.auth_url),
             mode="0600",
             source="guide: keystone install, client environment scripts",
         ),
@@ -279,9 +299,9 @@ def plan(lab: LabSpec) -> Plan:
     present = _present(ctx)
     services = tuple(s for s in present if s.name != "keystone")
     stages = [
-        Stage("prepare", _per_node(ctx, lambda n: infra.prepare(ctx, n))),
+        Stage("prepare", _per_node(ctx, lambda n: (*redhat.prepare(ctx, n), *infra.prepare(ctx, n)))),
         Stage("packages", _per_node(ctx, lambda n: _packages(ctx, n))),
-        Stage("infrastructure", _per_node(ctx, lambda n: infra.infrastructure(ctx, n))),
+        Stage("infrastructure", _per_node(ctx, lambda n: (*redhat.protect(ctx, n), *infra.infrastructure(ctx, n)))),
     ]
     if not lab.has(Component.KEYSTONE):
         return Plan(lab.name, tuple(stages))
@@ -290,9 +310,11 @@ def plan(lab: LabSpec) -> Plan:
         return tuple(o for s in services for o in s.configure(ctx, node))
 
     hosts = tuple(n.name for n in lab.running(Component.NOVA_COMPUTE))
-    mapped: dict[str, tuple[Command | Item, ...]] = {}
-    if hosts:
-        mapped[ctx.host(Component.NOVA_CONTROLLER)] = nova.map_hosts(ctx)
+    mapper = ctx.host(Component.NOVA_CONTROLLER) if hosts else ""
+
+    def settle(node: NodeSpec) -> tuple[Item, ...]:
+        return (*(nova.map_hosts(ctx) if node.name == mapper else ()), *redhat.settle(ctx, node))
+
     stages += [
         _keystone(ctx),
         Stage("catalog", api=tuple(o for s in present for o in s.identity(ctx))),
@@ -303,7 +325,7 @@ def plan(lab: LabSpec) -> Plan:
             "compute",
             _per_node(ctx, lambda n: _start(ctx, n, services, "compute")),
             api=(api.ComputeHosts(hosts),) if hosts else (),
-            after=mapped,
+            after=_per_node(ctx, settle),
         ),
         Stage("fixtures", {ctx.identity_host: _openrc(ctx)}, api=_fixtures(ctx)),
     ]

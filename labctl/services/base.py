@@ -39,8 +39,13 @@ class Context:
 
     @property
     def auth_url(self) -> str:
-        """Where services authenticate."""
+        """Where people and labctl authenticate."""
         return f"http://{self.identity_host}:5000"
+
+    @property
+    def service_auth_url(self) -> str:
+        """Where services and the admin authenticate: keystone's admin port while it had one (facts 6.0)."""
+        return f"http://{self.identity_host}:{self.release.identity_admin_port}"
 
     def database_url(self, user: str, database: str) -> str:
         """SQLAlchemy URL of a database, with the secret's mark as password."""
@@ -143,7 +148,9 @@ class Chapter:
         return ()
 
     def packages(self, ctx: Context, node: NodeSpec) -> tuple[str, ...]:
-        return tuple(p for c in self.components if node.has(c) for p in ctx.base.packages[c])
+        own = [p for c in self.components if node.has(c) for p in ctx.base.packages[c]]
+        daemons = [p for d in self.daemons(ctx, node) for p in ctx.base.daemon_packages.get(d.name, ())]
+        return (*own, *daemons)
 
     def configure(self, ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
         return ()
@@ -171,7 +178,7 @@ def authtoken(ctx: Context, conf: Ini, user: str) -> None:
         "guide: keystone authentication block of every service; facts 6.0",
         {
             ctx.release.authtoken_public_uri: ctx.auth_url,
-            "auth_url": ctx.auth_url,
+            "auth_url": ctx.service_auth_url,
             "memcached_servers": ctx.memcached,
             "auth_type": "password",
             "project_domain_name": "Default",
@@ -191,7 +198,7 @@ def password_auth(ctx: Context, user: str, *, region: bool = True) -> dict[str, 
     """
     options = {
         "auth_type": "password",
-        "auth_url": ctx.auth_url,
+        "auth_url": ctx.service_auth_url,
         "project_domain_name": "Default",
         "user_domain_name": "Default",
         "project_name": "service",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from labctl.plan.api import ApiOperation, CatalogAnswers, CatalogEntry, Grant, ServicesUp
 from labctl.plan.config import Ini
-from labctl.plan.operations import Chain, Command, Database, Directory, File, Operation
+from labctl.plan.operations import Chain, Command, Database, Directory, File, Operation, quote
 from labctl.secret import mark
 from labctl.services.base import (
     Chapter,
@@ -38,6 +38,11 @@ exec mount --bind "${1#*:}" "$2"
 """
 
 
+def _suffix(version: int) -> str:
+    """The first API has none: its service type is "volume" (facts 5.2)."""
+    return f"v{version}" if version > 1 else ""
+
+
 def shares_nfs(ctx: Context) -> bool:
     """True when volumes are files in the lab's shared directory."""
     return ctx.lab.has(Component.CINDER_VOLUME) and ctx.lab.volume_backend is VolumeBackend.NFS
@@ -59,9 +64,9 @@ def configuration(ctx: Context, node: NodeSpec) -> File:
     conf.set("oslo_concurrency", GUIDE, {"lock_path": "/var/lib/cinder/tmp"})
     conf.set("DEFAULT", STORAGE, {"glance_api_servers": f"http://{ctx.host(Component.GLANCE)}:9292"})
     conf.set("DEFAULT", "topology: options.workers", {"osapi_volume_workers": ctx.lab.workers})
-    conf.set(
-        "nova", "cinder configuration: snapshots and growth of attached volumes ask nova", password_auth(ctx, "nova")
-    )
+    if ctx.release.cinder_nova_account:
+        source = "cinder configuration: snapshots and growth of attached volumes ask nova"
+        conf.set("nova", source, password_auth(ctx, "nova"))
     if ctx.release.service_token:
         token = password_auth(ctx, "cinder", region=False)
         conf.set("service_user", "bug 2004555; facts 6.4", {"send_service_user_token": True, **token})
@@ -110,6 +115,29 @@ def _volume_group(node: NodeSpec) -> Command:
     )
 
 
+def lvm_filter(ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
+    """LVM of a node looks at cinder's own disk and not into volumes and guests (facts 6.7, B49).
+
+    Nodes' systems do not lie on LVM.
+    """
+    if ctx.lab.volume_backend is not VolumeBackend.LVM:
+        return ()
+    devices = [d.device for d in node.disks if d.name == "cinder" and node.has(Component.CINDER_VOLUME)]
+    patterns = ", ".join(f'"{p}"' for p in (*(f"a|^{d}$|" for d in devices), "r|.*|"))
+    line = f"\tfilter = [ {patterns} ]"
+    awk = "/^[ \t]*filter[ \t]*=/ { next } { print } /^devices[ \t]*{/ { print line }"
+    path = "/etc/lvm/lvm.conf"
+    return (
+        Command(
+            "LVM sees no disk of a guest",
+            f"awk -v line={quote(line)} {quote(awk)} {path} >{path}.labctl-new && "
+            f"cat {path}.labctl-new >{path} && rm {path}.labctl-new",
+            unless=f"grep -qxF {quote(line)} {path}",
+            source=STORAGE,
+        ),
+    )
+
+
 class Cinder(Chapter):
     name = "cinder"
     components = (Component.CINDER_CONTROLLER, Component.CINDER_VOLUME)
@@ -121,8 +149,8 @@ class Cinder(Chapter):
         host, project = ctx.host(Component.CINDER_CONTROLLER), ctx.release.endpoint_project
         entries = [
             CatalogEntry(
-                f"cinderv{version}",
-                f"volumev{version}",
+                f"cinder{_suffix(version)}",
+                f"volume{_suffix(version)}",
                 "OpenStack Block Storage",
                 f"http://{host}:8776/v{version}/%({project})s",
                 ctx.lab.region,
@@ -147,7 +175,7 @@ class Cinder(Chapter):
                 made += nfs_helper()
                 made.append(File("/etc/cinder/nfs_shares", share, group="cinder", mode="0640", source=NFS))
             else:
-                made.append(_volume_group(node))
+                made += [*lvm_filter(ctx, node), _volume_group(node)]
         return tuple(made)
 
     def populate(self, ctx: Context) -> tuple[tuple[str, Chain], ...]:
@@ -175,4 +203,6 @@ class Cinder(Chapter):
         return (CatalogAnswers(ctx.lab.region, (newest,)), ServicesUp(newest, tuple(wanted)))
 
     def checks(self, ctx: Context) -> tuple[Check, ...]:
+        if not ctx.release.client_networks:
+            return ()
         return (Check(ctx.identity_host, "openstack volume service list"),)

@@ -45,7 +45,8 @@ def configuration(ctx: Context) -> File:
             "filesystem_store_datadir": "/var/lib/glance/images/",
         },
     )
-    conf.set("oslo_concurrency", "Debian: as shipped", {"lock_path": "/var/lock/glance"})
+    if lock := ctx.base.paths.get("glance-lock"):
+        conf.set("oslo_concurrency", "Debian: as shipped", {"lock_path": lock})
     return conf.file()
 
 

@@ -53,6 +53,7 @@ def configuration(ctx: Context) -> File:
     conf.set("database", GUIDE, {"connection": ctx.database_url("heat", "heat")})
     authtoken(ctx, conf, "heat")
     trustee = {k: v for k, v in password_auth(ctx, "heat").items() if not k.startswith(("project", "region"))}
+    trustee = {ctx.release.heat_trustee_plugin if k == "auth_type" else k: v for k, v in trustee.items()}
     conf.set("trustee", GUIDE, trustee)
     conf.set("clients_keystone", GUIDE, {"auth_uri": ctx.auth_url})
     conf.set("ec2authtoken", GUIDE, {"auth_uri": f"{ctx.auth_url}/v3"})

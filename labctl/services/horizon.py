@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from labctl.plan.operations import Command, File, Operation
+from labctl.services import httpd
 from labctl.services.base import Chapter, Context, Daemon, http_ready
 from labctl.topology.model import Component
 from labctl.topology.spec import NodeSpec
@@ -11,6 +12,9 @@ from labctl.topology.spec import NodeSpec
 def settings(ctx: Context) -> str:
     """The lab's local settings: where keystone is, sessions in memcached, any host name."""
     host = ctx.host(Component.HORIZON)
+    policies = ""
+    if directory := ctx.base.paths.get("horizon-policy"):
+        policies = f'# facts 6.10: where the package keeps the policies\nPOLICY_FILES_PATH = "{directory}"\n'
     return f"""# Made by labctl; guide: horizon install; facts 6.10
 OPENSTACK_HOST = "{ctx.identity_host}"
 ALLOWED_HOSTS = ["*"]
@@ -32,7 +36,7 @@ WEBROOT = "{ctx.base.paths["horizon-url"]}/"
 LOGIN_URL = WEBROOT + "auth/login/"
 LOGOUT_URL = WEBROOT + "auth/logout/"
 LOGIN_REDIRECT_URL = WEBROOT
-# served by {host}
+{policies}# served by {host}
 """
 
 
@@ -46,6 +50,17 @@ class Horizon(Chapter):
         made: list[Operation] = [
             File(ctx.base.paths["horizon"], settings(ctx), source="guide: horizon install; facts 6.10")
         ]
+        if main := ctx.base.paths.get("horizon-main"):
+            own = ctx.base.paths["horizon"]
+            made.append(
+                Command(
+                    f"{main} ends with the lab's settings",
+                    f"echo \"exec(open('{own}').read())\" >>{main}",
+                    unless=f"grep -qF \"open('{own}')\" {main}",
+                    source="labctl: the packaged file stays as it is; what is set last is what Django reads",
+                )
+            )
+        made += httpd.dashboard(ctx)
         if site := ctx.base.paths.get("apache-ssl-site"):
             made.append(
                 Command(

@@ -89,6 +89,18 @@ def _memcached_conf(ctx: Context, node: NodeSpec) -> str:
     )
 
 
+def _memcached(ctx: Context, node: NodeSpec) -> File:
+    """Its file: one option a line, or all in one shell variable. Addresses, for a name may not resolve at boot."""
+    if path := ctx.base.paths.get("memcached.sysconfig"):
+        text = (
+            "# Made by labctl; facts 4.5, errata 1-12\n"
+            'PORT="11211"\nUSER="memcached"\nMAXCONN="1024"\nCACHESIZE="64"\n'
+            f'OPTIONS="-l 127.0.0.1,{ctx.lab.address(node)}"\n'
+        )
+        return File(path, text, source="guide: memcached; facts 4.5")
+    return File(ctx.base.paths["memcached.conf"], _memcached_conf(ctx, node), source="facts 4.5")
+
+
 def _etcd_conf(ctx: Context, node: NodeSpec) -> str:
     address = ctx.lab.address(node)
     values = {
@@ -135,15 +147,12 @@ def infrastructure(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
     if node.has(Component.RABBITMQ):
         tuning = (
             "# Made by labctl: no busy waiting, so that an idle lab leaves the cores to its guests\n"
-            'RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="+sbwt none +sbwtdcpu none +sbwtdio none"\n'
+            f'RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="{ctx.base.erlang_quiet}"\n'
         )
         begin("rabbitmq", File("/etc/rabbitmq/rabbitmq-env.conf", tuning, source="RabbitMQ runtime guide"))
         after.append(_rabbitmq_user())
     if node.has(Component.MEMCACHED):
-        begin(
-            "memcached",
-            File(ctx.base.paths["memcached.conf"], _memcached_conf(ctx, node), source="facts 4.5"),
-        )
+        begin("memcached", _memcached(ctx, node))
     if node.has(Component.ETCD):
         begin("etcd", File(ctx.base.paths["etcd.conf"], _etcd_conf(ctx, node), source="guide: etcd; facts 4.6"))
     reload_units = Command("systemd reads its unit files", "systemctl daemon-reload", changes=False)
@@ -155,7 +164,7 @@ def infrastructure(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
     return (*files, reload_units, Parallel(tuple(starts)), *after, *ready)
 
 
-def openrc(ctx: Context, project: str, user: str, password: str) -> str:
+def openrc(ctx: Context, project: str, user: str, password: str, auth_url: str) -> str:
     """The client environment script of the guides (facts 6.1)."""
     return (
         "export OS_PROJECT_DOMAIN_NAME=Default\n"
@@ -163,7 +172,7 @@ def openrc(ctx: Context, project: str, user: str, password: str) -> str:
         f"export OS_PROJECT_NAME={project}\n"
         f"export OS_USERNAME={user}\n"
         f"export OS_PASSWORD={password}\n"
-        f"export OS_AUTH_URL={ctx.auth_url}/v3\n"
+        f"export OS_AUTH_URL={auth_url}/v3\n"
         f"export OS_REGION_NAME={ctx.lab.region}\n"
         "export OS_IDENTITY_API_VERSION=3\n"
         "export OS_IMAGE_API_VERSION=2\n"

@@ -6,6 +6,7 @@ from labctl.plan.api import ApiOperation, CatalogAnswers, Project, Role
 from labctl.plan.config import Ini
 from labctl.plan.operations import Chain, Command, Database, File, Operation
 from labctl.secret import mark
+from labctl.services import httpd
 from labctl.services.base import Chapter, Check, Context, Daemon, http_ready, sync
 from labctl.services.wsgi import processes
 from labctl.topology.model import Component
@@ -60,6 +61,17 @@ def _log() -> Command:
     )
 
 
+def _no_admin_token() -> Command:
+    """Without an admin_token to let in, its filter has no business in the pipelines (facts 6.1)."""
+    paste = "/etc/keystone/keystone-paste.ini"
+    return Command(
+        "no admin_token in keystone's pipelines",
+        f"sed -i '/^pipeline *=/s/ admin_token_auth//' {paste}",
+        unless=f"! grep -q '^pipeline *=.* admin_token_auth' {paste}",
+        source="guide: keystone install, verify operation; facts 6.1",
+    )
+
+
 class Keystone(Chapter):
     name = "keystone"
     components = (Component.KEYSTONE,)
@@ -70,15 +82,18 @@ class Keystone(Chapter):
     def configure(self, ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
         if not node.has(Component.KEYSTONE):
             return ()
-        return (configuration(ctx), *processes(ctx, "keystone"), _log())
+        pipelines = (_no_admin_token(),) if ctx.release.admin_token_filter else ()
+        return (configuration(ctx), *pipelines, *httpd.keystone(ctx), *processes(ctx, "keystone"), _log())
 
     def populate(self, ctx: Context) -> tuple[tuple[str, Chain], ...]:
         who = "--keystone-user keystone --keystone-group keystone"
-        chains = (
+        chains = [
             Chain("keystone tables", (sync("keystone db_sync", "keystone-manage db_sync", "keystone"),)),
             Chain("fernet keys", (_keys(f"keystone-manage fernet_setup {who}", "fernet-keys"),)),
-            Chain("credential keys", (_keys(f"keystone-manage credential_setup {who}", "credential-keys"),)),
-        )
+        ]
+        if ctx.release.credential_keys:
+            command = _keys(f"keystone-manage credential_setup {who}", "credential-keys")
+            chains.append(Chain("credential keys", (command,)))
         return tuple((ctx.identity_host, chain) for chain in chains)
 
     def daemons(self, ctx: Context, node: NodeSpec) -> tuple[Daemon, ...]:
@@ -90,6 +105,8 @@ class Keystone(Chapter):
         made: list[ApiOperation] = [Project("service", "Service Project")]
         if ctx.release.service_token and not ctx.release.service_role_bootstrapped:
             made.append(Role("service"))
+        if not ctx.release.member_role_bootstrapped:
+            made.append(Role(ctx.release.member_role))
         return tuple(made)
 
     def verify(self, ctx: Context) -> tuple[ApiOperation, ...]:

@@ -20,7 +20,7 @@ from labctl.services.base import (
 )
 from labctl.services.wsgi import processes
 from labctl.topology.model import Component, Mechanism, NetworkRole
-from labctl.topology.spec import NodeSpec
+from labctl.topology.spec import InterfaceSpec, NodeSpec
 
 GUIDE = "guide: neutron install, networking option 2, self-service networks; facts 6.5"
 OVS = "guide: neutron install, Open vSwitch; facts 6.6"
@@ -153,6 +153,18 @@ def metadata_agent(ctx: Context) -> File:
     return conf.file()
 
 
+def _provider_bridge(ctx: Context, card: InterfaceSpec) -> Command:
+    """The bridge that bridge_mappings names; Open vSwitch keeps it over reboots (troubleshooting A26)."""
+    bridge, unit = f"br-{card.name}", ctx.base.unit("openvswitch")
+    return Command(
+        f"{card.name} in the bridge {bridge}",
+        f"systemctl enable --now {unit} && ovs-vsctl --may-exist add-br {bridge} -- "
+        f"--may-exist add-port {bridge} {card.name} && ip link set dev {bridge} up",
+        unless=f'[ "$(ovs-vsctl port-to-br {card.name})" = {bridge} ]',
+        source=f"{OVS}; errata 3-55 to 3-58",
+    )
+
+
 def _bridge_filtering() -> Command:
     """Security groups see bridged packets only through br_netfilter (B38)."""
     names = " ".join(f"net.bridge.bridge-nf-call-{t}=1" for t in ("iptables", "ip6tables"))
@@ -246,6 +258,9 @@ class Neutron(Chapter):
                 made.append(Link(ctx.base.paths["plugin-ini"], "/etc/neutron/plugins/ml2/ml2_conf.ini"))
         if node.has(Component.NEUTRON_L2):
             made.append(l2_agent(ctx, node))
+            provider = ctx.lab.interface(node, NetworkRole.PROVIDER)
+            if ctx.lab.mechanism is Mechanism.OPENVSWITCH and provider:
+                made.append(_provider_bridge(ctx, provider))
             if ctx.lab.mechanism is Mechanism.LINUXBRIDGE:
                 made.append(_bridge_filtering())
                 if "ebtables-link" in ctx.base.paths:
@@ -293,6 +308,7 @@ class Neutron(Chapter):
         return (answers, AgentsAlive(tuple(wanted))) if wanted else (answers,)
 
     def checks(self, ctx: Context) -> tuple[Check, ...]:
-        if not ctx.lab.has(Component.NEUTRON_L2, Component.NEUTRON_L3, Component.NEUTRON_DHCP):
+        agents = ctx.lab.has(Component.NEUTRON_L2, Component.NEUTRON_L3, Component.NEUTRON_DHCP)
+        if not agents or not ctx.release.client_networks:
             return ()
         return (Check(ctx.identity_host, "openstack network agent list"),)

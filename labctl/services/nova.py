@@ -36,6 +36,8 @@ GUIDE = "guide: nova install, install and configure components; facts 6.4"
 CONTROLLER = "guide: nova install, controller node; facts 6.4"
 COMPUTE = "guide: nova install, compute node; facts 6.4"
 LAB = "labctl: a lab of a few guests on few cores"
+#: Name of the disk that holds guests, where a topology has one.
+INSTANCES = "instances"
 #: With a host's name at its end: the stamp, on the controller, of a host that is mapped into cell1.
 MAPPED = "/var/lib/labctl/stamps/nova-host-"
 
@@ -49,7 +51,7 @@ def _shared(ctx: Context, node: NodeSpec, conf: Ini) -> None:
     if release.nova_use_neutron:
         driver = "nova.virt.firewall.NoopFirewallDriver"
         conf.set("DEFAULT", GUIDE, {"use_neutron": True, "firewall_driver": driver})
-    conf.set("api", GUIDE, {"auth_strategy": "keystone"})
+    conf.set(release.nova_auth_strategy, GUIDE, {"auth_strategy": "keystone"})
     authtoken(ctx, conf, "nova")
     if release.service_token:
         conf.set(
@@ -89,7 +91,8 @@ def configuration(ctx: Context, node: NodeSpec) -> File:
             {"osapi_compute_workers": workers, "metadata_workers": workers},
         )
         conf.set("conductor", "topology: options.workers", {"workers": workers})
-        conf.set("scheduler", "topology: options.workers", {"workers": workers})
+        if ctx.release.nova_scheduler_workers:
+            conf.set("scheduler", "topology: options.workers", {"workers": workers})
         conf.set("api_database", CONTROLLER, {"connection": ctx.database_url("nova", "nova_api")})
         conf.set("database", CONTROLLER, {"connection": ctx.database_url("nova", "nova")})
         conf.set(
@@ -123,6 +126,40 @@ def configuration(ctx: Context, node: NodeSpec) -> File:
         conf.set("libvirt", "guide: compute node, hardware acceleration; facts 4.1", _libvirt(ctx))
         conf.set("workarounds", LAB, {"disable_rootwrap": False})
     return conf.file()
+
+
+def instance_disk(ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
+    """A disk named "instances" under nova's directory, mounted before nova-compute starts (facts 6.4)."""
+    disk = next((d for d in node.disks if d.name == INSTANCES), None)
+    if disk is None:
+        return ()
+    point, source = "/var/lib/nova/instances", "Mitaka notes; facts 6.4; errata 2-6 to 2-9"
+    made: list[Operation] = [
+        Command(
+            f"ext4 on {disk.device}",
+            f"mkfs.ext4 -q {disk.device}",
+            unless=f'[ "$(blkid -p -s TYPE -o value {disk.device})" = ext4 ]',
+            source=source,
+        ),
+        Command(
+            f"mount {point}",
+            f"uuid=$(blkid -p -s UUID -o value {disk.device}) && mkdir -p {point} && "
+            f'echo "UUID=$uuid {point} ext4 defaults 0 2" >>/etc/fstab && mount {point}',
+            unless=f"mountpoint -q {point} && grep -q '^UUID=.* {point} ' /etc/fstab",
+            source=source,
+        ),
+        Directory(point, "nova", "nova", "0755"),
+    ]
+    if ctx.base.redhat:
+        made.append(
+            Command(
+                f"labels below {point}",
+                f"restorecon -R {point}",
+                unless=f"! restorecon -n -v {point} | grep -q .",
+                source=source,
+            )
+        )
+    return tuple(made)
 
 
 def _libvirt(ctx: Context) -> dict[str, str | int | bool]:
@@ -176,19 +213,21 @@ class Nova(Chapter):
                 proxy = (("NOVA_CONSOLE_PROXY_TYPE", "novnc"),)
                 made.append(Assign(ctx.base.paths["console-proxy"], proxy, "facts 10, B25", separator="="))
         if node.has(Component.NOVA_COMPUTE):
+            made += instance_disk(ctx, node)
             if "nova-compute.conf" in ctx.base.paths:
                 conf = Ini(ctx.base.paths["nova-compute.conf"], group="nova")
                 conf.set("libvirt", "facts 10: this file wins over nova.conf", _libvirt(ctx))
                 made.append(conf.file())
             if cinder.shares_nfs(ctx):
                 made += cinder.nfs_helper()
-            made.append(
-                Assign(
-                    "/etc/libvirt/qemu.conf",
-                    (("cgroup_controllers", "[ ]"),),
-                    "libvirt in a container: the node cannot make cgroups for guests",
+            if "libvirt-cgroups" in ctx.base.paths:
+                made.append(
+                    Assign(
+                        ctx.base.paths["libvirt-cgroups"],
+                        (("cgroup_controllers", "[ ]"),),
+                        "libvirt in a container: the node cannot make cgroups for guests",
+                    )
                 )
-            )
         return tuple(made)
 
     def populate(self, ctx: Context) -> tuple[tuple[str, Chain], ...]:

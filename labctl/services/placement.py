@@ -7,6 +7,7 @@ from labctl.plan.config import Ini
 from labctl.plan.operations import Chain, Database, File, Operation
 from labctl.releases.model import Placement as Where
 from labctl.secret import mark
+from labctl.services import httpd
 from labctl.services.base import (
     Chapter,
     Check,
@@ -51,8 +52,10 @@ class Placement(Chapter):
         if not node.has(Component.PLACEMENT):
             return ()
         if ctx.release.placement is not Where.PACKAGE:  # nova's own API, which reads nova.conf
-            return processes(ctx, "nova-placement-api")
-        return (configuration(ctx), *processes(ctx, "placement-api"))
+            own = httpd.placement(ctx, "/var/log/nova/nova-placement-api.log", "nova")
+            return (*own, *processes(ctx, "nova-placement-api"))
+        own = httpd.placement(ctx, "/var/log/placement/placement-api.log", "placement")
+        return (configuration(ctx), *own, *processes(ctx, "placement-api"))
 
     def populate(self, ctx: Context) -> tuple[tuple[str, Chain], ...]:
         if ctx.release.placement is not Where.PACKAGE:

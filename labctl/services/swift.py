@@ -16,15 +16,20 @@ LAB = "labctl: few cores, so background daemons go round slowly and a test still
 PORTS = {"account": 6202, "container": 6201, "object": 6200}
 PARTITION_POWER = 10
 MIN_PART_HOURS = 1
-PIPELINE = (
+_PIPELINE = (
     "catch_errors gatekeeper healthcheck proxy-logging cache container_sync bulk ratelimit authtoken keystoneauth "
     "copy container-quotas account-quotas slo dlo versioned_writes proxy-logging proxy-server"
 )
 
 
+def pipeline(ctx: Context) -> str:
+    """The proxy's filters: with keystone's, which RDO's packaged pipeline has not (troubleshooting B51)."""
+    return " ".join(f for f in _PIPELINE.split() if f != "copy" or ctx.release.swift_copy)
+
+
 def disks(node: NodeSpec) -> tuple[DiskSpec, ...]:
-    """The disks of a storage node that are swift's: all but cinder's."""
-    return tuple(d for d in node.disks if d.name != "cinder")
+    """The disks of a storage node that are swift's: all but cinder's and nova's."""
+    return tuple(d for d in node.disks if d.name not in ("cinder", "instances"))
 
 
 def replicas(ctx: Context) -> int:
@@ -51,7 +56,7 @@ def proxy_conf(ctx: Context) -> File:
     conf = Ini("/etc/swift/proxy-server.conf", group="swift")
     conf.set("DEFAULT", GUIDE, {"bind_port": 8080, "user": "swift", "swift_dir": "/etc/swift"})
     conf.set("DEFAULT", "topology: options.workers", {"workers": ctx.lab.workers})
-    conf.set("pipeline:main", GUIDE, {"pipeline": PIPELINE})
+    conf.set("pipeline:main", GUIDE, {"pipeline": pipeline(ctx)})
     conf.set("app:proxy-server", GUIDE, {"use": "egg:swift#proxy", "account_autocreate": True})
     auth = password_auth(ctx, "swift", region=False)
     conf.set(
@@ -68,7 +73,7 @@ def proxy_conf(ctx: Context) -> File:
     roles = f"admin,{ctx.release.member_role},SwiftOperator"
     conf.set("filter:keystoneauth", GUIDE, {"use": "egg:swift#keystoneauth", "operator_roles": roles})
     conf.set("filter:cache", GUIDE, {"use": "egg:swift#memcache", "memcache_servers": ctx.memcached})
-    for name in PIPELINE.split():
+    for name in pipeline(ctx).split():
         if name not in ("authtoken", "keystoneauth", "cache", "proxy-server"):
             egg = name.replace("-logging", "_logging").replace("-quotas", "_quotas")
             conf.set(f"filter:{name}", "proxy-server.conf sample of the package", {"use": f"egg:swift#{egg}"})
@@ -121,12 +126,12 @@ def rsyncd_conf(ctx: Context, node: NodeSpec) -> File:
     return File("/etc/rsyncd.conf", text, source=STORAGE)
 
 
-def _disk(disk: DiskSpec) -> tuple[Operation, ...]:
+def _disk(ctx: Context, disk: DiskSpec) -> tuple[Operation, ...]:
     """An XFS file system mounted at /srv/node/NAME, also after a reboot."""
     point, unit = f"/srv/node/{disk.name}", f"swift-disk-{disk.name}.service"
     text = (
         "[Unit]\nDescription=Swift disk "
-        f"{disk.name}\nBefore=rsync.service\n\n[Service]\nType=oneshot\nRemainAfterExit=yes\n"
+        f"{disk.name}\nBefore={ctx.base.unit('rsync')}.service\n\n[Service]\nType=oneshot\nRemainAfterExit=yes\n"
         f"ExecStart=/bin/sh -c 'mountpoint -q {point} || mount -t xfs -o noatime,logbufs=8 {disk.device} {point}; "
         f"chown swift:swift {point}'\n\n[Install]\nWantedBy=multi-user.target\n"
     )
@@ -190,7 +195,7 @@ class Swift(Chapter):
             made += [server_conf(ctx, node, kind) for kind in PORTS]
             made += [rsyncd_conf(ctx, node), Directory("/var/cache/swift", "root", "swift", "0775")]
             for disk in disks(node):
-                made += _disk(disk)
+                made += _disk(ctx, disk)
         return tuple(made)
 
     def copies(self, ctx: Context) -> tuple[Copy, ...]:

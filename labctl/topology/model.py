@@ -15,6 +15,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from labctl.topology.units import parse_size
 
+#: Where the packages of CentOS went when its mirrors were closed (facts 2.1).
+VAULT = "http://vault.centos.org"
 NAME = r"^[a-z]([a-z0-9-]*[a-z0-9])?$"
 MAX_HOST_NAME = 30
 
@@ -171,6 +173,9 @@ class Options(Frozen):
     mechanism: Mechanism = Mechanism.AUTO
     virt_type: VirtType = VirtType.AUTO
     volume_backend: VolumeBackend = VolumeBackend.AUTO
+    vault: str = Field(
+        VAULT, pattern=r"^https?://[^\s'\"&\\]+$", description="where CentOS's packages are: the vault, or a copy of it"
+    )
 
 
 class Flavor(Frozen):

@@ -56,6 +56,7 @@ def resolve(
         mechanism=mechanism,
         virt_type=virt_type,
         volume_backend=volume_backend,
+        vault=topology.options.vault,
         networks={key: _network(key, network) for key, network in topology.networks.items()},
         nodes={key: node for key, node in nodes.items() if node.join is Join.START},
         later={key: node for key, node in nodes.items() if node.join is Join.LATER},

@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv4Network
 from pydantic import Field
 
 from labctl.topology.model import (
+    VAULT,
     AddressPool,
     Component,
     Fixtures,
@@ -93,6 +94,7 @@ class LabSpec(Frozen):
     mechanism: Mechanism  # never AUTO
     virt_type: VirtType
     volume_backend: VolumeBackend  # never AUTO
+    vault: str = VAULT
     networks: dict[str, NetworkSpec]
     nodes: dict[str, NodeSpec]
     passwords: dict[str, str]

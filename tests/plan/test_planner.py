@@ -132,16 +132,19 @@ def test_a_file_that_stages_share_is_the_same_in_all_of_them(topology: Path, bas
 def test_a_unit_is_restarted_when_any_of_its_files_changes(topology: Path, base: str) -> None:
     """The unit's inputs hold every configuration file of its project on that node."""
     made = plan(specify(topology, base=base))
-    units = 0
+    starts: dict[tuple[str, str], tuple[str, ...]] = {}  # of a unit that several daemons share, all of them
     for stage in made.stages:
         for part in (stage.nodes, stage.after):
             for node, items in part.items():
                 for unit in (o for o in flatten(items) if isinstance(o, Unit)):
-                    project = unit.name.split("-")[0]
-                    files = [f for f in made.files(node) if f.path.startswith(f"/etc/{project}/")]
-                    for file in files:
-                        assert any(file.content in text for text in unit.inputs), f"{unit.name}: {file.path}"
-                        units += 1
+                    starts[node, unit.name] = starts.get((node, unit.name), ()) + unit.inputs
+    units = 0
+    for (node, name), inputs in starts.items():
+        project = name.split("-")[0]
+        for file in made.files(node):
+            if file.path.startswith(f"/etc/{project}/"):
+                assert any(file.content in text for text in inputs), f"{name}: {file.path}"
+                units += 1
     assert units
 
 

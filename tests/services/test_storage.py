@@ -97,7 +97,7 @@ def test_rings_go_from_the_proxy_to_every_storage_node(six: Context) -> None:
 def test_a_disk_that_has_a_file_system_is_never_formatted_again(six: Context, tmp_path: Path) -> None:
     node = six.lab.running(Component.SWIFT_STORAGE)[0]
     (disk,) = swift.disks(node)
-    make = swift._disk(disk)[0]
+    make = swift._disk(six, disk)[0]
     env = shims(tmp_path / "bin", blkid=f'cat "{tmp_path}/type" 2>/dev/null', mkfs_xfs=f'echo xfs >"{tmp_path}/type"')
     states = [process.run(["sh", "-c", make.shell()], env=env, check=False).returncode for _ in range(2)]
     assert states == [10, 0]

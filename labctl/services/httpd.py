@@ -1,0 +1,63 @@
+"""APIs and dashboard inside Apache, where the base runs them there: facts 6.1, 6.3 and 6.10.
+
+Each subject has a file of its own in Apache's directory, so that nothing of a package is edited.
+"""
+
+from __future__ import annotations
+
+from labctl.plan.operations import Command, File, Link, Operation
+from labctl.services.base import Context
+
+#: The packaged site runs a script in /usr/bin but grants nothing there: 403 for every request (B17).
+GRANT = """# Made by labctl; guide: nova install of rocky, controller node; rhbz#1430540; errata 0-12
+<Directory /usr/bin>
+  <IfVersion >= 2.4>
+    Require all granted
+  </IfVersion>
+  <IfVersion < 2.4>
+    Order allow,deny
+    Allow from all
+  </IfVersion>
+</Directory>
+"""
+
+
+def keystone(ctx: Context) -> tuple[Operation, ...]:
+    """The server's name and keystone's site."""
+    directory = ctx.base.paths.get("httpd")
+    if directory is None:
+        return ()
+    source = "guide: keystone install, configure the Apache HTTP server; facts 6.1"
+    return (
+        File(f"{directory}/00-labctl-name.conf", f"# Made by labctl\nServerName {ctx.identity_host}\n", source=source),
+        Link(f"{directory}/wsgi-keystone.conf", ctx.base.paths["keystone-wsgi"]),
+    )
+
+
+def placement(ctx: Context, log: str, user: str) -> tuple[Operation, ...]:
+    """The grant without which placement answers 403, and a log that its account may write.
+
+    :param log: file that Apache would make as root (troubleshooting B18, errata 3-32).
+    """
+    directory = ctx.base.paths.get("httpd")
+    if directory is None:
+        return ()
+    return (
+        File(f"{directory}/00-labctl-placement.conf", GRANT, source="facts 6.3; troubleshooting B17"),
+        Command(
+            "placement owns its log",
+            f"mkdir -p {log.rpartition('/')[0]} && {{ [ -e {log} ] || : >{log}; }} && "
+            f"chown {user}:{user} {log} && chmod 0640 {log}",
+            unless=f'[ "$(stat -c %U:%G {log})" = {user}:{user} ]',
+            source="facts 6.3; troubleshooting B18",
+        ),
+    )
+
+
+def dashboard(ctx: Context) -> tuple[Operation, ...]:
+    """Horizon in Apache's main interpreter, without which it can hang (facts 6.10)."""
+    directory = ctx.base.paths.get("httpd")
+    if directory is None:
+        return ()
+    text = "# Made by labctl; facts 6.10\nWSGIApplicationGroup %{GLOBAL}\n"
+    return (File(f"{directory}/00-labctl-dashboard.conf", text, source="guide: horizon install; facts 6.10"),)

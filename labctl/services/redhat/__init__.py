@@ -1,0 +1,35 @@
+"""What a node of Red Hat's family needs that no install guide's service chapter says: facts sections 2, 4.1, 8.
+
+Each function answers ``()`` for a base without such facts, so the planner asks it of every node.
+"""
+
+from __future__ import annotations
+
+from labctl.plan.operations import Item
+from labctl.services.base import Context
+from labctl.services.redhat import cards, firewall, repositories, selinux
+from labctl.topology.spec import NodeSpec
+
+
+def prepare(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
+    """The host's name and its cards."""
+    return cards.operations(ctx, node) if ctx.base.redhat else ()
+
+
+def sources(ctx: Context, node: NodeSpec, names: tuple[str, ...]) -> tuple[Item, ...]:
+    """Repositories that exist, before the packages ``names`` are installed."""
+    if ctx.base.redhat is None or ctx.release.rdo is None:
+        return ()
+    return repositories.operations(ctx, ctx.base.redhat, ctx.release.rdo, names)
+
+
+def protect(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
+    """SELinux's mode, booleans, ports and labels, and the packet filter, before the first daemon starts."""
+    if ctx.base.redhat is None or ctx.release.rdo is None:
+        return ()
+    return (*selinux.operations(ctx, ctx.base.redhat, ctx.release.rdo, node), *firewall.operations(ctx, node))
+
+
+def settle(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
+    """Policy modules for what SELinux has denied the daemons, once they run."""
+    return selinux.modules(node) if ctx.base.redhat else ()

@@ -1,0 +1,82 @@
+"""Host name and network cards: facts 4.1, troubleshooting 1-5 to 1-8 of the errata.
+
+Cards are known by their MAC addresses: names depend on the hypervisor and the slot.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+
+from labctl.plan.operations import Command, File, Item
+from labctl.services.base import Context
+from labctl.topology.model import NetworkRole
+from labctl.topology.spec import InterfaceSpec, NetworkSpec, NodeSpec
+
+SOURCE = "guide: host networking; facts 4.1; errata 1-5, 1-6, 1-7"
+RULES = "/etc/udev/rules.d/70-labctl-cards.rules"
+
+
+def _names(node: NodeSpec) -> str:
+    lines = ["# Made by labctl: names of the cards by their MAC addresses"]
+    lines += [
+        f'SUBSYSTEM=="net", ACTION=="add", DRIVERS=="?*", ATTR{{address}}=="{card.mac}", NAME="{card.name}"'
+        for card in node.interfaces
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def ifcfg(card: InterfaceSpec, network: NetworkSpec) -> str:
+    """A card's file; one without address gets no route either, not even from a router advertisement."""
+    lines = ["# Made by labctl"]
+    values: dict[str, str | int | IPv4Address] = {
+        "TYPE": "Ethernet",
+        "NAME": card.name,
+        "DEVICE": card.name,
+        "HWADDR": card.mac,
+        "ONBOOT": "yes",
+        "BOOTPROTO": "none",
+        "NM_CONTROLLED": "no",
+        "IPV6INIT": "no",
+        "DEFROUTE": "no",
+    }
+    if card.address is not None:
+        values |= {"IPADDR": card.address, "PREFIX": network.cidr.prefixlen}
+        if network.role is NetworkRole.MANAGEMENT:
+            values |= {"DEFROUTE": "yes", "GATEWAY": network.gateway}
+    lines += [f"{key}={value}" for key, value in values.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _up(card: InterfaceSpec) -> Command:
+    return Command(
+        f"{card.name} is up without an address",
+        f"ip addr flush dev {card.name} && ip link set dev {card.name} up",
+        unless=f'[ -z "$(ip -4 -o addr show dev {card.name})" ] && ip -o link show dev {card.name} | grep -q "[<,]UP"',
+        source="guide: host networking, provider interface",
+    )
+
+
+def operations(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
+    """The node's name, and its cards as they are after every boot."""
+    made: list[Item] = [
+        Command(
+            f"host name {node.name}",
+            f"hostnamectl set-hostname {node.name}",
+            unless=f'[ "$(cat /etc/hostname)" = {node.name} ] && [ "$(hostname)" = {node.name} ]',
+            source="guide: host networking; errata 1-8",
+        ),
+        File(RULES, _names(node), source=SOURCE),
+    ]
+    for card in node.interfaces:
+        path = f"/etc/sysconfig/network-scripts/ifcfg-{card.name}"
+        made.append(File(path, ifcfg(card, ctx.lab.networks[card.network]), source=SOURCE))
+    made.append(
+        Command(
+            "the cards' files are read at boot",
+            "chkconfig network on",
+            unless="chkconfig network",
+            source="initscripts: the files are network's, not NetworkManager's (NM_CONTROLLED=no)",
+        )
+    )
+    made += [_up(card) for card in node.interfaces if card.address is None]
+    return tuple(made)

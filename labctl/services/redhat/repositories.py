@@ -1,0 +1,119 @@
+"""Repositories that have left the mirrors: facts 2.1 to 2.5, troubleshooting B2 to B6.
+
+The files are rewritten before the first package and again after the release package, which drops new ones.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from labctl.bases.model import RedHat
+from labctl.plan.operations import Assign, Command, File, Item, Packages, quote
+from labctl.releases.model import RDO
+from labctl.services.base import Context
+
+AWK = "/usr/local/share/labctl/vault.awk"
+DIRECTORY = "/etc/yum.repos.d"
+#: EPEL's newer libraries break RDO's dependencies (facts 2.4, troubleshooting B3).
+NEVER = ("epel", "epel-modular")
+
+
+def prefix(ctx: Context, rdo: RDO) -> str:
+    """URL of the vault's tree for this release, without a slash at its end."""
+    return f"{ctx.lab.vault.rstrip('/')}/{rdo.point_release}"
+
+
+def urls(ctx: Context, system: RedHat, rdo: RDO) -> tuple[str, ...]:
+    """The address of every repository that a lab needs."""
+    paths = (*system.repositories.values(), *rdo.repositories.values())
+    return tuple(f"{prefix(ctx, rdo)}/{path}/" for path in paths)
+
+
+def _rewrite(ctx: Context, system: RedHat, rdo: RDO, when: str) -> Command:
+    off, on = (f" {' '.join(ids)} " for ids in ((*rdo.unwanted, *NEVER), system.enabled))
+    awk = f"awk -v vault={quote(prefix(ctx, rdo))} -v on={quote(on)} -v off={quote(off)} -f {AWK}"
+    return Command(
+        f"repositories on the vault, {when}",
+        f'for f in {DIRECTORY}/*.repo; do\n{awk} "$f" >"$f.labctl-new" && cat "$f.labctl-new" >"$f" && '
+        f'rm "$f.labctl-new" || exit 1\ndone\n{ctx.base.installer} clean all',
+        unless=f'( for f in {DIRECTORY}/*.repo; do {awk} "$f" | cmp -s - "$f" || exit 1; done )',
+        source="facts 2.4: run it twice",
+    )
+
+
+def _answers(ctx: Context, system: RedHat, rdo: RDO, installed: str) -> Command:
+    """Say which address does not answer, and how to name another, before yum speaks of mirrors."""
+    return Command(
+        "the vault answers",
+        f"for url in {' '.join(quote(u) for u in urls(ctx, system, rdo))}; do\n"
+        'curl -sf -L -m 30 -o /dev/null "${url}repodata/repomd.xml" || {\n'
+        'echo "${url}repodata/repomd.xml cannot be had"\n'
+        'echo "name another copy of the vault in the topology: options: {vault: URL}"\n'
+        "exit 1\n}\ndone",
+        unless=installed,
+        changes=False,
+        source="facts 2.2 and 2.3; troubleshooting B2",
+    )
+
+
+def _keys(system: RedHat) -> Command:
+    """Import the keys that the release packages brought, after a look at those whose fingerprint is known."""
+    looks = [
+        f"for f in /etc/pki/rpm-gpg/{name}; do\n"
+        f'[ ! -e "$f" ] || gpg --with-fingerprint --with-colons "$f" 2>/dev/null | grep -q ":{fingerprint}:" ||\n'
+        '{ echo "$f has another fingerprint"; exit 1; }\ndone'
+        for name, fingerprint in system.keys.items()
+    ]
+    stamp = "/var/lib/labctl/stamps/rpm-keys"
+    run = "\n".join([*looks, "rpm --import /etc/pki/rpm-gpg/RPM-GPG-KEY-*", f"touch {stamp}"])
+    return Command(
+        "package keys imported",
+        run,
+        unless=f'[ -e {stamp} ] && [ -z "$(find /etc/pki/rpm-gpg -newer {stamp} -name "RPM-GPG-KEY-*")" ]',
+        source="facts 2.5",
+    )
+
+
+def _module(installer: str, module: str) -> Command:
+    name, _, stream = module.partition(":")
+    return Command(
+        f"module stream {module}",
+        f"{installer} -y module enable {module}",
+        unless=f"grep -qs '^stream={stream}$' /etc/dnf/modules.d/{name}.module",
+        source="facts 2.3",
+    )
+
+
+def operations(ctx: Context, system: RedHat, rdo: RDO, names: tuple[str, ...]) -> tuple[Item, ...]:
+    """Everything before the packages; what needs the vault is left out once the packages are installed."""
+    tool = ctx.base.installer
+    installed = "rpm -q --whatprovides " + " ".join(quote(n) for n in names)
+    awk = files("labctl.services.redhat").joinpath("vault.awk").read_text()
+    made: list[Item] = [
+        File(AWK, awk, source="facts 2.4, the rewrite algorithm"),
+        _rewrite(ctx, system, rdo, "before the release package"),
+        _answers(ctx, system, rdo, installed),
+        Packages((rdo.release_package,), ctx.base.family, tool),
+        _rewrite(ctx, system, rdo, "after it"),
+        _keys(system),
+    ]
+    if system.excluded:
+        path, option, packages = system.excluded
+        made.append(Assign(path, ((option, " ".join(packages)),), "facts 2.3; troubleshooting B5", separator="="))
+    made += [_module(tool, module) for module in system.modules]
+    made += [
+        Command(
+            "every repository can be read",
+            f"{tool} -q makecache",
+            unless=installed,
+            changes=False,
+            source="troubleshooting B2",
+        ),
+        Command(
+            "packages of one age",
+            f"{tool} -y upgrade  # reboot when this brings another kernel",
+            unless=installed,
+            source="guide: OpenStack packages, finalize the installation; facts 4.1",
+        ),
+    ]
+    return tuple(made)
