@@ -20,6 +20,8 @@ ROCKY = Release(
             "cinder": "cinder==13.0.9",
             "heat": "openstack-heat==11.0.3",
         },
+        # a kernel from 5.19 on takes a flag of the older ones for a bulk deletion, and refuses it
+        extra=("pyroute2==0.7.2",),
     ),
     versions={
         "keystone": "14.2.0",

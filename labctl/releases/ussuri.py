@@ -22,6 +22,8 @@ USSURI = Release(
             "swift": "swift==2.25.2",
             "heat": "openstack-heat==14.2.0",
         },
+        # a kernel from 5.19 on takes a flag of the older ones for a bulk deletion, and refuses it
+        extra=("pyroute2==0.7.2",),
     ),
     versions={
         "keystone": "17.0.1",
