@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from labctl.images.guest import GuestImage
 from labctl.lab import access
 from labctl.lab.state import Journal, LabState, StageRecord, write_atomic
 from labctl.parallel import side_by_side
-from labctl.plan.api import GuestImageUpload
+from labctl.plan.api import ApiOperation, GuestImageUpload
 from labctl.plan.operations import Copy, Item, Record, flatten, quote
 from labctl.plan.planner import Plan, Stage, context
 from labctl.plan.planner import plan as make_plan
@@ -87,6 +87,14 @@ def check_resources(spec: LabSpec, running: set[str], home: Path) -> None:
         raise LabError(f"{home} has {show_size(free_disk)} free; {len(nodes)} new nodes need about {show_size(needed)}")
 
 
+def no_guest() -> GuestImage:
+    """For an engine that is not to upload a guest image.
+
+    :raises LabError: it is about to.
+    """
+    raise LabError("there is no guest image here", "labctl up")
+
+
 class Engine:
     """Executes a lab's plan through a driver."""
 
@@ -126,12 +134,12 @@ class Engine:
 
     def _machines(self, journal: Journal, summary: Summary) -> None:
         """Make and start what is not running; after that every stage is looked at again."""
-        began = time.monotonic()
+        began, cpu = time.monotonic(), self.driver.cpu_seconds(self.lab)
         lab, driver = self.lab, self.driver
         names = list(lab.spec.nodes)
         running = {n for n in names if driver.machine(lab, n).running}
         if len(running) == len(names):
-            self._connect(names)
+            self.connect()
             summary.skipped.append("machines")
             return
         check_resources(lab.spec, running, lab.directory)
@@ -147,13 +155,13 @@ class Engine:
 
             for future in side_by_side(bring, names):
                 future.result()
-            self._connect(names)
+            self.connect()
         record = StageRecord(
             "machines",
             "",
             time.time(),
-            time.monotonic() - began,
-            driver.cpu_seconds(lab),
+            round(time.monotonic() - began, 3),
+            round(driver.cpu_seconds(lab) - cpu, 3),
             len(names) - len(running),
             len(running),
         )
@@ -161,12 +169,22 @@ class Engine:
         lab.save_journal(journal)
         summary.stages.append(record)
 
-    def _connect(self, names: list[str]) -> None:
-        def connect(node: str) -> Session:
-            return self.driver.connect(self.lab, node, 90)
+    def connect(self, seconds: float = 90) -> None:
+        """Open a session to every node.
 
+        :raises LabError: one does not answer in so many seconds.
+        """
+
+        def connect(node: str) -> Session:
+            return self.driver.connect(self.lab, node, seconds)
+
+        names = list(self.lab.spec.nodes)
         opened = side_by_side(connect, names)
         self._sessions = {node: future.result() for node, future in zip(names, opened, strict=True)}
+
+    def session(self, node: str) -> Session:
+        """The open session to a node."""
+        return self._sessions[node]
 
     def _stages(
         self, plan: Plan, secrets: Mapping[str, Secret], journal: Journal, summary: Summary, until: str
@@ -274,9 +292,7 @@ class Engine:
         # outside the namespace, from where mirrors and the CirrOS site can be reached
         guest = self._guest() if any(isinstance(o, GuestImageUpload) for o in stage.api) else None
 
-        def work() -> None:
-            ctx = context(self.lab.spec)
-            cloud = Cloud(ctx.auth_url, ctx.lab.region, secrets, guest)
+        def work(cloud: Cloud) -> None:
             for operation in stage.api:
                 began = time.monotonic()
                 changed = cloud.run(operation)
@@ -285,6 +301,34 @@ class Engine:
                 if seconds >= WORTH_SAYING:
                     emit(Event(Kind.NOTE, "api", f"{operation.title} ({seconds:.1f} s)"))
 
-        with vantage.Inside(self.lab.namespace, self.lab.hosts_file) as inside:
-            inside.call(work)
+        self._inside(work, secrets, guest)
         return states
+
+    def _inside(
+        self, work: Callable[[Cloud], None], secrets: Mapping[str, Secret], guest: GuestImage | None = None
+    ) -> None:
+        """Call a function with the lab's APIs, where they can be reached."""
+
+        def call() -> None:
+            ctx = context(self.lab.spec)
+            work(Cloud(ctx.auth_url, ctx.lab.region, secrets, guest))
+
+        with vantage.Inside(self.lab.namespace, self.lab.hosts_file) as inside:
+            inside.call(call)
+
+    def ask(
+        self, operations: Sequence[ApiOperation], secrets: Mapping[str, Secret]
+    ) -> list[tuple[ApiOperation, LabError]]:
+        """Carry out checks of the APIs, all of them; returns those that failed, and how."""
+        failed: list[tuple[ApiOperation, LabError]] = []
+
+        def work(cloud: Cloud) -> None:
+            for operation in operations:
+                try:
+                    cloud.run(operation)
+                except LabError as error:
+                    failed.append((operation, error))
+
+        if operations:
+            self._inside(work, secrets)
+        return failed

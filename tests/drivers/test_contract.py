@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support import SMALL, specify, write
 
-from labctl import network, process
+from labctl import network, process, sparse
 from labctl.drivers import DRIVERS
 from labctl.drivers.base import Driver
 from labctl.drivers.fake import Fake
@@ -63,6 +63,16 @@ class Subject:
     def begin(self, node: str = NODE) -> None:
         self.driver.create(self.lab, node)
         self.driver.start(self.lab, node)
+
+    def stand_on(self, *below: str) -> None:
+        """Bring the machines to rest, and on again with a new layer over these, or over all there are."""
+        self.driver.rest(self.lab, 30)
+        stack, number = below or self.lab.stack, self.lab.new_layer()
+        self.lab.layer(number).mkdir()
+        self.driver.branch(self.lab, stack, number)
+        self.lab.meta["stack"] = [number, *stack]
+        for node in self.lab.spec.nodes:
+            self.begin(node)
 
     def left(self) -> list[str]:
         """What carries the lab's mark, but for its own records."""
@@ -235,6 +245,48 @@ def test_the_files_of_a_machine_are_read_from_outside_whether_it_runs_or_not(sub
         driver.stop(lab, NODE, 0)
 
 
+def test_a_frozen_layer_is_seen_from_above_and_does_not_change(subject: Subject) -> None:
+    for node in subject.lab.spec.nodes:
+        subject.begin(node)
+        subject.ask(f"echo {node} >name; mkdir -p tree/twig; echo leaf >tree/twig/leaf", node)
+    changes = "rm name; mv tree other; mkdir tree; echo new >tree/new"
+
+    subject.stand_on()
+    assert subject.ask("cat name tree/twig/leaf") == "first\nleaf\n"
+    subject.ask(changes)
+    assert subject.ask("cat other/twig/leaf tree/new; ls tree") == "leaf\nnew\nnew\n"
+
+    subject.stand_on()
+    assert subject.ask("cat other/twig/leaf; ls tree; test ! -e name") == "leaf\nnew\n"
+
+    subject.stand_on("1")
+    assert subject.ask("cat name tree/twig/leaf; test ! -e other") == "first\nleaf\n"
+    assert subject.ask("cat name", OTHER) == "second\n"
+    assert len(list((subject.lab.directory / "layers").iterdir())) == 4
+
+
+def test_machines_at_rest_are_down_and_may_rest_again(subject: Subject) -> None:
+    for node in subject.lab.spec.nodes:
+        subject.begin(node)
+    for _ in range(2):
+        subject.driver.rest(subject.lab, 30)
+    assert not any(subject.driver.machine(subject.lab, n).running for n in subject.lab.spec.nodes)
+
+
+def test_a_node_that_was_removed_has_nothing_of_frozen_layers_when_it_comes_again(subject: Subject) -> None:
+    for node in subject.lab.spec.nodes:
+        subject.begin(node)
+        subject.ask("echo old >file", node)
+    subject.stand_on()
+    assert subject.driver.destroy(subject.lab, OTHER) == []
+    subject.begin(OTHER)
+    assert subject.ask("test ! -e file && echo fresh", OTHER) == "fresh\n"
+    subject.ask("echo new >file", OTHER)
+    subject.stand_on()
+    assert subject.ask("cat file", OTHER) == "new\n"
+    assert subject.ask("cat file") == "old\n"
+
+
 def test_machines_are_apart_from_each_other(subject: Subject) -> None:
     for node in (NODE, OTHER):
         subject.begin(node)
@@ -282,6 +334,43 @@ def test_containers_see_their_names_cards_and_each_other(tmp_path: Path, monkeyp
         left = [item for node in lab.spec.nodes for item in driver.destroy(lab, node)] + driver.destroy_network(lab)
     assert left == []
     assert network.namespaces(lab.name) == []
+
+
+@pytest.mark.system
+def test_disks_and_what_nodes_share_come_back_with_their_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver, image = nspawn()
+    monkeypatch.setenv("LABCTL_HOME", str(tmp_path / "home"))
+    path = write(tmp_path, SMALL.replace("    memory: 64 MiB\n", "    memory: 64 MiB\n    disks: {data: 1 GiB}\n", 1))
+    lab = LabState.create(specify(path, name=f"contract-disks-{os.getpid()}"), path)
+    lab.ensure_keys()
+    lab.meta["image"] = image
+    subject = Subject(driver, lab)
+    disk, shared = "/dev/disk/by-id/virtio-data", "/var/lib/labctl/shared/file"
+    wrong = "an old mount, as a killed restore leaves it"
+    try:
+        driver.create_network(lab)
+        for node in lab.spec.nodes:
+            subject.begin(node)
+        subject.ask(f"echo one >{disk}; echo one >{shared}; sync")
+        subject.stand_on()
+        assert subject.ask(f"head -c 4 {disk}; cat {shared}") == "one\none\n"
+        subject.ask(f"echo two >{disk}; echo two >{shared}; sync")
+        assert subject.ask(f"cat {shared}", OTHER) == "two\n"
+        subject.stand_on("1")
+        assert subject.ask(f"head -c 4 {disk}; cat {shared}") == "one\none\n"
+        assert sparse.used(lab.layer("2") / NODE / "disks", lab.layer("2") / "shared") < 2**20
+
+        subject.ask(f"echo {wrong} >/root/file")
+        driver.stop(lab, NODE, 30)
+        lab.layer("4").mkdir()
+        driver.branch(lab, ("1",), "4")
+        lab.meta["stack"] = ["4", "1"]
+        subject.begin()
+        assert subject.ask("test ! -e /root/file && echo right") == "right\n"
+    finally:
+        left = [item for node in lab.spec.nodes for item in driver.destroy(lab, node)] + driver.destroy_network(lab)
+    assert left == []
+    assert subject.left() == []
 
 
 def test_a_process_that_ended_is_not_running_even_before_it_is_reaped() -> None:

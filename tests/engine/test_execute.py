@@ -7,14 +7,13 @@ import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
 import pytest
+from apis import Apis
 from support import IDENTITY, ROOT, SMALL, specify, write
 
 from labctl import parallel
 from labctl.drivers.fake import Fake
-from labctl.engine import execute
 from labctl.engine.execute import Engine, Summary, check_resources
 from labctl.errors import LabError
 from labctl.images.guest import GuestImage
@@ -26,50 +25,10 @@ from labctl.progress import Event, subscribed
 from labctl.ssh import Result, Session
 from labctl.topology.spec import LabSpec
 
-T = TypeVar("T")
-
-
-class Apis:
-    """Stands for all APIs of a lab: remembers what was asked, changes each thing once, fails when told."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-        self.failure = ""
-        self.inside = False
-        self.guests: list[GuestImage | None] = []
-
-    def cloud(self, auth_url: str, region: str, secrets: Any, guest: GuestImage | None) -> Apis:
-        assert self.inside, "the APIs were used from outside the lab's namespace"
-        assert secrets["ADMIN_PASS"].reveal()
-        self.guests.append(guest)
-        return self
-
-    def run(self, operation: Any) -> bool:
-        if self.failure and self.failure in operation.title:
-            raise LabError(f"{operation.title}: HTTP 503", "labctl status LAB")
-        self.asked.append(operation.title)
-        return self.asked.count(operation.title) == 1
-
-    def enter(self, namespace: str, hosts_file: Path) -> Apis:
-        return self
-
-    def __enter__(self) -> Apis:
-        self.inside = True
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.inside = False
-
-    def call(self, function: Callable[[], T]) -> T:
-        return function()
-
 
 @pytest.fixture
 def apis(monkeypatch: pytest.MonkeyPatch) -> Apis:
-    made = Apis()
-    monkeypatch.setattr(execute, "Cloud", made.cloud)
-    monkeypatch.setattr(execute.vantage, "Inside", made.enter)
-    return made
+    return Apis.instead(monkeypatch)
 
 
 @pytest.fixture

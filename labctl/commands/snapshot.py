@@ -1,0 +1,114 @@
+"""The verb snapshot: take, list, restore and delete snapshots of whole labs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from labctl import drivers
+from labctl.commands.console import Format, listing, out, progress
+from labctl.drivers.base import Driver
+from labctl.errors import LabError
+from labctl.lab import paths
+from labctl.lab import snapshot as snaps
+from labctl.lab.state import LabState, locked
+from labctl.topology.units import show_size
+
+Lab = Annotated[str, typer.Argument(metavar="LAB", help="name of the lab")]
+Output = Annotated[Format, typer.Option("-o", "--output", help="table or json")]
+group = typer.Typer(name="snapshot", help="Snapshots of a whole lab.", no_args_is_help=True)
+
+
+@contextmanager
+def changing(name: str, command: str) -> Iterator[tuple[LabState, Driver]]:
+    """A recorded lab and its driver, held for as long as a command changes it, with progress shown and kept.
+
+    :raises LabError: there is no such lab, or another command changes it.
+    """
+    LabState.load(name)
+    with locked(name, command), progress(paths.labs() / name / "events.jsonl"):
+        state = LabState.load(name)
+        driver = drivers.get(state.spec.driver)
+        driver.probe()
+        yield state, driver
+
+
+def show_age(seconds: float) -> str:
+    """A length of time as people say it: ``40 s``, ``5 min``, ``3.2 h``, ``4 d``."""
+    for unit, size in (("d", 86400 * 2), ("h", 5400), ("min", 90)):
+        if seconds >= size:
+            value = seconds / {"d": 86400, "h": 3600, "min": 60}[unit]
+            return f"{value:.1f} {unit}" if unit == "h" else f"{value:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _took(began: float) -> str:
+    return f"{time.monotonic() - began:.1f} s"
+
+
+@group.command()
+def create(
+    lab: Lab,
+    name: Annotated[str | None, typer.Argument(help="name of the snapshot; the time when not given")] = None,
+) -> None:
+    """Freeze a running lab as it is now: machines stop, are frozen, and start again."""
+    began, name = time.monotonic(), name or time.strftime("at-%Y%m%d-%H%M%S")
+    with changing(lab, f"labctl snapshot create {lab} {name}") as (state, driver):
+        made = snaps.create(state, driver, name)
+    out.print(f"{lab}: snapshot {name} taken in {_took(began)}, {show_size(snaps.used(state, made))}")
+
+
+@group.command("list")
+def list_snapshots(lab: Lab, output: Output = Format.TABLE) -> None:
+    """List a lab's snapshots: age, what each takes up on disk, and which the lab stands on."""
+    state = LabState.load(lab)
+    rows = []
+    for found in snaps.snapshots(state):
+        size = snaps.used(state, found)
+        rows.append(
+            {
+                "name": found.name,
+                "age": show_age(time.time() - found.created),
+                "size": show_size(size),
+                "parent": found.parent or "-",
+                "stage": found.stage or "-",
+                "current": "*" if found.stack[0] in state.stack else "",
+                "created": found.created,
+                "bytes": size,
+            }
+        )
+    listing(output, rows, ["name", "age", "size", "parent", "stage", "current"])
+
+
+@group.command()
+def restore(
+    lab: Lab,
+    name: Annotated[str | None, typer.Argument(help="name of the snapshot; the newest when not given")] = None,
+) -> None:
+    """Bring a lab back to a snapshot; what was done since then is lost."""
+    began = time.monotonic()
+    with changing(lab, f"labctl snapshot restore {lab} {name or ''}") as (state, driver):
+        if name is None:
+            found = snaps.snapshots(state)
+            if not found:
+                raise LabError(f"{lab} has no snapshots", f"labctl snapshot create {lab}")
+            name = found[-1].name
+        snaps.restore(state, driver, name)
+    out.print(f"{lab}: restored to {name} in {_took(began)}")
+
+
+@group.command()
+def delete(lab: Lab, name: Annotated[str, typer.Argument(help="name of the snapshot")]) -> None:
+    """Forget a snapshot, and remove what nothing else stands on."""
+    with changing(lab, f"labctl snapshot delete {lab} {name}") as (state, _):
+        snaps.delete(state, name)
+    out.print(f"{lab}: snapshot {name} deleted")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs."""
+    app.add_typer(group)

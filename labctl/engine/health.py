@@ -1,0 +1,169 @@
+"""Is a lab that runs also well: its machines answer, the daemons it should have run, its services serve.
+
+Looked at is what ``up`` has brought about so far: the units of the finished stages, the same waits, and
+once all is built the same API calls as in the stage ``verify``. So a half-built lab can be healthy.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from labctl.drivers.base import Driver
+from labctl.engine.execute import Engine, no_guest
+from labctl.engine.node import run_stage
+from labctl.errors import BrokenLabError, LabError
+from labctl.lab.state import LabState
+from labctl.parallel import side_by_side
+from labctl.plan.operations import Item, Operation, Unit, Wait, flatten, quote
+from labctl.plan.planner import Plan, plan
+from labctl.progress import step
+
+#: Seconds in which machines that were just started must be well.
+GATE = 300
+#: Seconds for a lab that runs already.
+GLANCE = 30
+_SAID = re.compile(r"^\s*unit (\S+) is (\S+): (.*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Ailment:
+    """Something that is not well: where (a node, or ``api``), what, and the last that was heard of it."""
+
+    where: str
+    what: str
+    last: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}: {self.last}"
+
+
+@dataclass(frozen=True)
+class Running:
+    """All these units are active; with ``revive`` one that has failed for good is started once more.
+
+    A machine's daemons may come up before the database of another machine and give up.
+    """
+
+    units: tuple[str, ...]
+    seconds: float
+    revive: bool = False
+
+    @property
+    def title(self) -> str:
+        return f"{len(self.units)} units run"
+
+    def shell(self) -> str:
+        names = " ".join(quote(unit) for unit in self.units)
+        revive = 'systemctl reset-failed $failed; systemctl start --no-block $failed; revived="$revived $failed "'
+        return f"""until=$(($(date +%s) + {self.seconds:.0f})) revived=
+while :; do
+    bad=$(systemctl show -p Id -p ActiveState {names} | awk -F= '
+        $1 == "Id" {{ id = $2 }}
+        $1 == "ActiveState" {{ state = $2 }}
+        id != "" && state != "" {{ if (state != "active") print id, state; id = state = "" }}')
+    [ -n "$bad" ] || return 0
+    failed=$(echo "$bad" | sed -n 's/ failed$//p' | tr '\\n' ' ')
+    for unit in $failed; do case $revived in *" $unit "*) failed='' until=0 ;; esac; done
+    [ -z "$failed" ] || {{ {revive if self.revive else "until=0"}; }}
+    [ "$(date +%s)" -lt "$until" ] || break
+    sleep 0.5
+done
+echo "$bad" | while read -r unit state; do
+    echo "unit $unit is $state: $(journalctl -u "$unit" -n 1 -o cat --no-pager 2>/dev/null)"
+done
+return 1"""
+
+    def guide(self) -> str:
+        return f"systemctl is-active {' '.join(self.units)}"
+
+
+def check(lab: LabState, driver: Driver, seconds: float = GLANCE, *, revive: bool = False) -> list[Ailment]:
+    """Look at a lab until it is well, for so many seconds; returns what is not.
+
+    :param revive: start units that have failed once more.
+    """
+    deadline = time.monotonic() + seconds
+    found = [_dead(lab, driver, node) for node in lab.spec.nodes if not driver.machine(lab, node).running]
+    if found:
+        return found
+    engine = Engine(lab, driver, no_guest)
+    try:
+        engine.connect(seconds)
+    except LabError as error:
+        return [Ailment("lab", "machines do not answer", error.message)]
+    made = plan(lab.spec)
+    try:
+        return _on_nodes(engine, made, deadline, revive) or _on_apis(engine, made, deadline)
+    finally:
+        engine.close()
+
+
+def gate(lab: LabState, driver: Driver, seconds: float = GATE, *, revive: bool = True) -> None:
+    """Wait until a lab whose machines were just started is well.
+
+    :raises BrokenLabError: it is not, after so many seconds; says what is not, with the last line heard of it.
+    """
+    with step("lab", f"{lab.name} is healthy"):
+        ailments = check(lab, driver, seconds, revive=revive)
+        if ailments:
+            raise BrokenLabError(
+                f"{lab.name} is not healthy:\n" + "\n".join(f"  {ailment}" for ailment in ailments),
+                f"labctl repair {lab.name}, or labctl up with its topology",
+            )
+
+
+def _dead(lab: LabState, driver: Driver, node: str) -> Ailment:
+    machine, console = driver.machine(lab, node), driver.console(lab, node)
+    lines = console.read_text(errors="replace").splitlines() if console.exists() else []
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "nothing on its console")
+    return Ailment(node, "machine does not run" if machine.exists else "machine is gone", last)
+
+
+def _of(made: Plan, stages: set[str], node: str) -> Iterable[Operation]:
+    """A node's operations in some stages."""
+    for stage in made.stages:
+        if stage.name in stages:
+            for part in (stage.nodes, stage.after):
+                yield from flatten(tuple(part.get(node, ())))
+
+
+def _finished(lab: LabState) -> set[str]:
+    return {record.name for record in lab.journal().stages}
+
+
+def _on_nodes(engine: Engine, made: Plan, deadline: float, revive: bool) -> list[Ailment]:
+    lab, secrets = engine.lab, engine.lab.secrets()
+    finished = _finished(lab)
+
+    def look(node: str) -> list[Ailment]:
+        operations = list(_of(made, finished, node))
+        left = max(deadline - time.monotonic(), 1)
+        units = tuple(dict.fromkeys(o.name for o in operations if isinstance(o, Unit)))
+        items: list[Item] = [Running(units, left, revive)] if units else []
+        items += [replace(o, seconds=min(o.seconds, round(left))) for o in operations if isinstance(o, Wait)]
+        if not items:
+            return []
+        try:
+            run_stage(engine.session(node), node, "health", tuple(items), secrets, lambda _: None, left + 60)
+        except LabError as error:
+            said = [Ailment(node, f"{unit} is {state}", line) for unit, state, line in _SAID.findall(error.message)]
+            return said or [Ailment(node, "not ready", error.message)]
+        return []
+
+    return [ailment for future in side_by_side(look, lab.spec.nodes) for ailment in future.result()]
+
+
+def _on_apis(engine: Engine, made: Plan, deadline: float) -> list[Ailment]:
+    """The calls of ``verify``, when all stages before it are finished."""
+    names = [stage.name for stage in made.stages]
+    verify = next((stage for stage in made.stages if stage.name == "verify"), None)
+    if verify is None or not set(names) - {"verify"} <= _finished(engine.lab):
+        return []
+    left = max(round(deadline - time.monotonic()), 1)
+    waiting = [replace(cast(Any, o), seconds=min(o.seconds, left)) if hasattr(o, "seconds") else o for o in verify.api]
+    failed = engine.ask(waiting, engine.lab.secrets())
+    return [Ailment("api", operation.title, error.message) for operation, error in failed]

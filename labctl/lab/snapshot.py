@@ -1,0 +1,262 @@
+"""Snapshots: the whole lab as it was at one moment, named, and the lab as it was brought back.
+
+A lab's machines write into the uppermost layer of a stack (``labctl.lab.state``). A snapshot brings the
+machines to rest, freezes that layer under a name, and puts a new one over it; so it costs no copying but
+of additional disks and the shared directory, and takes up what was changed. Restoring puts a new layer
+over the frozen ones. A layer holds the journal and the secrets of its time, the snapshot's entry in the
+lab's record holds the spec.
+
+One write of that record is the moment at which all of it happens; see :func:`sweep` for what a process
+that was killed before or after it leaves.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from labctl import sparse
+from labctl.drivers.base import Driver
+from labctl.engine.health import gate
+from labctl.errors import BrokenLabError, LabError
+from labctl.lab import access
+from labctl.lab.state import LabState
+from labctl.parallel import side_by_side
+from labctl.plan.planner import context
+from labctl.progress import note, step, warn
+from labctl.topology.model import NAME, Component
+from labctl.topology.spec import LabSpec
+
+#: Seconds in which machines shut down by themselves, before they are killed.
+STOP = 60
+MAX_NAME = 40
+#: What belongs to the lab and not to a moment of it.
+_LASTING = ("id", "created", "topology_file", "stack", "snapshots")
+#: Files of a layer that go on in the next one.
+_CARRIED = ("journal.json", "secrets.json")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One snapshot; ``created`` in seconds since the epoch, ``stage`` when labctl took it by itself after one."""
+
+    name: str
+    created: float
+    stack: tuple[str, ...]
+    parent: str
+    stage: str
+    spec: LabSpec
+    facts: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, name: str, entry: Mapping[str, Any]) -> Snapshot:
+        """The snapshot of an entry of a lab's record."""
+        spec = LabSpec.model_validate(entry["spec"])
+        return cls(name, entry["created"], tuple(entry["stack"]), entry["parent"], entry["stage"], spec, entry["facts"])
+
+
+def snapshots(lab: LabState) -> list[Snapshot]:
+    """The snapshots of a lab, the oldest first."""
+    found = [Snapshot.read(name, entry) for name, entry in lab.meta["snapshots"].items()]
+    return sorted(found, key=lambda s: s.created)
+
+
+def find(lab: LabState, name: str) -> Snapshot:
+    """The snapshot of a name.
+
+    :raises LabError: there is none; names those there are.
+    """
+    entries = lab.meta["snapshots"]
+    if name not in entries:
+        known = ", ".join(s.name for s in snapshots(lab)) or "none"
+        raise LabError(f"{lab.name} has no snapshot '{name}'; snapshots: {known}", f"labctl snapshot list {lab.name}")
+    return Snapshot.read(name, entries[name])
+
+
+def used(lab: LabState, snapshot: Snapshot) -> int:
+    """Bytes that a snapshot takes up by itself: its layers that its parent does not stand on."""
+    below = set(find(lab, snapshot.parent).stack) if snapshot.parent else set()
+    return sparse.used(*(lab.layer(number) for number in snapshot.stack if number not in below))
+
+
+def check_name(name: str) -> None:
+    """Refuse what cannot be a snapshot's name.
+
+    :raises LabError: it cannot.
+    """
+    if not re.fullmatch(NAME, name) or len(name) > MAX_NAME:
+        raise LabError(
+            f"{name!r} is not a snapshot name",
+            f"use up to {MAX_NAME} lower-case letters, digits and hyphens, beginning with a letter",
+        )
+
+
+# --- create ----------------------------------------------------------------------------------------
+
+
+def create(lab: LabState, driver: Driver, name: str, stage: str = "") -> Snapshot:
+    """Take a snapshot of a running lab, which goes on afterwards; the caller holds its lock.
+
+    :param stage: taken by labctl itself after this stage; takes the place of an earlier one of that kind.
+    :raises LabError: the name is taken, a machine does not run, or there is no room; the lab goes on as it was.
+    :raises BrokenLabError: the snapshot is taken, but the lab is not well after it.
+    """
+    check_name(name)
+    known = lab.meta["snapshots"].get(name)
+    if known is not None and not (stage and known["stage"]):
+        raise LabError(
+            f"{lab.name} has a snapshot '{name}' already", f"labctl snapshot delete {lab.name} {name}, or another name"
+        )
+    entry = {
+        "created": time.time(),
+        "stack": list(lab.stack),
+        "parent": _standing_on(lab),
+        "stage": stage,
+        "spec": lab.spec.model_dump(mode="json"),
+        "facts": {key: value for key, value in lab.meta.items() if key not in _LASTING},
+    }
+    with step("lab", f"snapshot {name}"):
+        freeze(lab, driver, {name: entry})
+        wake(lab, driver)
+    gate(lab, driver)
+    return find(lab, name)
+
+
+def _standing_on(lab: LabState) -> str:
+    """The newest snapshot whose frozen layer the lab stands on."""
+    owners = {s.stack[0]: s.name for s in snapshots(lab)}
+    return next((owners[number] for number in lab.stack[1:] if number in owners), "")
+
+
+def freeze(lab: LabState, driver: Driver, entries: Mapping[str, Any]) -> None:
+    """Bring a running lab to rest and put a new layer over the one it wrote into, which never changes again.
+
+    :param entries: snapshots to record at the same moment.
+    :raises LabError: it could not be done; the lab goes on as it was.
+    """
+    for node in lab.spec.nodes:
+        if not driver.machine(lab, node).running:
+            raise BrokenLabError(f"{node} of {lab.name} does not run", f"labctl repair {lab.name}")
+    sweep(lab)
+    before = dict(lab.meta)
+    try:
+        with step("lab", "machines come to rest"):
+            driver.rest(lab, STOP)
+        layer = _branch(lab, driver, lab.stack)
+        lab.meta["stack"] = [layer, *lab.stack]
+        lab.meta["snapshots"] = {**lab.meta["snapshots"], **entries}
+        lab.save()
+    except (LabError, OSError):
+        warn("lab", "no snapshot was taken; the lab goes on as it was")
+        lab.meta = before
+        sweep(lab)
+        wake(lab, driver)
+        raise
+    sweep(lab)
+
+
+def _branch(lab: LabState, driver: Driver, stack: tuple[str, ...]) -> str:
+    """Make a layer that goes on from a frozen stack; nothing names it yet."""
+    number = lab.new_layer()
+    layer, below = lab.layer(number), lab.layer(stack[0])
+    layer.mkdir(mode=0o700)
+    try:
+        driver.branch(lab, stack, number)
+        for name in _CARRIED:
+            if (below / name).exists():
+                shutil.copy2(below / name, layer / name)
+    except (LabError, OSError):
+        shutil.rmtree(layer, ignore_errors=True)
+        raise
+    return number
+
+
+def wake(lab: LabState, driver: Driver) -> None:
+    """Make and start the machines of a lab that is at rest."""
+
+    def bring(node: str) -> None:
+        driver.create(lab, node)
+        driver.start(lab, node)
+
+    with step("lab", "machines start"):
+        driver.create_network(lab)
+        for future in side_by_side(bring, lab.spec.nodes):
+            future.result()
+
+
+# --- restore ---------------------------------------------------------------------------------------
+
+
+def restore(lab: LabState, driver: Driver, name: str) -> None:
+    """Bring a lab back to a snapshot, whatever its machines do now; the caller holds its lock.
+
+    What was done since then is lost. The lab's name, keys and snapshots stay.
+
+    :raises LabError: there is no such snapshot or no room for its disks; the lab stays as it was.
+    :raises BrokenLabError: the lab is restored, but not well.
+    """
+    snapshot = find(lab, name)
+    sweep(lab)
+    with step("lab", f"restore {name}"):
+        driver.image(lab)
+        layer = _branch(lab, driver, snapshot.stack)
+        before = LabState(lab.directory, lab.spec, lab.meta)
+        driver.rest(lab, 0)
+        lab.spec = snapshot.spec
+        lab.meta = {**snapshot.facts, **{key: lab.meta[key] for key in _LASTING}}
+        lab.meta["stack"] = [layer, *snapshot.stack]
+        lab.save()
+        settle(lab, driver, before)
+        wake(lab, driver)
+    gate(lab, driver)
+
+
+def settle(lab: LabState, driver: Driver, before: LabState) -> None:
+    """Bring everything in line with a record that has just come to another stack.
+
+    :param before: the lab as it was recorded until then.
+    """
+    for node in before.spec.nodes:
+        if node not in lab.spec.nodes and (left := driver.destroy(before, node)):
+            warn(node, f"joined after the snapshot, and is not all gone: {', '.join(left)}")
+    lab.ensure_keys()
+    if lab.spec.has(Component.KEYSTONE):
+        access.write(lab, context(lab.spec).auth_url, lab.secrets())
+    (lab.directory / "faults.json").unlink(missing_ok=True)  # new machines with new cables
+    sweep(lab)
+
+
+# --- delete ----------------------------------------------------------------------------------------
+
+
+def delete(lab: LabState, name: str) -> None:
+    """Forget a snapshot; its layer goes unless the lab or another snapshot stands on it.
+
+    :raises LabError: there is no such snapshot.
+    """
+    find(lab, name)
+    entries = {key: value for key, value in lab.meta["snapshots"].items() if key != name}
+    for entry in entries.values():
+        if entry["parent"] == name:
+            entry["parent"] = lab.meta["snapshots"][name]["parent"]
+    lab.meta["snapshots"] = entries
+    lab.save()
+    sweep(lab)
+
+
+def waste(lab: LabState) -> list[str]:
+    """The layers that neither the lab nor a snapshot stands on: what a killed snapshot or restore has left."""
+    needed = {*lab.stack, *(number for s in lab.meta["snapshots"].values() for number in s["stack"])}
+    return sorted(p.name for p in (lab.directory / "layers").glob("*") if p.name not in needed)
+
+
+def sweep(lab: LabState) -> None:
+    """Remove the layers that nothing stands on; safe to repeat."""
+    for number in waste(lab):
+        shutil.rmtree(lab.layer(number), ignore_errors=True)
+        if lab.layer(number).exists():
+            note("lab", f"{lab.layer(number)} is not needed any more, but cannot be removed")
