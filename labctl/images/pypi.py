@@ -51,7 +51,7 @@ def ensure(base: Base, release: Release) -> tuple[Path, ...]:
             "system": system.name,
             "projects": projects.name,
             "commands": sorted([*names, *COMMAND_PROJECTS]),
-            "files": hashlib.sha256(repr(list(_files(release.name))).encode()).hexdigest(),
+            "files": hashlib.sha256(repr(list(_files(release))).encode()).hexdigest(),
             "accounts": [repr(a) for a in ACCOUNTS],
         },
     )
@@ -65,17 +65,17 @@ def _libvirt(system: Path) -> str:
     return packages["libvirt0"].rpartition(":")[2].partition("-")[0]
 
 
-def _files(release: str) -> Iterator[tuple[str, str, str]]:
+def _files(release: Release) -> Iterator[tuple[str, str, str]]:
     """(project's command they need, path, text) of the files that belong to no project."""
     for daemon in DAEMONS:
         yield daemon.program, f"{UNITS}/{daemon.unit}.service", daemon.render()
         if isinstance(daemon, Wsgi):
-            yield daemon.program, daemon.ini.lstrip("/"), daemon.configuration(venv.home(release))
+            yield daemon.program, daemon.ini.lstrip("/"), daemon.configuration(release.environment)
 
 
 def _build(release: Release, work: Path, system: Path, projects: Path, names: list[str]) -> dict[str, Any]:
     tree = work / "tree"
-    home = venv.home(release.name)
+    home = release.environment
     environment = projects / "tree" / home.lstrip("/")
     present = {a.name: a for a in ACCOUNTS if _concerns(a, environment)}
     linked = _commands(environment, [*names, *COMMAND_PROJECTS])
@@ -83,7 +83,7 @@ def _build(release: Release, work: Path, system: Path, projects: Path, names: li
     _accounts(tree, system / "tree", list(present.values()))
     if (environment / "etc").is_dir():
         shutil.copytree(environment / "etc", tree / "etc", symlinks=True, dirs_exist_ok=True)
-    for program, path, text in _files(release.name):
+    for program, path, text in _files(release):
         if (environment / "bin" / program).exists():
             _write(tree / path, text)
     for account in present.values():

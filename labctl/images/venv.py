@@ -42,11 +42,6 @@ TOOLS = ("pip>=21.3,<25", "setuptools<58", "wheel<0.44")
 _CONSTRAINT = re.compile(r"^(?P<name>[\w.-]+)===(?P<version>[^;\s]+)(?:;python_version=='(?P<minor>[\d.]+)')?$")
 
 
-def home(release: str) -> str:
-    """Where a release lies in a node."""
-    return f"/opt/openstack/{release}"
-
-
 def constraints(text: str, minor: str, pinned: Iterable[str]) -> str:
     """The upper constraints of a release, for one interpreter and without what is pinned already.
 
@@ -126,7 +121,7 @@ class Environment:
         return store.ensure(self.recipe, self._build)
 
     def _build(self, work: Path) -> dict[str, Any]:
-        place = home(self.release.name)
+        place = self.release.environment
         made, files = work / "tree" / place.lstrip("/"), work / "requirements"
         for path in (made, files):
             path.mkdir(parents=True)

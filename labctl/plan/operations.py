@@ -179,6 +179,28 @@ class Packages:
 
 
 @dataclass(frozen=True)
+class Distributions:
+    """Python distributions of exactly these versions in an environment; an image has them or is the wrong one."""
+
+    environment: str
+    #: (name, version)
+    versions: tuple[tuple[str, str], ...]
+
+    @property
+    def title(self) -> str:
+        return f"{len(self.versions)} projects in {self.environment}"
+
+    def shell(self) -> str:
+        # installed, a distribution's name has underscores: PyPA, recording installed projects
+        wanted = (f"{name.replace('-', '_')}-{version}" for name, version in self.versions)
+        return f"check_distributions {quote(self.environment)} " + " ".join(quote(w) for w in wanted)
+
+    def guide(self) -> str:
+        pins = " ".join(f"{name}=={version}" for name, version in self.versions)
+        return f"{self.environment}/bin/pip install -c upper-constraints.txt {pins}"
+
+
+@dataclass(frozen=True)
 class Unit:
     """A systemd unit that is enabled, running, and was started after its inputs last changed.
 

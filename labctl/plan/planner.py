@@ -15,6 +15,7 @@ from labctl import bases, releases
 from labctl.plan import api
 from labctl.plan.operations import (
     Copy,
+    Distributions,
     File,
     Item,
     Operation,
@@ -26,6 +27,7 @@ from labctl.plan.operations import (
     flatten,
 )
 from labctl.plan.script import program
+from labctl.releases.model import PackageSource
 from labctl.secret import MARK, mark
 from labctl.services import SERVICES, infra, keystone, nova, redhat
 from labctl.services.base import Context, Daemon, Service
@@ -131,7 +133,15 @@ def _packages(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
         names += service.packages(ctx, node)
     renamed = ctx.release.rdo.renamed if ctx.release.rdo and ctx.base.redhat else {}
     wanted = tuple(dict.fromkeys(renamed.get(n, n) for n in names))
-    return (*redhat.sources(ctx, node, wanted), Packages(wanted, ctx.base.family, ctx.base.installer))
+    system = Packages(wanted, ctx.base.family, ctx.base.installer)
+    return (*redhat.sources(ctx, node, wanted), system, *_projects(ctx))
+
+
+def _projects(ctx: Context) -> tuple[Item, ...]:
+    """OpenStack itself, where it is not a package of the system."""
+    if ctx.base.source is not PackageSource.PYPI or ctx.release.pypi is None:
+        return ()
+    return (Distributions(ctx.release.environment, tuple(ctx.release.pypi.pins.items())),)
 
 
 def _shared_units(ctx: Context) -> set[str]:

@@ -76,6 +76,21 @@ install_packages() {
     return 10
 }
 
+check_distributions() { # environment name-version...
+    environment=$1 absent=
+    shift
+    for wanted in "$@"; do
+        set -- "$environment"/lib/python3*/site-packages/"$wanted".dist-info
+        [ ! -d "$1" ] || continue
+        set -- "$environment"/lib/python3*/site-packages/"${wanted%-*}"-*.dist-info
+        found=${1##*/}
+        [ -d "$1" ] || found=
+        echo "$wanted is not in $environment${found:+, ${found%.dist-info} is}"
+        absent=1
+    done
+    [ -z "$absent" ]
+}
+
 unit_failed() { # unit; true also while systemd keeps restarting it
     [ "$(systemctl is-active "$1")" = failed ] ||
         [ "$(systemctl show -p NRestarts "$1" 2>/dev/null | cut -d= -f2)" -ge 3 ] 2>/dev/null

@@ -48,6 +48,11 @@ class PyPI:
     #: further requirements, which win over the upper constraints: "mock<4"
     extra: tuple[str, ...] = ()
 
+    @property
+    def pins(self) -> Mapping[str, str]:
+        """Name of each project's distribution -> its version."""
+        return dict(requirement.split("==") for requirement in self.projects.values())
+
 
 @dataclass(frozen=True)
 class RDO:
@@ -134,3 +139,8 @@ class Release:
     #: endpoint template variable of the project id
     endpoint_project: str
     nova_endpoint_path: str
+
+    @property
+    def environment(self) -> str:
+        """Where package source "pypi" puts the release in a node: a virtual environment."""
+        return f"/opt/openstack/{self.name}"

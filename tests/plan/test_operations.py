@@ -26,6 +26,7 @@ from labctl.plan.operations import (
     Command,
     Database,
     Directory,
+    Distributions,
     File,
     Item,
     Link,
@@ -161,6 +162,19 @@ def record(machine: Machine, stamp: str, run: str = "echo said") -> Record:
     return Record("client", f"echo >>{machine.root}/asked; {run}", stamp, directory=str(machine.root / "verify"))
 
 
+def distributions(machine: Machine, *present: str) -> Distributions:
+    """A check of two projects in an environment that has these distributions."""
+    environment = machine.root / "opt/train"
+    for name in present:
+        (environment / "lib/python3.7/site-packages" / f"{name}.dist-info").mkdir(parents=True)
+    return Distributions(str(environment), (("keystone", "16.0.2"), ("openstack-placement", "2.0.1")))
+
+
+def whole(machine: Machine) -> Distributions:
+    installed = (machine.root / "opt/train").exists()
+    return distributions(machine, *(() if installed else ("keystone-16.0.2", "openstack_placement-2.0.1")))
+
+
 CASES: dict[type, tuple[Callable[[Machine], Operation], str]] = {
     File: (file, "changed"),
     Directory: (lambda m: Directory(str(m.root / "made"), ME, MY_GROUP, "0750"), "changed"),
@@ -168,6 +182,7 @@ CASES: dict[type, tuple[Callable[[Machine], Operation], str]] = {
     Assign: (assign, "changed"),
     Command: (lambda m: Command("touch", f"touch {m.root}/x", unless=f"[ -e {m.root}/x ]"), "changed"),
     Packages: (lambda m: Packages(("keystone", "chrony")), "changed"),
+    Distributions: (whole, "ok"),
     Unit: (lambda m: Unit("keystone", ("input",)), "changed"),
     Record: (lambda m: record(m, "one"), "ok"),
     Wait: (lambda m: Wait("there", "true"), "ok"),
@@ -516,6 +531,23 @@ def test_only_missing_packages_are_installed(machine: Machine) -> None:
 
 def test_a_package_that_cannot_be_installed_fails(machine: Machine) -> None:
     assert machine.run(Packages(("broken",))).states == ["failed"]
+
+
+def test_a_project_of_another_version_fails_and_says_which_is_there(machine: Machine) -> None:
+    ran = machine.run(distributions(machine, "keystone-16.0.2", "openstack_placement-2.0.0"))
+
+    assert ran.states == ["failed"]
+    assert ran.said(0) == f"openstack_placement-2.0.1 is not in {machine.root}/opt/train, openstack_placement-2.0.0 is"
+
+
+def test_every_absent_project_is_named_at_once(machine: Machine) -> None:
+    ran = machine.run(distributions(machine))
+
+    assert ran.states == ["failed"]
+    assert [line.partition(" ")[0] for line in ran.said(0).splitlines()] == [
+        "keystone-16.0.2",
+        "openstack_placement-2.0.1",
+    ]
 
 
 def test_a_node_without_dpkg_asks_rpm_and_yum(tmp_path: Path) -> None:
