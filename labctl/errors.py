@@ -5,6 +5,9 @@ Library code raises; only ``labctl.__main__`` turns an error into an exit status
 
 from __future__ import annotations
 
+#: Status of a test run that ended before its first test, because the lab itself does not work.
+BROKEN = 3
+
 
 class LabError(Exception):
     """Something the user can act on: what happened, where, and the next command to type.

@@ -45,7 +45,7 @@ def run(
     log: Path | None = None,
     check: bool = True,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end and return what it printed (stdout and stderr apart).
+    """Run a command to its end and return what it printed (stdout and stderr apart, as UTF-8, never refused).
 
     :param timeout: seconds.
     :param log: append the output to this file instead of returning it.
@@ -57,10 +57,20 @@ def run(
         if log is not None:
             with log.open("a") as sink:
                 done = subprocess.run(
-                    words, input=stdin, stdout=sink, stderr=sink, text=True, timeout=timeout, env=env, cwd=cwd
+                    words,
+                    input=stdin,
+                    stdout=sink,
+                    stderr=sink,
+                    text=True,
+                    errors="replace",
+                    timeout=timeout,
+                    env=env,
+                    cwd=cwd,
                 )
         else:
-            done = subprocess.run(words, input=stdin, capture_output=True, text=True, timeout=timeout, env=env, cwd=cwd)
+            done = subprocess.run(
+                words, input=stdin, capture_output=True, text=True, errors="replace", timeout=timeout, env=env, cwd=cwd
+            )
     except FileNotFoundError as error:
         raise LabError(f"{words[0]} is not installed", "labctl doctor") from error
     except subprocess.TimeoutExpired as error:

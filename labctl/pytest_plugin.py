@@ -10,17 +10,17 @@ import os
 import shlex
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from labctl.errors import LabError
+from labctl.errors import BROKEN, LabError
 
 if TYPE_CHECKING:
     from labctl.lab.access import Access
 
-BROKEN = 3  # exit status when the lab itself does not work
 LAB: pytest.StashKey[Access] = pytest.StashKey()
 BEGAN: pytest.StashKey[float] = pytest.StashKey()
 SUITE = "e2e"
@@ -167,20 +167,24 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
-    """On a failure store what the lab says, and show where and how to run the test again."""
+    """Hide secrets; on a failure store what the lab says, and show where and how to run the test again."""
     report: pytest.TestReport = yield
     lab = item.config.stash.get(LAB, None)
-    if lab is None or not report.failed or not in_suite(item.path, item.config.rootpath):
+    if lab is None:
         return report
     from labctl.e2e_support import capture, fixtures
 
+    projects = item.stash.get(fixtures.PROJECTS, [])
+    _hide(report, capture.redactor(lab, projects))
+    if not report.failed or not in_suite(item.path, item.config.rootpath):
+        return report
     directory = artifacts(item.config, lab) / capture.folder_name(item.nodeid)
     lines = [f"again:  {capture.again(lab.lab, item.nodeid)}"]
     try:
         kept = capture.capture(
             lab,
             fixtures.admin_of(item),
-            [*item.stash.get(fixtures.PROJECTS, ())],
+            projects,
             directory / report.when if report.when == "teardown" else directory,
             item.stash.get(BEGAN, time.time()),
             report.longreprtext,
@@ -190,6 +194,13 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         lines.append(f"nothing stored: {type(error).__name__}: {error}")
     report.sections.append(("labctl", "\n".join(lines)))
     return report
+
+
+def _hide(report: pytest.TestReport, redact: Callable[[str], str]) -> None:
+    """Take the secrets out of a report before anyone prints it, sends it or writes it to a JUnit file."""
+    if report.failed and (hidden := redact(report.longreprtext)) != report.longreprtext:
+        report.longrepr = hidden
+    report.sections = [(title, redact(content)) for title, content in report.sections]
 
 
 def artifacts(config: pytest.Config, lab: Access) -> Path:

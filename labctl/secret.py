@@ -7,7 +7,23 @@ program to a node; everything that is printed, stored or shown puts ``***`` (or,
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from urllib.parse import quote
+
+HIDDEN = "***"
+#: From so many characters on a value is taken for one that is part of no word.
+WORD = 6
+_VALUE = r"""["']?\s*[:=]\s*["']?)[^\s"',}]+"""
+#: What labctl cannot know: tokens, and passwords that services made up or that a node's own files name.
+#: The first group is kept.
+_LOOKS_SECRET = (
+    re.compile(r"()gAAAAA[A-Za-z0-9_=-]{30,}"),  # fernet tokens
+    re.compile(r"(://)[^\s:/@]+:[^\s/@]+(?=@)"),  # credentials in URLs
+    re.compile(r"(?i)((?:x-auth-token|x-subject-token|admin_token|secret(?:_key)?)" + _VALUE),
+    # not the database's "Access denied (using password: YES)"
+    re.compile(r"(?i)(passw(?:or)?d(?!: (?:YES|NO)\))" + _VALUE),
+    re.compile(r"(PRIVATE KEY-----)[^-]+(?=-----END)"),
+)
 
 MARK = re.compile(r"@@([A-Z][A-Z0-9_]*)@@")
 
@@ -30,7 +46,7 @@ class Secret:
         return self._value
 
     def __str__(self) -> str:
-        return "***"
+        return HIDDEN
 
     __repr__ = __str__
 
@@ -51,7 +67,7 @@ def reveal(text: str, secrets: Mapping[str, Secret]) -> str:
 
 def hide(text: str) -> str:
     """Put ``***`` in place of the marks."""
-    return MARK.sub("***", text)
+    return MARK.sub(HIDDEN, text)
 
 
 def names(text: str) -> set[str]:
@@ -61,7 +77,29 @@ def names(text: str) -> set[str]:
 
 def redact(text: str, secrets: Mapping[str, Secret]) -> str:
     """Put ``***`` in place of every secret's value, for output that came from a node."""
-    for value in sorted({s.reveal() for s in secrets.values()}, key=len, reverse=True):
-        if len(value) >= 6:
-            text = text.replace(value, "***")
-    return text
+    return Redactor((s.reveal() for s in secrets.values()), guess=False)(text)
+
+
+class Redactor:
+    """Puts ``***`` in place of secrets: the values it is given and, where asked to, what looks like one.
+
+    A value is also found as URLs write it. One of less than WORD characters, which only a topology can
+    choose, is a part of many words, so it is hidden where it stands alone (or behind a client's -p).
+    """
+
+    def __init__(self, values: Iterable[str], guess: bool = True) -> None:
+        known = {value for value in values if value}
+        known |= {quote(value, safe="") for value in known}
+        self._values = sorted((v for v in known if len(v) >= WORD), key=len, reverse=True)
+        short = "|".join(re.escape(v) for v in sorted(known, key=len, reverse=True) if len(v) < WORD)
+        self._short = re.compile(rf"(?:(?<!\w)|(?<=\s-p))(?:{short})(?!\w)") if short else None
+        self._patterns = _LOOKS_SECRET if guess else ()
+
+    def __call__(self, text: str) -> str:
+        for value in self._values:
+            text = text.replace(value, HIDDEN)
+        if self._short:
+            text = self._short.sub(HIDDEN, text)
+        for pattern in self._patterns:
+            text = pattern.sub(rf"\1{HIDDEN}", text)
+        return text

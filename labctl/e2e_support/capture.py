@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import re
 import shlex
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from concurrent.futures import wait as wait_futures
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from openstack.connection import Connection
 
+from labctl.background import collected, started
 from labctl.e2e_support import resources
 from labctl.e2e_support.projects import Project
 from labctl.lab import remote
 from labctl.lab.access import Access
+from labctl.secret import Redactor
 
 API_DEADLINE = 30  # seconds for the consoles, and for the states
 NODE_DEADLINE = 40  # seconds for all nodes together
@@ -31,59 +30,10 @@ LOGS = "nova neutron cinder glance heat keystone placement swift apache2 httpd"
 JOURNAL_LINES = 300
 LOG_LINES = 200
 
-_HIDDEN = "***"
-_PATTERNS = (
-    re.compile(r"gAAAAA[A-Za-z0-9_=-]{30,}"),  # fernet tokens
-    re.compile(r"(?<=://)[^\s:/@]+:[^\s/@]+(?=@)"),  # credentials in URLs
-    re.compile(r"""(?i)(?<=x-auth-token)["': =]+[^\s"',}]+"""),
-    re.compile(r"""(?i)(?<=x-subject-token)["': =]+[^\s"',}]+"""),
-    re.compile(r"""(?i)(?<=password)["']?\s*[:=]\s*["']?[^\s"',}]+"""),
-)
-
-
-@dataclass
-class Redactor:
-    """Replaces secrets in text: the values it was given, and what looks like a token or a password."""
-
-    values: set[str] = field(default_factory=set)
-
-    def __call__(self, text: str) -> str:
-        for value in sorted(filter(None, self.values), key=len, reverse=True):
-            text = text.replace(value, _HIDDEN)
-        for pattern in _PATTERNS:
-            text = pattern.sub(_HIDDEN, text)
-        return text
-
 
 def redactor(lab: Access, projects: Iterable[Project] = ()) -> Redactor:
     """A redactor that knows the lab's and the projects' secrets."""
-    return Redactor({lab.admin_password, lab.demo_password, *(p.password for p in projects)})
-
-
-def started(work: Callable[[], str]) -> Future[str]:
-    """Run something in a daemon thread, which never keeps the process from ending."""
-    future: Future[str] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True, name="labctl-capture").start()
-    return future
-
-
-def collected(future: Future[str], deadline: float) -> str:
-    """The result of :func:`started`, or in one line why there is none.
-
-    :param deadline: seconds.
-    """
-    wait_futures([future], timeout=deadline)
-    if not future.done():
-        return f"(not captured: no end after {deadline:g} s)\n"
-    error = future.exception()
-    return f"(not captured: {type(error).__name__}: {error})\n" if error else future.result()
+    return Redactor({*lab.secrets, *(p.password for p in projects)})
 
 
 def folder_name(nodeid: str) -> str:
@@ -113,25 +63,42 @@ def servers_text(projects: Sequence[Project]) -> str:
     return "\n".join(parts) + "\n" if parts else "no servers\n"
 
 
+def _rows(title: str, source: Callable[[], Iterable[Any]], fields: str) -> list[str]:
+    try:
+        found = [", ".join(f"{f}={getattr(x, f)}" for f in fields.split()) for x in source()]
+    except Exception as error:  # one API that is down must not hide the others
+        found = [f"(not listed: {type(error).__name__}: {error})"]
+    return [f"=== {title}", *found]
+
+
 def states_text(admin: Connection, components: frozenset[str]) -> str:
     """Compute services, hypervisors, network agents and volume services, as the APIs see them."""
-
-    def rows(title: str, source: Callable[[], Iterable[Any]], fields: str) -> list[str]:
-        try:
-            found = [", ".join(f"{f}={getattr(x, f)}" for f in fields.split()) for x in source()]
-        except Exception as error:  # one API that is down must not hide the others
-            found = [f"(not listed: {type(error).__name__}: {error})"]
-        return [f"=== {title}", *found]
-
     lines = [
-        *rows("compute services", admin.compute.services, "binary host status state updated_at"),
-        *rows("hypervisors", lambda: admin.compute.hypervisors(details=True), "name status state"),
-        *rows("network agents", admin.network.agents, "binary host is_alive last_heartbeat_at"),
+        *_rows("compute services", admin.compute.services, "binary host status state updated_at"),
+        *_rows("hypervisors", lambda: admin.compute.hypervisors(details=True), "name status state"),
+        *_rows("network agents", admin.network.agents, "binary host is_alive last_heartbeat_at"),
     ]
     if "cinder-controller" in components:
         fields = "binary host status state updated_at"
-        lines += rows("volume services", admin.block_storage.services, fields)
-        lines += rows("volumes", lambda: admin.block_storage.volumes(all_projects=True), "id name status attachments")
+        lines += _rows("volume services", admin.block_storage.services, fields)
+        lines += _rows("volumes", lambda: admin.block_storage.volumes(all_projects=True), "id name status attachments")
+    return "\n".join(lines) + "\n"
+
+
+def inventory_text(admin: Connection, components: frozenset[str]) -> str:
+    """What all projects have: servers, networks, subnets, routers, ports, floating IPs, images."""
+    net, servers = admin.network, "id name status vm_state task_state compute_host addresses fault"
+    lines = _rows("images", admin.image.images, "id name status size")
+    if "nova-controller" in components:
+        lines += _rows("servers", lambda: admin.compute.servers(all_projects=True), servers)
+    if "neutron-server" in components:
+        lines += [
+            *_rows("networks", net.networks, "id name status provider_network_type provider_segmentation_id"),
+            *_rows("subnets", net.subnets, "id name network_id cidr gateway_ip allocation_pools"),
+            *_rows("routers", net.routers, "id name status external_gateway_info"),
+            *_rows("ports", net.ports, "id status device_owner device_id binding_host_id fixed_ips mac_address"),
+            *_rows("floating IPs", net.ips, "id status floating_ip_address fixed_ip_address port_id"),
+        ]
     return "\n".join(lines) + "\n"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from openstack.connection import Connection
@@ -28,7 +28,7 @@ class Project:
     name: str
     user_id: str
     user: str
-    password: str
+    password: str = field(repr=False)
 
     @cached_property
     def connection(self) -> Connection:

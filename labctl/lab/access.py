@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -24,8 +24,8 @@ class Access:
     hosts_file: Path
     auth_url: str
     region: str
-    admin_password: str
-    demo_password: str
+    admin_password: str = field(repr=False)
+    demo_password: str = field(repr=False)
     demo_project: str
     demo_user: str
     release: str
@@ -40,6 +40,8 @@ class Access:
     directory: Path
     capabilities: frozenset[str]
     admin_project: str = "admin"
+    #: the values of all of the lab's secrets, for what must hide them
+    secrets: frozenset[str] = field(default=frozenset(), repr=False)
 
 
 def load(lab: str) -> Access:
@@ -72,6 +74,7 @@ def load(lab: str) -> Access:
         nodes={n.name: str(spec.address(n)) for n in spec.nodes.values()},
         directory=state.directory,
         capabilities=frozenset(record["capabilities"]),
+        secrets=frozenset(secret.reveal() for secret in secrets.values()),
     )
 
 

@@ -25,6 +25,7 @@ class Access:
     components: frozenset = frozenset({"keystone", "nova-compute"})
     capabilities: frozenset = frozenset({"block-devices"})
     nodes: dict = dataclasses.field(default_factory=dict)
+    secrets: frozenset = frozenset({"adminpass", "demopass", "rabbitpass"})
 
 def load(lab):
     from labctl.errors import LabError
@@ -160,6 +161,32 @@ def test_a_failure_is_stored_without_secrets_and_says_how_to_run_it_again(suite)
     stored = (project.path / "artifacts/one/test_a.py-test_a/failure.txt").read_text()
     assert "adminpass" not in stored
     assert "***" in stored
+
+
+@pytest.mark.parametrize("workers", [[], ["-n", "1"]], ids=["alone", "xdist"])
+def test_no_secret_is_printed_or_written_to_the_junit_file(suite, workers):
+    tests = """
+        import logging
+        def test_fails(lab):
+            print("out rabbitpass")
+            logging.warning("log demopass")
+            assert lab.admin_password == "adminpass-"
+        def test_passes(lab):
+            print("fine rabbitpass")
+    """
+    project = suite(e2e=tests)
+    result = project.runpytest_subprocess(
+        "e2e", "--junitxml=j.xml", "-o", "junit_logging=all", "-o", "junit_log_passing_tests=true", "-rA", *workers
+    )
+    result.assert_outcomes(failed=1, passed=1)
+    written = (project.path / "j.xml").read_text()
+    said = result.stdout.str() + result.stderr.str()
+    for text in (written, said):
+        assert "out ***" in text
+        assert "log ***" in text
+        assert "fine ***" in text
+        for secret in ("adminpass", "demopass", "rabbitpass"):
+            assert secret not in text.replace('"adminpass-"', "")  # the test's own source
 
 
 def test_collecting_needs_no_lab(suite):
