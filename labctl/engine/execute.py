@@ -98,10 +98,18 @@ def no_guest() -> GuestImage:
 class Engine:
     """Executes a lab's plan through a driver."""
 
-    def __init__(self, lab: LabState, driver: Driver, guest: Callable[[], GuestImage]) -> None:
+    def __init__(
+        self,
+        lab: LabState,
+        driver: Driver,
+        guest: Callable[[], GuestImage],
+        checkpoint: Callable[[str], object] | None = None,
+    ) -> None:
+        """:param checkpoint: called after each stage that the lab's spec wants a snapshot of; restarts machines."""
         self.lab = lab
         self.driver = driver
         self._guest = guest
+        self._checkpoint = checkpoint
         self._sessions: dict[str, Session] = {}
 
     def close(self) -> None:
@@ -202,6 +210,10 @@ class Engine:
                 journal.stages.append(record)
                 self.lab.save_journal(journal)
                 summary.stages.append(record)
+                if self._checkpoint is not None and stage.name in self.lab.spec.snapshots:
+                    self.close()
+                    self._checkpoint(stage.name)
+                    self.connect()
             if stage.name == until:
                 break
 

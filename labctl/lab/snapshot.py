@@ -23,7 +23,7 @@ from labctl import sparse
 from labctl.drivers.base import Driver
 from labctl.engine.health import gate
 from labctl.errors import BrokenLabError, LabError
-from labctl.lab import access
+from labctl.lab import access, fault
 from labctl.lab.state import LabState
 from labctl.parallel import side_by_side
 from labctl.plan.planner import context
@@ -141,6 +141,8 @@ def freeze(lab: LabState, driver: Driver, entries: Mapping[str, Any]) -> None:
     for node in lab.spec.nodes:
         if not driver.machine(lab, node).running:
             raise BrokenLabError(f"{node} of {lab.name} does not run", f"labctl repair {lab.name}")
+    if faults := fault.active(lab):
+        raise BrokenLabError(f"{lab.name} is at fault: {', '.join(map(str, faults))}", f"labctl fault heal {lab.name}")
     sweep(lab)
     before = dict(lab.meta)
     try:
@@ -205,6 +207,7 @@ def restore(lab: LabState, driver: Driver, name: str) -> None:
         driver.image(lab)
         layer = _branch(lab, driver, snapshot.stack)
         before = LabState(lab.directory, lab.spec, lab.meta)
+        fault.lift(lab)
         driver.rest(lab, 0)
         lab.spec = snapshot.spec
         lab.meta = {**snapshot.facts, **{key: lab.meta[key] for key in _LASTING}}
@@ -226,7 +229,6 @@ def settle(lab: LabState, driver: Driver, before: LabState) -> None:
     lab.ensure_keys()
     if lab.spec.has(Component.KEYSTONE):
         access.write(lab, context(lab.spec).auth_url, lab.secrets())
-    (lab.directory / "faults.json").unlink(missing_ok=True)  # new machines with new cables
     sweep(lab)
 
 

@@ -9,8 +9,9 @@ from labctl.drivers.base import Driver
 from labctl.engine.execute import Engine, Summary
 from labctl.errors import LabError
 from labctl.images import guest
-from labctl.lab import fault, paths
-from labctl.lab.state import LabState, exists
+from labctl.lab import down as teardown
+from labctl.lab import fault, paths, snapshot
+from labctl.lab.state import LabState, exists, half_removed
 from labctl.progress import note, warn
 from labctl.topology import load
 from labctl.topology.join import kept
@@ -78,14 +79,21 @@ def _shape(spec: LabSpec) -> object:
     ]
 
 
-def up(spec: LabSpec, path: Path, until: str) -> Summary:
+def up(spec: LabSpec, path: Path, until: str, start: str = "") -> Summary:
     """Bring a lab up; the caller holds its lock.
 
+    :param start: restore this snapshot first.
     :raises LabError: what failed, where, and what to do.
     """
     driver = drivers.get(spec.driver)
     driver.probe()
+    if half_removed(spec.name):
+        note("lab", f"an earlier {spec.name} was not removed to its end")
+        teardown.down(spec.name)
+    if start:
+        snapshot.restore(LabState.load(spec.name), driver, start)
     state = open_lab(spec, path)
+    snapshot.sweep(state)
     try:
         fault.heal_all(state, start=False)
     except LabError as error:  # perhaps what the stages bring about anyway
@@ -107,4 +115,7 @@ def converge(state: LabState, driver: Driver, until: str = "verify") -> Summary:
         state.save()
         return image
 
-    return Engine(state, driver, guest_image).up(until)
+    def checkpoint(stage: str) -> None:
+        snapshot.create(state, driver, stage, stage=stage)
+
+    return Engine(state, driver, guest_image, checkpoint).up(until)

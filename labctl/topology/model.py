@@ -223,3 +223,4 @@ class Topology(Frozen):
         default_factory=dict, description="secret name to value; every other secret is random per lab"
     )
     fixtures: Fixtures = Fixtures()
+    snapshots: tuple[str, ...] = Field((), description="stages after which up takes a snapshot of their name")

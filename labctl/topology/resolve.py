@@ -62,6 +62,7 @@ def resolve(
         later={key: node for key, node in nodes.items() if node.join is Join.LATER},
         passwords=dict(topology.passwords),
         fixtures=topology.fixtures,
+        snapshots=topology.snapshots,
     )
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from labctl.topology.model import Component, Mechanism, Topology, VolumeBackend
-from labctl.topology.problems import Positions, Problem, shorten
+from labctl.topology.problems import Positions, Problem, shorten, unknown
 from labctl.topology.units import show_size
 
 MIB = 2**20
@@ -22,6 +22,22 @@ _MIN_HYPERVISOR_MEMORY = 512 * MIB
 _PASSWORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 #: Releases whose neutron no longer has the linuxbridge agent (taken out in 2025.1).
 WITHOUT_LINUXBRIDGE = frozenset({"epoxy"})
+
+
+#: Stages that bring about something on the nodes (labctl.plan.planner.STAGES without the machines).
+SNAPSHOT_STAGES = (
+    "prepare",
+    "packages",
+    "infrastructure",
+    "keystone",
+    "catalog",
+    "configure",
+    "databases",
+    "services",
+    "compute",
+    "fixtures",
+    "verify",
+)
 
 
 def node_names_are_not_localhost(topology: Topology, at: Positions) -> Iterator[Problem]:
@@ -157,7 +173,17 @@ def mechanism_exists_in_the_release(topology: Topology, at: Positions) -> Iterat
         )
 
 
+def snapshots_are_taken_after_stages(topology: Topology, at: Positions) -> Iterator[Problem]:
+    """``snapshots`` names stages, each once."""
+    for i, stage in enumerate(topology.snapshots):
+        if stage not in SNAPSHOT_STAGES:
+            yield at.problem(("snapshots", i), unknown("stage", stage, SNAPSHOT_STAGES))
+        elif stage in topology.snapshots[:i]:
+            yield at.problem(("snapshots", i), f"{stage} is named twice")
+
+
 RULES = (
+    snapshots_are_taken_after_stages,
     node_names_are_not_localhost,
     hypervisors_have_memory,
     disk_names_fit_a_serial_number,

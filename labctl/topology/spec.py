@@ -99,6 +99,7 @@ class LabSpec(Frozen):
     nodes: dict[str, NodeSpec]
     passwords: dict[str, str]
     fixtures: Fixtures
+    snapshots: tuple[str, ...] = ()
     later: dict[str, NodeSpec] = Field(default_factory=dict)
 
     def network(self, role: NetworkRole) -> NetworkSpec | None:

@@ -10,11 +10,11 @@ import pytest
 from apis import Apis
 from support import IDENTITY, SMALL, specify, write
 
-from labctl import sparse
+from labctl import drivers, sparse
 from labctl.drivers.fake import Fake
 from labctl.engine.execute import Engine, no_guest
 from labctl.errors import BrokenLabError, LabError
-from labctl.lab import access, snapshot
+from labctl.lab import access, fault, snapshot
 from labctl.lab.state import LabState
 from labctl.topology.spec import LabSpec
 
@@ -133,13 +133,27 @@ def test_the_labs_own_things_stay(lab: LabState, driver: Fake) -> None:
     keys = {p.name: p.read_bytes() for p in (lab.directory / "keys").iterdir()}
     snapshot.create(lab, driver, "ready")
     snapshot.create(lab, driver, "later")
-    (lab.directory / "faults.json").write_text("[]")
     snapshot.restore(lab, driver, "ready")
     found = again(lab)
     assert (found.id, found.meta["created"]) == (lab.id, lab.meta["created"])
     assert {p.name: p.read_bytes() for p in (lab.directory / "keys").iterdir()} == keys
     assert sorted(s.name for s in snapshot.snapshots(found)) == ["later", "ready"]
-    assert not (lab.directory / "faults.json").exists()
+
+
+def test_a_restore_undoes_faults_and_a_snapshot_holds_none(
+    lab: LabState, driver: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(drivers.DRIVERS, "nspawn", driver)
+    snapshot.create(lab, driver, "ready")
+    fault.pause_node(lab, "second")
+    with pytest.raises(BrokenLabError, match="small is at fault: second paused") as raised:
+        snapshot.create(lab, driver, "broken")
+    assert raised.value.hint == "labctl fault heal small"
+
+    snapshot.restore(lab, driver, "ready")
+
+    assert fault.active(again(lab)) == ()
+    assert not driver.machine(lab, "second").paused
 
 
 def test_a_node_that_joined_after_the_snapshot_goes_with_the_restore(lab: LabState, driver: Fake) -> None:

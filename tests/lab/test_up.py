@@ -11,8 +11,9 @@ from labctl import cgroup, drivers, network
 from labctl.drivers.fake import Fake
 from labctl.errors import LabError
 from labctl.lab import down as teardown
+from labctl.lab import snapshot
 from labctl.lab import up as bring
-from labctl.lab.state import LabState, exists
+from labctl.lab.state import LabState, begin_removal, exists
 
 
 @pytest.fixture
@@ -64,6 +65,58 @@ def test_a_lab_of_another_release_keeps_its_name_and_the_hint_asks_for_that_rele
     with pytest.raises(LabError, match="the lab small exists already with release zed, not train") as raised:
         bring.open_lab(lab.spec.model_copy(update={"release": "train"}), path)
     assert raised.value.hint == f"labctl down small, or labctl up {path} --release train --name OTHER"
+
+
+# --- snapshots -------------------------------------------------------------------------------------
+
+
+def test_snapshots_are_taken_after_the_stages_that_the_topology_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(drivers.DRIVERS, "nspawn", Fake())
+    path = write(tmp_path, SMALL + "snapshots: [prepare, infrastructure]\n")
+    summary = bring.up(specify(path), path, "verify")
+    assert [s.name for s in summary.stages] == ["machines", "prepare", "packages", "infrastructure"]
+    state = LabState.load("small")
+    assert [(s.name, s.stage, s.parent) for s in snapshot.snapshots(state)] == [
+        ("prepare", "prepare", ""),
+        ("infrastructure", "infrastructure", "prepare"),
+    ]
+    assert len(bring.up(specify(path), path, "verify").stages) == 0
+    assert LabState.load("small").stack == state.stack, "a stage that is skipped is not frozen again"
+
+
+def test_up_from_a_snapshot_runs_the_stages_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(drivers.DRIVERS, "nspawn", Fake())
+    path = write(tmp_path, SMALL + "snapshots: [prepare]\n")
+    bring.up(specify(path), path, "verify")
+    path = write(tmp_path, SMALL + "snapshots: [prepare]\noptions: {workers: 3}\n")
+
+    summary = bring.up(specify(path), path, "verify", "prepare")
+
+    assert [s.name for s in summary.stages] == ["packages", "infrastructure"]
+    assert LabState.load("small").spec.workers == 3
+    with pytest.raises(LabError, match="small has no snapshot 'nothing'; snapshots: prepare"):
+        bring.up(specify(path), path, "verify", "nothing")
+    with pytest.raises(LabError, match="there is no lab named 'other'"):
+        bring.up(specify(path, name="other"), path, "verify", "prepare")
+
+
+def test_up_ends_a_removal_that_was_killed_and_makes_the_lab_anew(
+    tmp_path: Path, careful: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(drivers.DRIVERS, "nspawn", Fake())
+    path = write(tmp_path, SMALL)
+    bring.up(specify(path), path, "verify")
+    before = LabState.load("small")
+    begin_removal("small")
+    assert not exists("small")
+    (before.top / "second" / "root").rmdir()  # half gone
+
+    bring.up(specify(path), path, "verify")
+
+    assert LabState.load("small").id != before.id
+    assert not (before.directory / "removed.json").exists()
 
 
 # --- down ------------------------------------------------------------------------------------------

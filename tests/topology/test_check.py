@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 import yaml
 
+from labctl.plan.planner import STAGES
 from labctl.topology.check import BASES_OF, KNOWN_BASES, KNOWN_RELEASES, check, runs_on
 from labctl.topology.load import TopologyError, parse
 from labctl.topology.model import Component, Topology
 from labctl.topology.problems import Positions
 from labctl.topology.rules_component import NEEDS, ONCE
+from labctl.topology.rules_values import SNAPSHOT_STAGES
 
 Lab = dict[str, Any]
 
@@ -493,3 +495,14 @@ def test_what_people_log_in_to_needs_keystone(lab: Lab, component: str) -> None:
         del lab["nodes"][name]
     del lab["networks"]["overlay"], node(lab)["networks"]["overlay"]
     assert the_one(lab) == f"nodes.controller.runs[3]: {component} needs keystone, and no node of the lab runs that"
+
+
+def test_snapshots_name_stages_once_each(lab: Lab) -> None:
+    lab["snapshots"] = ["keystone", "verify"]
+    assert said(lab) == []
+    lab["snapshots"] = ["keyston", "verify", "verify"]
+    assert said(lab) == [
+        f"snapshots[0]: unknown stage 'keyston'; did you mean 'keystone'? known: {', '.join(SNAPSHOT_STAGES)}",
+        "snapshots[2]: verify is named twice",
+    ]
+    assert STAGES[1:] == SNAPSHOT_STAGES
