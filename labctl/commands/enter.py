@@ -12,14 +12,16 @@ from typing import Annotated
 import typer
 
 from labctl import drivers, process
-from labctl.commands.console import Format, err, out
-from labctl.errors import BrokenLabError, LabError
-from labctl.lab import access
+from labctl.commands.console import Format, err, listing, out, progress
+from labctl.errors import BROKEN, BrokenLabError, LabError
+from labctl.lab import access, bundle
 from labctl.lab.state import LabState
 from labctl.network import NETNS
 
 Output = Annotated[Format, typer.Option("-o", "--output", help="table or json")]
 Words = Annotated[list[str] | None, typer.Argument(help="command and its arguments, after --")]
+#: Statuses of pytest after which the lab is worth a look: tests failed, or the lab gave no token.
+_TELLING = (1, BROKEN)
 _PASS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
@@ -123,6 +125,22 @@ def env(
         typer.echo((directory / f"{user}-openrc").read_text(), nl=False)
 
 
+def secrets(
+    lab: Annotated[str, typer.Argument(help="name of the lab")],
+    name: Annotated[str | None, typer.Argument(help="only this one's value, as ADMIN_PASS")] = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Print a lab's secrets, which everything else shows as ***."""
+    state = LabState.load(lab)
+    values = {key: secret.reveal() for key, secret in sorted(state.secrets().items())}
+    if name is None:
+        listing(output, [{"name": key, "value": value} for key, value in values.items()], ["name", "value"])
+        return
+    if name not in values:
+        raise LabError(f"{lab} has no secret '{name}'; it has {', '.join(values) or 'none'}")
+    typer.echo(json.dumps(values[name]) if output is Format.JSON else values[name])
+
+
 def prove(
     lab: Annotated[str, typer.Argument(help="name of the lab")],
     arguments: Words = None,
@@ -140,6 +158,11 @@ def prove(
     status = process.interactive(words, env=_environment(LabState.load(lab)), cwd=root)
     if status != 0:
         out.print(f"[red]{lab}: the end-to-end suite ended with {status}[/red]")
+    if status in _TELLING:
+        with progress():
+            kept = bundle.after_failure(lab)
+        if kept:
+            out.print(f"  logs, configuration and states of the lab: {kept}")
     raise typer.Exit(status)
 
 
@@ -149,4 +172,5 @@ def register(app: typer.Typer) -> None:
     app.command("exec")(execute)
     app.command()(shell)
     app.command()(env)
+    app.command()(secrets)
     app.command("test")(prove)

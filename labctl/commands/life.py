@@ -11,8 +11,8 @@ from labctl.commands.console import out, progress
 from labctl.commands.info import print_info, print_stages
 from labctl.commands.options import BaseName, DriverName, LabName, ReleaseName, TopologyName, Wanted
 from labctl.errors import LabError
+from labctl.lab import bundle, paths
 from labctl.lab import down as teardown
-from labctl.lab import paths
 from labctl.lab import up as bring
 from labctl.lab.state import locked
 from labctl.plan.planner import STAGES
@@ -25,6 +25,7 @@ def up(
     base: BaseName = None,
     driver: DriverName = None,
     until: Annotated[str, typer.Option(help="stop after this stage")] = "verify",
+    start: Annotated[str, typer.Option("--from", help="restore this snapshot first")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan, change nothing")] = False,
 ) -> None:
     """Make a lab, or bring an existing one to what its topology says."""
@@ -41,9 +42,12 @@ def up(
     command = wanted.command("up")
     with locked(spec.name, command), progress(paths.labs() / spec.name / "events.jsonl"):
         try:
-            summary = bring.up(spec, path, until)
+            summary = bring.up(spec, path, until, start)
         except LabError as error:
-            raise LabError(error.message, error.hint or f"{command} continues") from error
+            hint = error.hint or f"{command} continues"
+            if kept := bundle.after_failure(spec.name):
+                hint += f"\n  logs, configuration and states of the lab: {kept}"
+            raise LabError(error.message, hint) from error
     if summary.skipped:
         out.print(f"unchanged: {', '.join(summary.skipped)}")
     print_stages(summary.stages)

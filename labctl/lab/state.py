@@ -144,9 +144,9 @@ class LabState:
     # --- files ---------------------------------------------------------------------------------
 
     def save(self) -> None:
-        """Write lab.json."""
+        """Write lab.json, which holds the passwords that a topology chose."""
         content = {"schema": SCHEMA, **self.meta, "spec": self.spec.model_dump(mode="json")}
-        write_atomic(self.directory / RECORD, json.dumps(content, indent=1))
+        write_atomic(self.directory / RECORD, json.dumps(content, indent=1), 0o600)
 
     def journal(self) -> Journal:
         """Read the journal."""

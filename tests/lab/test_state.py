@@ -139,9 +139,11 @@ def test_secrets_and_keys_are_readable_by_their_owner_only(lab: LabState) -> Non
     try:
         lab.ensure_secrets({"ADMIN_PASS"})
         lab.ensure_keys()
+        lab.save()
     finally:
         os.umask(old)
-    private = [lab.top / "secrets.json", *(lab.directory / "keys" / n for n in ("id_ed25519", "data", "api"))]
+    private = [lab.directory / "lab.json", lab.top / "secrets.json"]
+    private += [lab.directory / "keys" / n for n in ("id_ed25519", "data", "api")]
     assert {p.name: oct(p.stat().st_mode & 0o777) for p in private} == {p.name: "0o600" for p in private}
 
 

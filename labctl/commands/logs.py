@@ -1,0 +1,75 @@
+"""Verbs that show what happened: logs, bundle."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from labctl import bases
+from labctl.commands.console import Format, err, out, progress
+from labctl.errors import LabError
+from labctl.lab import bundle as bundles
+from labctl.lab import logs as lines
+from labctl.lab.state import LabState
+
+Output = Annotated[Format, typer.Option("-o", "--output", help="table or json")]
+
+
+def logs(
+    lab: Annotated[str, typer.Argument(help="name of the lab")],
+    node: Annotated[str | None, typer.Argument(help="name of a node; of a unit, for that of every node")] = None,
+    unit: Annotated[str | None, typer.Argument(help="a daemon by its project's name, or a unit")] = None,
+    since: Annotated[str | None, typer.Option(help="10m, 2h, 09:30 or 2026-01-31")] = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Print the journal and the services' log files of a lab's nodes, in one order, secrets hidden.
+
+    Nodes that are stopped, paused or cut off are read from their disks.
+    """
+    state = LabState.load(lab)
+    if node is not None and node not in state.spec.nodes:
+        if unit is not None or not _is_unit(state, node):
+            raise LabError(f"{lab} has no node '{node}'; it has {', '.join(state.spec.nodes)}")
+        node, unit = None, node
+    found = lines.collect(state, [node] if node else state.spec.nodes, lines.since(since), unit)
+    if output is Format.JSON:
+        rows = [{"time": _time(x.at), "node": x.node, "source": x.source, "text": x.text} for x in found]
+        json.dump(rows, sys.stdout, indent=1)
+        sys.stdout.write("\n")
+        return
+    for line in found:
+        sys.stdout.write(f"{_time(line.at)} {line.node} {line.source}: {line.text}\n")
+    if not found:
+        err.print("no lines")
+
+
+def _is_unit(state: LabState, word: str) -> bool:
+    units = bases.get(state.spec.base, state.spec.package_source).units
+    return word in units or any(word in names for names in units.values())
+
+
+def _time(at: float) -> str:
+    return datetime.fromtimestamp(at).astimezone().isoformat(" ", "milliseconds")
+
+
+def bundle(
+    lab: Annotated[str, typer.Argument(help="name of the lab")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="file to write")] = None,
+) -> None:
+    """Put everything that explains a lab's state into one tar.zst, secrets hidden."""
+    state = LabState.load(lab)
+    target = output or Path(bundles.file_name(lab))
+    with progress():
+        bundles.write(state, target)
+    out.print(str(target), markup=False)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs."""
+    app.command()(logs)
+    app.command()(bundle)

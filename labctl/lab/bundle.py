@@ -1,0 +1,255 @@
+"""Everything that explains a lab's state in one archive: logs, configuration, states, plan, versions.
+
+It is made when something is broken, so nothing is needed: every part has a deadline, and what is missing
+is named in ``contents.json``. Every text passes the redactor on its way in; keys and secret files stay out.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import platform
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from importlib.metadata import distributions
+from importlib.resources import files
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+import zstandard
+
+from labctl import __version__, drivers, network, process, vantage
+from labctl.background import result, started
+from labctl.errors import LabError
+from labctl.lab import access, logs
+from labctl.lab.state import LabState, exists
+from labctl.plan.operations import flatten, quote
+from labctl.plan.planner import plan
+from labctl.progress import step, warn
+from labctl.secret import hide
+
+DEADLINE = 60  # seconds for all parts together, which are collected side by side
+STATES = 50  # seconds for the states of one node
+FILE_BYTES = 2 * 2**20  # of the end of a console or an events file
+KEPT = 3  # automatic bundles of a lab
+#: Files of a lab's directory that say what was done; keys, access/ and secrets.json are never read.
+RECORDS = ("lab.json", "faults.json", "events.jsonl", "layers/*/journal.json", "verify/*.txt")
+
+Members = Mapping[str, str]
+
+
+def file_name(lab: str) -> str:
+    """Name of a bundle made now."""
+    return f"{lab}-{time.strftime('%Y%m%d-%H%M%S')}.tar.zst"
+
+
+def write(lab: LabState, target: Path) -> None:
+    """Collect everything and write the archive, readable by its owner only.
+
+    :raises LabError: it cannot be written.
+    """
+    redact = logs.redactor(lab)
+    missing: dict[str, str] = {}
+    members: dict[str, str] = {}
+    with step("lab", "collect logs, configuration and states"):
+        for name, found in _collected(parts(lab), missing).items():
+            members |= {f"{name}/{member}" if member else name: text for member, text in found.items()}
+    for name, why in missing.items():
+        warn("lab", f"the bundle lacks {name}: {why}")
+    contents = {"lab": lab.name, "made": time.time(), "labctl": __version__, "missing": missing, "files": [*members]}
+    members["contents.json"] = json.dumps(contents, indent=1)
+    try:
+        _write(target, {name: redact(text) for name, text in members.items()})
+    except OSError as error:
+        raise LabError(f"{target} cannot be written: {error.strerror}", f"labctl bundle {lab.name} -o FILE") from error
+
+
+def after_failure(name: str) -> Path | None:
+    """Make a bundle in the lab's directory because something failed; None when there is nothing to tell of.
+
+    It never fails itself: the error that led here is what must be seen.
+    """
+    try:
+        if not exists(name):
+            return None
+        lab = LabState.load(name)
+        driver = drivers.get(lab.spec.driver)
+        if not any(driver.machine(lab, node).exists for node in lab.spec.nodes):
+            return None
+        directory = lab.directory / "bundles"
+        directory.mkdir(mode=0o700, exist_ok=True)
+        target = directory / file_name(name)
+        write(lab, target)
+        for old in sorted(directory.glob("*.tar.zst"))[:-KEPT]:
+            old.unlink()
+    except (LabError, OSError) as error:
+        warn("lab", f"no bundle: {error}")
+        return None
+    return target
+
+
+# --- parts -----------------------------------------------------------------------------------------
+
+
+def parts(lab: LabState) -> dict[str, Callable[[], Members]]:
+    """Directory of the archive to what collects its files."""
+    found: dict[str, Callable[[], Members]] = {
+        "lab": partial(_records, lab),
+        "plan.txt": partial(_plan, lab),
+        "host": partial(_host, lab),
+    }
+    if (lab.directory / "access" / "access.json").exists():
+        found["api"] = partial(_api, lab)
+    for node in lab.spec.nodes:
+        found[f"nodes/{node}/log"] = partial(_logs, lab, node)
+        found[f"nodes/{node}/files"] = partial(_configuration, lab, node)
+        found[f"nodes/{node}/state"] = partial(_states, lab, node)
+        found[f"nodes/{node}/console.txt"] = partial(_console, lab, node)
+    return found
+
+
+def _collected(work: Mapping[str, Callable[[], Members]], missing: dict[str, str]) -> dict[str, Members]:
+    """Run everything side by side; what fails or is late is named in ``missing``."""
+    running = {name: started(collect) for name, collect in work.items()}
+    deadline = time.monotonic() + DEADLINE
+    found: dict[str, Members] = {}
+    for name, future in running.items():
+        try:
+            found[name] = result(future, max(0.0, deadline - time.monotonic()))
+        except LabError as error:
+            missing[name] = error.message.splitlines()[0]
+        except Exception as error:  # a part of the bundle must not cost the others
+            missing[name] = f"{type(error).__name__}: {error}"
+    return found
+
+
+def _tail(path: Path) -> str:
+    with path.open("rb") as source:
+        source.seek(max(0, path.stat().st_size - FILE_BYTES))
+        return source.read().decode(errors="replace")
+
+
+def _records(lab: LabState) -> Members:
+    found = [path for pattern in RECORDS for path in sorted(lab.directory.glob(pattern))]
+    return {str(path.relative_to(lab.directory)): _tail(path) for path in found}
+
+
+def _console(lab: LabState, node: str) -> Members:
+    path = drivers.get(lab.spec.driver).console(lab, node)
+    return {"": _tail(path)} if path.exists() else {}
+
+
+def _plan(lab: LabState) -> Members:
+    lines: list[str] = []
+    for stage in plan(lab.spec).stages:
+        lines.append(stage.name)
+        for part in (stage.nodes, stage.after):
+            lines += [f"  {node}: {o.title}" for node, items in part.items() for o in flatten(items)]
+        lines += [f"  api: {operation.title}" for operation in stage.api]
+    return {"": hide("\n".join(lines)) + "\n"}
+
+
+def _host(lab: LabState) -> Members:
+    """What the lab stands on: versions, the host's load and disks, the lab's own network namespace."""
+    space = network.lab_namespace(lab.name)
+    packages = sorted(f"{d.metadata['Name']} {d.version}" for d in distributions())
+    commands = {
+        "addresses": ["ip", "-n", space, "-d", "address"],
+        "routes": ["ip", "-n", space, "route"],
+        "bridges": ["bridge", "-n", space, "link"],
+        "queues": ["tc", "-n", space, "qdisc"],
+        "nft": ["ip", "netns", "exec", space, "nft", "list", "ruleset"],
+        "memory": ["free", "-m"],
+        "disks": ["df", "-hT"],
+        "load": ["uptime"],
+        "loops": ["losetup", "--list"],
+        "mounts": ["cat", "/proc/self/mounts"],
+    }
+    versions = [f"labctl {__version__}", f"python {sys.version}", platform.platform(), "", *packages]
+    return {"versions.txt": "\n".join(versions) + "\n"} | {f"{n}.txt": _said(words) for n, words in commands.items()}
+
+
+def _said(command: list[str]) -> str:
+    try:
+        done = process.run(command, timeout=10, check=False)
+    except LabError as error:
+        return f"({error.message})\n"
+    return done.stdout + done.stderr
+
+
+def _logs(lab: LabState, node: str) -> Members:
+    found = logs.sections(logs.read(lab, node, logs.script(), STATES))
+    return {name if "." in name else f"{name}.txt": text for name, (_, text) in found.items() if name != "zone"}
+
+
+def _configuration(lab: LabState, node: str) -> Members:
+    """The files that the plan writes, as they are now, and those beside them that are configuration."""
+    written = {f.path for f in plan(lab.spec).files(node)}
+    directories = {str(PurePosixPath(path).parent) for path in written if path.startswith("/etc/")} - {"/etc"}
+    beside = " ".join(
+        f'"$root"{quote(directory)}/*.{end}' for directory in sorted(directories) for end in ("conf", "ini", "cnf")
+    )
+    named = " ".join(f'"$root"{quote(path)}' for path in sorted(written | {"/etc/hosts", "/etc/resolv.conf"}))
+    script = (
+        "root=${LABCTL_ROOT-}\n"
+        f'for file in {named} {beside}; do [ -f "$file" ] && [ ! -L "$file" ] || continue; '
+        'printf \'\\n##section %s\\t\\n\' "${file#"$root/"}"; cat "$file"; done; :'
+    )
+    return {name: text for name, (_, text) in logs.sections(logs.read(lab, node, script, STATES).lstrip("\n")).items()}
+
+
+def _states(lab: LabState, node: str) -> Members:
+    """What only the running node can say; asked over SSH."""
+    driver = drivers.get(lab.spec.driver)
+    machine = driver.machine(lab, node)
+    if not machine.running or machine.paused:
+        raise LabError(f"{node} is {'paused' if machine.paused else 'stopped' if machine.exists else 'gone'}")
+    script = files("labctl.lab").joinpath("bundle.sh").read_text()
+    with driver.connect(lab, node, logs.ANSWER) as session:
+        said = session.run(script, timeout=STATES).stdout
+    return {f"{name}.txt": text for name, (_, text) in logs.sections(said.lstrip("\n")).items()}
+
+
+def _api(lab: LabState) -> Members:
+    """What the APIs list, asked from inside the lab by this thread."""
+    from labctl.e2e_support import capture, cloud
+
+    vantage.enter(lab.namespace, lab.hosts_file)
+    facts = access.load(lab.name)
+    cloud.check(facts, timeout=10)
+    admin = cloud.as_admin(facts)
+    return {
+        "states.txt": capture.states_text(admin, facts.components),
+        "inventory.txt": capture.inventory_text(admin, facts.components),
+    }
+
+
+# --- the archive -----------------------------------------------------------------------------------
+
+
+def _write(target: Path, members: Mapping[str, str]) -> None:
+    """Write the archive beside its name and rename it, so that there is a whole one or none."""
+    top = target.name.removesuffix(".tar.zst")
+    work = target.with_name(f".{target.name}.new")
+    work.touch(mode=0o600)
+    try:
+        with work.open("wb") as sink:
+            _pack(sink, top, members)
+        work.replace(target)
+    finally:
+        work.unlink(missing_ok=True)
+
+
+def _pack(sink: IO[bytes], top: str, members: Mapping[str, str]) -> None:
+    with (
+        zstandard.ZstdCompressor(level=6).stream_writer(sink) as packed,
+        tarfile.open(fileobj=packed, mode="w|") as tar,
+    ):
+        for name, text in sorted(members.items()):
+            data = text.encode()
+            info = tarfile.TarInfo(f"{top}/{name}")
+            info.size, info.mode, info.mtime = len(data), 0o600, int(time.time())
+            tar.addfile(info, io.BytesIO(data))

@@ -1,0 +1,248 @@
+"""The logs of a lab's nodes: the journal and the services' own files, put into one order.
+
+They are read where the node's file system can be read from this host, whether the node runs, hangs or
+is cut off; over SSH elsewhere. The same script does both, below $LABCTL_ROOT.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import time
+from calendar import month_abbr
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from importlib.resources import files
+from pathlib import PurePosixPath
+
+from labctl import bases, drivers, process
+from labctl.errors import BrokenLabError, LabError
+from labctl.lab.state import LabState
+from labctl.parallel import side_by_side
+from labctl.progress import warn
+from labctl.secret import Redactor
+
+ANSWER = 10  # seconds until a node must answer on SSH
+READ = 60  # seconds to read one node's logs
+#: Bytes of the end of each file, and lines of the end of the journal, that are read.
+FILE_BYTES = 8 * 2**20
+JOURNAL_LINES = 50_000
+JOURNAL = "journal"
+
+_SECTION = "##section "
+_ISO = re.compile(r"(\d{4})[-/](\d\d)[-/](\d\d)[ T]+(\d{1,2}):(\d\d):(\d\d)(?:[.,](\d+))?(Z|[+-]\d\d:?\d\d)?\s*")
+_C_TIME = re.compile(r"\[[A-Z][a-z]{2} ([A-Z][a-z]{2}) +(\d+) (\d\d):(\d\d):(\d\d)(?:\.(\d+))? (\d{4})\]")
+_CLF = re.compile(r"\[(\d\d)/([A-Z][a-z]{2})/(\d{4}):(\d\d):(\d\d):(\d\d) ([+-]\d{4})\]")
+_MONTHS = {month_abbr[number]: number for number in range(1, 13)}
+_SHORT_UNIX = re.compile(r"(\d+\.\d+) \S+ ([^:]+?)(?:\[\d+\])?: ?(.*)", re.DOTALL)
+
+
+@dataclass(frozen=True, order=True)
+class Line:
+    """One entry: ``at`` seconds since the epoch; ``source`` a daemon of the journal, or a file below /var/log."""
+
+    at: float
+    node: str
+    source: str
+    text: str
+
+
+def redactor(lab: LabState) -> Redactor:
+    """What hides every secret that the lab has, or had in one of its layers."""
+    values = {*lab.spec.passwords.values(), *(secret.reveal() for secret in lab.secrets().values())}
+    for path in lab.directory.glob("layers/*/secrets.json"):
+        values.update(json.loads(path.read_text()).values())
+    return Redactor(values)
+
+
+def script(since: float | None = None, units: Iterable[str] = ()) -> str:
+    """The shell text that prints a node's logs as sections.
+
+    :param since: seconds since the epoch.
+    :param units: of the journal, only what is of these.
+    """
+    words = {
+        "since": "" if since is None else str(int(since)),
+        "units": " ".join(f"--unit={shlex.quote(u)}" for u in units),
+        "bytes": str(FILE_BYTES),
+        "lines": str(JOURNAL_LINES),
+    }
+    heads = "".join(f"{key}={shlex.quote(value)}\n" for key, value in words.items())
+    return heads + files("labctl.lab").joinpath("logs.sh").read_text()
+
+
+def read(lab: LabState, node: str, text: str, seconds: float = READ) -> str:
+    """Run a script that looks at a node's files, wherever they can be read.
+
+    :raises LabError: nowhere, or not within so many seconds.
+    """
+    driver = drivers.get(lab.spec.driver)
+    root = driver.files(lab, node)
+    if root is not None:
+        env = {**os.environ, "LABCTL_ROOT": str(root)}
+        return process.run(["sh"], stdin=text, timeout=seconds, env=env, check=False).stdout
+    if not driver.machine(lab, node).running:
+        raise BrokenLabError(f"{node} of {lab.name} does not run, and its disk cannot be read", f"labctl up {lab.name}")
+    with driver.connect(lab, node, ANSWER) as session:
+        return session.run(text, timeout=seconds).stdout
+
+
+def sections(text: str) -> dict[str, tuple[str, str]]:
+    """What a script printed: section to (what its head says more, its text)."""
+    found: dict[str, tuple[str, str]] = {}
+    for part in text.removeprefix(_SECTION).split(f"\n{_SECTION}") if text.startswith(_SECTION) else ():
+        head, _, body = part.partition("\n")
+        name, _, more = head.partition("\t")
+        found[name] = (more, body)
+    return found
+
+
+# --- times -----------------------------------------------------------------------------------------
+
+
+def stamp(text: str, zone: timezone) -> tuple[float | None, str]:
+    """The time that a line of a log file shows, and the line without it when it begins with it.
+
+    Known are ISO 8601 and its kin (oslo.log, MariaDB, RabbitMQ, rsync), C's (Apache's errors, uWSGI) and the
+    common log format's.
+
+    :param zone: of times that do not say theirs.
+    """
+    if found := _ISO.match(text):
+        year, month, day, hour, minute, second, fraction, offset = found.groups()
+        where = zone if offset is None else UTC if offset == "Z" else _zone(offset)
+        return _epoch((year, month, day, hour, minute, second), fraction, where), text[found.end() :]
+    if found := _C_TIME.search(text, 0, 400):
+        name, day, hour, minute, second, fraction, year = found.groups()
+        return _epoch((year, str(_MONTHS[name]), day, hour, minute, second), fraction, zone), text
+    if found := _CLF.search(text, 0, 400):
+        day, name, year, hour, minute, second, offset = found.groups()
+        return _epoch((year, str(_MONTHS[name]), day, hour, minute, second), None, _zone(offset)), text
+    return None, text
+
+
+def _zone(offset: str) -> timezone:
+    digits = offset.replace(":", "")
+    minutes = int(digits[1:3]) * 60 + int(digits[3:5])
+    return timezone(timedelta(minutes=-minutes if digits[0] == "-" else minutes))
+
+
+def _epoch(parts: tuple[str, ...], fraction: str | None, zone: timezone) -> float:
+    try:
+        year, month, day, hour, minute, second = map(int, parts)
+        whole = datetime(year, month, day, hour, minute, second, tzinfo=zone).timestamp()
+    except ValueError:  # something that only looks like a time
+        return 0.0
+    return whole + (float(f"0.{fraction}") if fraction else 0.0)
+
+
+def since(text: str | None) -> float | None:
+    """The time of --since: so long ago (30s, 10m, 2h, 1d), or a time of today or of a day.
+
+    :raises LabError: it is none of these.
+    """
+    if text is None:
+        return None
+    if ago := re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", text.strip()):
+        return time.time() - float(ago[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[ago[2]]
+    today = datetime.now().astimezone()
+    for pattern in ("%H:%M", "%H:%M:%S"):
+        try:
+            clock = datetime.strptime(text.strip(), pattern)
+        except ValueError:
+            continue
+        return today.replace(hour=clock.hour, minute=clock.minute, second=clock.second, microsecond=0).timestamp()
+    try:
+        return datetime.fromisoformat(text.strip()).timestamp()
+    except ValueError as error:
+        raise LabError(f"--since {text} is not understood; it is written as 10m, 2h, 09:30 or 2026-01-31") from error
+
+
+# --- lines -----------------------------------------------------------------------------------------
+
+
+def journal_lines(node: str, text: str) -> Iterator[Line]:
+    """The entries of ``journalctl -o short-unix``; the further lines of an entry are indented."""
+    entry: list[str] = []
+    for line in [*text.splitlines(), "0.0 end:"]:
+        if entry and not line.startswith(" "):
+            if found := _SHORT_UNIX.fullmatch("\n".join(entry)):
+                yield Line(float(found[1]), node, found[2], found[3])
+            entry = []
+        entry.append(line)
+
+
+def file_lines(node: str, path: str, changed: float, text: str, zone: timezone) -> Iterator[Line]:
+    """The lines of a file; one without a time has that of the line before it, else of the first that has one.
+
+    :param changed: when the file was last written, for a file that shows no times.
+    """
+    pairs = [stamp(line, zone) for line in text.splitlines()]
+    at = next((when for when, _ in pairs if when is not None), changed)
+    for when, rest in pairs:
+        at = when if when is not None else at
+        yield Line(at, node, path, rest)
+
+
+def belongs(path: str, unit: str, known: Iterable[str]) -> bool:
+    """True when a file below /var/log is the log of a unit.
+
+    Files are called after their unit (Debian), after its end (CentOS: ``neutron/l3-agent.log``), or lie in a
+    directory that belongs to one service alone (RabbitMQ, Apache, libvirt).
+
+    :param known: every unit, by which a directory is seen to be one service's.
+    """
+    where = PurePosixPath(path)
+    directory, name = where.parts[0] if len(where.parts) > 1 else "", _bare(unit)
+    if where.stem in (name, name.removeprefix(f"{directory}-")):
+        return True
+    own = {_bare(u) for u in known if _bare(u).split("-")[0] in (directory, f"{directory}d")}
+    return own == {name}
+
+
+def _bare(unit: str) -> str:
+    return unit.removesuffix(".service").removeprefix("openstack-")
+
+
+def of_node(lab: LabState, node: str, after: float | None, service: str | None) -> list[Line]:
+    """A node's lines in the order of their times, secrets hidden.
+
+    :param after: seconds since the epoch.
+    :param service: a daemon by its project's name, or a unit.
+    :raises LabError: the node's logs cannot be read.
+    """
+    known: Mapping[str, tuple[str, ...]] = bases.get(lab.spec.base, lab.spec.package_source).units
+    units = known.get(service, (service,)) if service else ()
+    every = [u for names in known.values() for u in names]
+    found = sections(redactor(lab)(read(lab, node, script(after, units))))
+    zone = _zone(found.pop("zone", ("+0000", ""))[0] or "+0000")
+    lines: list[Line] = []
+    for name, (changed, text) in found.items():
+        if name == JOURNAL:
+            lines += journal_lines(node, text)
+        elif not units or any(belongs(name, unit, every) for unit in units):
+            lines += file_lines(node, name, float(changed or 0), text, zone)
+    return sorted((line for line in lines if after is None or line.at >= after), key=lambda line: line.at)
+
+
+def collect(lab: LabState, nodes: Iterable[str], after: float | None, service: str | None) -> list[Line]:
+    """The lines of several nodes in the order of their times; a node that cannot be read is warned of.
+
+    :raises LabError: none of them can be read.
+    """
+    names = list(nodes)
+    waiting = side_by_side(lambda node: of_node(lab, node, after, service), names)
+    lines: list[Line] = []
+    problems: list[LabError] = []
+    for node, future in zip(names, waiting, strict=True):
+        try:
+            lines += future.result()
+        except LabError as error:
+            problems.append(error)
+            warn(node, f"no logs: {error.message}")
+    if len(problems) == len(names):
+        raise problems[0]
+    return sorted(lines, key=lambda line: line.at)
