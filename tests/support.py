@@ -7,6 +7,7 @@ from pathlib import Path
 from labctl import bases
 from labctl.lab.choose import choose, draft
 from labctl.releases import RELEASES
+from labctl.topology.join import joined
 from labctl.topology.load import load
 from labctl.topology.spec import LabSpec
 
@@ -62,6 +63,14 @@ def write(directory: Path, text: str = SMALL, name: str = "lab.yaml") -> Path:
 def specify(path: Path, **choices: str) -> LabSpec:
     """The spec that ``labctl up`` would use for a topology file; with a base, also one that is not possible here."""
     return (draft if "base" in choices else choose)(load(path), **choices).spec
+
+
+def whole(path: Path, base: str) -> LabSpec:
+    """The lab of a topology file on a base after every node that joins later has joined."""
+    spec = specify(path, base=base)
+    for name in tuple(spec.later):
+        spec = joined(spec, name)
+    return spec
 
 
 def variants() -> list[tuple[Path, str]]:

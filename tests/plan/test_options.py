@@ -10,7 +10,7 @@ from pathlib import Path
 
 import check_options
 import pytest
-from support import ROOT, TOPOLOGIES, specify, variants
+from support import ROOT, TOPOLOGIES, variants, whole
 
 from labctl import releases
 from labctl.plan.planner import plan
@@ -38,7 +38,7 @@ def catalog(release: str) -> dict[str, dict[str, check_options.Names]]:
 
 def specs(topology: Path, base: str) -> list[LabSpec]:
     """A lab in each of the shapes that change its files."""
-    spec = specify(topology, base=base)
+    spec = whole(topology, base)
     mechanisms = [Mechanism.OPENVSWITCH]
     if releases.get(spec.release).linuxbridge:
         mechanisms.append(Mechanism.LINUXBRIDGE)

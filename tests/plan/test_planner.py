@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support import IDENTITY, ROOT, SMALL, specify, variants, write
+from support import IDENTITY, ROOT, SMALL, specify, variants, whole, write
 
 from labctl.commands.look import print_plan
 from labctl.plan.config import Ini
@@ -51,7 +51,7 @@ def all_files(made: Plan) -> list[File]:
 def test_a_plan_is_what_its_golden_files_say(
     topology: Path, base: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    spec = specify(topology, base=base)
+    spec = whole(topology, base)
     print_plan(spec)
     files = rendered(spec, capsys.readouterr().out)
     place = GOLDEN / f"{topology.stem}-{spec.release}-{base}"
