@@ -347,6 +347,8 @@ GROWING = SMALL.replace("    runs: [etcd]\n", "    runs: [etcd]\n    join: later
 
 def test_a_node_joins_and_leaves_a_running_lab(labctl: Labctl, fake: Fake, tmp_path: Path) -> None:
     path = write(tmp_path, GROWING)
+    assert "second        eth0" not in labctl("plan", path)[1]
+    assert "### file /etc/default/etcd" in labctl("plan", path, "--script", "second")[1]
     status, out, _ = labctl("up", path)
     assert status == 0
     assert "second       joins later: labctl node add small second" in out
@@ -361,7 +363,8 @@ def test_a_node_joins_and_leaves_a_running_lab(labctl: Labctl, fake: Fake, tmp_p
         ("first", "running", "10.0.0.11", "start", "mariadb memcached"),
         ("second", "running", "10.0.0.12", "later", "etcd"),
     ]
-    assert "second       " in labctl("up", path, "--dry-run")[1]
+    for words in (("up", path, "--dry-run"), ("plan", path)):
+        assert "second        eth0=10.0.0.12: etcd" in labctl(*words)[1]
 
     status, out, err = labctl("node", "remove", "small", "second")
     assert status == 0, err

@@ -22,6 +22,7 @@ from labctl.plan.planner import Plan, Stage, plan
 from labctl.plan.script import program
 from labctl.secret import hide
 from labctl.topology import schema as topology_schema
+from labctl.topology.join import joined
 from labctl.topology.spec import LabSpec
 
 Output = Annotated[Format, typer.Option("-o", "--output", help="table or json")]
@@ -98,8 +99,10 @@ def show_plan(
     if script is None:
         print_plan(spec)
         return
+    if script in spec.later:
+        spec = joined(spec, script)
     if script not in spec.nodes:
-        raise LabError(f"{topology} has no node '{script}'; it has {', '.join(spec.nodes)}")
+        raise LabError(f"{topology} has no node '{script}'; it has {', '.join((*spec.nodes, *spec.later))}")
     typer.echo(_script(plan(spec), script))
 
 

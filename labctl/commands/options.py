@@ -44,7 +44,7 @@ class Wanted:
         choice = draft(topology, name=self.name, base=self.base, driver=self.driver)
         with progress():
             choice.announce()
-        return choice.spec
+        return bring.grown(choice.spec)
 
     def specify(self) -> tuple[LabSpec, Path]:
         """The lab's spec and the topology's file; tells what the lab will be, and why it is not another."""

@@ -96,9 +96,11 @@ def test_up_leaves_a_later_node_alone(tmp_path: Path, driver: Fake) -> None:
     assert "second" not in hosts(driver, lab, "first")
 
 
-def test_a_node_of_the_topology_joins_and_stays(tmp_path: Path, driver: Fake) -> None:
+def test_a_node_of_the_topology_joins_and_stays(tmp_path: Path, driver: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     lab = up(tmp_path)
+    monkeypatch.setattr(driver, "cpu_seconds", lambda lab: 21.3)
     summary = add("small", "second")
+    assert summary.stages[0].cpu_seconds == 0  # what the others used before is not this stage's
 
     assert [s.name for s in summary.stages] == ["machines", "prepare", "packages", "infrastructure"]
     assert driver.machine(lab, "second").running
