@@ -111,9 +111,7 @@ def remove(lab: str, name: str) -> Summary:
     if known_to_services:
         with step(name, "forget its services and agents"):
             _forget(state, driver, node)
-    for key in (name, f"{name}.pub"):
-        (state.directory / "keys" / key).unlink(missing_ok=True)
-    state.spec = spec
+    state.spec = spec  # its key stays: a snapshot may bring the machine back
     state.save()
     driver.create_network(state)  # the names that the vantage knows
     return _converge(state, driver, _up_command(state))
