@@ -198,7 +198,13 @@ class Nspawn:
             *self._disks(lab, node),
             "--boot",
         ]
-        env = {**os.environ, "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "1", "SYSTEMD_SECCOMP": "0"}
+        env = {
+            **os.environ,
+            "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "1",
+            "SYSTEMD_SECCOMP": "0",
+            # nova takes a cpu hierarchy of cgroup v1, which is read-only here, for permission to give out CPU shares
+            "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
+        }
         with self.console(lab, node).open("ab") as log:
             started = process.start(command, log=log, env=env)
         record = {"pid": started.pid, "started": _start_time(started.pid)}
@@ -292,6 +298,14 @@ class Nspawn:
                 own.mkdir(parents=True)
                 (own / _ANEW).touch()
         return left
+
+    def lost(self, lab: LabState, node: str) -> str:
+        pid = self._nspawn_pid(lab, node)
+        if not pid:
+            return ""
+        if not overlay.mounted(lab.node_directory(node) / "root"):
+            return "its disk is not mounted"
+        return network.severed(lab.spec, lab.spec.nodes[node], pid)
 
     def machine(self, lab: LabState, node: str) -> Machine:
         exists = overlay.mounted(lab.node_directory(node) / "root")
