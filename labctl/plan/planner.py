@@ -131,10 +131,9 @@ def _packages(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
             names += ctx.base.packages[component]
     for service in _present(ctx):
         names += service.packages(ctx, node)
-    renamed = ctx.release.rdo.renamed if ctx.release.rdo and ctx.base.redhat else {}
-    wanted = tuple(dict.fromkeys(renamed.get(n, n) for n in names))
+    wanted = redhat.present_names(ctx.release, names) if ctx.base.redhat else tuple(dict.fromkeys(names))
     system = Packages(wanted, ctx.base.family, ctx.base.installer)
-    return (*redhat.sources(ctx, node, wanted), system, *_projects(ctx))
+    return (*redhat.sources(ctx.base, ctx.release, ctx.lab.vault, wanted), system, *_projects(ctx))
 
 
 def _projects(ctx: Context) -> tuple[Item, ...]:

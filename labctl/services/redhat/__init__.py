@@ -5,7 +5,11 @@ Each function answers ``()`` for a base without such facts, so the planner asks 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from labctl.bases.model import Base
 from labctl.plan.operations import Item
+from labctl.releases.model import Release
 from labctl.services.base import Context
 from labctl.services.redhat import cards, firewall, repositories, selinux
 from labctl.topology.spec import NodeSpec
@@ -16,11 +20,17 @@ def prepare(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
     return cards.operations(ctx, node) if ctx.base.redhat else ()
 
 
-def sources(ctx: Context, node: NodeSpec, names: tuple[str, ...]) -> tuple[Item, ...]:
+def sources(base: Base, release: Release, vault: str, names: tuple[str, ...]) -> tuple[Item, ...]:
     """Repositories that exist, before the packages ``names`` are installed."""
-    if ctx.base.redhat is None or ctx.release.rdo is None:
+    if base.redhat is None or release.rdo is None:
         return ()
-    return repositories.operations(ctx, ctx.base.redhat, ctx.release.rdo, names)
+    return repositories.operations(base, base.redhat, release.rdo, vault, names)
+
+
+def present_names(release: Release, names: Iterable[str]) -> tuple[str, ...]:
+    """Each package once, by the name it has in the release."""
+    renamed = release.rdo.renamed if release.rdo else {}
+    return tuple(dict.fromkeys(renamed.get(name, name) for name in names))
 
 
 def protect(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-from labctl.bases.model import RedHat
+from labctl.bases.model import Base, RedHat
 from labctl.plan.operations import Assign, Command, File, Item, Packages, quote
 from labctl.releases.model import RDO
-from labctl.services.base import Context
 
 AWK = "/usr/local/share/labctl/vault.awk"
 DIRECTORY = "/etc/yum.repos.d"
@@ -18,34 +17,34 @@ DIRECTORY = "/etc/yum.repos.d"
 NEVER = ("epel", "epel-modular")
 
 
-def prefix(ctx: Context, rdo: RDO) -> str:
-    """URL of the vault's tree for this release, without a slash at its end."""
-    return f"{ctx.lab.vault.rstrip('/')}/{rdo.point_release}"
+def prefix(vault: str, rdo: RDO) -> str:
+    """URL of the vault's tree for a release, without a slash at its end."""
+    return f"{vault.rstrip('/')}/{rdo.point_release}"
 
 
-def urls(ctx: Context, system: RedHat, rdo: RDO) -> tuple[str, ...]:
+def urls(system: RedHat, rdo: RDO, vault: str) -> tuple[str, ...]:
     """The address of every repository that a lab needs."""
     paths = (*system.repositories.values(), *rdo.repositories.values())
-    return tuple(f"{prefix(ctx, rdo)}/{path}/" for path in paths)
+    return tuple(f"{prefix(vault, rdo)}/{path}/" for path in paths)
 
 
-def _rewrite(ctx: Context, system: RedHat, rdo: RDO, when: str) -> Command:
+def _rewrite(tool: str, system: RedHat, rdo: RDO, vault: str, when: str) -> Command:
     off, on = (f" {' '.join(ids)} " for ids in ((*rdo.unwanted, *NEVER), system.enabled))
-    awk = f"awk -v vault={quote(prefix(ctx, rdo))} -v on={quote(on)} -v off={quote(off)} -f {AWK}"
+    awk = f"awk -v vault={quote(prefix(vault, rdo))} -v on={quote(on)} -v off={quote(off)} -f {AWK}"
     return Command(
         f"repositories on the vault, {when}",
         f'for f in {DIRECTORY}/*.repo; do\n{awk} "$f" >"$f.labctl-new" && cat "$f.labctl-new" >"$f" && '
-        f'rm "$f.labctl-new" || exit 1\ndone\n{ctx.base.installer} clean all',
+        f'rm "$f.labctl-new" || exit 1\ndone\n{tool} clean all',
         unless=f'( for f in {DIRECTORY}/*.repo; do {awk} "$f" | cmp -s - "$f" || exit 1; done )',
         source="facts 2.4: run it twice",
     )
 
 
-def _answers(ctx: Context, system: RedHat, rdo: RDO, installed: str) -> Command:
+def _answers(addresses: tuple[str, ...], installed: str) -> Command:
     """Say which address does not answer, and how to name another, before yum speaks of mirrors."""
     return Command(
         "the vault answers",
-        f"for url in {' '.join(quote(u) for u in urls(ctx, system, rdo))}; do\n"
+        f"for url in {' '.join(quote(u) for u in addresses)}; do\n"
         'curl -sf -L -m 30 -o /dev/null "${url}repodata/repomd.xml" || {\n'
         'echo "${url}repodata/repomd.xml cannot be had"\n'
         'echo "name another copy of the vault in the topology: options: {vault: URL}"\n'
@@ -84,17 +83,20 @@ def _module(installer: str, module: str) -> Command:
     )
 
 
-def operations(ctx: Context, system: RedHat, rdo: RDO, names: tuple[str, ...]) -> tuple[Item, ...]:
-    """Everything before the packages; what needs the vault is left out once the packages are installed."""
-    tool = ctx.base.installer
+def operations(base: Base, system: RedHat, rdo: RDO, vault: str, names: tuple[str, ...]) -> tuple[Item, ...]:
+    """Everything before the packages; what needs the vault is left out once the packages are installed.
+
+    :param vault: URL of the vault, or of a copy of it.
+    """
+    tool = base.installer
     installed = "rpm -q --whatprovides " + " ".join(quote(n) for n in names)
     awk = files("labctl.services.redhat").joinpath("vault.awk").read_text()
     made: list[Item] = [
         File(AWK, awk, source="facts 2.4, the rewrite algorithm"),
-        _rewrite(ctx, system, rdo, "before the release package"),
-        _answers(ctx, system, rdo, installed),
-        Packages((rdo.release_package,), ctx.base.family, tool),
-        _rewrite(ctx, system, rdo, "after it"),
+        _rewrite(tool, system, rdo, vault, "before the release package"),
+        _answers(urls(system, rdo, vault), installed),
+        Packages((rdo.release_package,), base.family, tool),
+        _rewrite(tool, system, rdo, vault, "after it"),
         _keys(system),
     ]
     if system.excluded:

@@ -1,0 +1,140 @@
+"""Verbs for images: installation media from the catalogue, and the images labctl has made of them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from labctl import bases, releases
+from labctl.commands.console import Format, listing, out, progress
+from labctl.errors import LabError
+from labctl.images import golden, installed, media, store
+from labctl.lab import paths
+from labctl.lab.state import LabState, names
+from labctl.progress import step
+from labctl.topology.units import show_size
+
+app = typer.Typer(help="installation media and the images made of them", no_args_is_help=True)
+Output = Annotated[Format, typer.Option("-o", "--output", help="table or json")]
+Name = Annotated[str, typer.Argument(help="a file of the catalogue: labctl image list")]
+
+
+def _images() -> list[Path]:
+    """The images in the store."""
+    return sorted(p.parent for p in paths.images().glob("[!.]*/manifest.json"))
+
+
+def _used() -> set[str]:
+    """Names of the images that some lab stands on."""
+    return {Path(layer).name for name in names() for layer in LabState.load(name).meta.get("image", ())}
+
+
+def _size(tree: Path) -> int:
+    return sum(p.lstat().st_blocks * 512 for p in tree.rglob("*"))
+
+
+@app.command("list")
+def show(output: Output = Format.TABLE) -> None:
+    """List the catalogue and the images in the store."""
+    rows = [
+        {
+            "name": m.name,
+            "kind": "installer" if m.installer else "disk",
+            "for": f"{m.base} {m.point_release}",
+            "state": "present" if media.present(m) else "absent",
+            "size": show_size(media.path_of(m).stat().st_size) if media.present(m) else "",
+            "url": m.url(),
+            "sha256": m.sha256,
+        }
+        for m in media.CATALOGUE
+    ]
+    rows += [
+        {"name": p.name, "kind": "image", "for": "", "state": "present", "size": show_size(_size(p))} for p in _images()
+    ]
+    listing(output, rows, ["name", "kind", "for", "state", "size"])
+
+
+@app.command()
+def fetch(
+    name: Name,
+    mirror: Annotated[str | None, typer.Option(help="URL of a site that is laid out like the file's own")] = None,
+) -> None:
+    """Download a file of the catalogue; a broken download goes on where it ended."""
+    with progress():
+        path = media.fetch(media.get(name), mirror)
+    out.print(str(path))
+
+
+@app.command()
+def add(file: Annotated[Path, typer.Argument(help="a file that is on this machine already")]) -> None:
+    """Take a file into the store; what it is, its checksum says."""
+    with progress():
+        medium = media.add(file)
+    out.print(f"{file}: {medium.name}")
+
+
+@app.command()
+def verify() -> None:
+    """Compare every medium with its checksum and every image with its manifest."""
+    wrong: list[str] = []
+    with progress():
+        for medium in (m for m in media.CATALOGUE if media.present(m)):
+            with step("image", f"check {medium.name}"):
+                if media.digest(media.path_of(medium)) != medium.sha256:
+                    wrong.append(f"{media.path_of(medium)} is not what its checksum says")
+        for image in _images():
+            with step("image", f"check {image.name}"):
+                try:
+                    store.verify(image)
+                except LabError as error:
+                    wrong.append(error.message)
+    if wrong:
+        raise LabError("\n".join(wrong), "remove them, then labctl image fetch or labctl up")
+
+
+@app.command()
+def prune(
+    unused: Annotated[bool, typer.Option("--unused", help="also images that no lab stands on")] = False,
+) -> None:
+    """Remove downloads that were broken off; with --unused also images that no lab of this home stands on."""
+    for path in media.leftovers():
+        path.unlink()
+        out.print(f"removed {path}")
+    if not unused:
+        return
+    keep = _used()
+    for image in (i for i in _images() if i.name not in keep):
+        shutil.rmtree(image)
+        out.print(f"removed {image}")
+
+
+@app.command()
+def build(
+    base: Annotated[str, typer.Argument(help="debian12, centos7, centos8")],
+    release: Annotated[str | None, typer.Option(help="the release whose packages it holds")] = None,
+    installer: Annotated[
+        bool, typer.Option("--installer", help="install it in a virtual machine with its own installer, and boot it")
+    ] = False,
+) -> None:
+    """Make the golden image of a base, and of a release where its packages are part of it."""
+    facts = releases.get(release) if release else next((r for r in releases.RELEASES.values() if base in r.bases), None)
+    if facts is None or base not in facts.bases:
+        able = ", ".join(r.name for r in releases.RELEASES.values() if base in r.bases)
+        raise LabError(
+            f"{release} is not made for {base}" if release else f"labctl does not know the base '{base}'",
+            f"releases for it: {able}" if able else "labctl releases",
+        )
+    known = bases.get(base, facts.bases[base])
+    with progress():
+        by_installer = installer or known.redhat is not None
+        made = [installed.ensure(known, facts)] if by_installer else golden.ensure(base, known.source, facts.name)
+    for layer in made:
+        out.print(str(layer))
+
+
+def register(main: typer.Typer) -> None:
+    """Add the verbs, as a group."""
+    main.add_typer(app, name="image")

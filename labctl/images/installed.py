@@ -1,0 +1,206 @@
+"""Golden disks that an operating system's own installer has made, each proven by a boot to SSH.
+
+The disk has nobody's keys: cloud-init in it reads a machine's seed, as in a cloud image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from labctl import process
+from labctl.bases.model import Base
+from labctl.doctor import kvm
+from labctl.engine.node import archive
+from labctl.errors import LabError
+from labctl.images import debian, installer, iso, kickstart, media, store
+from labctl.images.installer import Boot
+from labctl.images.kickstart import Answers
+from labctl.plan.operations import Packages
+from labctl.progress import note, step
+from labctl.releases.model import Placement, Release
+from labctl.services import redhat
+from labctl.ssh import Session, connect, new_key
+from labctl.topology.model import VAULT
+
+#: Raise when the steps below change what is on the disk.
+RECIPE_VERSION = 1
+#: GiB; a machine's own disk may be larger and grows.
+DISK = 10
+#: Seconds for an installation, with and without hardware virtualisation.
+DEADLINE = {True: 3600.0, False: 4 * 3600.0}
+
+
+def packages(base: Base, release: Release) -> tuple[str, ...]:
+    """Every package of every component that the release has, and what makes a disk a machine."""
+    daemons = {
+        "placement-api": release.placement is Placement.PACKAGE,
+        "nova-placement-api": release.placement is Placement.IN_NOVA,
+        "nova-consoleauth": release.consoleauth,
+    }
+    optional = [p for name, wanted in daemons.items() if wanted for p in base.daemon_packages.get(name, ())]
+    own = ("cloud-init", "cloud-utils-growpart")
+    return redhat.present_names(release, (*debian.packages(base), *optional, *own))
+
+
+def program(base: Base, release: Release, vault: str) -> bytes:
+    """What an installation ends with: repositories on the vault, then every package, as ``labctl plan`` shows it."""
+    names = packages(base, release)
+    items = (*redhat.sources(base, release, vault, names), Packages(names, base.family, base.installer))
+    return archive("packages", items, {})
+
+
+def answers_for(base: Base, release: Release, vault: str = VAULT) -> tuple[Answers, Path | None]:
+    """The installer's answers for a base, and the medium where it needs one.
+
+    :raises LabError: the store has no medium for it; says which, where it is, and its checksum.
+    """
+    if release.rdo is None or base.redhat is None:
+        return kickstart.preseed(base, mirror()), None
+    if said := media.missing(base.name, release.rdo.point_release):
+        others = [b for b in release.bases if b != base.name]
+        hint = f"labctl image add FILE takes one; without it: --base {others[0]}" if others else "labctl image add FILE"
+        raise LabError(f"{release.title} on {base.title} {said}", hint)
+    medium = next(m for m in media.installers(base.name, release.rdo.point_release) if media.present(m))
+    made = kickstart.anaconda(base, release, medium, vault=vault, program=program(base, release, vault))
+    return made, media.path_of(medium)
+
+
+def mirror() -> str:
+    """The archive of this machine's own apt sources.
+
+    :raises LabError: they name none.
+    """
+    for line in debian.apt_sources().read_text().splitlines():
+        if found := re.match(r"(?:URIs:|deb(?: \[[^]]*\])?)\s+(http://\S+)", line):
+            return found[1].rstrip("/")
+    raise LabError("the machine's apt sources name no mirror that is reached by http")
+
+
+def recipe(base: Base, answers: Answers, medium: Path | None) -> store.Recipe:
+    """What a disk is made from: the answers and the installer."""
+    source = medium.name if medium else hashlib.sha256((installer.NETBOOT / "initrd.gz").read_bytes()).hexdigest()
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in answers.files.items()}
+    inputs = {"version": RECIPE_VERSION, "answers": digests, "installer": source, "disk": DISK}
+    return store.Recipe(f"installed-{base.name}", inputs)
+
+
+def ensure(base: Base, release: Release, vault: str = VAULT) -> Path:
+    """Return the installed disk of a base, installing it when the store has none: ``tree/disk.qcow2``.
+
+    :raises LabError: the medium is missing, or the installation failed.
+    """
+    answers, medium = answers_for(base, release, vault)
+    if medium is None and not (installer.NETBOOT / "initrd.gz").is_file():
+        raise LabError(f"{installer.NETBOOT}/initrd.gz is missing", f"apt-get install {installer.NETBOOT_PACKAGE}")
+
+    def build(work: Path) -> dict[str, Any]:
+        scratch = work / "scratch"
+        scratch.mkdir()
+        boot = installer.anaconda(medium, answers, scratch) if medium else installer.debian(answers, scratch)
+        return _install(boot, base, work, scratch)
+
+    return store.ensure(recipe(base, answers, medium), build)
+
+
+def _install(boot: Boot, base: Base, work: Path, scratch: Path) -> dict[str, Any]:
+    accelerated = kvm.examine().works
+    if not accelerated:
+        note("image", "no hardware virtualisation here: the installation runs under emulation, many times slower")
+    raw = scratch / "disk.qcow2"
+    began = time.monotonic()
+    installer.install(
+        boot, raw, work / "console.log", size=DISK, kvm=accelerated, memory=2048, seconds=DEADLINE[accelerated]
+    )
+    seconds = time.monotonic() - began
+    with step("image", "boot it to SSH"):
+        began = time.monotonic()
+        said = prove(raw, scratch, kvm=accelerated, seconds=300 if accelerated else 1800)
+        booted = time.monotonic() - began
+    (work / "tree").mkdir()
+    process.run(["qemu-img", "convert", "-O", "qcow2", "-c", raw, work / "tree/disk.qcow2"], timeout=1800)
+    for path in scratch.iterdir():
+        path.unlink()
+    scratch.rmdir()
+    facts = {"seconds": round(seconds), "boot_seconds": round(booted), "accelerated": accelerated, "system": said}
+    note("image", f"{base.title} installed in {seconds:.0f} s, SSH answered {booted:.0f} s after its start")
+    return facts
+
+
+def prove(disk: Path, work: Path, *, kvm: bool, seconds: float) -> str:
+    """Boot a disk with a seed of its own, on a throw-away overlay, and return what the system calls itself.
+
+    :param seconds: deadline until SSH answers.
+    :raises LabError: it does not answer, or was not made by these answers.
+    """
+    user, host = new_key("labctl image"), new_key("root@image")
+    seed, overlay, console = work / "seed.iso", work / "overlay.qcow2", work / "boot.log"
+    seed.write_bytes(iso.build("cidata", _seed(user.public, host.private, host.public)))
+    process.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", disk, "-F", "qcow2", overlay])
+    port = _free_port()
+    words: list[str | Path] = [installer.QEMU, "-nodefaults", "-display", "none", "-m", "1024", "-smp", "2"]
+    words += ["-accel", "kvm" if kvm else "tcg,thread=multi", "-cpu", "host" if kvm else "max"]
+    words += ["-serial", f"file:{console}", "-device", "virtio-rng-pci"]
+    words += ["-drive", f"file={overlay},if=virtio,format=qcow2,cache=unsafe"]
+    words += ["-drive", f"file={seed},if=virtio,format=raw,readonly=on"]
+    words += ["-nic", f"user,model=virtio-net-pci,mac={kickstart.MAC},hostfwd=tcp:127.0.0.1:{port}-:22"]
+    with (work / "boot-qemu.log").open("wb") as log:
+        machine = process.start(words, log=log)
+        try:
+            with _enter(port, user.private, host.public, seconds, lambda: machine.poll() is None) as session:
+                said = session.run("cat /etc/labctl-installed && . /etc/os-release && echo $PRETTY_NAME", timeout=120)
+        except LabError as error:
+            last = console.read_text(errors="replace").strip().splitlines()[-10:] if console.exists() else []
+            raise LabError(f"{error.message}\nthe console's last lines:\n" + "\n".join(last), error.hint) from error
+        finally:
+            machine.kill()
+            machine.wait()
+    if said.status != 0 or kickstart.MARKER not in said.stdout:
+        raise LabError(f"the system that booted was not installed by labctl: {said.stdout}{said.stderr}")
+    return said.stdout.strip().splitlines()[-1]
+
+
+def _enter(port: int, key: str, host_key: str, seconds: float, alive: Callable[[], bool]) -> Session:
+    """Connect to the machine's forwarded port; QEMU takes connections before anybody in it listens."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            return connect(
+                lambda timeout: socket.create_connection(("127.0.0.1", port), timeout),
+                "the installed system",
+                "root",
+                key,
+                host_key,
+                timeout=60,
+            )
+        except LabError:
+            if not alive():
+                raise LabError("the machine ended before SSH answered") from None
+            if time.monotonic() > until:
+                raise
+
+
+def _seed(key: str, host_private: str, host_public: str) -> dict[str, bytes]:
+    wanted = {
+        "disable_root": False,
+        "ssh_pwauth": False,
+        "ssh_deletekeys": True,
+        "ssh_keys": {"ed25519_private": host_private, "ed25519_public": host_public},
+        "users": [{"name": "root", "ssh_authorized_keys": [key]}],
+    }
+    return {
+        "meta-data": b'{"instance-id": "labctl-image", "local-hostname": "image"}\n',
+        "user-data": f"#cloud-config\n{json.dumps(wanted)}\n".encode(),
+    }
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

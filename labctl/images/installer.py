@@ -1,0 +1,207 @@
+"""An operating system installed by its own installer in a virtual machine, without a hand.
+
+The installer's kernel and initrd are booted directly, with a disk of answers beside them. What it prints on
+the serial line tells when it has finished and when it has failed.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import shutil
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from labctl import process
+from labctl.errors import DeadlineError, LabError
+from labctl.images import iso
+from labctl.images.kickstart import LABEL, MAC, MARKER, Answers
+from labctl.progress import note, step
+
+QEMU = "qemu-system-x86_64"
+#: Debian's own package of its network installer (debian-installer-12-netboot-amd64).
+NETBOOT = Path("/usr/lib/debian-installer/images/12/amd64/text/debian-installer/amd64")
+NETBOOT_PACKAGE = "debian-installer-12-netboot-amd64"
+#: A line of one of these means that nobody will ever answer: pattern -> what it is.
+FAILURES: tuple[tuple[str, str], ...] = (
+    (r"Kernel panic - not syncing", "the installer's kernel panicked"),
+    (r"dracut-initqueue timeout", "the installer does not find its second stage (inst.stage2)"),
+    (r"Entering emergency mode|dracut:/#", "the installer's first stage gave up"),
+    (r"Pane is dead", "Anaconda crashed"),
+    (r"An unknown error has occurred", "Anaconda crashed"),
+    (r"Traceback \(most recent call last\)", "Anaconda crashed"),
+    (r"The following problem occurred on line \d+ of the kickstart file", "the kickstart has an error"),
+    (r"Error setting up (base repository|software source)", "the installation source cannot be read"),
+    (r"The installation (cannot continue|was stopped)", "Anaconda stopped"),
+    (r"There was an error running the kickstart script", "a %post script failed"),
+    (r"(Not enough|There is not enough) (free )?space", "the disk is too small"),
+    (r"\[!!\] ", "the installer asks a question"),
+    (r"Installation step failed", "an installation step failed"),
+    (r"Prompt: '\?' for help", "the installer asks a question"),
+)
+_ESCAPES = re.compile(r"\x1b(\[[0-9;?]*[a-zA-Z]|[()][A-Z0-9]|[=>])|\r|\x0f|\x0e")
+
+
+@dataclass(frozen=True)
+class Boot:
+    """What a machine is started with to install: files, and the kernel's command line."""
+
+    kernel: Path
+    initrd: Path
+    arguments: str
+    #: images for its CD-ROM drives, the installer's own first
+    discs: tuple[Path, ...]
+
+
+def anaconda(medium: Path, answers: Answers, work: Path) -> Boot:
+    """Boot files out of an installation ISO, and the disk of answers that Anaconda finds by its label.
+
+    :raises LabError: the medium is no installer's ISO.
+    """
+    kernel, initrd, disc = work / "vmlinuz", work / "initrd.img", work / "answers.iso"
+    with iso.Reader(medium) as image:
+        image.extract("/images/pxeboot/vmlinuz", kernel)
+        image.extract("/images/pxeboot/initrd.img", initrd)
+        label = iso.escape(image.label)
+    disc.write_bytes(iso.build(LABEL, answers.files))
+    arguments = (
+        f"inst.stage2=hd:LABEL={label} inst.ks=hd:LABEL={LABEL}:/{answers.name} "
+        "inst.text inst.sshd=0 console=ttyS0,115200n8 net.ifnames=0 biosdevname=0"
+    )
+    return Boot(kernel, initrd, arguments, (medium, disc))
+
+
+def debian(answers: Answers, work: Path, netboot: Path = NETBOOT) -> Boot:
+    """Boot files out of Debian's package; its initrd has no driver for discs, so the answers lie in it too.
+
+    :raises LabError: the package is not installed.
+    """
+    if not (netboot / "linux").is_file():
+        raise LabError(f"{netboot}/linux is missing", f"apt-get install {NETBOOT_PACKAGE}")
+    kernel, initrd, disc = work / "vmlinuz", work / "initrd.img", work / "answers.iso"
+    shutil.copyfile(netboot / "linux", kernel)
+    # the kernel unpacks archives that follow each other into one root
+    initrd.write_bytes((netboot / "initrd.gz").read_bytes() + gzip.compress(_cpio(answers.files), mtime=0))
+    disc.write_bytes(iso.build(LABEL, answers.files))
+    arguments = (
+        "auto=true priority=critical DEBIAN_FRONTEND=text console=ttyS0,115200n8 net.ifnames=0 "
+        "vga=off fb=false --- console=ttyS0,115200n8 net.ifnames=0"
+    )
+    return Boot(kernel, initrd, arguments, (disc,))
+
+
+def _cpio(files: Mapping[str, bytes]) -> bytes:
+    """A "newc" archive of files in the root directory (Linux: driver-api/early-userspace/buffer-format)."""
+    made = bytearray()
+    for number, (name, content) in enumerate([*sorted(files.items()), ("TRAILER!!!", b"")], start=1):
+        mode = 0o100600 if name != "TRAILER!!!" else 0
+        fields = (number, mode, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(name) + 1, 0)
+        made += b"070701" + b"".join(b"%08X" % field for field in fields) + name.encode() + b"\0"
+        made += b"\0" * (-len(made) % 4) + content
+        made += b"\0" * (-len(made) % 4)
+    return bytes(made)
+
+
+def failure(line: str) -> str | None:
+    """What a line of the console says about an installation that will not come to its end, or None."""
+    return next((what for pattern, what in FAILURES if re.search(pattern, line)), None)
+
+
+class Console:
+    """The serial line of an installation, read as it grows."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read = 0
+        self._rest = ""
+        self.last: deque[str] = deque(maxlen=30)
+        self.finished = False
+
+    def look(self) -> str | None:
+        """Read what is new; returns what failed, if that was said."""
+        with self._path.open("rb") as source:
+            source.seek(self._read)
+            fresh = source.read()
+        self._read += len(fresh)
+        *lines, self._rest = (self._rest + fresh.decode(errors="replace")).replace("\r", "\n").split("\n")
+        for raw in lines:
+            line = _ESCAPES.sub("", raw).strip()
+            if not line:
+                continue
+            self.last.append(line)
+            self.finished = self.finished or MARKER in line
+            if not self.finished and (what := failure(line)):
+                return what
+        return None
+
+
+def command(boot: Boot, disk: Path, console: Path, *, memory: int, cpus: int, kvm: bool) -> Sequence[str | Path]:
+    """QEMU's command line; it ends when the installer restarts the machine.
+
+    :param memory: MiB.
+    """
+    words: list[str | Path] = [QEMU, "-nodefaults", "-no-reboot", "-display", "none", "-m", str(memory)]
+    words += ["-smp", str(cpus), "-accel", "kvm" if kvm else "tcg,thread=multi", "-cpu", "host" if kvm else "max"]
+    words += ["-kernel", boot.kernel, "-initrd", boot.initrd, "-append", boot.arguments]
+    words += ["-serial", f"file:{console}", "-device", "virtio-rng-pci"]
+    words += ["-drive", f"file={disk},if=virtio,format=qcow2,cache=unsafe,discard=unmap"]
+    for number, disc in enumerate(boot.discs):
+        words += ["-drive", f"file={disc},if=none,id=cd{number},media=cdrom,readonly=on,format=raw"]
+        words += ["-device", f"ide-cd,drive=cd{number},bus=ide.{number}"]
+    words += ["-nic", f"user,model=virtio-net-pci,mac={MAC}"]
+    return words
+
+
+def install(
+    boot: Boot,
+    disk: Path,
+    console: Path,
+    *,
+    size: int,
+    memory: int = 2048,
+    cpus: int = 2,
+    kvm: bool = False,
+    seconds: float = 3600,
+) -> None:
+    """Install onto a new disk and return when the machine has gone down after the marker.
+
+    :param size: of the disk, in GiB.
+    :param seconds: deadline; under software emulation an installation takes many times longer.
+    :raises LabError: the installer failed; says what it printed last.
+    :raises DeadlineError: it did not finish.
+    """
+    process.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, f"{size}G"])
+    console.write_bytes(b"")
+    log = console.with_name("qemu.log")
+    seen = Console(console)
+    began = said = time.monotonic()
+    with step("image", "install"), log.open("wb") as sink:
+        machine = process.start(command(boot, disk, console, memory=memory, cpus=cpus, kvm=kvm), log=sink)
+        try:
+            while machine.poll() is None:
+                if what := seen.look():
+                    raise LabError(f"{what}; the console's last lines:\n{_shown(seen)}", f"less -R {console}")
+                now = time.monotonic()
+                if now - began > seconds:
+                    raise DeadlineError(f"not installed after {seconds:g} s; last on the console:\n{_shown(seen)}")
+                if now - said > 30 and seen.last:
+                    said = now
+                    note("image", f"installer: {seen.last[-1][:100]}")
+                time.sleep(0.5)
+            if what := seen.look():
+                raise LabError(f"{what}; the console's last lines:\n{_shown(seen)}", f"less -R {console}")
+        finally:
+            if machine.poll() is None:
+                machine.kill()
+            machine.wait()
+    if machine.returncode != 0:
+        raise LabError(f"QEMU ended with {machine.returncode}: {log.read_text(errors='replace').strip()}")
+    if not seen.finished:
+        raise LabError(f"the machine restarted before it was installed; last on the console:\n{_shown(seen)}")
+
+
+def _shown(console: Console) -> str:
+    return "\n".join(f"  {line}" for line in console.last)

@@ -1,0 +1,280 @@
+"""Installation media and cloud images: where they are, their checksums, and those that this machine has.
+
+The catalogue is section 3 of docs/facts/releases.md. A file that is not what its checksum says is never used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import requests
+
+from labctl.errors import LabError
+from labctl.lab import paths
+from labctl.progress import note, step
+from labctl.topology.units import show_size
+
+VAULT = "http://vault.centos.org"
+CLOUD = "http://cloud.centos.org/centos"
+#: Replaces the address of any site: a mirror that is laid out like it.
+MIRROR_VARIABLE = "LABCTL_MEDIA_MIRROR"
+CHUNK = 2**20
+#: Seconds to connect, and of silence.
+TIMEOUT = (10, 60)
+
+
+@dataclass(frozen=True)
+class Medium:
+    """A file of the catalogue."""
+
+    site: str
+    path: str
+    sha256: str
+    #: base and point release that it installs, or is
+    base: str
+    point_release: str
+    installer: bool = True
+
+    @property
+    def packages(self) -> bool:
+        """True for an ISO that holds packages; a network installer's has none."""
+        return any(word in self.name.lower() for word in ("minimal", "dvd"))
+
+    @property
+    def name(self) -> str:
+        """The file's name, by which it is asked for."""
+        return self.path.rpartition("/")[2]
+
+    def url(self, mirror: str | None = None) -> str:
+        """Where it is, at its own site or at a mirror."""
+        site = mirror or os.environ.get(MIRROR_VARIABLE) or self.site
+        return f"{site.rstrip('/')}/{self.path}"
+
+
+def _iso(base: str, version: str, name: str, sha256: str) -> Medium:
+    return Medium(VAULT, f"{version}/isos/x86_64/{name}", sha256, base, version)
+
+
+CATALOGUE: tuple[Medium, ...] = (
+    _iso(
+        "centos7",
+        "7.2.1511",
+        "CentOS-7-x86_64-Minimal-1511.iso",
+        "f90e4d28fa377669b2db16cbcb451fcb9a89d2460e3645993e30e137ac37d284",
+    ),
+    _iso(
+        "centos7",
+        "7.3.1611",
+        "CentOS-7-x86_64-Minimal-1611.iso",
+        "27bd866242ee058b7a5754e83d8ee8403e216b93d130d800852a96f41c34d86a",
+    ),
+    _iso(
+        "centos7",
+        "7.9.2009",
+        "CentOS-7-x86_64-Minimal-2009.iso",
+        "07b94e6b1a0b0260b94c83d6bb76b26bf7a310dc78d7a9c7432809fb9bc6194a",
+    ),
+    _iso(
+        "centos7",
+        "7.9.2009",
+        "CentOS-7-x86_64-NetInstall-2009.iso",
+        "b79079ad71cc3c5ceb3561fff348a1b67ee37f71f4cddfec09480d4589c191d6",
+    ),
+    _iso(
+        "centos8",
+        "8.2.2004",
+        "CentOS-8.2.2004-x86_64-minimal.iso",
+        "47ab14778c823acae2ee6d365d76a9aed3f95bb8d0add23a06536b58bb5293c0",
+    ),
+    _iso(
+        "centos8",
+        "8.4.2105",
+        "CentOS-8.4.2105-x86_64-boot.iso",
+        "c79921e24d472144d8f36a0d5f409b12bd016d9d7d022fd703563973ca9c375c",
+    ),
+    _iso(
+        "centos8",
+        "8.4.2105",
+        "CentOS-8.4.2105-x86_64-dvd1.iso",
+        "0394ecfa994db75efc1413207d2e5ac67af4f6685b3b896e2837c682221fd6b2",
+    ),
+    _iso(
+        "centos8",
+        "8.5.2111",
+        "CentOS-8.5.2111-x86_64-boot.iso",
+        "9602c69c52d93f51295c0199af395ca0edbe35e36506e32b8e749ce6c8f5b60a",
+    ),
+    _iso(
+        "centos8",
+        "8.5.2111",
+        "CentOS-8.5.2111-x86_64-dvd1.iso",
+        "3b795863001461d4f670b0dedd02d25296b6d64683faceb8f2b60c53ac5ebb3e",
+    ),
+    Medium(
+        CLOUD,
+        "7/images/CentOS-7-x86_64-GenericCloud-2009.qcow2",
+        "e38bab0475cc6d004d2e17015969c659e5a308111851b0e2715e84646035bdd3",
+        "centos7",
+        "7.9.2009",
+        installer=False,
+    ),
+    Medium(
+        CLOUD,
+        "7/images/CentOS-7-x86_64-GenericCloud-2009.qcow2c",
+        "7ba4513d96591496213a07bbe25e3eb643d61491924c8548a91815b420fd9827",
+        "centos7",
+        "7.9.2009",
+        installer=False,
+    ),
+    Medium(
+        CLOUD,
+        "8/x86_64/images/CentOS-8-GenericCloud-8.4.2105-20210603.0.x86_64.qcow2",
+        "3510fc7deb3e1939dbf3fe6f65a02ab1efcc763480bc352e4c06eca2e4f7c2a2",
+        "centos8",
+        "8.4.2105",
+        installer=False,
+    ),
+)
+
+
+def directory() -> Path:
+    """Where the store keeps media."""
+    return paths.images() / "media"
+
+
+def get(name: str) -> Medium:
+    """Return a medium by its file name.
+
+    :raises LabError: the catalogue has none of that name.
+    """
+    for medium in CATALOGUE:
+        if medium.name == name:
+            return medium
+    raise LabError(f"the catalogue has no '{name}'", "labctl image list")
+
+
+def installers(base: str, point_release: str) -> tuple[Medium, ...]:
+    """The ISOs that install a base as a release needs it, the preferred first."""
+    return tuple(m for m in CATALOGUE if m.installer and (m.base, m.point_release) == (base, point_release))
+
+
+def path_of(medium: Medium) -> Path:
+    """Where a medium lies, or would."""
+    return directory() / medium.name
+
+
+def present(medium: Medium) -> bool:
+    """True when the store has it; it came in by its checksum."""
+    return path_of(medium).is_file()
+
+
+def missing(base: str, point_release: str) -> str | None:
+    """Which file a base needs and the store has not, where to get it and its checksum; None when there is one."""
+    wanted = installers(base, point_release)
+    if any(present(medium) for medium in wanted):
+        return None
+    first = wanted[0]
+    return f"needs {first.name} ({first.url()}, SHA-256 {first.sha256}): labctl image fetch {first.name}"
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    found = hashlib.sha256()
+    with path.open("rb") as source:
+        while chunk := source.read(CHUNK):
+            found.update(chunk)
+    return found.hexdigest()
+
+
+def fetch(medium: Medium, mirror: str | None = None) -> Path:
+    """Return a medium, downloading what the store does not have of it; a broken download goes on where it ended.
+
+    :raises LabError: it cannot be had, or is not what its checksum says (then it is removed).
+    """
+    final = path_of(medium)
+    if final.exists():
+        return final
+    final.parent.mkdir(parents=True, exist_ok=True)
+    partial = final.with_name(f".{final.name}.part")
+    url = medium.url(mirror)
+    with step("image", f"download {medium.name}"):
+        _download(url, partial)
+    with step("image", f"check {medium.name}"):
+        found = digest(partial)
+    if found != medium.sha256:
+        partial.unlink()
+        raise LabError(
+            f"{url} has SHA-256 {found}, not {medium.sha256}; the file was removed",
+            "try again, or another copy: --mirror URL",
+        )
+    partial.replace(final)
+    return final
+
+
+def _download(url: str, partial: Path) -> None:
+    have = partial.stat().st_size if partial.exists() else 0
+    headers = {"Range": f"bytes={have}-"} if have else {}
+    try:
+        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+            if response.status_code == requests.codes.requested_range_not_satisfiable:
+                return  # it is all there
+            if not response.ok:
+                raise LabError(f"{url} answers {response.status_code} {response.reason}", "--mirror URL, or add FILE")
+            resumed = response.status_code == requests.codes.partial_content
+            if resumed:
+                note("image", f"going on after {show_size(have)}")
+            rest = int(response.headers.get("Content-Length", 0))
+            with partial.open("ab" if resumed else "wb") as sink:
+                _receive(response, sink, have if resumed else 0, rest)
+    except requests.RequestException as error:
+        raise LabError(
+            f"{url} cannot be had: {type(error).__name__}",
+            "the same command goes on where it ended; --mirror URL names another copy; labctl image add FILE takes one",
+        ) from error
+
+
+def _receive(response: requests.Response, sink: IO[bytes], have: int, rest: int) -> None:
+    """Write what comes, and say every few seconds how much of it is there."""
+    total, said = have + rest, time.monotonic()
+    for chunk in response.iter_content(CHUNK):
+        sink.write(chunk)
+        have += len(chunk)
+        if time.monotonic() - said >= 5:
+            said = time.monotonic()
+            part = f" of {show_size(total)}, {100 * have // total} %" if rest else ""
+            note("image", f"{show_size(have)}{part}")
+
+
+def add(file: Path) -> Medium:
+    """Take a file into the store that is already on this machine, whatever it is called.
+
+    :raises LabError: its checksum is none of the catalogue's.
+    """
+    if not file.is_file():
+        raise LabError(f"{file} is not a file")
+    with step("image", f"check {file.name}"):
+        found = digest(file)
+    medium = next((m for m in CATALOGUE if m.sha256 == found), None)
+    if medium is None:
+        same = next((m for m in CATALOGUE if m.name == file.name), None)
+        wanted = f", not {same.sha256}" if same else ", which the catalogue does not know"
+        raise LabError(f"{file} has SHA-256 {found}{wanted}", "labctl image list")
+    final = path_of(medium)
+    if not final.exists():
+        final.parent.mkdir(parents=True, exist_ok=True)
+        partial = final.with_name(f".{final.name}.add")
+        partial.unlink(missing_ok=True)
+        shutil.copyfile(file, partial)
+        partial.replace(final)
+    return medium
+
+
+def leftovers() -> tuple[Path, ...]:
+    """Downloads that did not come to their end."""
+    return tuple(sorted(p for p in directory().glob(".*") if p.is_file()))
