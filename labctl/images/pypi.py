@@ -21,12 +21,12 @@ from packaging.utils import canonicalize_name
 
 from labctl.bases.model import Base
 from labctl.errors import LabError
-from labctl.images import debian, python, store, venv
+from labctl.images import dashboard, debian, python, store, venv
 from labctl.images.pypi_units import ACCOUNTS, COMMAND_PROJECTS, DAEMONS, Account, Wsgi, sudoers
 from labctl.releases.model import Release
 
 #: Raise when the steps below change what is in the layer.
-RECIPE_VERSION = 2
+RECIPE_VERSION = 3
 UNITS = "usr/lib/systemd/system"
 #: Where a system keeps commands: what is there is never covered by a project's.
 PATH = ("usr/bin", "usr/sbin", "bin", "sbin")
@@ -66,11 +66,17 @@ def _libvirt(system: Path) -> str:
 
 
 def _files(release: Release) -> Iterator[tuple[str, str, str]]:
-    """(project's command they need, path, text) of the files that belong to no project."""
+    """(what of the environment they are for, path, text) of the files that belong to no project."""
     for daemon in DAEMONS:
-        yield daemon.program, f"{UNITS}/{daemon.unit}.service", daemon.render()
+        yield daemon.needs, f"{UNITS}/{daemon.unit}.service", daemon.render()
         if isinstance(daemon, Wsgi):
-            yield daemon.program, daemon.ini.lstrip("/"), daemon.configuration(release.environment)
+            yield daemon.needs, daemon.ini.lstrip("/"), daemon.configuration(release.environment)
+    settings = f"{dashboard.DIRECTORY}/local_settings.py".lstrip("/")
+    yield "lib/python*/site-packages/openstack_dashboard", settings, dashboard.settings(release.environment)
+
+
+def _has(environment: Path, pattern: str) -> bool:
+    return any(environment.glob(pattern))
 
 
 def _build(release: Release, work: Path, system: Path, projects: Path, names: list[str]) -> dict[str, Any]:
@@ -83,8 +89,8 @@ def _build(release: Release, work: Path, system: Path, projects: Path, names: li
     _accounts(tree, system / "tree", list(present.values()))
     if (environment / "etc").is_dir():
         shutil.copytree(environment / "etc", tree / "etc", symlinks=True, dirs_exist_ok=True)
-    for program, path, text in _files(release):
-        if (environment / "bin" / program).exists():
+    for needs, path, text in _files(release):
+        if _has(environment, needs):
             _write(tree / path, text)
     for account in present.values():
         _directories(tree, account)
@@ -114,7 +120,7 @@ def _inherit(tree: Path, system: Path) -> None:
 
 def _concerns(account: Account, environment: Path) -> bool:
     """True when the environment has a daemon that runs as this account."""
-    return any(d.user == account.name and (environment / "bin" / d.program).exists() for d in DAEMONS)
+    return any(d.user == account.name and _has(environment, d.needs) for d in DAEMONS)
 
 
 def _commands(environment: Path, names: list[str]) -> list[str]:
@@ -176,7 +182,7 @@ def _directories(tree: Path, account: Account) -> None:
     """Configuration for the group to read; data and logs for the account to write."""
     name, number = account.name, account.number
     for path, owner, mode in (
-        (f"etc/{name}", number if account.owns_etc else 0, 0o750),
+        (account.etc.lstrip("/") or f"etc/{name}", number if account.owns_etc else 0, 0o750),
         (f"var/lib/{name}", number, 0o755),
         (f"var/log/{name}", number, 0o750),
         *((f"var/lib/{name}/{d}", number, 0o755) for d in account.directories),

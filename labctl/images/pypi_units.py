@@ -7,15 +7,20 @@ which run inside httpd there, have units of their own with the same WSGI scripts
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from labctl.images import dashboard
 
 
 @dataclass(frozen=True)
 class Account:
-    """A project's system user and group. The numbers are those that CentOS reserves (setup, uidgid)."""
+    """A project's system user and group. The numbers are those that CentOS reserves (setup, uidgid), or free ones."""
 
     name: str
     number: int
+    #: its configuration directory, where that is not /etc/NAME
+    etc: str = ""
     #: further groups, where the system has them
     groups: tuple[str, ...] = ()
     #: owns its configuration directory
@@ -42,6 +47,7 @@ ACCOUNTS = (
     Account("neutron", 164, directories=("tmp", "lock"), rootwrap=True),
     Account("cinder", 165, directories=("tmp", "volumes", "conversion", "mnt"), rootwrap=True),
     Account("placement", 168),
+    Account("horizon", 169, etc=dashboard.DIRECTORY, also=(f"{dashboard.DIRECTORY}/local_settings.d",)),
     Account("heat", 187),
 )
 
@@ -63,9 +69,9 @@ class Daemon:
     after: str = ""
 
     @property
-    def program(self) -> str:
-        """Its command without arguments."""
-        return self.command.split()[0]
+    def needs(self) -> str:
+        """What a release has that has this daemon: a pattern below its environment."""
+        return f"bin/{self.command.split()[0]}"
 
     def render(self) -> str:
         """The unit file."""
@@ -81,37 +87,35 @@ class Daemon:
 
 @dataclass(frozen=True)
 class Wsgi:
-    """An API whose WSGI script RDO runs inside httpd."""
+    """An API, or the dashboard, that RDO runs inside httpd."""
 
     unit: str
     title: str
     user: str
-    script: str
+    #: a pattern below the environment of a release that has it
+    needs: str
     ini: str
     port: int
     log: str
-
-    @property
-    def program(self) -> str:
-        """The script in the release's environment."""
-        return self.script
+    #: what is served, as lines for uWSGI: a function of the environment
+    served: Callable[[str], str] | None = None
 
     def render(self) -> str:
         """The unit file."""
         service = ["Type=notify", "NotifyAccess=all", f"User={self.user}", f"ExecStart=/usr/bin/uwsgi --ini {self.ini}"]
+        if self.port < 1024:
+            service.append("AmbientCapabilities=CAP_NET_BIND_SERVICE")
         return unit(self.title, service)
 
-    def configuration(self, home: str) -> str:
-        """uWSGI's file; a recipe sets processes and threads in it.
-
-        :param home: the release's environment.
-        """
+    def configuration(self, environment: str) -> str:
+        """uWSGI's file; a recipe sets processes and threads in it."""
+        served = self.served or (lambda place: f"wsgi-file = {place}/{self.needs}\n")
         return f"""# Made by labctl, after devstack's uWSGI files
 [uwsgi]
 http-socket = :{self.port}
-virtualenv = {home}
-wsgi-file = {home}/bin/{self.script}
-logto = /var/log/{self.user}/{self.log}
+virtualenv = {environment}
+{served(environment)}logto = /var/log/{self.user}/{self.log}
+disable-logging = true
 processes = 1
 threads = 4
 master = true
@@ -125,8 +129,6 @@ buffer-size = 65535
 die-on-term = true
 hook-master-start = unix_signal:15 gracefully_kill_them_all
 worker-reload-mercy = 15
-# a keystone that is idle waits in accept, not in a busy loop
-disable-logging = true
 """
 
 
@@ -186,7 +188,7 @@ DAEMONS: tuple[Daemon | Wsgi, ...] = (
         "openstack-keystone",
         "Identity (keystone)",
         "keystone",
-        "keystone-wsgi-public",
+        "bin/keystone-wsgi-public",
         "/etc/keystone/keystone-uwsgi.ini",
         5000,
         "keystone-uwsgi.log",
@@ -195,7 +197,7 @@ DAEMONS: tuple[Daemon | Wsgi, ...] = (
         "openstack-placement-api",
         "Placement API",
         "placement",
-        "placement-api",
+        "bin/placement-api",
         "/etc/placement/placement-api-uwsgi.ini",
         8778,
         "placement-api.log",
@@ -204,10 +206,20 @@ DAEMONS: tuple[Daemon | Wsgi, ...] = (
         "openstack-nova-placement-api",
         "Nova Placement API",
         "nova",
-        "nova-placement-api",
+        "bin/nova-placement-api",
         "/etc/nova/nova-placement-api-uwsgi.ini",
         8778,
         "nova-placement-api.log",
+    ),
+    Wsgi(
+        "openstack-dashboard",
+        "Dashboard (horizon)",
+        "horizon",
+        "lib/python*/site-packages/openstack_dashboard/wsgi.py",
+        f"{dashboard.DIRECTORY}/dashboard-uwsgi.ini",
+        80,
+        "horizon.log",
+        dashboard.uwsgi,
     ),
     Daemon("openstack-glance-api", "Image (glance) API", "glance", "glance-api", "api.log"),
     Daemon("openstack-glance-registry", "Image (glance) Registry", "glance", "glance-registry", "registry.log"),

@@ -18,14 +18,14 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from labctl.images import pip, store, toolchain
+from labctl.images import dashboard, pip, store, toolchain
 from labctl.images.chroot import Bind, Chroot
 from labctl.images.python import MODULES, Interpreter
 from labctl.progress import step
 from labctl.releases.model import PyPI, Release
 
 #: Raise when the steps below change what is in the layer.
-RECIPE_VERSION = 2
+RECIPE_VERSION = 3
 #: Clients, and drivers that the configuration names but no project requires.
 BESIDES = (
     "python-openstackclient",
@@ -113,8 +113,13 @@ class Environment:
                 "toolchain": sorted(toolchain.PACKAGES),
                 "requirements": sorted([*self.requirements, *TOOLS]),
                 "constraints": hashlib.sha256(self.constraints.encode()).hexdigest(),
+                "dashboard": dashboard.settings(self.release.environment) if self._has_dashboard else "",
             },
         )
+
+    @property
+    def _has_dashboard(self) -> bool:
+        return dashboard.PROJECT in self.pypi.projects
 
     def ensure(self) -> Path:
         """Return the layer, building it when needed."""
@@ -127,10 +132,16 @@ class Environment:
             path.mkdir(parents=True)
         (files / "requirements.txt").write_text("".join(f"{r}\n" for r in self.requirements))
         (files / "constraints.txt").write_text(self.constraints)
+        (files / "local_settings.py").write_text(dashboard.settings(place))
         inside = Chroot(
             (toolchain.ensure(self.system), self.runtime, self.system),
             work / "build",
-            (Bind(made, place, writable=True), Bind(files, "/requirements"), *pip.binds(self.system.name)),
+            (
+                Bind(made, place, writable=True),
+                Bind(files, "/requirements"),
+                Bind(files / "local_settings.py", f"{dashboard.DIRECTORY}/local_settings.py"),
+                *pip.binds(self.system.name),
+            ),
             pip.environment(),
             work / "build.log",
         )
@@ -147,6 +158,9 @@ class Environment:
             _leave_out_tests(site, [Requirement(r).name for r in self.pypi.projects.values()])
             # files for Python 2 that some projects ship do not compile, and nobody imports them
             inside.run(python, "-m", "compileall", "-q", "-j", "0", f"{place}/lib", timeout=900, check=False)
+        if self._has_dashboard:
+            with step("image", "collect and compress the dashboard's static files"):
+                dashboard.collect(inside, place, made)
         shutil.rmtree(inside.directory)
         return {"distributions": distributions(site)}
 

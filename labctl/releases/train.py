@@ -21,6 +21,7 @@ TRAIN = Release(
             "cinder": "cinder==15.6.0",
             "swift": "swift==2.23.3",
             "heat": "openstack-heat==13.1.0",
+            "horizon": "horizon==16.2.2",
         },
         # a kernel from 5.19 on takes a flag of the older ones for a bulk deletion, and refuses it
         extra=("mock<4", "pyroute2==0.7.2"),

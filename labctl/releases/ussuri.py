@@ -21,6 +21,7 @@ USSURI = Release(
             "cinder": "cinder==16.4.2",
             "swift": "swift==2.25.2",
             "heat": "openstack-heat==14.2.0",
+            "horizon": "horizon==18.3.5",
         },
         # a kernel from 5.19 on takes a flag of the older ones for a bulk deletion, and refuses it
         extra=("pyroute2==0.7.2",),
