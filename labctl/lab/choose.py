@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from labctl import bases, drivers, releases
 from labctl.drivers.base import Capabilities
 from labctl.errors import LabError
+from labctl.images import media
 from labctl.progress import note
 from labctl.releases.model import PackageSource, Release
 from labctl.topology.check import BASE_TITLES, BASES_OF, KNOWN_DRIVERS, runs_on
@@ -58,6 +59,8 @@ def obstacle(release: Release, base: str, driver: str) -> str | None:
         return f"labctl has no recipe for {release.title} on it yet"
     if (base, source) not in bases.BASES:
         return f"labctl has no recipe for it with {SOURCE_TITLES[source]} yet"
+    if source is PackageSource.RDO and release.rdo is not None:
+        return media.missing(base, release.rdo.point_release)
     return None
 
 
@@ -70,7 +73,7 @@ def choose(
     :raises LabError: an impossible combination.
     """
     release = releases.get(topology.release)
-    chosen_driver = _driver(topology, driver)
+    chosen_driver = _driver(topology, driver, base)
     chosen_base, passed_over = _base(topology, release, base, chosen_driver)
     able = drivers.get(chosen_driver).capabilities()
     return Choice(_resolve(topology, release, name, chosen_base, chosen_driver, able), passed_over)
@@ -114,9 +117,11 @@ def _resolve(
     )
 
 
-def _driver(topology: Topology, wanted: str | None) -> str:
+def _driver(topology: Topology, wanted: str | None, base: str | None) -> str:
+    """The driver that is asked for, or else the first that can make the base that is."""
     if wanted is None:
-        wanted = topology.drivers[0]
+        able = (d for d in topology.drivers if base is None or runs_on(base, d))
+        wanted = next(able, topology.drivers[0])
     elif wanted not in KNOWN_DRIVERS:
         raise LabError(unknown("driver", wanted, KNOWN_DRIVERS))
     elif wanted not in topology.drivers:

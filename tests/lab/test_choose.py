@@ -6,17 +6,18 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from support import SMALL, write
+from support import ROOT, SMALL, write
 
 from labctl import bases, drivers, progress, releases
 from labctl.drivers.base import Capabilities
 from labctl.drivers.fake import Fake
 from labctl.errors import LabError
-from labctl.lab.choose import SOURCE_TITLES, choose, describe
+from labctl.images import media
+from labctl.lab.choose import SOURCE_TITLES, choose, describe, draft
 from labctl.releases import PackageSource
 from labctl.topology.check import BASE_TITLES
 from labctl.topology.load import load
-from labctl.topology.model import Topology, VolumeBackend
+from labctl.topology.model import Mechanism, Topology, VolumeBackend
 
 
 @pytest.fixture
@@ -64,13 +65,44 @@ def test_the_choice_is_told_as_progress(train: Topology) -> None:
 def test_a_base_that_is_asked_for_is_taken_or_the_reason_is_told(train: Topology) -> None:
     assert choose(train, base="debian12").passed_over == ()
     with pytest.raises(LabError) as raised:
-        choose(train, base="centos7")
+        choose(train, base="centos7", driver="nspawn")
     assert raised.value.message == (
         "small cannot be made on centos7 here: needs virtual machines, and the driver here is nspawn"
     )
     assert raised.value.hint == "--base debian12"
     with pytest.raises(LabError, match="small does not run on debian11; it names centos7, debian12"):
         choose(train, base="debian11")
+
+
+def test_a_base_that_is_asked_for_gets_a_driver_that_can_make_it() -> None:
+    """And its medium: which file, where it is, its checksum, and the base that works without."""
+    topology = load(ROOT / "topologies" / "train-2node.yaml")
+    with pytest.raises(LabError) as raised:
+        choose(topology, base="centos7")
+    (medium, _) = media.installers("centos7", "7.9.2009")
+    assert all(word in raised.value.message for word in (medium.name, medium.url(), medium.sha256))
+    assert raised.value.hint == "--base debian12"
+
+    media.directory().mkdir(parents=True)
+    media.path_of(medium).touch()
+    spec = choose(topology, base="centos7").spec
+    assert (spec.driver, spec.base, spec.package_source) == ("libvirt", "centos7", "rdo")
+
+
+def test_a_lab_can_be_looked_at_where_it_cannot_be_made() -> None:
+    topology = load(ROOT / "topologies" / "mitaka-3node.yaml")
+    with pytest.raises(LabError, match="CentOS-7-x86_64-Minimal-1611"):
+        choose(topology)
+    spec = draft(topology).spec
+    assert (spec.driver, spec.volume_backend) == ("libvirt", VolumeBackend.LVM)
+    with pytest.raises(LabError, match="does not run on debian12"):
+        draft(topology, base="debian12")
+
+
+def test_the_documented_layer_two_agent_is_taken_where_the_machines_have_it() -> None:
+    topology = load(ROOT / "topologies" / "ussuri-6node.yaml")
+    assert draft(topology, base="centos8").spec.mechanism is Mechanism.OPENVSWITCH
+    assert draft(topology, base="debian12").spec.mechanism is Mechanism.LINUXBRIDGE
 
 
 def test_a_topology_that_fits_nowhere_tells_every_reason(train: Topology, monkeypatch: pytest.MonkeyPatch) -> None:
