@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support import SMALL, specify, write
+
+from labctl.drivers.nspawn import Nspawn
+from labctl.lab.state import LabState
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -19,3 +25,29 @@ def home(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     if request.node.get_closest_marker("system") is None:
         monkeypatch.setenv("LABCTL_HOME", str(place))
     return place
+
+
+@pytest.fixture
+def containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LabState]:
+    """A lab of two running containers, ``first`` and ``second``, in which no service was configured."""
+    images = sorted(Path("/var/lib/labctl/images").glob("debian12-debian-*/manifest.json"))
+    if os.geteuid() != 0 or not images:
+        pytest.skip("needs root and a golden image; labctl up zed-2node makes one")
+    monkeypatch.setenv("LABCTL_HOME", str(tmp_path / "home"))
+    driver = Nspawn()
+    driver.probe()
+    path = write(tmp_path, SMALL)
+    lab = LabState.create(specify(path, name=f"containers-{os.getpid()}"), path)
+    lab.ensure_keys()
+    lab.record_image((images[-1].parent,))
+    driver.create_network(lab)
+    try:
+        for node in lab.spec.nodes:
+            driver.create(lab, node)
+            driver.start(lab, node)
+        for node in lab.spec.nodes:
+            driver.connect(lab, node, 60).close()
+        yield lab
+    finally:
+        left = [item for node in lab.spec.nodes for item in driver.destroy(lab, node)] + driver.destroy_network(lab)
+    assert left == []

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import SMALL, specify, write
+from support import specify, write
 
 from labctl import __main__, drivers, process
 from labctl.drivers.fake import Fake
-from labctl.drivers.nspawn import Nspawn
 from labctl.errors import BrokenLabError, DeadlineError, LabError
 from labctl.lab import fault
 from labctl.lab.fault import Fault, Kind
@@ -335,59 +333,34 @@ def test_units_of_shapes(labctl: Labctl, lab: LabState, fake: Fake) -> None:
 # --- real machines ---------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LabState]:
-    """Two containers without services."""
-    images = sorted(Path("/var/lib/labctl/images").glob("debian12-debian-*/manifest.json"))
-    if os.geteuid() != 0 or not images:
-        pytest.skip("needs root and a golden image; labctl up zed-2node makes one")
-    monkeypatch.setenv("LABCTL_HOME", str(tmp_path / "home"))
-    driver = Nspawn()
-    driver.probe()
-    path = write(tmp_path, SMALL)
-    state = LabState.create(specify(path, name=f"fault-{os.getpid()}"), path)
-    state.ensure_keys()
-    state.record_image((images[-1].parent,))
-    driver.create_network(state)
-    try:
-        for node in state.spec.nodes:
-            driver.create(state, node)
-            driver.start(state, node)
-        yield state
-    finally:
-        left = [item for node in state.spec.nodes for item in driver.destroy(state, node)]
-        left += driver.destroy_network(state)
-    assert left == []
-
-
 def ask(lab: LabState, node: str, command: str, seconds: float = 60) -> str:
     with drivers.get("nspawn").connect(lab, node, seconds) as session:
         return session.run(command, timeout=60).stdout.strip()
 
 
 @pytest.mark.system
-def test_containers_bear_every_fault_and_are_healed(real: LabState) -> None:
-    address = str(real.spec.address(real.spec.nodes[OTHER]))
+def test_containers_bear_every_fault_and_are_healed(containers: LabState) -> None:
+    address = str(containers.spec.address(containers.spec.nodes[OTHER]))
     ping = f"ping -c 3 -i 0.2 -W 1 -q {address} | grep -o '[0-9]* received'"
     for node in (NODE, OTHER):
-        ask(real, node, "true")
-    assert ask(real, NODE, ping) == "3 received"
-    ask(real, NODE, "systemctl start memcached; echo kept >/root/kept")
-    started = ask(real, OTHER, "cat /proc/1/stat | cut -d ' ' -f 22")
+        ask(containers, node, "true")
+    assert ask(containers, NODE, ping) == "3 received"
+    ask(containers, NODE, "systemctl start memcached; echo kept >/root/kept")
+    started = ask(containers, OTHER, "cat /proc/1/stat | cut -d ' ' -f 22")
 
-    fault.kill_service(real, NODE, "memcached")
-    fault.pause_node(real, OTHER)
-    assert ask(real, NODE, ping) == "3 received", "the kernel of a paused container still answers"
+    fault.kill_service(containers, NODE, "memcached")
+    fault.pause_node(containers, OTHER)
+    assert ask(containers, NODE, ping) == "3 received", "the kernel of a paused container still answers"
     with pytest.raises(DeadlineError):
-        ask(real, OTHER, "true", 3)
-    fault.cut_link(real, OTHER, "management")
-    assert ask(real, NODE, ping) == "0 received"
-    fault.shape_link(real, NODE, "management", Shape(loss=1))
-    fault.kill_node(real, NODE)
-    assert not process.run(["pgrep", "-f", f"--machine={real.name}-{NODE} "], check=False).stdout
+        ask(containers, OTHER, "true", 3)
+    fault.cut_link(containers, OTHER, "management")
+    assert ask(containers, NODE, ping) == "0 received"
+    fault.shape_link(containers, NODE, "management", Shape(loss=1))
+    fault.kill_node(containers, NODE)
+    assert not process.run(["pgrep", "-f", f"--machine={containers.name}-{NODE} "], check=False).stdout
 
-    assert len(fault.heal_all(real)) == 5
-    assert fault.active(real) == ()
-    assert ask(real, NODE, "cat /root/kept; systemctl is-active memcached") == "kept\nactive"
-    assert ask(real, OTHER, "cat /proc/1/stat | cut -d ' ' -f 22") == started, "the paused machine was restarted"
-    assert ask(real, NODE, ping) == "3 received"
+    assert len(fault.heal_all(containers)) == 5
+    assert fault.active(containers) == ()
+    assert ask(containers, NODE, "cat /root/kept; systemctl is-active memcached") == "kept\nactive"
+    assert ask(containers, OTHER, "cat /proc/1/stat | cut -d ' ' -f 22") == started, "the paused machine was restarted"
+    assert ask(containers, NODE, ping) == "3 received"

@@ -6,16 +6,14 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from support import IDENTITY, SMALL, specify, write
+from support import IDENTITY, specify, write
 
 from labctl import __main__, bases, drivers
 from labctl.drivers.fake import Fake
-from labctl.drivers.nspawn import Nspawn
 from labctl.errors import BrokenLabError, LabError
 from labctl.lab import logs
 from labctl.lab.logs import Line, belongs, file_lines, journal_lines, sections, stamp
@@ -258,39 +256,18 @@ def test_unknown_nodes_and_labs_are_named_with_the_known_ones(labctl, lab: LabSt
 # --- real machines ---------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LabState]:
-    images = sorted(Path("/var/lib/labctl/images").glob("debian12-debian-*/manifest.json"))
-    if os.geteuid() != 0 or not images:
-        pytest.skip("needs root and a golden image; labctl up zed-2node makes one")
-    monkeypatch.setenv("LABCTL_HOME", str(tmp_path / "home"))
-    driver = Nspawn()
-    driver.probe()
-    path = write(tmp_path, SMALL)
-    state = LabState.create(specify(path, name=f"logs-{os.getpid()}"), path)
-    state.ensure_keys()
-    state.record_image((images[-1].parent,))
-    driver.create_network(state)
-    try:
-        driver.create(state, "first")
-        driver.start(state, "first")
-        yield state
-    finally:
-        assert driver.destroy(state, "first") + driver.destroy_network(state) == []
-
-
 @pytest.mark.system
-def test_the_journal_of_a_container_is_read_while_it_runs_and_after_it_died(real: LabState) -> None:
+def test_the_journal_of_a_container_is_read_while_it_runs_and_after_it_died(containers: LabState) -> None:
     driver = drivers.get("nspawn")
     began = time.time() - 1
-    with driver.connect(real, "first", 60) as session:
+    with driver.connect(containers, "first", 60) as session:
         session.run(
             "logger -t probe 'a line of the journal'; echo \"$(date '+%F %T') a line\" >/var/log/probe.log", timeout=20
         )
         session.run("systemctl start memcached; journalctl --sync", timeout=60)
 
     def seen(service: str | None) -> set[tuple[str, str]]:
-        return {(x.source, x.text) for x in logs.collect(real, ["first"], began, service)}
+        return {(x.source, x.text) for x in logs.collect(containers, ["first"], began, service)}
 
     wanted = {("probe", "a line of the journal"), ("probe.log", "a line")}
     assert wanted <= seen(None)
@@ -298,5 +275,5 @@ def test_the_journal_of_a_container_is_read_while_it_runs_and_after_it_died(real
     assert any("Started memcached.service" in text for _, text in of_unit)
     assert not wanted & of_unit
 
-    driver.stop(real, "first", 0)
+    driver.stop(containers, "first", 0)
     assert wanted <= seen(None)
