@@ -96,10 +96,20 @@ unit_failed() { # unit; true also while systemd keeps restarting it
         [ "$(systemctl show -p NRestarts "$1" 2>/dev/null | cut -d= -f2)" -ge 3 ] 2>/dev/null
 }
 
+unit_logs() { # unit; by its name, in its command line, in the uWSGI file that names
+    echo /var/log/*/"$1".log
+    text=$(systemctl cat "$1" 2>/dev/null)
+    for ini in $(echo "$text" | sed -n 's/^ExecStart=.*--ini \([^ ]*\).*/\1/p'); do
+        text="$text
+$(cat "$ini" 2>/dev/null)"
+    done
+    echo "$text" | grep -o '/var/log/[^ ;]*\.log' | grep -v "/$1\.log$"
+}
+
 show_unit() {
     echo "unit $1 does not run; its last log lines:"
     journalctl -u "$1" -n 15 --no-pager -o cat 2>/dev/null
-    for log in /var/log/*/"$1".log; do
+    for log in $(unit_logs "$1"); do
         [ -f "$log" ] && echo "== $log" && tail -n 15 "$log"
     done
     echo "look further: systemctl status $1; journalctl -u $1"

@@ -60,6 +60,7 @@ SHIMS = {
         is-enabled) [ -e "$state/enabled-$3" ] ;;
         enable) touch "$state/enabled-$2" ;;
         restart) [ ! -e "$state/broken-$2" ] && touch "$state/active-$2" ;;
+        cat) cat "$state/unit-$2" 2>/dev/null ;;
         show) echo "NRestarts=$(cat "$state/restarts-$4" 2>/dev/null || echo 0)" ;;
         esac""",
     "journalctl": 'echo "journal of $2"',
@@ -462,6 +463,26 @@ def test_a_wait_that_runs_out_of_time_shows_what_it_saw_last(machine: Machine) -
     assert "not so after 1 s" in ran.said(0)
     assert "last seen: HTTP 503" in ran.said(0)
     assert "journal of keystone" in ran.said(0)
+
+
+@as_root
+def test_a_failed_unit_is_shown_with_the_logs_that_it_names(machine: Machine, tmp_path: Path) -> None:
+    logs = Path("/var/log") / f"labctl-{tmp_path.name}-{os.getpid()}"
+    logs.mkdir()
+    try:
+        (logs / "api.log").write_text("no such option\n")
+        (logs / "uwsgi.log").write_text("no python application found\n")
+        ini = machine.root / "api-uwsgi.ini"
+        ini.write_text(f"[uwsgi]\nlogto = {logs}/uwsgi.log\nthreads = 4\n")
+        (machine.state / "unit-openstack-glance-api").write_text(
+            f"[Service]\nExecStart=/usr/bin/glance-api --ini {ini} --log-file {logs}/api.log\n"
+        )
+        ran = machine.run(Wait("never", "false", ("openstack-glance-api",), seconds=1))
+    finally:
+        shutil.rmtree(logs)
+
+    assert f"== {logs}/api.log\nno such option" in ran.said(0)
+    assert f"== {logs}/uwsgi.log\nno python application found" in ran.said(0)
 
 
 def test_a_wait_whose_test_hangs_keeps_its_deadline(machine: Machine) -> None:
