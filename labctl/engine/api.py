@@ -329,7 +329,7 @@ class Cloud:
 
     @run.register
     def _(self, wanted: api.ServicesUp) -> bool:
-        path = {"compute": "/os-services", "volumev3": "/os-services", "orchestration": "/services"}[wanted.type]
+        path = "/services" if wanted.type == "orchestration" else "/os-services"
 
         def look() -> str:
             rows = self.get(wanted.type, path)["services"]

@@ -273,6 +273,7 @@ class ServicesUp:
     def guide(self) -> str:
         return {
             "compute": "openstack compute service list",
+            "volumev2": "openstack volume service list",
             "volumev3": "openstack volume service list",
             "orchestration": "openstack orchestration service list",
         }[self.type]

@@ -1,0 +1,27 @@
+"""The verb guide: a lab's plan as an install document."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from labctl.commands.options import BaseName, DriverName, ReleaseName, TopologyName, Wanted
+from labctl.plan import guide as document
+
+
+def guide(
+    topology: TopologyName,
+    release: ReleaseName = None,
+    base: BaseName = None,
+    driver: DriverName = None,
+    lang: Annotated[str, typer.Option(help="of headings and remarks: en or ko")] = "en",
+) -> None:
+    """Print the install document of a lab: chapter by chapter, node by node, with what each step is for."""
+    wanted = Wanted(topology, release=release, base=base, driver=driver)
+    typer.echo(document.guide(wanted.draft(), lang), nl=False)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command()(guide)

@@ -1,0 +1,287 @@
+"""A lab's plan as an install document: chapter by chapter, node by node, with what each step is for.
+
+The same operations that ``up`` runs, said as a person would do them; so the document is never out of step.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from labctl.plan import api
+from labctl.plan.operations import Database, File, Item, Operation, Unit, Wait, flatten
+from labctl.plan.planner import Plan, Stage, context, plan
+from labctl.plan.words import Words
+from labctl.secret import MARK
+from labctl.services import SERVICES, keystone, nova
+from labctl.services.base import Context, Service
+from labctl.topology.model import Component
+from labctl.topology.spec import LabSpec
+from labctl.topology.units import show_size
+
+#: Stands for the node in a prompt until it is known who does the same.
+_PROMPT = "@node@"
+#: Words that open and close blocks of the shell.
+_OPEN, _CLOSE = ("if", "for", "while", "until", "case", "{", "("), ("fi", "done", "esac", "}", ")")
+#: What a file holds, for a reader's editor.
+_KINDS = {".conf": "ini", ".ini": "ini", ".cnf": "ini", ".py": "python", ".awk": "awk", ".service": "ini"}
+
+
+@dataclass(frozen=True)
+class Step:
+    """Operations with one purpose; ``nodes`` maps each node to its own."""
+
+    purpose: str
+    nodes: Mapping[str, tuple[Operation, ...]]
+
+
+def placeholder(text: str) -> str:
+    """Secrets by their names, as the install guides print them: ``GLANCE_PASS``."""
+    return MARK.sub(lambda found: found[1], text)
+
+
+def guide(lab: LabSpec, language: str = "en") -> str:
+    """The document, in Markdown.
+
+    :param language: of headings and remarks: ``en`` or ``ko``.
+    :raises LabError: there are no words in that language.
+    """
+    words = Words.of(language)
+    ctx, made = context(lab), plan(lab)
+    parts = [_title(ctx, made, words)]
+    number = 0
+    for heading, purpose, steps in _chapters(ctx, made):
+        told = [_step(ctx, step, words) for step in steps]
+        if any(told):
+            number += 1
+            parts.append(f"## {number}. {words.say(heading)}\n\n{words.say(purpose)}\n")
+            parts += [text for text in told if text]
+    return "\n".join(parts).rstrip("\n") + "\n"
+
+
+def _title(ctx: Context, made: Plan, words: Words) -> str:
+    lab, say = ctx.lab, words.say
+    lines = [f"# {lab.name}: {ctx.release.title}, {ctx.base.title}", "", say("intro"), ""]
+    lines += [f"`labctl guide {lab.topology} --release {lab.release} --base {lab.base}`", ""]
+    lines += [f"## {say('The lab')}", "", f"| {say('node')} | {say('cards')} | {say('disks')} | {say('runs')} |"]
+    lines += ["|---|---|---|---|"]
+    for node in lab.nodes.values():
+        cards = ", ".join(f"`{c.name}` {c.network} {c.address or say('no address')} ({c.mac})" for c in node.interfaces)
+        disks = ", ".join([show_size(node.disk), *(f"`{d.name}` {show_size(d.size)}" for d in node.disks)])
+        lines.append(f"| {node.name} | {cards} | {disks} | {', '.join(node.runs)} |")
+    lines += ["", say("disks-are"), "", f"## {say('Passwords')}", "", say("passwords-are"), ""]
+    lines += [f"- `{name}`" for name in sorted(made.secrets())]
+    return "\n".join([*lines, ""])
+
+
+def _chapters(ctx: Context, made: Plan) -> Iterator[tuple[str, str, tuple[Step, ...]]]:
+    """(heading, purpose, steps) of every chapter."""
+    stages = {s.name: s for s in made.stages}
+    for name in ("prepare", "packages", "infrastructure"):
+        yield name, f"{name}-is", (Step("", _flat(stages[name].nodes)),)
+    present = [s for s in SERVICES if ctx.lab.has(*s.components)]
+    for service in present:
+        yield service.name, f"{service.name}-is", tuple(_service(ctx, service, stages))
+    if "compute" in stages:
+        settled = {
+            node: tuple(o for o in items if o not in nova.map_hosts(ctx))
+            for node, items in _flat(stages["compute"].after).items()
+        }
+        yield "settle", "settle-is", (Step("", settled),)
+    if "fixtures" in stages:
+        yield "fixtures", "fixtures-is", (Step("", {ctx.identity_host: _as_client(ctx, stages["fixtures"].api)}),)
+
+
+def _flat(nodes: Mapping[str, tuple[Item, ...]]) -> dict[str, tuple[Operation, ...]]:
+    return {node: flatten(tuple(items)) for node, items in nodes.items()}
+
+
+def _service(ctx: Context, service: Service, stages: Mapping[str, Stage]) -> Iterator[Step]:
+    """The seven steps of an install guide's chapter, of those that the service has."""
+    nodes = ctx.lab.nodes.values()
+    identity = service.name == "keystone"
+    if databases := service.databases(ctx):
+        yield Step("database", {ctx.host(Component.MARIADB): databases})
+    accounts = Step("accounts", {ctx.identity_host: _as_client(ctx, service.identity(ctx))})
+    if not identity:
+        yield accounts
+    yield Step("configure", {n.name: service.configure(ctx, n) for n in nodes})
+    copies = service.copies(ctx)
+    yield Step("copies", {c.source: tuple(_Said(c.title, c.guide(), c.origin) for c in copies) for c in copies})
+    populate: dict[str, tuple[Operation, ...]] = {}
+    for node, chain in service.populate(ctx):
+        populate[node] = populate.get(node, ()) + chain.commands
+    if identity:
+        populate[ctx.identity_host] += keystone.bootstrap(ctx).commands
+    yield Step("populate", populate)
+    yield from _starts(ctx, service)
+    if identity:
+        yield Step("openrc", _flat(stages["fixtures"].nodes))
+        yield accounts
+    if service.name == "nova" and (mapped := nova.map_hosts(ctx)):
+        hosts = tuple(n.name for n in ctx.lab.running(Component.NOVA_COMPUTE))
+        yield Step("hosts", {ctx.identity_host: _as_client(ctx, (api.ComputeHosts(hosts),))})
+        yield Step("map", {ctx.host(Component.NOVA_CONTROLLER): mapped})
+    yield Step("verify", _verify(ctx, service))
+
+
+def _starts(ctx: Context, service: Service) -> Iterator[Step]:
+    for purpose, stage in (("start", "services"), ("start-later", "compute")):
+        found: dict[str, tuple[Operation, ...]] = {}
+        for node in ctx.lab.nodes.values():
+            daemons = sorted((d for d in service.daemons(ctx, node) if d.stage == stage), key=lambda d: d.order)
+            made: list[Operation] = []
+            for daemon in daemons:
+                made += [Unit(unit) for unit in ctx.base.units[daemon.name]]
+                made += [Wait(what, test) for what, test in daemon.ready]
+            found[node.name] = tuple(made)
+        yield Step(purpose, found)
+
+
+def _verify(ctx: Context, service: Service) -> dict[str, tuple[Operation, ...]]:
+    found: dict[str, tuple[Operation, ...]] = {}
+    asked = _as_client(ctx, service.verify(ctx))
+    said = {o.guide() for o in asked}
+    for check in service.checks(ctx):
+        if check.command not in said:
+            found[check.node] = (*found.get(check.node, ()), _Said("", check.command))
+    found[ctx.identity_host] = asked + found.get(ctx.identity_host, ())
+    return found
+
+
+@dataclass(frozen=True)
+class _Said:
+    """Something that is only told: what the engine does otherwise, or what people look at."""
+
+    title: str
+    text: str
+    source: str = ""
+
+    def shell(self) -> str:
+        return self.text
+
+    def guide(self) -> str:
+        return self.text
+
+
+def _as_client(ctx: Context, calls: tuple[api.ApiOperation, ...]) -> tuple[Operation, ...]:
+    """Calls to the APIs as commands of the release's own clients, as the admin; each is said once."""
+    made = {said(ctx, call): call.title for call in calls}
+    as_admin = (_Said("", ". /root/admin-openrc"),) if made else ()
+    return (*as_admin, *(_Said(title, text) for text, title in made.items()))
+
+
+def said(ctx: Context, call: api.ApiOperation) -> str:
+    """A call as a command; early clients have no networks and no volume services (facts 9)."""
+    if ctx.release.client_networks:
+        return call.guide()
+    if isinstance(call, api.AgentsAlive):
+        return "neutron agent-list"
+    if isinstance(call, api.ServicesUp) and call.type.startswith("volume"):
+        return "cinder service-list"
+    if isinstance(call, api.ProviderNetwork):
+        dns = f" --dns-nameserver {call.dns}" if call.dns else ""
+        return (
+            f"neutron net-create --shared --router:external True --provider:physical_network {call.physical} "
+            f"--provider:network_type flat {call.name}\n"
+            f"neutron subnet-create --name {call.name} --allocation-pool start={call.first},end={call.last}"
+            f"{dns} --gateway {call.gateway} {call.name} {call.cidr}"
+        )
+    if isinstance(call, api.SelfServiceNetwork):
+        tenant = f'--tenant-id "$(openstack project show -f value -c id {call.project})"'
+        return (
+            f"neutron net-create {tenant} {call.name}\n"
+            f"neutron subnet-create {tenant} --name {call.name} {call.name} {call.cidr}\n"
+            f"neutron router-create {tenant} {call.router}\n"
+            f"neutron router-interface-add {call.router} {call.name}\n"
+            f"neutron router-gateway-set {call.router} {call.external}"
+        )
+    return call.guide()
+
+
+# --- how it is written -----------------------------------------------------------------------------
+
+
+def _step(ctx: Context, step: Step, words: Words) -> str:
+    """A step's operations, for nodes that do the same together."""
+    told = {node: [_operation(o, words) for o in operations] for node, operations in step.nodes.items() if operations}
+    groups: list[tuple[tuple[str, ...], list[str]]] = []
+    for nodes, text in _merged(told):
+        if not groups or groups[-1][0] != nodes:
+            groups.append((nodes, []))
+        groups[-1][1].append(text)
+    if not groups:
+        return ""
+    lines = [f"### {words.say(step.purpose)}", ""] if step.purpose else []
+    for nodes, texts in groups:
+        everyone = len(nodes) == len(ctx.lab.nodes) > 1
+        prompt = "all" if everyone else "&".join(nodes)
+        lines += [f"{words.say('On')} **{words.say('every node') if everyone else ', '.join(nodes)}**:", ""]
+        lines += [text.replace(_PROMPT, prompt) for text in texts]
+    return "\n".join(lines)
+
+
+def _merged(told: Mapping[str, list[str]]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """What is said to several nodes once, for all of them, in an order that is each node's own."""
+    left = {node: list(texts) for node, texts in told.items()}
+    while left := {node: texts for node, texts in left.items() if texts}:
+        heads = [texts[0] for texts in left.values()]
+        later = {text for texts in left.values() for text in texts[1:]}
+        text = next((head for head in heads if head not in later), heads[0])
+        nodes = tuple(node for node, texts in left.items() if texts[0] == text)
+        yield nodes, text
+        for node in nodes:
+            del left[node][0]
+
+
+def _operation(operation: Operation, words: Words) -> str:
+    source = getattr(operation, "source", "")
+    why = f"*{words.remark(operation, source)}*\n\n" if words.remark(operation, source) else ""
+    if isinstance(operation, File):
+        suffix = "." + operation.path.rpartition(".")[2]
+        kind = _KINDS.get(suffix, "text")
+        owner = f"{operation.owner}:{operation.group} {operation.mode}"
+        content = placeholder(operation.content)
+        return f"{why}`{operation.path}` ({owner})\n\n```{kind}\n{content}```\n"
+    text = placeholder(operation.guide())
+    if "exit 1" in text:  # it must not close the shell of whoever types it
+        text = f"(\n{text}\n)"
+    if isinstance(operation, Database):
+        first, *statements = text.split("\n")
+        lines = [f"{_PROMPT}# {first}", *(f"MariaDB [(none)]> {s}" for s in (*statements, "exit"))]
+        return f"{why}```console\n" + "\n".join(lines) + "\n```\n"
+    return f"{why}```console\n{typed(text, _PROMPT)}\n```\n"
+
+
+def typed(text: str, prompt: str) -> str:
+    """Commands as they look on a terminal: a prompt before each, and ``>`` before lines that go on."""
+    lines: list[str] = []
+    for command in commands(text):
+        first, *rest = command.split("\n")
+        lines += [f"{prompt}# {first}", *(f"> {line}" for line in rest)]
+    return "\n".join(lines)
+
+
+def commands(text: str) -> Iterator[str]:
+    """Shell text command by command: a line whose quotes or whose block are not closed goes on in the next."""
+    held: list[str] = []
+    for line in text.split("\n"):
+        held.append(line)
+        command = "\n".join(held)
+        if _closed(command):
+            yield command
+            held = []
+    if held:
+        yield "\n".join(held)
+
+
+def _closed(command: str) -> bool:
+    try:
+        tokens = [token.strip(";") for token in shlex.split(command, comments=True)]
+    except ValueError:  # an open quote
+        return False
+    if tokens and tokens[-1] in ("&&", "||", "|"):
+        return False
+    depth = sum(token in _OPEN for token in tokens) - sum(token in _CLOSE for token in tokens)
+    return depth <= 0

@@ -1,0 +1,153 @@
+"""Headings and remarks of an install document, in English and Korean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from labctl.errors import LabError
+from labctl.plan.operations import File, Operation
+
+_EN: Mapping[str, str] = {
+    "intro": (
+        "The corrected edition of the notes, made from the plan that `labctl up` runs. Commands are typed as root; "
+        "the prompt says where. Made again by:"
+    ),
+    "The lab": "The lab",
+    "node": "node",
+    "cards": "cards",
+    "disks": "disks",
+    "runs": "runs",
+    "no address": "no address",
+    "disks-are": "The first disk is the system's; the others are named by their serial numbers under /dev/disk/by-id.",
+    "Passwords": "Passwords",
+    "passwords-are": "Choose a different random value for each, of letters and digits only (troubleshooting B12):",
+    "On": "On",
+    "every node": "every node",
+    "prepare": "Hosts and networks",
+    "prepare-is": "Every node knows its name, its cards and the other nodes.",
+    "packages": "Packages",
+    "packages-is": "Repositories that exist, and everything that is installed on each node.",
+    "infrastructure": "Base services",
+    "infrastructure-is": "What every OpenStack service stands on: time, database, message queue, cache.",
+    "keystone": "Identity: keystone",
+    "keystone-is": "Accounts, roles and the catalog of endpoints. The others cannot start before it answers.",
+    "glance": "Images: glance",
+    "glance-is": "Keeps the disk images that servers boot.",
+    "placement": "Resources: placement",
+    "placement-is": "Counts what the hypervisors have left; nova's scheduler asks it.",
+    "nova": "Compute: nova",
+    "nova-is": "Makes servers: API, scheduler, conductor and console proxy, and nova-compute on each hypervisor.",
+    "neutron": "Networks: neutron",
+    "neutron-is": "Networks of projects over VXLAN, routers, DHCP, metadata, and a flat network to the outside.",
+    "cinder": "Volumes: cinder",
+    "cinder-is": "Block devices for servers.",
+    "swift": "Objects: swift",
+    "swift-is": "Files by HTTP, several copies of each on disks of their own.",
+    "heat": "Stacks: heat",
+    "heat-is": "Makes what a template describes.",
+    "horizon": "Dashboard: horizon",
+    "horizon-is": "The web interface.",
+    "settle": "SELinux: what was denied",
+    "settle-is": "The policy modules of the notes, each only where a daemon was denied what it allows.",
+    "fixtures": "First objects",
+    "fixtures-is": "What the notes create before their first server: project, user, flavors, image, networks.",
+    "database": "Database and account",
+    "accounts": "User, role, service and endpoints",
+    "configure": "Configuration",
+    "copies": "Files that other nodes need",
+    "populate": "Tables and keys",
+    "start": "Start",
+    "start-later": "Start, once the controller's services answer",
+    "openrc": "Client environment scripts",
+    "hosts": "Wait for the hypervisors",
+    "map": "Map the hypervisors into the cell",
+    "verify": "Verify",
+}
+
+_KO: Mapping[str, str] = {
+    "intro": (
+        "`labctl up`이 실행하는 계획에서 그대로 만든, 노트의 교정판입니다. 명령은 root로 입력하며 프롬프트가 노드를 "
+        "나타냅니다. 다시 만들기:"
+    ),
+    "The lab": "구성",
+    "node": "노드",
+    "cards": "네트워크 카드",
+    "disks": "디스크",
+    "runs": "실행하는 구성 요소",
+    "no address": "주소 없음",
+    "disks-are": "첫 디스크는 시스템용이고, 나머지는 /dev/disk/by-id 아래에 일련번호로 나타납니다.",
+    "Passwords": "비밀번호",
+    "passwords-are": "각각 서로 다른 무작위 값을 쓰되 영문자와 숫자만 사용합니다(troubleshooting B12):",
+    "On": "실행 위치:",
+    "every node": "모든 노드",
+    "prepare": "호스트와 네트워크",
+    "prepare-is": "모든 노드가 자기 이름과 카드, 그리고 다른 노드를 알게 합니다.",
+    "packages": "패키지",
+    "packages-is": "실제로 존재하는 저장소를 등록하고 노드마다 필요한 것을 모두 설치합니다.",
+    "infrastructure": "기반 서비스",
+    "infrastructure-is": "모든 OpenStack 서비스의 바탕: 시간 동기화, 데이터베이스, 메시지 큐, 캐시.",
+    "keystone": "인증: keystone",
+    "keystone-is": "계정, 역할, 엔드포인트 카탈로그를 관리합니다. 응답하기 전에는 다른 서비스를 시작할 수 없습니다.",
+    "glance": "이미지: glance",
+    "glance-is": "서버가 부팅할 디스크 이미지를 보관합니다.",
+    "placement": "자원: placement",
+    "placement-is": "하이퍼바이저에 남은 자원을 계산하며 nova 스케줄러가 조회합니다.",
+    "nova": "컴퓨트: nova",
+    "nova-is": "서버를 만듭니다: API, 스케줄러, 컨덕터, 콘솔 프록시와 각 하이퍼바이저의 nova-compute.",
+    "neutron": "네트워크: neutron",
+    "neutron-is": "VXLAN 위의 프로젝트 네트워크, 라우터, DHCP, 메타데이터, 외부로 나가는 flat 네트워크.",
+    "cinder": "볼륨: cinder",
+    "cinder-is": "서버에 연결하는 블록 장치를 제공합니다.",
+    "swift": "오브젝트: swift",
+    "swift-is": "HTTP로 접근하는 파일을 여러 디스크에 복제해 보관합니다.",
+    "heat": "스택: heat",
+    "heat-is": "템플릿에 적힌 자원을 만듭니다.",
+    "horizon": "대시보드: horizon",
+    "horizon-is": "웹 인터페이스.",
+    "settle": "SELinux: 거부된 동작",
+    "settle-is": "노트의 정책 모듈을, 지금 실행 중인 데몬이 실제로 거부당한 경우에만 설치합니다.",
+    "fixtures": "첫 객체",
+    "fixtures-is": "노트가 첫 서버 전에 만드는 것: 프로젝트, 사용자, flavor, 이미지, 네트워크.",
+    "database": "데이터베이스와 계정",
+    "accounts": "사용자, 역할, 서비스, 엔드포인트",
+    "configure": "설정",
+    "copies": "다른 노드에 필요한 파일",
+    "populate": "테이블과 키",
+    "start": "시작",
+    "start-later": "시작(컨트롤러의 서비스가 응답한 뒤)",
+    "openrc": "클라이언트 환경 스크립트",
+    "hosts": "하이퍼바이저 등록 확인",
+    "map": "하이퍼바이저를 셀에 매핑",
+    "verify": "검증",
+}
+
+LANGUAGES: Mapping[str, Mapping[str, str]] = {"en": _EN, "ko": _KO}
+
+
+@dataclass(frozen=True)
+class Words:
+    """The words of one language."""
+
+    table: Mapping[str, str]
+
+    @classmethod
+    def of(cls, language: str) -> Words:
+        """Return the words of a language.
+
+        :raises LabError: there are none.
+        """
+        if language not in LANGUAGES:
+            raise LabError(f"there is no guide in '{language}'; there are {', '.join(LANGUAGES)}")
+        return cls(LANGUAGES[language])
+
+    def say(self, key: str) -> str:
+        """The words for a key."""
+        return self.table[key]
+
+    def remark(self, operation: Operation, source: str) -> str:
+        """What an operation is for, and where that is written; empty where its commands say it themselves."""
+        if isinstance(operation, File):
+            return source
+        title = operation.title
+        return f"{title} ({source})" if source and title else title or source
