@@ -23,11 +23,20 @@ def occupants(cloud: Cloud, node: NodeSpec) -> list[str]:
     return found
 
 
-def disable(cloud: Cloud, node: NodeSpec) -> None:
-    """Let no scheduler choose a host any more."""
+def disable(cloud: Cloud, node: NodeSpec) -> list[tuple[str, Json]]:
+    """Let no scheduler choose a host any more; returns what :func:`enable` takes back."""
+    done: list[tuple[str, Json]] = []
     for kind, binary, row in _services(cloud, node):
         if row["status"] == "enabled":
-            cloud.put(kind, "/os-services/disable", {"binary": binary, "host": row["host"]})
+            done.append((kind, {"binary": binary, "host": row["host"]}))
+            cloud.put(kind, "/os-services/disable", done[-1][1])
+    return done
+
+
+def enable(cloud: Cloud, disabled: list[tuple[str, Json]]) -> None:
+    """Let schedulers choose again what was disabled."""
+    for kind, service in disabled:
+        cloud.put(kind, "/os-services/enable", service)
 
 
 def forget(cloud: Cloud, node: NodeSpec) -> list[tuple[str, str]]:

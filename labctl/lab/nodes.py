@@ -94,13 +94,15 @@ def remove(lab: str, name: str) -> Summary:
     )
     if known_to_services:
 
-        def prepare(cloud: Cloud) -> list[str]:
+        def empty(cloud: Cloud) -> list[str]:
+            # first, so that nothing comes while it is looked at; nova asks the host itself, which a dead one delays
+            disabled = leave.disable(cloud, node) if driver.machine(state, name).running else []
             found = leave.occupants(cloud, node)
-            if not found:
-                leave.disable(cloud, node)
+            if found:
+                leave.enable(cloud, disabled)
             return found
 
-        if found := _ask(state, prepare):
+        if found := _ask(state, empty):
             raise LabError(
                 f"{name} of {lab} still holds " + ", ".join(found),
                 f"labctl exec {lab} -- openstack server delete (or migrate) ID; openstack volume delete ID",
@@ -112,8 +114,8 @@ def remove(lab: str, name: str) -> Summary:
         with step(name, "forget its services and agents"):
             _forget(state, driver, node)
     state.spec = spec  # its key stays: a snapshot may bring the machine back
-    state.save()
     driver.create_network(state)  # the names that the vantage knows
+    state.save()
     return _converge(state, driver, _up_command(state))
 
 

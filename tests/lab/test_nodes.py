@@ -346,8 +346,21 @@ def test_a_node_with_servers_or_volumes_stays(tmp_path: Path, driver: Fake, apis
     with pytest.raises(LabError) as raised:
         nodes.remove("cloud", "compute2")
     assert raised.value.message == "compute2 of cloud still holds server web (s1, SHUTOFF), volume data (v1, in-use)"
-    assert apis.changes == []
+    assert apis.changes == [
+        "compute PUT /os-services/disable nova-compute compute2",
+        "volumev3 PUT /os-services/disable cinder-volume compute2@nfs",
+        "compute PUT /os-services/enable nova-compute compute2",
+        "volumev3 PUT /os-services/enable cinder-volume compute2@nfs",
+    ]
     assert driver.machine(lab, "compute2").running
+
+
+def test_a_compute_node_that_died_leaves_without_being_asked(tmp_path: Path, driver: Fake, apis: Apis) -> None:
+    lab = up(tmp_path, CLOUD)
+    add("cloud", "compute2")
+    driver.stop(lab, "compute2", 0)
+    nodes.remove("cloud", "compute2")
+    assert apis.changes[:2] == ["network DELETE /v2.0/agents/a1", "compute DELETE /os-services/8"]
 
 
 def test_removal_goes_on_where_it_failed(
