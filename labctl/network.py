@@ -205,6 +205,21 @@ def detach_container(lab: LabSpec, node: NodeSpec) -> None:
         process.run(["ip", "netns", "delete", namespace])
 
 
+def severed(lab: LabSpec, node: NodeSpec, pid: int) -> str:
+    """What a running container has lost of its network, empty for nothing; ``pid`` is one of its processes."""
+    inner = NETNS / node_namespace(lab.name, node.name)
+    if not _complete(lab):
+        return "the lab's network is gone"
+    try:
+        if inner.stat().st_ino != Path(f"/proc/{pid}/ns/net").stat().st_ino:
+            return "another network namespace has the name of its own"
+    except OSError:
+        return "its network namespace is gone"
+    links = process.run(["ip", "-n", lab_namespace(lab.name), "-br", "link"], check=False).stdout
+    there = {line.split()[0].partition("@")[0] for line in links.splitlines()}
+    return "" if {port(card) for card in node.interfaces} <= there else "its cables are gone"
+
+
 def inside(lab: str, command: list[str], *, stdin: str | None = None, timeout: float = 30) -> str:
     """Run a command in a lab's namespace and return what it printed."""
     done = process.run(["ip", "netns", "exec", lab_namespace(lab), *command], stdin=stdin, timeout=timeout)

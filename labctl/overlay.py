@@ -50,6 +50,12 @@ def upper(path: Path) -> str:
     return _table().get(str(path), {}).get("upperdir", "")
 
 
+def lower() -> set[Path]:
+    """Every read-only layer of every overlay on this machine that was named by its absolute path."""
+    names = {name for options in _table().values() for name in options.get("lowerdir", "").split(":")}
+    return {Path(name) for name in names if name.startswith("/")}
+
+
 def mount(path: Path, source: str, lower: Sequence[Path], upper: Path, work: Path, directory: Path) -> None:
     """Mount layers on ``path``; what lies below ``directory`` is named relative to it.
 

@@ -12,11 +12,12 @@ from labctl import drivers, releases
 from labctl.commands.console import Format, listing, out
 from labctl.commands.fault import rows as fault_rows
 from labctl.commands.options import BaseName, DriverName, ReleaseName, TopologyName, Wanted
-from labctl.errors import LabError
-from labctl.lab import fault
+from labctl.engine import health
+from labctl.errors import BrokenLabError, LabError
+from labctl.lab import fault, repair
 from labctl.lab import up as bring
 from labctl.lab.choose import describe
-from labctl.lab.state import LabState, names
+from labctl.lab.state import LabState, locked
 from labctl.plan.operations import Parallel, quote
 from labctl.plan.planner import Plan, Stage, plan
 from labctl.plan.script import program
@@ -109,16 +110,18 @@ def show_plan(
 def list_labs(output: Output = Format.TABLE) -> None:
     """List the labs on this machine."""
     rows = []
-    for name in names():
+    for name in repair.recorded():
+        if words := repair.remnant(name):
+            rows.append({"name": name, "machines": words, "try": f"labctl down {name}"})
+            continue
         try:
             state = LabState.load(name)
+            driver = drivers.get(state.spec.driver)
+            journal = state.journal()
         except LabError:
-            rows.append({"name": name, "machines": "unreadable state: labctl down"})
+            rows.append({"name": name, "machines": "unreadable state", "try": f"labctl down {name}"})
             continue
-        driver = drivers.get(state.spec.driver)
-        machines = [driver.machine(state, n) for n in state.spec.nodes]
-        running = sum(m.running for m in machines)
-        journal = state.journal()
+        machines, command = repair.condition(state, driver)
         rows.append(
             {
                 "name": name,
@@ -126,18 +129,30 @@ def list_labs(output: Output = Format.TABLE) -> None:
                 "base": state.spec.base,
                 "packages": state.spec.package_source,
                 "driver": state.spec.driver,
-                "machines": f"{running}/{len(machines)} running",
+                "machines": machines,
                 "stage": journal.stages[-1].name if journal.stages else "-",
                 "age": f"{(time.time() - float(state.meta['created'])) / 60:.0f} min",
+                "try": command,
             }
         )
     listing(output, rows, ["name", "release", "base", "packages", "driver", "machines", "stage", "age"])
+    for row in rows if output is Format.TABLE else ():
+        if row["try"]:
+            out.print(f"{row['name']}: {row['try']}")
 
 
-def status(lab: Annotated[str, typer.Argument(help="name of the lab")], output: Output = Format.TABLE) -> None:
+def status(
+    lab: Annotated[str, typer.Argument(help="name of the lab")],
+    check: Annotated[bool, typer.Option("--check", help="look whether it is well; status 1 when not")] = False,
+    output: Output = Format.TABLE,
+) -> None:
     """Show a lab's machines and finished stages."""
     state = LabState.load(lab)
     driver = drivers.get(state.spec.driver)
+    ailments: list[health.Ailment] = []
+    if check:
+        with locked(lab, f"labctl status --check {lab}"):  # it runs programs on the nodes, as up does
+            ailments = health.check(state, driver)
     rows = []
     for node in state.spec.nodes.values():
         machine = driver.machine(state, node.name)
@@ -161,13 +176,10 @@ def status(lab: Annotated[str, typer.Argument(help="name of the lab")], output: 
             "packages": spec.package_source,
             "driver": spec.driver,
         }
-        typer.echo(
-            json.dumps(
-                {**kind, "nodes": rows, "later": list(state.spec.later), "faults": fault_rows(state), "stages": stages},
-                indent=1,
-            )
-        )
-        return
+        more = {"nodes": rows, "later": list(state.spec.later), "faults": fault_rows(state), "stages": stages}
+        looked = {"ailments": [vars(ailment) for ailment in ailments]} if check else {}
+        typer.echo(json.dumps({**kind, **more, **looked}, indent=1))
+        raise typer.Exit(1 if ailments else 0)
     out.print(f"{lab}: {describe(state.spec)}, driver {state.spec.driver}\n")
     listing(output, rows, ["node", "state", "address", "runs"])
     for name in state.spec.later:
@@ -176,6 +188,11 @@ def status(lab: Annotated[str, typer.Argument(help="name of the lab")], output: 
         out.print(f"fault: {one}; labctl fault heal {lab}", markup=False)
     out.print()
     listing(output, stages, ["name", "seconds", "cpu_seconds", "changed", "ok"])
+    if ailments:
+        problems = "\n".join(f"  {ailment}" for ailment in ailments)
+        raise BrokenLabError(f"{lab} is not healthy:\n{problems}", f"labctl repair {lab}")
+    if check:
+        out.print(f"\n{lab} is healthy")
 
 
 def verify(lab: Annotated[str, typer.Argument(help="name of the lab")], output: Output = Format.TABLE) -> None:

@@ -148,6 +148,10 @@ class Driver(Protocol):
         ...
 
     def connect(self, lab: LabState, node: str, seconds: float) -> Session:
+    def lost(self, lab: LabState, node: str) -> str:
+        """What a running machine has lost without which it is of no use, as its network; empty for nothing."""
+        ...
+
         """Open an SSH session to a machine, waiting so many seconds for it to answer.
 
         :raises DeadlineError: it does not.

@@ -182,6 +182,10 @@ class Fake:
 
     def machine(self, lab: LabState, node: str) -> Machine:
         box = self.boxes.get((lab.id, node))
+    def lost(self, lab: LabState, node: str) -> str:
+        box = self.boxes.get((lab.id, node))
+        return "the lab's network is gone" if box and box.running and lab.id not in self.networks else ""
+
         if box is None:
             return Machine(node, exists=False, running=False)
         return Machine(node, True, box.running, paused=box.paused)

@@ -36,6 +36,8 @@ from labctl.topology.units import show_size
 ALWAYS = ("verify",)
 #: Operations shorter than this (seconds) are not worth a line on the console.
 WORTH_SAYING = 1.0
+#: Seconds for a machine that must be started anew to shut down by itself.
+STOP = 30
 
 
 @dataclass
@@ -145,6 +147,10 @@ class Engine:
         began, cpu = time.monotonic(), self.driver.cpu_seconds(self.lab)
         lab, driver = self.lab, self.driver
         names = list(lab.spec.nodes)
+        for node in names:
+            if why := driver.lost(lab, node):
+                note(node, f"is started anew: {why}")
+                driver.stop(lab, node, STOP)
         running = {n for n in names if driver.machine(lab, n).running}
         if len(running) == len(names):
             self.connect()

@@ -61,11 +61,12 @@ def archive(stage: str, items: tuple[Item, ...], secrets: Mapping[str, Secret]) 
 def _alone() -> str:
     """End the program that an interrupted labctl left running on the node, and say where this one is.
 
-    sshd gives each command a process group of its own. Numbers are used again, so the process must be ours.
+    sshd gives each command a process group of its own. Numbers are used again, so the process must be ours,
+    and after a restart of the node it may be this very one.
     """
     pid = f"{DIRECTORY}/pid"
     return (
-        f"mkdir -p {DIRECTORY}; {{ read -r old <{pid} && grep -qs {DIRECTORY} /proc/$old/cmdline && "
+        f"mkdir -p {DIRECTORY}; {{ read -r old <{pid} && [ $old != $$ ] && grep -qs {DIRECTORY} /proc/$old/cmdline && "
         f"kill -KILL -$old; }} 2>/dev/null; echo $$ >{pid}"
     )
 

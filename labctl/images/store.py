@@ -60,15 +60,19 @@ def tree_digest(root: Path) -> str:
 
 @contextmanager
 def _lock(name: str) -> Iterator[None]:
-    root = paths.images()
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / f".{name}.lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            note("image", f"another labctl builds {name}; waiting for it")
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+    path = paths.images() / f".{name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        with path.open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                note("image", f"another labctl builds {name}; waiting for it")
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            if path.exists() and path.stat().st_ino == os.fstat(handle.fileno()).st_ino:
+                yield
+                return
+            # `labctl gc` has removed the file of an image that was not there, at this very moment
 
 
 def verify(directory: Path) -> None:

@@ -35,7 +35,7 @@ from labctl.topology.spec import LabSpec
 STOP = 60
 MAX_NAME = 40
 #: What belongs to the lab and not to a moment of it.
-_LASTING = ("id", "created", "topology_file", "stack", "snapshots")
+LASTING = ("id", "created", "topology_file", "stack", "snapshots")
 #: Files of a layer that go on in the next one.
 _CARRIED = ("journal.json", "secrets.json")
 
@@ -117,7 +117,7 @@ def create(lab: LabState, driver: Driver, name: str, stage: str = "") -> Snapsho
         "parent": _standing_on(lab),
         "stage": stage,
         "spec": lab.spec.model_dump(mode="json"),
-        "facts": {key: value for key, value in lab.meta.items() if key not in _LASTING},
+        "facts": {key: value for key, value in lab.meta.items() if key not in LASTING},
     }
     with step("lab", f"snapshot {name}"):
         freeze(lab, driver, {name: entry})
@@ -148,7 +148,7 @@ def freeze(lab: LabState, driver: Driver, entries: Mapping[str, Any]) -> None:
     try:
         with step("lab", "machines come to rest"):
             driver.rest(lab, STOP)
-        layer = _branch(lab, driver, lab.stack)
+        layer = branch(lab, driver, lab.stack)
         lab.meta["stack"] = [layer, *lab.stack]
         lab.meta["snapshots"] = {**lab.meta["snapshots"], **entries}
         lab.save()
@@ -161,7 +161,7 @@ def freeze(lab: LabState, driver: Driver, entries: Mapping[str, Any]) -> None:
     sweep(lab)
 
 
-def _branch(lab: LabState, driver: Driver, stack: tuple[str, ...]) -> str:
+def branch(lab: LabState, driver: Driver, stack: tuple[str, ...]) -> str:
     """Make a layer that goes on from a frozen stack; nothing names it yet."""
     number = lab.new_layer()
     layer, below = lab.layer(number), lab.layer(stack[0])
@@ -205,12 +205,12 @@ def restore(lab: LabState, driver: Driver, name: str) -> None:
     sweep(lab)
     with step("lab", f"restore {name}"):
         driver.image(lab)
-        layer = _branch(lab, driver, snapshot.stack)
+        layer = branch(lab, driver, snapshot.stack)
         before = LabState(lab.directory, lab.spec, lab.meta)
         fault.lift(lab)
         driver.rest(lab, 0)
         lab.spec = snapshot.spec
-        lab.meta = {**snapshot.facts, **{key: lab.meta[key] for key in _LASTING}}
+        lab.meta = {**snapshot.facts, **{key: lab.meta[key] for key in LASTING}}
         lab.meta["stack"] = [layer, *snapshot.stack]
         lab.save()
         settle(lab, driver, before)

@@ -149,11 +149,17 @@ class LabState:
         write_atomic(self.directory / RECORD, json.dumps(content, indent=1), 0o600)
 
     def journal(self) -> Journal:
-        """Read the journal."""
+        """Read the journal.
+
+        :raises LabError: it is none.
+        """
         path = self.top / "journal.json"
         if not path.exists():
             return Journal()
-        return Journal([StageRecord(**record) for record in json.loads(path.read_text())])
+        try:
+            return Journal([StageRecord(**record) for record in json.loads(path.read_text())])
+        except (ValueError, TypeError) as error:
+            raise LabError(f"{path} cannot be read", f"rm {path}, then labctl up runs every stage again") from error
 
     def save_journal(self, journal: Journal) -> None:
         """Write the journal."""
@@ -222,7 +228,8 @@ class LabState:
         directory = paths.labs() / spec.name
         if exists(spec.name):
             raise LabError(f"a lab named {spec.name} exists already", f"labctl status {spec.name}")
-        if (directory / "nodes").exists():  # more than what a process leaves that was killed just here
+        # more than what a process leaves that was killed just here
+        if (directory / "nodes").exists() or any((directory / "layers").glob("*/*")):
             raise LabError(f"{directory} has machines, but no record of their lab", f"labctl down {spec.name}")
         meta = {
             "id": randomness.token_hex(4),

@@ -157,6 +157,15 @@ def test_a_number_that_belongs_to_another_process_now_is_left_alone(place: Path)
         other.wait()
 
 
+def test_the_number_of_an_earlier_program_may_be_this_ones_own(place: Path, tmp_path: Path) -> None:
+    """A container that was restarted gives the same numbers to the same things."""
+    place.mkdir()
+    with (tmp_path / "said").open("wb") as log:
+        running = process.start(["sh", "-c", f"echo $$ >{place}/pid; {node._alone()}; echo lives"], log=log)
+    assert running.wait(20) == 0
+    assert (tmp_path / "said").read_text() == "lives\n"
+
+
 def test_a_connection_that_breaks_is_told_with_its_stage_and_node(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> Result:
         raise BrokenLabError("the SSH connection broke while running 'mkdir -p'")

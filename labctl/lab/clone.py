@@ -1,0 +1,105 @@
+"""A second running lab that goes on from where a lab is now.
+
+The lab is frozen for a moment, as for a snapshot without a name. The copy has frozen layers of its own,
+whose files are hard links to the same content, so each of the two can be removed or restored without the
+other; what says which machine a machine is (keys, machine id, cards) is made anew.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets as randomness
+import shutil
+import time
+
+from labctl import sparse
+from labctl.drivers.base import Driver
+from labctl.engine.execute import check_resources
+from labctl.engine.health import gate
+from labctl.errors import LabError
+from labctl.lab import access, paths
+from labctl.lab import snapshot as snaps
+from labctl.lab.state import LabState, exists
+from labctl.plan.planner import context
+from labctl.progress import step
+from labctl.topology.model import NAME, Component
+from labctl.topology.resolve import Macs
+from labctl.topology.spec import LabSpec, NodeSpec
+
+MAX_NAME = 40
+
+
+def check_name(name: str) -> None:
+    """Refuse what cannot be the name of a new lab.
+
+    :raises LabError: it cannot.
+    """
+    if not re.fullmatch(NAME, name) or len(name) > MAX_NAME:
+        raise LabError(
+            f"{name!r} is not a lab name",
+            f"use up to {MAX_NAME} lower-case letters, digits and hyphens, beginning with a letter",
+        )
+    if exists(name):
+        raise LabError(f"a lab named {name} exists already", f"labctl status {name}")
+    if (paths.labs() / name).exists():
+        raise LabError(f"something is left of an earlier lab {name}", f"labctl down {name}")
+
+
+def renamed(spec: LabSpec, name: str) -> LabSpec:
+    """The spec of a lab as it would have been resolved under another name: with MAC addresses of its own."""
+    macs = Macs(name)
+
+    def node(old: NodeSpec) -> NodeSpec:
+        cards = [card.model_copy(update={"mac": macs.of(old.name, card.network)}) for card in old.interfaces]
+        return old.model_copy(update={"interfaces": tuple(cards)})
+
+    nodes = {key: node(old) for key, old in spec.nodes.items()}
+    later = {key: node(old) for key, old in spec.later.items()}
+    return spec.model_copy(update={"name": name, "nodes": nodes, "later": later})
+
+
+def clone(lab: LabState, driver: Driver, name: str) -> LabState:
+    """Make a running copy of a running lab; the caller holds the locks of both names.
+
+    :raises LabError: the name is taken, the lab does not run, or there is no room for another one.
+    :raises BrokenLabError: both are there, but one is not well.
+    """
+    check_name(name)
+    spec = renamed(lab.spec, name)
+    check_resources(spec, set(), lab.directory)
+    with step("lab", f"clone {lab.name} as {name}"):
+        snaps.freeze(lab, driver, {})
+        snaps.wake(lab, driver)
+        copy = _copy(lab, driver, spec)
+        snaps.wake(copy, driver)
+    for each in (lab, copy):
+        gate(each, driver)
+    return copy
+
+
+def _copy(lab: LabState, driver: Driver, spec: LabSpec) -> LabState:
+    """Make the new lab's directory; its record comes last."""
+    facts = {key: value for key, value in lab.meta.items() if key not in snaps.LASTING}
+    frozen = lab.stack[1:]
+    meta = {
+        **facts,
+        "id": randomness.token_hex(4),
+        "created": time.time(),
+        "topology_file": lab.meta["topology_file"],
+        "cloned_from": lab.name,
+        "stack": list(frozen),
+        "snapshots": {},
+    }
+    copy = LabState(paths.labs() / spec.name, spec, meta)
+    try:
+        for number in frozen:
+            sparse.link(lab.layer(number), copy.layer(number))
+        copy.meta["stack"] = [snaps.branch(copy, driver, frozen), *frozen]
+        copy.ensure_keys()
+        copy.save()
+    except (LabError, OSError):
+        shutil.rmtree(copy.directory, ignore_errors=True)
+        raise
+    if spec.has(Component.KEYSTONE):
+        access.write(copy, context(spec).auth_url, copy.secrets())
+    return copy

@@ -1,0 +1,308 @@
+"""Find and remove what labctl has made and nobody owns any more.
+
+Everything labctl makes says to which labctl home and lab it belongs: control groups and containers by
+their names, a network by a line in its ``/etc/netns`` directory, mounts and loop devices by the path below
+that home. A lab that has a record owns what is its; a command that holds a lock is at work. What is left
+is named here, and removed on request. What has no mark, or that of another home, is never touched.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from labctl import cgroup, drivers, loops, network, overlay, sparse
+from labctl.drivers.nspawn import PROPAGATE
+from labctl.errors import LabError
+from labctl.lab import down as teardown
+from labctl.lab import paths
+from labctl.lab import snapshot as snaps
+from labctl.lab.state import LabState, exists, locked, names
+from labctl.progress import step
+from labctl.topology.model import NAME
+
+BUILDING = ".building-"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something without an owner: what kind, its name, what there is of it, and how it is removed.
+
+    ``remove`` returns what could not be removed; ``size`` is in bytes on disk.
+    """
+
+    kind: str
+    name: str
+    parts: tuple[str, ...]
+    size: int
+    remove: Callable[[], list[str]] = field(compare=False, repr=False)
+
+
+def find(*, images: bool = False) -> list[Finding]:
+    """Everything of this home that has no owner.
+
+    :param images: also images that no lab stands on, which the next ``up`` may have to build again.
+    :raises LabError: ``images`` was asked for, but which are needed cannot be told.
+    """
+    found = [*_labs(), *_inside_labs(), *_containers(), *_locks(), *_builds()]
+    return [*found, *_unused_images()] if images else found
+
+
+def remove(found: list[Finding]) -> list[str]:
+    """Remove findings, all that can be; returns what could not be."""
+    left: list[str] = []
+    for finding in found:
+        with step("gc", f"remove {finding.kind} {finding.name}"):
+            try:
+                left += finding.remove()
+            except LabError as error:
+                left.append(f"{finding.kind} {finding.name}: {error.message}")
+    return left
+
+
+@contextmanager
+def _free(lock: Path) -> Iterator[bool]:
+    """True when nobody holds a lock file, which is then held; also when there is no such file."""
+    try:
+        handle = lock.open("r+")
+    except OSError:
+        yield True
+        return
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def _lock_of(lab: str) -> Path:
+    return paths.home() / "locks" / f"{lab}.lock"
+
+
+# --- labs without a record -------------------------------------------------------------------------
+
+
+def _labs() -> Iterator[Finding]:
+    """Labs of which something is there, but no record that says what they are."""
+    known = {*network.marked(), *cgroup.labs()}
+    below = f"{paths.labs()}/"
+    for path in (*overlay.below(paths.labs()), *loops.attached(paths.labs()).values()):
+        known.add(str(path).removeprefix(below).partition("/")[0])
+    if paths.labs().is_dir():
+        known |= {p.name for p in paths.labs().iterdir()}
+    for name in sorted(n for n in known if re.fullmatch(NAME, n) and not exists(n)):
+        with _free(_lock_of(name)) as free:
+            parts = tuple(teardown.remains(name)) if free else ()
+        if parts:
+            yield Finding("lab", name, parts, sparse.used(paths.labs() / name), _by_down(name))
+
+
+def _by_down(name: str) -> Callable[[], list[str]]:
+    def remove() -> list[str]:
+        with locked(name, "labctl gc"):
+            if not exists(name):
+                teardown.down(name)
+        return []
+
+    return remove
+
+
+# --- inside labs -----------------------------------------------------------------------------------
+
+
+def _inside_labs() -> Iterator[Finding]:
+    """What labs with a record have besides what it names: layers, and parts of nodes that are not theirs."""
+    for name in names():
+        try:
+            lab = LabState.load(name)
+        except LabError:  # `labctl list` says so, and only its user knows what it was
+            continue
+        with _free(_lock_of(name)) as free:
+            if not free:
+                continue
+            waste = [lab.layer(number) for number in snaps.waste(lab)]
+            nodes = _strangers(lab)
+        if waste:
+            parts = tuple(f"directory {path}" for path in waste)
+            yield Finding("layers", name, parts, sparse.used(*waste), _held(lab, _sweep))
+        if nodes:
+            yield Finding("nodes", name, tuple(nodes), 0, _held(lab, _remove_strangers))
+
+
+def _held(lab: LabState, work: Callable[[LabState], list[str]]) -> Callable[[], list[str]]:
+    def remove() -> list[str]:
+        with locked(lab.name, "labctl gc"):
+            return work(LabState.load(lab.name))
+
+    return remove
+
+
+def _sweep(lab: LabState) -> list[str]:
+    snaps.sweep(lab)
+    return [f"directory {lab.layer(number)}" for number in snaps.waste(lab)]
+
+
+def _strangers(lab: LabState) -> list[str]:
+    """Machines of a lab that are none of its nodes, as a restore leaves them that was killed."""
+    mine = {network.lab_namespace(lab.name), *(network.node_namespace(lab.name, n) for n in lab.spec.nodes)}
+    found = [f"namespace {n}" for n in network.namespaces(lab.name) if n not in mine]
+    top = cgroup.path(lab.name)
+    found += [f"control group {p}" for p in sorted(top.glob("*")) if p.is_dir() and p.name not in lab.spec.nodes]
+    nodes = lab.directory / "nodes"
+    found += [f"directory {p}" for p in sorted(nodes.glob("*")) if p.is_dir() and p.name not in lab.spec.nodes]
+    return found
+
+
+def _remove_strangers(lab: LabState) -> list[str]:
+    driver = drivers.get(lab.spec.driver)
+    there = {p.name for p in (lab.directory / "nodes").glob("*")}
+    there |= {p.name for p in cgroup.path(lab.name).glob("*") if p.is_dir()}
+    there |= {n.removeprefix(network.lab_namespace(lab.name) + ".") for n in network.namespaces(lab.name)}
+    there -= {network.lab_namespace(lab.name)}
+    return [item for node in sorted(there - set(lab.spec.nodes)) for item in driver.destroy(lab, node)]
+
+
+def _containers() -> Iterator[Finding]:
+    """Directories that systemd-nspawn makes for containers, of labs that are not there any more."""
+    mark = f"labctl-{paths.mark()}-"
+    recorded = set()
+    for name in names():
+        with suppress(LabError):
+            recorded.add(LabState.load(name).id)
+    for path in sorted(PROPAGATE.glob(f"{mark}*")):
+        if path.name.removeprefix(mark).partition("-")[0] not in recorded:
+            yield Finding("container", path.name, (f"directory {path}",), 0, _rmdir(path))
+
+
+def _rmdir(path: Path) -> Callable[[], list[str]]:
+    def remove() -> list[str]:
+        with suppress(FileNotFoundError):
+            try:
+                path.rmdir()
+            except OSError as error:
+                return [f"directory {path}: {error.strerror}"]
+        return []
+
+    return remove
+
+
+# --- locks -----------------------------------------------------------------------------------------
+
+
+def _locks() -> Iterator[Finding]:
+    """Lock files that nobody holds, of labs that are not there."""
+    for path in sorted((paths.home() / "locks").glob("*.lock")):
+        with _free(path) as free:
+            if free and not (paths.labs() / path.stem).exists():
+                yield Finding("lock", path.stem, (f"file {path}",), sparse.used(path), _unlink(path))
+
+
+def _unlink(path: Path) -> Callable[[], list[str]]:
+    def remove() -> list[str]:
+        with _free(path) as free:
+            if free:
+                path.unlink(missing_ok=True)
+        return []
+
+    return remove
+
+
+# --- images ----------------------------------------------------------------------------------------
+
+
+def _store() -> Path | None:
+    """The image store, when it is this home's own and not a link to another's."""
+    return paths.images() if paths.images().is_dir() and not paths.images().is_symlink() else None
+
+
+def _builds() -> Iterator[Finding]:
+    """Half-built images that nobody builds, with the processes in them, and locks of images that are not there."""
+    store = _store()
+    if store is None:
+        return
+    for work in sorted(store.glob(f"{BUILDING}*")):
+        lock = store / f".{work.name.removeprefix(BUILDING)}.lock"
+        with _free(lock) as free:
+            if free:
+                parts = (f"directory {work}", *(f"process {pid}" for pid in _at_work(work)))
+                yield Finding(
+                    "image build", work.name.removeprefix(BUILDING), parts, sparse.used(work), _end(work, lock)
+                )
+    for lock in sorted(store.glob(".*.lock")):
+        name = lock.name.removeprefix(".").removesuffix(".lock")
+        with _free(lock) as free:
+            if free and not (store / name).exists() and not (store / f"{BUILDING}{name}").exists():
+                yield Finding("lock", name, (f"file {lock}",), sparse.used(lock), _unlink(lock))
+
+
+def _at_work(directory: Path) -> list[int]:
+    """Processes that a killed build has left: those that live in its tree, and the installer that makes it."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended
+            words = (process / "cmdline").read_text(errors="replace").split("\0")
+            installer = any(Path(word).name == "mmdebstrap" for word in words[:2]) and any(
+                word.startswith(f"{directory}/") for word in words
+            )
+            if installer or (process / "root").readlink().is_relative_to(directory):
+                found.append(int(process.name))
+    return sorted(found)
+
+
+def _end(work: Path, lock: Path) -> Callable[[], list[str]]:
+    def remove() -> list[str]:
+        with _free(lock) as free:
+            if not free:
+                return []
+            for pid in _at_work(work):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            left = [f"mount {path}: {why}" for path in overlay.below(work) if (why := overlay.unmount(path))]
+            if left:
+                return left
+            shutil.rmtree(work, ignore_errors=True)
+            return [f"directory {work}"] if work.exists() else []
+
+    return remove
+
+
+def _unused_images() -> Iterator[Finding]:
+    """Images on which no lab and no snapshot stands, and which no machine of any home has mounted."""
+    store = _store()
+    if store is None:
+        return
+    needed: set[Path] = set()
+    for name in names():
+        lab = LabState.load(name)  # without knowing what a lab needs nothing is safe
+        facts = [lab.meta, *(s["facts"] for s in lab.meta["snapshots"].values())]
+        needed |= {Path(layer) for fact in facts for layer in fact["image"]}
+    mounted = {path.resolve() for path in overlay.lower()}
+    for image in sorted(p for p in store.iterdir() if (p / "manifest.json").exists()):
+        lock = store / f".{image.name}.lock"
+        with _free(lock) as free:
+            used = image in needed or any(m.is_relative_to(image.resolve()) for m in mounted)
+            if free and not used:
+                yield Finding("image", image.name, (f"directory {image}",), sparse.used(image), _image(image, lock))
+
+
+def _image(image: Path, lock: Path) -> Callable[[], list[str]]:
+    def remove() -> list[str]:
+        with _free(lock) as free:
+            if free:
+                # renamed first: a half-removed image is never taken for a whole one
+                work = image.with_name(f"{BUILDING}{image.name}")
+                image.rename(work)
+                shutil.rmtree(work, ignore_errors=True)
+                return [f"directory {work}"] if work.exists() else []
+        return []
+
+    return remove

@@ -1,0 +1,79 @@
+"""What state a lab is in, and bringing one back whose machines died or whose host was restarted."""
+
+from __future__ import annotations
+
+from labctl.drivers.base import Driver
+from labctl.engine.execute import STOP
+from labctl.engine.health import gate
+from labctl.errors import LabError
+from labctl.lab import fault, paths
+from labctl.lab import snapshot as snaps
+from labctl.lab.state import LabState, exists, half_removed
+from labctl.parallel import side_by_side
+from labctl.progress import note, step, warn
+
+
+def recorded() -> list[str]:
+    """Every lab of which this home has a directory, also those whose record is gone or is being removed."""
+    root = paths.labs()
+    return sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
+
+
+def condition(lab: LabState, driver: Driver) -> tuple[str, str]:
+    """How a recorded lab's machines are, and what to type when they are not as they should be."""
+    machines = [driver.machine(lab, node) for node in lab.spec.nodes]
+    running = sum(m.running for m in machines)
+    lost = sum(bool(driver.lost(lab, node)) for node in lab.spec.nodes)
+    words = f"{running}/{len(machines)} running" + (f", {lost} cut off" if lost else "")
+    if running == len(machines) and not lost:
+        return words, ""
+    if running or any(m.exists for m in machines):
+        return words, f"labctl repair {lab.name}"
+    if lab.journal().stages:
+        return "gone", f"labctl repair {lab.name}"
+    return "not made yet", f"labctl up {lab.meta['topology_file']} --name {lab.name}"
+
+
+def remnant(name: str) -> str:
+    """What a lab without a record is; empty when it has one."""
+    if half_removed(name):
+        return "half removed"
+    return "" if exists(name) else "no record"
+
+
+def repair(lab: LabState, driver: Driver) -> list[str]:
+    """Bring back what a lab has lost: network, mounts, machines; the caller holds its lock.
+
+    Nothing is configured anew, that is what ``up`` does.
+
+    :returns: the nodes whose machines were started.
+    :raises LabError: the lab cannot be brought back, as when the image it stands on is gone.
+    :raises BrokenLabError: its machines run, but it is not well.
+    """
+    if not lab.stack or not lab.top.is_dir():
+        raise LabError(f"{lab.top}, into which {lab.name} writes, is gone", f"labctl down {lab.name}")
+    snaps.sweep(lab)
+    try:
+        fault.heal_all(lab, start=False)
+    except LabError as error:  # perhaps what the start of its machine brings about anyway
+        warn("lab", error.message)
+    lost = {node: why for node in lab.spec.nodes if (why := driver.lost(lab, node))}
+    for node, why in lost.items():
+        note(node, f"is started anew: {why}")
+    dead = [node for node in lab.spec.nodes if node in lost or not driver.machine(lab, node).running]
+
+    def bring(node: str) -> None:
+        if node in lost:
+            driver.stop(lab, node, STOP)
+        driver.create(lab, node)
+        driver.start(lab, node)
+
+    if dead:
+        with step("lab", f"start {', '.join(dead)}"):
+            lab.record_image(driver.image(lab))
+            lab.ensure_keys()
+            driver.create_network(lab)
+            for future in side_by_side(bring, dead):
+                future.result()
+    gate(lab, driver)
+    return dead

@@ -1,0 +1,284 @@
+"""What nobody owns is found and removed; what has an owner, another home or no mark is left alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import SMALL, specify, write
+
+from labctl import cgroup, drivers, loops, network, overlay, process
+from labctl.drivers.fake import Fake
+from labctl.drivers.nspawn import PROPAGATE, Nspawn
+from labctl.engine.execute import Engine, no_guest
+from labctl.errors import LabError
+from labctl.lab import gc, paths, snapshot
+from labctl.lab.down import remains
+from labctl.lab.state import LabState, begin_removal, locked
+
+STORE = Path("/var/lib/labctl/images")
+HOLDER = """
+import time
+from labctl.lab.state import locked
+with locked("new", "labctl up"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture(autouse=True)
+def home_of_its_own(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also for system tests: never the machine's."""
+    monkeypatch.setenv("LABCTL_HOME", str(home))
+
+
+def found(**wanted: bool) -> list[tuple[str, str]]:
+    return [(f.kind, f.name) for f in gc.find(**wanted)]
+
+
+def clean(**wanted: bool) -> None:
+    assert gc.remove(gc.find(**wanted)) == []
+    assert gc.find(**wanted) == []
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch) -> Fake:
+    made = Fake()
+    monkeypatch.setitem(drivers.DRIVERS, "nspawn", made)
+    return made
+
+
+@pytest.fixture
+def lab(tmp_path: Path, driver: Fake) -> LabState:
+    path = write(tmp_path, SMALL)
+    made = LabState.create(specify(path), path)
+    Engine(made, driver, no_guest).up()
+    return made
+
+
+def test_a_clean_home_has_nothing_without_an_owner(home: Path, lab: LabState) -> None:
+    with locked("small", "labctl up"):
+        pass
+    assert found(images=True) == []
+
+
+def test_a_home_that_is_not_there_has_nothing() -> None:
+    assert found(images=True) == []
+
+
+# --- labs ------------------------------------------------------------------------------------------
+
+
+def test_a_lab_without_a_record_or_half_removed_is_removed_and_others_stay(
+    lab: LabState, driver: Fake, home: Path, tmp_path: Path
+) -> None:
+    (home / "labs" / "odd" / "nodes" / "first").mkdir(parents=True)
+    other = LabState.create(specify(write(tmp_path, SMALL), name="other"), tmp_path)
+    Engine(other, driver, no_guest).up()
+    begin_removal("other")
+
+    assert found() == [("lab", "odd"), ("lab", "other")]
+    clean()
+
+    assert sorted(p.name for p in (home / "labs").iterdir()) == ["small"]
+    assert {owner for owner, _ in driver.boxes} == {lab.id}
+
+
+def test_what_a_command_works_on_is_its_own(home: Path) -> None:
+    (home / "labs" / "new").mkdir(parents=True)
+    log = home / "out"
+    with log.open("wb") as sink:
+        running = process.start([sys.executable, "-c", HOLDER], log=sink)
+    try:
+        deadline = time.monotonic() + 20
+        while "held" not in log.read_text():
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.02)
+        assert found() == []
+    finally:
+        running.kill()
+        running.wait()
+    assert found() == [("lab", "new")]
+
+
+def test_layers_and_machines_that_a_record_does_not_name_go_and_the_rest_stays(lab: LabState, driver: Fake) -> None:
+    snapshot.create(lab, driver, "ready")
+    (lab.layer("9") / "first").mkdir(parents=True)
+    (lab.node_directory("third")).mkdir()
+
+    assert found() == [("layers", "small"), ("nodes", "small")]
+    clean()
+
+    assert sorted(p.name for p in (lab.directory / "layers").iterdir()) == ["1", "2"]
+    assert sorted(p.name for p in (lab.directory / "nodes").iterdir()) == ["first", "second"]
+    assert all(driver.machine(lab, n).running for n in lab.spec.nodes)
+
+
+def test_what_cannot_be_read_is_left_alone(lab: LabState) -> None:
+    (lab.directory / "lab.json").write_text("{")
+    lab.layer("9").mkdir()
+    assert found() == []
+    image("a")
+    with pytest.raises(LabError, match="cannot be read"):
+        gc.find(images=True)
+
+
+# --- locks and images ------------------------------------------------------------------------------
+
+
+def image(name: str) -> Path:
+    made = paths.images() / name
+    (made / "tree").mkdir(parents=True)
+    (made / "manifest.json").write_text(json.dumps({"tree": ""}))
+    return made
+
+
+def test_locks_of_nothing_go(home: Path, lab: LabState) -> None:
+    (home / "locks").mkdir(exist_ok=True)
+    (home / "locks" / "gone.lock").touch()
+    (home / "locks" / "small.lock").touch()
+    image("kept")
+    for name in ("kept", "gone"):
+        (home / "images" / f".{name}.lock").touch()
+    assert found() == [("lock", "gone"), ("lock", "gone")]
+    clean()
+    assert (home / "locks" / "small.lock").exists()
+    assert (home / "images" / ".kept.lock").exists()
+
+
+def test_a_build_that_nobody_goes_on_with_is_removed(home: Path) -> None:
+    work = home / "images" / ".building-x-1"
+    (work / "tree").mkdir(parents=True)
+    (work / "tree" / "file").write_bytes(b"x" * 100_000)
+    (finding,) = gc.find()
+    assert (finding.kind, finding.name, finding.parts) == ("image build", "x-1", (f"directory {work}",))
+    assert finding.size > 100_000
+    with (home / "images" / ".x-1.lock").open("w") as handle:
+        gc.fcntl.flock(handle, gc.fcntl.LOCK_EX)
+        assert gc.find() == []
+        assert finding.remove() == []
+        assert work.exists()
+    assert gc.remove([finding]) == []
+    assert found() == [("lock", "x-1")], "its lock goes with the next"
+    assert not work.exists()
+
+
+@pytest.mark.system
+@pytest.mark.skipif(os.geteuid() != 0, reason="chroot needs root")
+def test_processes_that_live_in_such_a_build_end_with_it_and_no_others(home: Path) -> None:
+    work = paths.images() / ".building-x-1"
+    (work / "tree").mkdir(parents=True)
+    program = "import os, sys, time; os.chroot(sys.argv[1]); time.sleep(60)"
+    inside = process.start([sys.executable, "-c", program, work / "tree"])
+    # names the directory as an editor would
+    beside = process.start(["sh", "-c", "sleep 60; :", work / "tree"])
+    try:
+        deadline = time.monotonic() + 20
+        while gc._at_work(work) != [inside.pid]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        clean()
+        assert inside.wait(10) == -9
+        assert beside.poll() is None
+    finally:
+        for child in (inside, beside):
+            child.kill()
+            child.wait()
+
+
+def test_images_go_only_when_asked_for_and_never_those_that_labs_stand_on(lab: LabState, driver: Fake) -> None:
+    used, frozen, unused = (image(name) for name in ("used", "frozen", "unused"))
+    lab.record_image((frozen,))
+    snapshot.create(lab, driver, "ready")
+    lab.record_image((used,))
+
+    assert found() == []
+    assert found(images=True) == [("image", "unused")]
+    clean(images=True)
+
+    assert (used.exists(), frozen.exists(), unused.exists()) == (True, True, False)
+    assert not [p for p in paths.images().iterdir() if p.name.startswith(".building-")]
+
+
+def test_the_store_of_another_home_is_left_alone(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    home.mkdir()
+    (home / "images").symlink_to(tmp_path / "theirs")
+    image("unused")
+    (tmp_path / "theirs" / ".building-x").mkdir()
+    assert found(images=True) == []
+
+
+# --- real ones -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def containers(tmp_path: Path) -> Iterator[LabState]:
+    """A lab of two running containers, one with a disk, in a home of its own."""
+    if os.geteuid() != 0:
+        pytest.skip("system containers need root")
+    driver = Nspawn()
+    try:
+        driver.probe()
+    except LabError as error:
+        pytest.skip(error.message)
+    images = sorted(p for p in STORE.glob("debian12-debian-*") if (p / "manifest.json").exists())
+    if not images:
+        pytest.skip(f"no golden image in {STORE}; labctl up zed-2node makes one")
+    text = SMALL.replace("    memory: 64 MiB\n", "    memory: 64 MiB\n    disks: {data: 1 GiB}\n", 1)
+    path = write(tmp_path, text)
+    lab = LabState.create(specify(path, name=f"gc-{os.getpid()}"), path)
+    lab.ensure_keys()
+    lab.record_image((images[-1],))
+    driver.create_network(lab)
+    for node in lab.spec.nodes:
+        driver.create(lab, node)
+        driver.start(lab, node)
+    yield lab
+    left = [item for node in lab.spec.nodes for item in driver.destroy(lab, node)] + driver.destroy_network(lab)
+    assert left == []
+
+
+@pytest.mark.system
+def test_a_lab_whose_record_was_deleted_is_named_with_everything_and_removed(
+    containers: LabState, monkeypatch: pytest.MonkeyPatch, home: Path, tmp_path: Path
+) -> None:
+    name = containers.name
+    assert gc.find() == []
+    (containers.directory / "lab.json").unlink()
+
+    finding, *rest = gc.find()
+
+    assert (finding.kind, finding.name) == ("lab", name)
+    assert {f.kind for f in rest} <= {"container"}
+    kinds = {part.split()[0] for part in finding.parts}
+    assert kinds == {"namespace", "mount", "loop", "process", "control", "directory"}
+    monkeypatch.setenv("LABCTL_HOME", str(tmp_path / "other"))
+    assert (gc.find(), remains(name)) == ([], [])
+    assert network.NETNS.joinpath(network.lab_namespace(name)).exists()
+    monkeypatch.setenv("LABCTL_HOME", str(home))
+
+    clean()
+
+    assert remains(name) == []
+    assert not list(PROPAGATE.glob(f"labctl-{paths.mark()}-*"))
+
+
+@pytest.mark.system
+def test_machines_of_which_even_the_directory_was_deleted_are_found_by_their_marks(containers: LabState) -> None:
+    for node in containers.spec.nodes:
+        process.run(["umount", "--lazy", containers.node_directory(node) / "root"])
+    containers.remove()
+    assert not overlay.below(paths.labs())
+
+    assert ("lab", containers.name) in found()
+    clean()
+
+    assert remains(containers.name) == []
+    assert cgroup.labs() == []
+    assert loops.attached(paths.labs()) == {}
