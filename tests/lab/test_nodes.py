@@ -15,7 +15,6 @@ from labctl import drivers
 from labctl.drivers.fake import Fake, FakeSession
 from labctl.engine import execute
 from labctl.errors import LabError
-from labctl.images.guest import GuestImage
 from labctl.lab import nodes
 from labctl.lab import up as bring
 from labctl.lab.state import LabState
@@ -248,7 +247,7 @@ class Apis:
         self.volumes: list[dict[str, str]] = []
         self.operations: list[str] = []
 
-    def cloud(self, auth_url: str, region: str, secrets: Any, guest: GuestImage | None) -> Apis:
+    def cloud(self, *_: Any) -> Apis:
         return self
 
     def enter(self, namespace: str, hosts_file: Path) -> Apis:
