@@ -61,3 +61,4 @@ def collect(inside: Chroot, environment: str, made: Path) -> None:
     python = f"{environment}/bin/python"
     inside.run(python, *_DJANGO, "collectstatic", "--noinput", _SETTINGS, timeout=300)
     inside.run(python, *_DJANGO, "compress", "--force", _SETTINGS, timeout=900)
+    inside.run(python, *_DJANGO, "check", _SETTINGS, timeout=300)
