@@ -1,0 +1,448 @@
+"""What nodes of Red Hat's family need besides: run for real where that is possible here, compared where it is not."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from support import ROOT, specify, write
+
+from labctl import bases, process, releases
+from labctl.plan.operations import Command, flatten
+from labctl.plan.planner import context, plan
+from labctl.plan.script import program
+from labctl.releases.model import RDO
+from labctl.services import cinder, httpd, nova, redhat
+from labctl.services.base import Context
+from labctl.services.redhat import cards, firewall, repositories, selinux
+from labctl.topology.model import Component, VolumeBackend
+
+TRAIN = ROOT / "topologies" / "train-2node.yaml"
+USSURI = ROOT / "topologies" / "ussuri-6node.yaml"
+MITAKA = ROOT / "topologies" / "mitaka-3node.yaml"
+RDO_RELEASES = [r for r in releases.RELEASES.values() if r.rdo]
+
+
+@pytest.fixture
+def train() -> Context:
+    return context(specify(TRAIN, base="centos7"))
+
+
+@pytest.fixture
+def ussuri() -> Context:
+    return context(specify(USSURI, base="centos8"))
+
+
+# --- repositories ----------------------------------------------------------------------------------
+
+#: Files as the system and the release packages drop them (facts 2.4): name -> text.
+SHIPPED = {
+    "CentOS-Base.repo": """# CentOS-Base.repo
+[base]
+name=CentOS-$releasever - Base
+mirrorlist=http://mirrorlist.centos.org/?release=$releasever&arch=$basearch&repo=os&infra=$infra
+#baseurl=http://mirror.centos.org/centos/$releasever/os/$basearch/
+gpgcheck=1
+gpgkey=file:///etc/pki/rpm-gpg/RPM-GPG-KEY-CentOS-7
+
+[centosplus]
+name=CentOS-$releasever - Plus
+mirrorlist=http://mirrorlist.centos.org/?release=$releasever&arch=$basearch&repo=centosplus&infra=$infra
+#baseurl=http://mirror.centos.org/centos/$releasever/centosplus/$basearch/
+gpgcheck=1
+enabled=0
+""",
+    "CentOS-Linux-PowerTools.repo": """[powertools]
+name=CentOS Linux $releasever - PowerTools
+mirrorlist=http://mirrorlist.centos.org/?release=$releasever&arch=$basearch&repo=PowerTools&infra=$infra
+#baseurl=http://mirror.centos.org/$contentdir/$releasever/PowerTools/$basearch/os/
+gpgcheck=1
+enabled=0
+""",
+    "CentOS-OpenStack-mitaka.repo": """[centos-openstack-mitaka]
+name=CentOS-7 - OpenStack mitaka
+baseurl=http://mirror.centos.org/centos/7/cloud/$basearch/openstack-mitaka/
+gpgcheck=1
+enabled=1
+exclude=sip,PyQt4
+[centos-openstack-mitaka-test]
+name=CentOS-7 - OpenStack mitaka Testing
+baseurl=http://buildlogs.centos.org/centos/7/cloud/$basearch/openstack-mitaka/
+gpgcheck=0
+enabled=0
+""",
+    "CentOS-OpenStack-ussuri.repo": """[centos-openstack-ussuri]
+name=CentOS-$releasever - OpenStack ussuri
+mirrorlist=http://mirrorlist.centos.org/?release=$releasever&arch=$basearch&repo=cloud-openstack-ussuri
+#baseurl=http://mirror.centos.org/$contentdir/$releasever-stream/cloud/$basearch/openstack-ussuri/
+gpgcheck=1
+enabled=1
+module_hotfixes=1
+[rdo-trunk-ussuri-tested]
+name=OpenStack ussuri Trunk Tested
+baseurl=https://trunk.rdoproject.org/centos8-ussuri/current-passed-ci/
+gpgcheck=0
+enabled=0
+""",
+    "CentOS-Ceph-Hammer.repo": """[centos-ceph-hammer]
+name=CentOS-$releasever - Ceph Hammer
+baseurl=http://mirror.centos.org/centos/$releasever/storage/$basearch/ceph-hammer/
+enabled=1
+""",
+    "epel.repo": """[epel]
+name=Extra Packages for Enterprise Linux 7
+metalink=https://mirrors.fedoraproject.org/metalink?repo=epel-7&arch=$basearch
+gpgcheck=1
+""",
+}
+VAULT = "http://copy.example/centos"
+
+
+def rewriting(release_name: str, base_name: str, directory: Path) -> Command:
+    """The operation, with the node's directories below another one."""
+    base, release = bases.get(base_name, "rdo"), releases.get(release_name)
+    items = flatten(redhat.sources(base, release, VAULT, ("chrony",)))
+    found = next(i for i in items if isinstance(i, Command) and i.title.endswith("before the release package"))
+    awk = directory / "vault.awk"
+    awk.write_text(next(i.content for i in items if getattr(i, "path", "") == repositories.AWK))
+    (directory / "yum").write_text(f'#!/bin/sh\necho "$0 $*" >>{directory}/calls\n')
+    (directory / "yum").chmod(0o755)
+
+    def moved(text: str) -> str:
+        text = text.replace(repositories.DIRECTORY, str(directory / "repos")).replace(repositories.AWK, str(awk))
+        return re.sub(r"^(yum|dnf) ", f"{directory}/yum ", text, flags=re.MULTILINE)
+
+    return Command(found.title, moved(found.run), moved(found.unless))
+
+
+def rewritten(release_name: str, base_name: str, directory: Path) -> dict[str, str]:
+    repos = directory / "repos"
+    repos.mkdir()
+    for name, text in SHIPPED.items():
+        (repos / name).write_text(text)
+    operation = rewriting(release_name, base_name, directory)
+    states = [process.run(["sh", "-c", operation.shell()], check=False).returncode for _ in range(2)]
+    assert states == [10, 0], "changed once, and then nothing to do"
+    assert not list(repos.glob("*.labctl-new"))
+    return {p.name: p.read_text() for p in repos.iterdir()}
+
+
+def sections(text: str) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for line in text.splitlines():
+        if line.startswith("["):
+            found[line[1:-1]] = {}
+        elif "=" in line and not line.startswith("#"):
+            key, _, value = line.partition("=")
+            assert key not in found[list(found)[-1]], f"{key} twice"
+            found[list(found)[-1]][key] = value
+    return found
+
+
+@pytest.mark.parametrize(
+    ("release", "base", "point"),
+    [("mitaka", "centos7", "7.3.1611"), ("train", "centos7", "7.9.2009"), ("ussuri", "centos8", "8.2.2004")],
+)
+def test_repository_files_name_the_vault_and_no_mirror(release: str, base: str, point: str, tmp_path: Path) -> None:
+    files = rewritten(release, base, tmp_path)
+    for name, text in files.items():
+        active = [line for line in text.splitlines() if not line.startswith("#")]
+        assert not [line for line in active if re.match(r"mirrorlist=|metalink=|.*mirror\.centos\.org", line)], name
+    prefix = f"{VAULT}/{point}"
+    base_file = sections(files["CentOS-Base.repo"])
+    assert base_file["base"]["baseurl"] == f"{prefix}/os/$basearch/"
+    assert base_file["centosplus"]["enabled"] == "0"
+    assert (
+        sections(files["CentOS-OpenStack-mitaka.repo"])["centos-openstack-mitaka"]["baseurl"]
+        == f"{prefix}/cloud/$basearch/openstack-mitaka/"
+    )
+    cloud = sections(files["CentOS-OpenStack-ussuri.repo"])
+    assert cloud["centos-openstack-ussuri"]["baseurl"] == f"{prefix}/cloud/$basearch/openstack-ussuri/"
+    assert cloud["centos-openstack-ussuri"]["module_hotfixes"] == "1"
+    for name, section in (("mitaka", "centos-openstack-mitaka-test"), ("ussuri", "rdo-trunk-ussuri-tested")):
+        assert sections(files[f"CentOS-OpenStack-{name}.repo"])[section]["enabled"] == "0"
+    assert sections(files["epel.repo"])["epel"]["enabled"] == "0"
+    assert sections(files["CentOS-Ceph-Hammer.repo"])["centos-ceph-hammer"]["enabled"] == (
+        "0" if release == "mitaka" else "1"
+    )
+    assert sections(files["CentOS-Linux-PowerTools.repo"])["powertools"]["enabled"] == (
+        "1" if base == "centos8" else "0"
+    )
+    assert (tmp_path / "calls").read_text().splitlines() == [f"{tmp_path}/yum clean all"]
+
+
+def test_another_copy_of_the_vault_is_named_in_the_topology(tmp_path: Path) -> None:
+    text = TRAIN.read_text().replace("options:\n", "options:\n  vault: http://copy.example/vault/\n")
+    made = plan(specify(write(tmp_path, text), base="centos7"))
+    (packages,) = (s for s in made.stages if s.name == "packages")
+    said = program("packages", packages.nodes["controller"])
+    assert "http://copy.example/vault/7.9.2009/cloud/x86_64/openstack-train/" in said
+    assert "vault.centos.org" not in said
+
+
+def test_an_address_that_does_not_answer_is_named_with_what_to_do(tmp_path: Path) -> None:
+    base, release = bases.get("centos7", "rdo"), releases.get("train")
+    items = flatten(redhat.sources(base, release, "http://127.0.0.1:1/vault", ("chrony",)))
+    (look,) = (i for i in items if isinstance(i, Command) and i.title == "the vault answers")
+    done = process.run(["sh", "-c", f"rpm() {{ return 1; }}\n{look.shell()}"], check=False)
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == [
+        "http://127.0.0.1:1/vault/7.9.2009/os/x86_64/repodata/repomd.xml cannot be had",
+        "name another copy of the vault in the topology: options: {vault: URL}",
+    ]
+    assert process.run(["sh", "-c", f"rpm() {{ :; }}\n{look.shell()}"], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("release", RDO_RELEASES, ids=lambda r: r.name)
+def test_the_trees_of_a_release_are_those_of_the_facts(release: object) -> None:
+    text = (ROOT / "docs/facts/releases.md").read_text()
+    text = text[text.index("## 2. Repositories") : text.index("## 3. Media")]
+    rdo: RDO = release.rdo  # type: ignore[attr-defined]
+    for identifier, path in rdo.repositories.items():
+        rows = [line for line in text.splitlines() if line.startswith(f"| {identifier} |")]
+        assert any(f"/{path}/" in row for row in rows)
+    assert re.search(rf"^\| {release.name} \| {rdo.release_package}\b", text, re.MULTILINE)  # type: ignore[attr-defined]
+
+
+def test_known_keys_are_those_of_the_facts() -> None:
+    text = (ROOT / "docs/facts/releases.md").read_text().replace(" ", "")
+    for fingerprint in bases.get("centos7", "rdo").redhat.keys.values():  # type: ignore[union-attr]
+        assert fingerprint in text
+
+
+def test_nothing_is_asked_of_the_vault_once_the_packages_are_there(train: Context) -> None:
+    items = flatten(redhat.sources(train.base, train.release, VAULT, ("chrony", "firewalld")))
+    for item in items:
+        if isinstance(item, Command) and re.search(r"curl|makecache|upgrade", item.run):
+            assert item.unless == "rpm -q --whatprovides chrony firewalld"
+
+
+def test_module_streams_and_exclusions_come_before_the_packages(ussuri: Context) -> None:
+    items = flatten(redhat.sources(ussuri.base, ussuri.release, VAULT, ("chrony",)))
+    titles = [i.title for i in items]
+    assert titles.index("module stream mariadb:10.3") > titles.index("repositories on the vault, after it")
+    assert "set excludepkgs in /etc/dnf/dnf.conf" in titles
+    (stream,) = (i for i in items if i.title == "module stream mariadb:10.3")
+    assert stream.guide() == "dnf -y module enable mariadb:10.3"
+
+
+# --- cards -----------------------------------------------------------------------------------------
+
+
+def test_cards_are_known_by_their_addresses_and_only_management_has_a_route(train: Context) -> None:
+    node = train.lab.nodes["controller"]
+    files = {i.path: i.content for i in flatten(cards.operations(train, node)) if hasattr(i, "content")}
+    rules = files["/etc/udev/rules.d/70-labctl-cards.rules"].splitlines()[1:]
+    assert [re.findall(r'address}=="([^"]*)".*NAME="([^"]*)"', rule)[0] for rule in rules] == [
+        (c.mac, c.name) for c in node.interfaces
+    ]
+    management = files["/etc/sysconfig/network-scripts/ifcfg-eth0"].splitlines()
+    provider = files["/etc/sysconfig/network-scripts/ifcfg-eth1"].splitlines()
+    assert {"DEFROUTE=yes", "IPADDR=10.0.0.11", "PREFIX=24", "GATEWAY=10.0.0.1", "IPV6INIT=no"} <= set(management)
+    assert {"DEFROUTE=no", "BOOTPROTO=none", "ONBOOT=yes", "IPV6INIT=no"} <= set(provider)
+    assert not [line for line in provider if line.startswith(("IPADDR", "GATEWAY", "UUID"))]
+    assert not [line for line in management if line.startswith("UUID")]
+
+
+# --- SELinux ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("module", selinux.MODULES, ids=lambda m: m.name)
+def test_a_policy_module_compiles(module: selinux.Module, tmp_path: Path) -> None:
+    source = tmp_path / f"{module.name}.te"
+    source.write_text(module.text())
+    process.run(["checkmodule", "-M", "-m", "-o", source.with_suffix(".mod"), source])
+    process.run(["semodule_package", "-o", source.with_suffix(".pp"), "-m", source.with_suffix(".mod")])
+    assert source.with_suffix(".pp").stat().st_size > 0
+
+
+def test_the_policy_modules_are_the_notes_own() -> None:
+    """Every rule of the five modules of the Ussuri notes, and no other."""
+    seed = ROOT / ".." / "shared" / "seeds" / "003_f01279f2d545d9aa.txt"
+    if not seed.exists():
+        pytest.skip("the notes are not beside the project")
+    allowed: set[tuple[str, str, str, frozenset[str]]] = set()
+    for line in re.findall(r"^allow (.*);$", seed.read_text(), re.MULTILINE):
+        source, rest = line.split(" ", 1)
+        target, kind = rest.split(":")
+        permissions = re.findall(r"\w+", kind.partition(" ")[2])
+        allowed.add((source, target, kind.split(" ")[0], frozenset(permissions)))
+    assert allowed == {(s, t, k, frozenset(p)) for m in selinux.MODULES for s, t, k, p in m.rules}
+
+
+DENIAL = (
+    'type=AVC msg=audit(1600000000.1:42): avc:  denied  { search } for  pid=1 comm="glance-api" name="httpd" '
+    "scontext=system_u:system_r:glance_api_t:s0 tcontext=system_u:object_r:httpd_config_t:s0 tclass=dir permissive=0\n"
+)
+SELF = (
+    'type=AVC msg=audit(1600000000.1:43): avc:  denied  { dac_override } for  pid=1 comm="iscsid" '
+    "scontext=system_u:system_r:iscsid_t:s0 tcontext=system_u:system_r:iscsid_t:s0 tclass=capability permissive=0\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("audit", "loaded", "made"),
+    [
+        ("", "", []),
+        (DENIAL, "", ["glanceapi"]),
+        (DENIAL, "glanceapi 1.0\n", []),
+        (SELF, "", ["iscsiadm"]),
+        (DENIAL + SELF, "", ["glanceapi", "iscsiadm"]),
+        (DENIAL.replace("httpd_config_t", "etc_t"), "", []),
+    ],
+)
+def test_a_policy_module_is_loaded_where_its_denial_was_seen(
+    audit: str, loaded: str, made: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "audit").write_text(audit)
+    (tmp_path / "loaded").write_text(loaded)
+    tools = f"""
+ausearch() {{ [ -s {tmp_path}/audit ] && cat {tmp_path}/audit; }}
+semodule() {{ if [ "$1" = -l ]; then cat {tmp_path}/loaded; else echo "$*" >>{tmp_path}/calls; fi; }}
+checkmodule() {{ :; }}
+semodule_package() {{ :; }}
+"""
+    spec = specify(TRAIN, base="centos7")
+    everything = spec.nodes["controller"].model_copy(update={"runs": tuple(Component)})
+    for item in flatten(selinux.modules(everything)):
+        if isinstance(item, Command):
+            assert process.run(["sh", "-c", tools + item.shell()], check=False).returncode in (0, 10)
+    calls = (tmp_path / "calls").read_text() if (tmp_path / "calls").exists() else ""
+    assert re.findall(r"-i \S*/(\S+)\.pp", calls) == made
+
+
+@pytest.mark.parametrize(("was", "status", "calls"), [("off", 10, 1), ("on", 0, 0), ("", 0, 0)])
+def test_booleans_that_the_policy_has_are_switched_on_once(was: str, status: int, calls: int, tmp_path: Path) -> None:
+    """A policy of another age has not all of them; setsebool would refuse the whole list."""
+    operation = selinux._booleans(("a_boolean", "b_boolean"))
+    answer = f'echo "$1 --> {was}"' if was else "return 1"
+    tools = f'getsebool() {{ {answer}; }}\nsetsebool() {{ echo "$*" >>{tmp_path}/calls; }}\n'
+    assert process.run(["sh", "-c", tools + operation.shell()], check=False).returncode == status
+    said = (tmp_path / "calls").read_text() if calls else ""
+    assert said == ("-P a_boolean=1 b_boolean=1\n" if calls else "")
+
+
+def test_the_mode_is_the_releases(train: Context) -> None:
+    mitaka = context(specify(MITAKA, base="centos7"))
+    for ctx, mode in ((train, "enforcing"), (mitaka, "permissive")):
+        titles = [i.title for i in flatten(redhat.protect(ctx, ctx.lab.nodes["controller"]))]
+        assert f"SELinux is {mode}" in titles
+
+
+# --- firewalld -------------------------------------------------------------------------------------
+
+
+def test_openings_are_those_of_the_facts(ussuri: Context) -> None:
+    nodes = ussuri.lab.nodes
+    assert set(firewall.openings(ussuri, nodes["storage1"])) == {"873/tcp", "6200/tcp", "6201/tcp", "6202/tcp"}
+    controller = set(firewall.openings(ussuri, nodes["controller"]))
+    assert {"3306/tcp", "5672/tcp", "11211/tcp", "5000/tcp", "9292/tcp", "8778/tcp", "80/tcp", "123/udp"} <= controller
+    assert {"6080/tcp", "8774/tcp", "8775/tcp", "8776/tcp", "9696/tcp"} <= controller
+    assert "35357/tcp" not in controller
+    mitaka = context(specify(MITAKA, base="centos7"))
+    assert "35357/tcp" in firewall.openings(mitaka, mitaka.lab.nodes["controller"])
+    assert set(firewall.openings(mitaka, mitaka.lab.nodes["block1"])) == {"3260/tcp"}
+
+
+@pytest.mark.parametrize(
+    ("now", "permanent", "status"), [("873/tcp", "873/tcp", 10), ("ALL", "873/tcp", 10), ("ALL", "ALL", 0)]
+)
+def test_ports_are_opened_now_and_for_ever_and_once(
+    now: str, permanent: str, status: int, ussuri: Context, tmp_path: Path
+) -> None:
+    node = ussuri.lab.nodes["storage1"]
+    wanted = " ".join(firewall.openings(ussuri, node))
+    now, permanent = (wanted if said == "ALL" else said for said in (now, permanent))
+    tools = (
+        f'firewall-cmd() {{ case "$*" in --list-ports) echo {now} ;; "--permanent --list-ports") echo {permanent} ;; '
+        f'*) echo "$*" >>{tmp_path}/calls ;; esac; }}\n'
+    ).replace("firewall-cmd()", "firewall_cmd()")
+    (operation,) = (i for i in flatten(firewall.operations(ussuri, node)) if i.title.startswith("openings"))
+    shell = operation.shell().replace("firewall-cmd", "firewall_cmd")
+    assert process.run(["sh", "-c", tools + shell], check=False).returncode == status
+    calls = (tmp_path / "calls").read_text().splitlines() if status else []
+    adding = " ".join(f"--add-port={p}" for p in wanted.split())
+    assert calls == ([f"-q --permanent {adding}", "-q --reload"] if status else [])
+
+
+# --- Apache, disks ---------------------------------------------------------------------------------
+
+
+def test_apache_is_started_again_for_each_of_its_services_and_once_together(train: Context) -> None:
+    made = plan(train.lab)
+    starts = {
+        stage.name: [
+            o.title for o in flatten(tuple(stage.nodes.get("controller", ()))) if o.title.startswith("start httpd")
+        ]
+        for stage in made.stages
+    }
+    assert starts["keystone"] == ["start httpd for keystone"]
+    assert starts["services"] == ["start httpd for placement+horizon"]
+
+
+def test_each_start_of_a_shared_unit_has_a_stamp_of_its_own(train: Context) -> None:
+    made = plan(train.lab)
+    shells = [
+        o.shell()
+        for stage in made.stages
+        for o in flatten(tuple(stage.nodes.get("controller", ())))
+        if o.title.startswith("start httpd")
+    ]
+    assert [s.split()[-1] for s in shells] == ["keystone", "placement+horizon"]
+
+
+def test_a_base_without_apache_for_its_apis_has_none_of_its_files() -> None:
+    ctx = context(specify(ROOT / "topologies" / "zed-2node.yaml"))
+    assert httpd.keystone(ctx) == httpd.dashboard(ctx) == httpd.placement(ctx, "/l", "u") == ()
+
+
+LVM_CONF = (
+    'config {\n\tchecks = 1\n}\ndevices {\n\tdir = "/dev"\n\t# filter = [ "a|.*/|" ]\n\tfilter = [ "a|old|" ]\n}\n'
+)
+
+
+def test_lvm_looks_at_cinders_disk_only(tmp_path: Path, ussuri: Context) -> None:
+    lab = ussuri.lab.model_copy(update={"volume_backend": VolumeBackend.LVM})
+    ctx = Context(lab, ussuri.release, ussuri.base)
+    (operation,) = cinder.lvm_filter(ctx, lab.nodes["compute"])
+    path = tmp_path / "lvm.conf"
+    path.write_text(LVM_CONF)
+    shell = operation.shell().replace("/etc/lvm/lvm.conf", str(path))
+    assert [process.run(["sh", "-c", shell], check=False).returncode for _ in range(2)] == [10, 0]
+    wanted = '\tfilter = [ "a|^/dev/disk/by-id/virtio-cinder$|", "r|.*|" ]'
+    assert path.read_text() == LVM_CONF.replace('\tfilter = [ "a|old|" ]\n', "").replace(
+        "devices {\n", f"devices {{\n{wanted}\n"
+    )
+    (nothing,) = cinder.lvm_filter(ctx, lab.nodes["network"])
+    assert 'filter = [ "r|.*|" ]' in nothing.shell()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    path = tmp_path / "disk"
+    with path.open("wb") as sink:
+        sink.truncate(64 * 2**20)
+    return path
+
+
+def test_the_instance_disk_is_made_once_and_mounted_before_nova_starts(disk: Path, tmp_path: Path) -> None:
+    ctx = context(specify(MITAKA, base="centos7"))
+    node = ctx.lab.nodes["compute1"]
+    operations = nova.instance_disk(ctx, node)
+    device = node.disks[0].device
+    tools = f'mount() {{ echo "$*" >>{tmp_path}/calls; }}\nmountpoint() {{ [ -e {tmp_path}/calls ]; }}\n'
+
+    def run(operation: object) -> int:
+        shell = operation.shell().replace(device, str(disk)).replace("/etc/fstab", str(tmp_path / "fstab"))  # type: ignore[attr-defined]
+        shell = shell.replace("/var/lib/nova/instances", str(tmp_path / "instances"))
+        return process.run(["sh", "-c", tools + shell], check=False).returncode
+
+    commands = [o for o in operations if isinstance(o, Command)]
+    (tmp_path / "fstab").touch()
+    assert [run(o) for o in commands[:2]] == [10, 10]
+    assert [run(o) for o in commands[:2]] == [0, 0]
+    uuid = process.output(["blkid", "-p", "-s", "UUID", "-o", "value", str(disk)])
+    assert (tmp_path / "fstab").read_text() == f"UUID={uuid} {tmp_path}/instances ext4 defaults 0 2\n"
+    titles = [s.name for s in plan(ctx.lab).stages]
+    assert titles.index("configure") < titles.index("compute")
