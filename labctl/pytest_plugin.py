@@ -85,6 +85,8 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     option = config.option
     if option.help or option.version or option.collectonly or not is_active(config):
         return None
+    if option.destructive and getattr(option, "numprocesses", None):
+        raise pytest.UsageError("--destructive stops parts of the lab, so its tests run one by one: -n 0")
     from labctl.lab import access
 
     try:
@@ -118,6 +120,7 @@ def _enter(lab: Access) -> None:
         return
     from labctl import vantage
 
+    vantage.leave_trail()
     vantage.enter(lab.namespace, lab.hosts_file)
 
 

@@ -11,7 +11,7 @@ import ctypes
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -20,6 +20,7 @@ from labctl.errors import BrokenLabError
 
 T = TypeVar("T")
 NAMESPACES = Path("/run/netns")
+_TRAIL = "LABCTL_OUTSIDE"
 _CLONE_NEWNS = 0x00020000
 _CLONE_NEWNET = 0x40000000
 _MS_BIND = 0x1000
@@ -71,6 +72,29 @@ def enter(namespace: str, hosts_file: Path) -> None:
     """
     _enter_network(namespace)
     _bind_hosts(hosts_file)
+
+
+def leave_trail() -> None:
+    """Remember the namespaces that this process is in, before it enters a lab for good; see :func:`outside`.
+
+    Two files stay open for as long as the process lives; its children learn their names.
+    """
+    pid = os.getpid()
+    handles = [os.open(f"/proc/self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in ("net", "mnt")]
+    os.environ[_TRAIL] = " ".join(f"/proc/{pid}/fd/{handle}" for handle in handles)
+
+
+def outside(command: Sequence[str]) -> list[str]:
+    """The command that runs another one outside the lab that this process, or a parent of it, has entered.
+
+    What changes a lab must run there: mounts made inside are not seen outside.
+
+    :raises BrokenLabError: nobody left a trail.
+    """
+    trail = os.environ.get(_TRAIL, "").split()
+    if len(trail) != 2:
+        raise BrokenLabError("this process does not know the way out of the lab", "labctl test LAB")
+    return ["nsenter", f"--net={trail[0]}", f"--mount={trail[1]}", "--", *command]
 
 
 def connect(namespace: str, address: str, port: int, timeout: float) -> socket.socket:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 from openstack.connection import Connection
@@ -17,6 +17,9 @@ from labctl.e2e_support.projects import Project
 from labctl.e2e_support.resources import Names, Net
 from labctl.lab.access import Access
 from labctl.pytest_plugin import LAB, artifacts
+
+if TYPE_CHECKING:
+    from labctl.e2e_support.faults import Faults
 
 #: The projects of a test, for the failure capture.
 PROJECTS: pytest.StashKey[list[Project]] = pytest.StashKey()
@@ -70,6 +73,19 @@ def demo(lab: Access) -> Connection:
 def name() -> Names:
     """Makes names that no other test, worker or run uses."""
     return Names(os.environ.get("PYTEST_XDIST_WORKER", "main"))
+
+
+@pytest.fixture
+def faults(lab: Access, admin: Connection, project: Project) -> Iterator[Faults]:
+    """Brings faults upon the lab. They are undone, and the lab waited for, before the project is removed."""
+    from labctl.e2e_support.faults import Faults
+
+    made = Faults(lab, admin)
+    try:
+        yield made
+    finally:
+        made.heal()
+        made.wait_recovered()
 
 
 @contextmanager

@@ -40,6 +40,7 @@ state.names = lambda: list(LABS)
 remote = types.ModuleType("labctl.lab.remote")
 vantage = types.ModuleType("labctl.vantage")
 vantage.enter = lambda namespace, hosts: pathlib.Path("entered").write_text(namespace)
+vantage.leave_trail = lambda: None
 import labctl, labctl.lab
 for name, module in (("access", access), ("state", state), ("remote", remote)):
     sys.modules[f"labctl.lab.{name}"] = module
@@ -149,6 +150,13 @@ def test_destructive_tests_run_only_when_asked_for(suite):
     """
     suite(e2e=tests).runpytest_subprocess("e2e").assert_outcomes(passed=1, deselected=1)
     suite(e2e=tests).runpytest_subprocess("--destructive", "e2e").assert_outcomes(passed=2)
+
+
+def test_destructive_tests_do_not_run_beside_others(suite):
+    result = suite().runpytest_subprocess("--destructive", "-n", "2", "e2e")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*its tests run one by one: -n 0"])
+    suite().runpytest_subprocess("--destructive", "-n", "0", "e2e").assert_outcomes(passed=1)
 
 
 def test_a_failure_is_stored_without_secrets_and_says_how_to_run_it_again(suite):
