@@ -45,7 +45,10 @@ def neutron_conf(ctx: Context, node: NodeSpec) -> File:
     authtoken(ctx, conf, "neutron")
     conf.set("oslo_concurrency", GUIDE, {"lock_path": "/var/lib/neutron/tmp"})
     rootwrap = {"root_helper": "sudo neutron-rootwrap /etc/neutron/rootwrap.conf"}
+    # an agent runs dozens of commands for each port, and each would start a Python interpreter
+    daemon = {"root_helper_daemon": "sudo neutron-rootwrap-daemon /etc/neutron/rootwrap.conf"}
     conf.set("agent", "neutron.conf: as the packages ship it", rootwrap)
+    conf.set("agent", "oslo.rootwrap guide, daemon mode; devstack", daemon)
     if ctx.release.linuxbridge_experimental and ctx.lab.mechanism is Mechanism.LINUXBRIDGE:
         conf.set("experimental", "neutron source: B35", {"linuxbridge": True})
     if node.has(Component.NEUTRON_SERVER):
