@@ -120,7 +120,9 @@ def build(
     ] = False,
 ) -> None:
     """Make the golden image of a base, and of a release where its packages are part of it."""
-    facts = releases.get(release) if release else next((r for r in releases.RELEASES.values() if base in r.bases), None)
+    newest_first = reversed(releases.RELEASES.values())
+    documented = (r for r in newest_first if next(iter(r.bases)) == base)
+    facts = releases.get(release) if release else next(documented, None)
     if facts is None or base not in facts.bases:
         able = ", ".join(r.name for r in releases.RELEASES.values() if base in r.bases)
         raise LabError(

@@ -27,7 +27,7 @@ MARKER = "labctl: installation complete"
 MAC = "52:54:00:00:00:02"
 HOST = "localhost.localdomain"
 #: What every installed system needs to become a node: cloud-init reads the node's seed.
-DEBIAN_PACKAGES = ("openssh-server", "python3")
+DEBIAN_PACKAGES = ("openssh-server", "python3", "cloud-init", "cloud-guest-utils")
 
 
 @dataclass(frozen=True)
