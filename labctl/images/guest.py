@@ -18,7 +18,7 @@ import requests
 
 from labctl import process
 from labctl.errors import LabError
-from labctl.images import guest_parts, kernel, packages
+from labctl.images import guest_parts, initramfs, kernel, packages
 from labctl.progress import step, warn
 
 CIRROS_SITE = "http://download.cirros-cloud.net"
@@ -134,7 +134,7 @@ def _receive(response: requests.Response, path: Path, timeout: float) -> bool:
 def recipe_digest() -> str:
     """Return the content address of the built guest's recipe: its files, what builds them, the version."""
     digest = hashlib.sha256(BUILDER.encode())
-    code = (Path(module.__file__ or "") for module in (guest_parts, kernel, packages))
+    code = (Path(module.__file__ or "") for module in (guest_parts, initramfs, kernel, packages))
     for path in (*code, *sorted(guest_parts.FILES.rglob("*"))):
         if path.is_file():
             content = path.read_bytes()
@@ -159,7 +159,7 @@ def build(directory: Path) -> GuestImage:
             release, vmlinuz = kernel.find(tree)
             modules = kernel.Modules(tree, release)
             guest_parts.assemble_root(root, tree, modules, VERSION)
-            initrd = guest_parts.initramfs(work / "initramfs", tree, modules)
+            initrd = guest_parts.initrd(work / "initramfs", tree, modules)
         with step("image", "write the guest's disk"):
             boot = guest_parts.boot_partition(work / "boot.img", vmlinuz, initrd)
             guest_parts.write_disk(work / "disk.raw", boot, guest_parts.root_partition(work / "root.img", root))

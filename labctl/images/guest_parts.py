@@ -9,7 +9,6 @@ that the initramfs only has to change one number to let it grow with the flavor'
 
 from __future__ import annotations
 
-import gzip
 import re
 import shutil
 import struct
@@ -18,7 +17,7 @@ from pathlib import Path
 
 from labctl import process
 from labctl.errors import LabError
-from labctl.images import kernel, packages
+from labctl.images import initramfs, kernel, packages
 
 FILES = Path(__file__).with_name("guest")
 MBR_CODE = Path("/usr/lib/syslinux/mbr/mbr.bin")
@@ -63,17 +62,7 @@ def download(directory: Path) -> list[Path]:
 
     :raises LabError: apt does not know the packages, or cannot reach its archive.
     """
-    return packages.download(_package_names(), directory)
-
-
-def _package_names() -> list[str]:
-    wanted = {kernel.package(KERNEL)} | set(PACKAGES)
-    new = set(PACKAGES)
-    while new:
-        libraries = {name for name in packages.depends(sorted(new)) if re.match(r"lib(?!.*perl)|zlib", name)}
-        new = libraries - wanted
-        wanted |= new
-    return sorted(wanted)
+    return packages.download(sorted({kernel.package(KERNEL), *packages.with_libraries(PACKAGES)}), directory)
 
 
 def assemble_root(root: Path, tree: Path, modules: kernel.Modules, version: str) -> None:
@@ -152,26 +141,10 @@ def _libraries(tree: Path, programs: Iterable[Path]) -> Iterator[tuple[Path, Pat
             yield Path("usr/lib") / MULTIARCH / Path(name).name, source
 
 
-def initramfs(work: Path, tree: Path, modules: kernel.Modules) -> Path:
+def initrd(work: Path, tree: Path, modules: kernel.Modules) -> Path:
     """Pack busybox, the disk drivers and the init script; return the archive."""
-    for name in ("bin", "dev", "proc", "sys", "new", "modules"):
-        (work / name).mkdir(parents=True)
-    _copy(tree / "usr/bin/busybox", work / "bin/busybox")
-    for applet in INITRAMFS_APPLETS:
-        (work / "bin" / applet).symlink_to("busybox")
-    _copy(FILES / "initramfs.sh", work / "init")
-    (work / "init").chmod(0o755)
-    for group, wanted in (("first", FIRST_MODULES), ("rest", REST_MODULES)):
-        contents = modules.closure(wanted)
-        (work / "modules" / group).write_text("".join(f"{name}.ko\n" for name in contents))
-        for name, content in contents.items():
-            (work / "modules" / f"{name}.ko").write_bytes(content)
-    names = "".join(f"{path.relative_to(work)}\n" for path in sorted(work.rglob("*")))
-    archive = work.with_suffix(".cpio")
-    process.run(["cpio", "--quiet", "-o", "-H", "newc", "-R", "0:0", "-F", archive], stdin=names, cwd=work)
-    initrd = work.with_suffix(".gz")
-    initrd.write_bytes(gzip.compress(archive.read_bytes(), 9, mtime=0))
-    return initrd
+    groups = {"first": modules.closure(FIRST_MODULES), "rest": modules.closure(REST_MODULES)}
+    return initramfs.pack(work, tree / "usr/bin/busybox", INITRAMFS_APPLETS, FILES / "initramfs.sh", groups)
 
 
 def boot_partition(image: Path, vmlinuz: Path, initrd: Path) -> Path:

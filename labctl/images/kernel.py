@@ -1,7 +1,8 @@
 """The kernel of virtual machines: Debian's cloud kernel, which has virtio, Open vSwitch, device mapper and iSCSI.
 
-It lies in the store as ``tree/vmlinuz`` and ``tree/usr/lib/modules/RELEASE`` and is booted directly, so that no
-boot loader has to be installed, and a guest starts within seconds even under emulation.
+It lies in the store as ``tree/vmlinuz`` and ``tree/usr/lib/modules/RELEASE``, with ``tree/busybox`` for what runs
+before the root file system is there. It is booted directly, so that no boot loader has to be installed, and a
+machine starts within seconds even under emulation.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 from labctl.images import packages, store
 
 PACKAGE = "linux-image-cloud-amd64"
+BUSYBOX = "busybox-static"
 #: Raise when the steps below change what is in the tree.
 RECIPE_VERSION = 1
 
@@ -71,24 +73,31 @@ class Modules:
         return found
 
 
+def release(image: Path) -> str:
+    """The release of the kernel in an image that :func:`ensure` returned."""
+    return next((image / "tree/usr/lib/modules").iterdir()).name
+
+
 def ensure() -> Path:
-    """Return the store's image of the kernel that the mirror offers now, fetching it when it is not there.
+    """Return the store's image of the kernel, fetching the newest when there is none.
 
-    :raises LabError: there is no apt, or its archive cannot be reached and the store has no kernel.
+    :raises LabError: there is no apt, or its archive cannot be reached, and the store has no kernel.
     """
-    name = package()
-    inputs = {"version": RECIPE_VERSION, "package": name, "candidate": packages.candidate(name)}
-    return store.ensure(store.Recipe("kernel", inputs), lambda work: _build(name, work))
+    recipe = store.Recipe("kernel", {"version": RECIPE_VERSION, "packages": [PACKAGE, BUSYBOX]})
+    return store.ensure(recipe, _build)
 
 
-def _build(name: str, work: Path) -> dict[str, Any]:
+def _build(work: Path) -> dict[str, Any]:
     tree, unpacked = work / "tree", work / "unpacked"
-    packages.unpack(packages.download([name], work / "debs"), unpacked)
+    found = packages.download((package(), BUSYBOX), work / "debs")
+    versions = [path.stem for path in found]
+    packages.unpack(found, unpacked)
     release, image = find(unpacked)
     modules = tree / "usr/lib/modules" / release
     modules.parent.mkdir(parents=True)
     (unpacked / "usr/lib/modules" / release).rename(modules)
     image.rename(tree / "vmlinuz")
+    (unpacked / "usr/bin/busybox").rename(tree / "busybox")
     for leftover in (unpacked, work / "debs"):
         shutil.rmtree(leftover)
-    return {"release": release}
+    return {"release": release, "packages": versions}

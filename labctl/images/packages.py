@@ -29,15 +29,14 @@ def depends(packages: Iterable[str]) -> set[str]:
     return set(re.findall(r"Depends: ([a-z0-9][^\s<]*)", _apt(["apt-cache", "depends", *packages])))
 
 
-def candidate(package: str) -> str:
-    """The version of a package that the mirror offers.
-
-    :raises LabError: apt does not know the package, or there is no apt.
-    """
-    found = re.search(r"^\s*Candidate: (\S+)$", _apt(["apt-cache", "policy", package]), re.MULTILINE)
-    if found is None or found[1] == "(none)":
-        raise LabError(f"apt knows no package {package}", "apt-get update, then try again")
-    return found[1]
+def with_libraries(names: Iterable[str]) -> list[str]:
+    """The packages with all the shared libraries they need, and nothing else: no debconf, no perl."""
+    wanted = new = set(names)
+    while new:
+        libraries = {name for name in depends(sorted(new)) if re.match(r"lib(?!.*perl)|zlib", name)}
+        new = libraries - wanted
+        wanted = wanted | new
+    return sorted(wanted)
 
 
 def download(names: Iterable[str], directory: Path) -> list[Path]:

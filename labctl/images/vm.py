@@ -1,0 +1,166 @@
+"""Images of virtual machines: a golden tree as ext4 in a qcow2 disk, with the kernel and initramfs that boot it.
+
+Nothing in it is any machine's own. What makes a disk a machine comes from its seed, an ISO of the NoCloud form:
+cloud images read it with cloud-init, labctl's own trees with a few lines of their initramfs, which unpack
+``node.tar`` over the root when its mark differs from the one that the disk remembers.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pycdlib
+
+from labctl import process
+from labctl.images import initramfs, kernel, store
+from labctl.progress import step
+from labctl.sparse import used
+
+FILES = Path(__file__).with_name("vm")
+#: Raise when the steps below change what is in the image.
+RECIPE_VERSION = 1
+#: Serial numbers of the disks that every machine has; no name of an additional disk has an underscore.
+ROOT_SERIAL, SEED_SERIAL = "_root", "_seed"
+MODULES = ("virtio_pci", "virtio_blk", "virtio_net", "virtio_rng", "isofs")
+APPLETS = (
+    "sh", "mount", "umount", "insmod", "cat", "usleep", "mkdir", "cmp", "cp", "tar", "sync", "poweroff",
+    "switch_root", "ls", "dmesg",
+)  # fmt: skip
+#: The disk has nothing but this file system, so it grows with the disk without a partition in between.
+FSTAB = "LABEL=root / ext4 noatime,x-systemd.growfs 0 0\n"
+#: A login on the serial line: nobody has a password.
+MASKED = ("serial-getty@ttyS0.service",)
+MIB = 2**20
+
+
+def recipe(layers: tuple[Path, ...], boot: Path) -> store.Recipe:
+    """What an image is made from: the layers of a golden tree, and the kernel's image."""
+    own = {path.name: path.read_text() for path in sorted(FILES.iterdir())}
+    inputs = {
+        "version": RECIPE_VERSION,
+        "layers": [layer.name for layer in layers],
+        "kernel": boot.name,
+        "files": own,
+        "modules": MODULES,
+        "fstab": FSTAB,
+        "masked": MASKED,
+    }
+    return store.Recipe("vm", inputs)
+
+
+def ensure(layers: tuple[Path, ...]) -> Path:
+    """Return the image of a golden tree, building it when the store has none.
+
+    Its ``tree`` holds ``disk.qcow2``, ``vmlinuz`` and ``initrd``.
+
+    :param layers: the tree's layers, the uppermost first.
+    :raises LabError: the kernel cannot be had, or there is no room.
+    """
+    boot = kernel.ensure()
+    return store.ensure(recipe(layers, boot), lambda work: _build(layers, boot, work))
+
+
+def _build(layers: tuple[Path, ...], boot: Path, work: Path) -> dict[str, Any]:
+    tree = work / "tree"
+    tree.mkdir()
+    modules = kernel.Modules(boot / "tree", kernel.release(boot))
+    shutil.copyfile(boot / "tree/vmlinuz", tree / "vmlinuz")
+    groups = {"all": modules.closure(MODULES)}
+    initrd = initramfs.pack(work / "initramfs", boot / "tree/busybox", APPLETS, FILES / "initramfs.sh", groups)
+    initrd.rename(tree / "initrd")
+    shutil.rmtree(work / "initramfs")
+    (work / "initramfs.cpio").unlink()
+
+    _complete(work / "addition", layers, boot, modules)
+    trees = [work / "addition", *(layer / "tree" for layer in layers)]
+    size = used(*trees)
+    with step("image", f"write a file system of {size // MIB} MiB"):
+        _disk(trees, modules.release, size, work)
+    return {"kernel": modules.release, "used": size}
+
+
+def _complete(addition: Path, layers: tuple[Path, ...], boot: Path, modules: kernel.Modules) -> None:
+    """Lay out what a tree needs to run on a kernel of its own."""
+    shutil.copytree(modules.base, addition / "usr/lib/modules" / modules.release)
+    (addition / "boot").mkdir()
+    # for the compute node's own proof of KVM
+    shutil.copyfile(boot / "tree/vmlinuz", addition / "boot" / f"vmlinuz-{modules.release}")
+    (addition / "etc").mkdir()
+    (addition / "etc/fstab").write_text(FSTAB)
+    units = "etc/systemd/system"
+    if any((layer / "tree" / units).is_dir() for layer in layers):
+        wants = addition / units / "multi-user.target.wants"
+        wants.mkdir(parents=True)
+        shutil.copyfile(FILES / "network.service.txt", addition / units / "labctl-network.service")
+        (wants / "labctl-network.service").symlink_to("../labctl-network.service")
+        for name in MASKED:
+            (addition / units / name).symlink_to("/dev/null")
+
+
+#: Runs in a mount namespace of its own, so that a build that is killed leaves no mount.
+_WRITE = """set -eu
+release=$1 lower=$2
+shift 2
+mkdir root upper scratch
+mount -t overlay labctl-image -o "lowerdir=$lower,upperdir=upper,workdir=scratch" root
+if [ -e root/usr/sbin/depmod ] || [ -e root/sbin/depmod ]; then chroot root depmod "$release"; fi
+"$@"
+umount root
+rm -rf root upper scratch
+"""
+
+
+def _disk(trees: list[Path], release: str, size: int, work: Path) -> None:
+    """Write a tree as a file system with a quarter and 256 MiB of room; a machine lets it grow to its own disk."""
+    room = (size + size // 4) // MIB + 256
+    # the inode tables of a new file system are zeroes already, and a lab has no use for reserved blocks
+    options = ["-q", "-t", "ext4", "-m", "0", "-L", "root", "-E", "lazy_itable_init=1,lazy_journal_init=1"]
+    write = ["mke2fs", *options, "-J", "size=64", "-d", "root", "disk.raw", f"{room}M"]
+    lower = ":".join(map(str, trees))
+    process.run(["unshare", "--mount", "sh", "-c", _WRITE, "sh", release, lower, *write], cwd=work, timeout=1800)
+    convert = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", "disk.raw", "tree/disk.qcow2"]
+    process.run(convert, cwd=work, timeout=900)
+    (work / "disk.raw").unlink()
+    shutil.rmtree(work / "addition")
+
+
+def disk_size(image: Path) -> int:
+    """The virtual size of an image's disk in bytes."""
+    with (image / "tree/disk.qcow2").open("rb") as source:
+        header = source.read(32)
+    return int.from_bytes(header[24:32], "big")  # qcow2 specification: header, bytes 24 to 31
+
+
+def node_archive(files: Mapping[str, tuple[bytes, int]]) -> bytes:
+    """A tar archive of files that belong to root: path -> content and mode."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for path, (content, mode) in sorted(files.items()):
+            info = tarfile.TarInfo(path)
+            info.size, info.mode = len(content), mode
+            tar.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def seed(files: Mapping[str, bytes]) -> bytes:
+    """An ISO image with the label ``cidata`` and these files, as cloud-init's NoCloud source looks for it."""
+    iso = pycdlib.PyCdlib()
+    iso.new(interchange_level=3, vol_ident="cidata", rock_ridge="1.09", joliet=3)
+    for number, (name, content) in enumerate(sorted(files.items())):
+        iso.add_fp(
+            io.BytesIO(content),
+            len(content),
+            f"/F{number}.;1",
+            rr_name=name,
+            joliet_path=f"/{name}",
+            file_mode=0o100400,
+        )
+    buffer = io.BytesIO()
+    iso.write_fp(buffer)
+    iso.close()
+    return buffer.getvalue()
