@@ -53,6 +53,9 @@ class Result:
 class Session:
     """An open SSH connection to one node."""
 
+    #: how many times slower than the host the node is; deadlines are that much longer
+    patience = 1.0
+
     def __init__(self, transport: paramiko.Transport, where: str) -> None:
         self._transport = transport
         self.where = where
@@ -77,13 +80,14 @@ class Session:
     ) -> Result:
         """Run a command to its end; ``on_line`` sees each line of its standard output as it comes.
 
-        :param timeout: seconds for the whole command.
+        :param timeout: seconds for the whole command, on a node that is not slower than the host.
         :raises DeadlineError: not finished in time; the message shows the last output.
         :raises BrokenLabError: the connection broke.
         """
+        timeout *= self.patience
         deadline = time.monotonic() + timeout
         try:
-            channel = self._transport.open_session(timeout=min(timeout, 30))
+            channel = self._transport.open_session(timeout=min(timeout, 30 * self.patience))
             channel.exec_command(command)
             channel.settimeout(timeout)
             if stdin:

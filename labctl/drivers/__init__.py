@@ -1,10 +1,11 @@
 """The drivers, by name."""
 
 from labctl.drivers.base import Capabilities, Driver, Machine
+from labctl.drivers.libvirt import Libvirt
 from labctl.drivers.nspawn import Nspawn
 from labctl.errors import LabError
 
-DRIVERS: dict[str, Driver] = {"nspawn": Nspawn()}
+DRIVERS: dict[str, Driver] = {"nspawn": Nspawn(), "libvirt": Libvirt()}
 
 
 def get(name: str) -> Driver:

@@ -58,6 +58,11 @@ class Driver(Protocol):
 
     name: str
 
+    @property
+    def patience(self) -> float:
+        """How many times slower than the host its machines are; deadlines are that much longer."""
+        ...
+
     def capabilities(self) -> Capabilities:
         """What machines of this driver can do; a recipe chooses its back ends by it."""
         ...

@@ -92,6 +92,7 @@ class Fake:
     """The driver; not registered, a test makes one of its own."""
 
     name = "fake"
+    patience = 1.0
 
     def __init__(self) -> None:
         self.boxes: dict[tuple[str, str], Box] = {}

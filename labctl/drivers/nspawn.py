@@ -70,6 +70,7 @@ class Nspawn:
     """The driver ``nspawn``."""
 
     name = "nspawn"
+    patience = 1.0
 
     def capabilities(self) -> Capabilities:
         return Capabilities(

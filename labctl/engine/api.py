@@ -31,15 +31,26 @@ class _Known:
 
 
 class Cloud:
-    """One authenticated session as the lab's admin; must be used inside the lab's namespace."""
+    """One authenticated session as the lab's admin; must be used inside the lab's namespace.
 
-    def __init__(self, auth_url: str, region: str, secrets: Mapping[str, Secret], guest: GuestImage | None) -> None:
+    :param patience: how many times slower than the host the lab's machines are; deadlines are that much longer.
+    """
+
+    def __init__(
+        self,
+        auth_url: str,
+        region: str,
+        secrets: Mapping[str, Secret],
+        guest: GuestImage | None,
+        patience: float = 1.0,
+    ) -> None:
+        self._patience = patience
         self._auth_url = f"{auth_url}/v3"
         self._region = region
         self._secrets = secrets
         self._guest = guest
         self._auth = self._login("admin", "admin", secrets["ADMIN_PASS"].reveal())
-        self._session = session.Session(auth=self._auth, timeout=60)
+        self._session = session.Session(auth=self._auth, timeout=60 * patience)
         self._known: _Known | None = None
 
     def _login(self, user: str, project: str, password: str) -> v3.Password:
@@ -142,7 +153,7 @@ class Cloud:
     def _password_holds(self, user_id: str, password: str) -> bool:
         auth = v3.Password(auth_url=self._auth_url, user_id=user_id, password=password, unscoped=True)
         try:
-            session.Session(auth=auth, timeout=60).get_token()
+            session.Session(auth=auth, timeout=60 * self._patience).get_token()
         except exceptions.Unauthorized:
             return False
         return True
@@ -286,6 +297,7 @@ class Cloud:
 
     def _until(self, what: str, seconds: float, look: Callable[[], str]) -> bool:
         """Wait until ``look`` returns an empty string; anything else is what is still missing."""
+        seconds *= self._patience
         deadline = time.monotonic() + seconds
         while True:
             try:

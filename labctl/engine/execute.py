@@ -190,7 +190,7 @@ class Engine:
         """
 
         def connect(node: str) -> Session:
-            return self.driver.connect(self.lab, node, seconds)
+            return self.driver.connect(self.lab, node, seconds * self.driver.patience)
 
         names = list(self.lab.spec.nodes)
         opened = side_by_side(connect, names)
@@ -329,7 +329,7 @@ class Engine:
 
         def call() -> None:
             ctx = context(self.lab.spec)
-            work(Cloud(ctx.auth_url, ctx.lab.region, secrets, guest))
+            work(Cloud(ctx.auth_url, ctx.lab.region, secrets, guest, self.driver.patience))
 
         with vantage.Inside(self.lab.namespace, self.lab.hosts_file) as inside:
             inside.call(call)

@@ -108,7 +108,7 @@ def gate(lab: LabState, driver: Driver, seconds: float = GATE, *, revive: bool =
     :raises BrokenLabError: it is not, after so many seconds; says what is not, with the last line heard of it.
     """
     with step("lab", f"{lab.name} is healthy"):
-        ailments = check(lab, driver, seconds, revive=revive)
+        ailments = check(lab, driver, seconds * driver.patience, revive=revive)
         if ailments:
             raise BrokenLabError(
                 f"{lab.name} is not healthy:\n" + "\n".join(f"  {ailment}" for ailment in ailments),

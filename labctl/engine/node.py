@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import tarfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -104,7 +105,7 @@ def run_stage(
     place = f"{DIRECTORY}/{stage}"
     command = (
         f"{_alone()}; umask 077; rm -rf {place}; mkdir -p {place} && tar -xf - -C {place} && umask 022 && "
-        f"sh {place}/program.sh; "
+        f"LABCTL_PATIENCE={math.ceil(session.patience)} sh {place}/program.sh; "
         f"s=$?; rm -rf {place}/files {place}/program.sh; exit $s"
     )
     try:

@@ -1,0 +1,152 @@
+"""The one module that speaks to libvirt: a connection for the process, and its errors in labctl's words."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from labctl.drivers.libvirt import daemon
+from labctl.drivers.libvirt.domain import PREFIX, Mark, read_mark
+from labctl.errors import BrokenLabError, LabError
+
+T = TypeVar("T")
+DEFAULT_URI = "qemu:///system"
+_HINTS = {
+    "Permission denied": "sudo labctl …, or usermod --append --groups libvirt USER and log in again",
+    "authentication": "sudo labctl …, or usermod --append --groups libvirt USER and log in again",
+    "No such file or directory": "labctl doctor",
+}
+
+
+def uri() -> str:
+    """The libvirt that is meant: ``LIBVIRT_DEFAULT_URI`` as for virsh, else the system's own."""
+    return os.environ.get("LIBVIRT_DEFAULT_URI") or DEFAULT_URI
+
+
+def library() -> Any:
+    """The module ``libvirt``, which needs the system's library.
+
+    :raises LabError: it is not installed.
+    """
+    try:
+        import libvirt
+    except ImportError as error:
+        raise LabError(
+            "the driver libvirt needs Python's libvirt module, which is not installed",
+            "apt-get install libvirt-dev pkg-config gcc; make venv",
+        ) from error
+    return libvirt
+
+
+def installed() -> bool:
+    """True when Python's libvirt module is here."""
+    return importlib.util.find_spec("libvirt") is not None
+
+
+class Connection:
+    """A connection to one libvirt, made when it is first used and made again when it broke."""
+
+    def __init__(self, wanted: str) -> None:
+        self.uri = wanted
+        self._lock = threading.Lock()
+        self._handle: Any = None
+
+    def get(self) -> Any:
+        """The open connection.
+
+        :raises LabError: libvirt does not answer, or does not let us in.
+        """
+        with self._lock:
+            libvirt = library()
+            if self._handle is not None:
+                try:
+                    self._handle.getLibVersion()  # isAlive() does not notice a libvirtd that was started again
+                    return self._handle
+                except libvirt.libvirtError:
+                    self._handle = None
+            libvirt.registerErrorHandler(lambda *_: None, None)  # errors are raised, not printed besides
+            if self.uri == DEFAULT_URI:
+                daemon.ensure()
+            with translated(f"libvirt at {self.uri}"):
+                self._handle = libvirt.open(self.uri)
+            return self._handle
+
+    def close(self) -> None:
+        """End the connection; what was started to die with it does."""
+        with self._lock:
+            if self._handle is not None:
+                handle, self._handle = self._handle, None
+                with translated(f"libvirt at {self.uri}"):
+                    handle.close()
+
+    @property
+    def idle(self) -> bool:
+        """True when no libvirtd runs and none has left a machine behind, so that there is nobody to ask."""
+        return self.uri == DEFAULT_URI and not daemon.answers() and not any(daemon.STATE.glob(f"{PREFIX}*.xml"))
+
+    @property
+    def is_here(self) -> bool:
+        """True for a libvirt on this machine, which sees the same files and network cards."""
+        parts = urlsplit(self.uri)
+        return not parts.hostname or parts.hostname in ("localhost", "127.0.0.1", "::1", os.uname().nodename)
+
+    def domains(self) -> list[Any]:
+        """Every domain that runs or is paused."""
+        if self.idle:
+            return []
+        with translated("libvirt"):
+            return list(self.get().listAllDomains(library().VIR_CONNECT_LIST_DOMAINS_ACTIVE))
+
+    def labs_domains(self) -> list[tuple[Mark, Any]]:
+        """The domains that are labs' machines, with their marks."""
+        found = []
+        for domain in self.domains():
+            if domain.name().startswith(PREFIX) and (description := asked(domain.XMLDesc)):
+                mark = read_mark(description)
+                found += [(mark, domain)] if mark is not None else []
+        return found
+
+    def find(self, name: str) -> Any | None:
+        """The domain of a name, None when there is none."""
+        if self.idle:
+            return None
+        libvirt = library()
+        try:
+            return self.get().lookupByName(name)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+                return None
+            raise failure(f"domain {name}", error) from error
+
+
+def asked(question: Callable[..., T], *arguments: object) -> T | None:
+    """What a domain answers; None when it has gone meanwhile."""
+    libvirt = library()
+    try:
+        return question(*arguments)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() in (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID):
+            return None
+        raise failure("libvirt", error) from error
+
+
+def failure(what: str, error: Exception) -> LabError:
+    """libvirt's error as one of labctl's."""
+    text = str(error)
+    hint = next((hint for words, hint in _HINTS.items() if words in text), "virsh list --all; labctl doctor")
+    return BrokenLabError(f"{what}: {text}", hint)
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Raise libvirt's errors as labctl's."""
+    libvirt = library()
+    try:
+        yield
+    except libvirt.libvirtError as error:
+        raise failure(what, error) from error

@@ -1,0 +1,203 @@
+"""libvirtd where no systemd starts it: started by labctl when a lab needs it, ended with the last lab's machines.
+
+The system's own libvirtd (qemu:///system, its sockets and directories) is meant, so that ``virsh`` shows what
+labctl sees. One that runs already is used and never ended. Which one labctl started is recorded below /run with
+the kernel's start time of its process, which a pid that is used again does not have.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from labctl import process
+from labctl.doctor import kvm
+from labctl.errors import DeadlineError, LabError
+from labctl.lab.state import write_atomic
+from labctl.progress import note
+
+RUN = Path("/run/labctl")
+MODULAR = Path("/run/libvirt/virtqemud-sock")
+#: Where libvirt's QEMU driver keeps the state of the machines that run.
+STATE = Path("/run/libvirt/qemu")
+#: Daemon to its socket. virtlogd holds the machines' consoles, so it must be there first.
+DAEMONS = {"virtlogd": Path("/run/libvirt/virtlogd-sock"), "libvirtd": Path("/run/libvirt/libvirt-sock")}
+_SECONDS = 30
+#: Where a /dev/kvm lies, libvirtd gets a /dev of its own without it. Otherwise what its user may open and what QEMU
+#: finds as root differ, and it asks QEMU anew what it can do, for a minute at each start of a machine.
+_WITHOUT_KVM = """set -e
+new=$1
+shift
+mkdir -p "$new"
+mount -t tmpfs -o mode=755,nosuid labctl-dev "$new"
+for entry in /dev/*; do
+    case $entry in
+    /dev/kvm) ;;
+    /dev/pts | /dev/shm | /dev/mqueue) mkdir "$new/${entry#/dev/}" && mount --move "$entry" "$new/${entry#/dev/}" ;;
+    *) cp -a "$entry" "$new/" ;;
+    esac
+done
+umount --recursive --lazy /dev
+mount --move "$new" /dev
+exec "$@"
+"""
+
+
+def start_time(pid: int) -> str:
+    """The kernel's start time of a process, empty for one that has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "" if fields[0] in "ZX" else fields[19]
+    except (OSError, IndexError):
+        return ""
+
+
+def answers() -> bool:
+    """True when a system libvirtd (or virtqemud) accepts connections."""
+    return _accepts(MODULAR) or _accepts(DAEMONS["libvirtd"])
+
+
+def _accepts(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(5)
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
+def programs() -> list[str]:
+    """The daemons' programs that are not installed."""
+    return [name for name in DAEMONS if _program(name) is None]
+
+
+def _program(name: str) -> str | None:
+    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+
+
+@contextmanager
+def _locked(operation: int) -> Iterator[bool]:
+    """Hold /run/labctl/libvirtd.lock; yields False when it is not to be had at once and LOCK_NB is given."""
+    RUN.mkdir(mode=0o700, exist_ok=True)
+    with (RUN / "libvirtd.lock").open("a") as handle:
+        try:
+            fcntl.flock(handle, operation)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def ensure() -> None:
+    """Start libvirtd when none answers.
+
+    :raises LabError: it is not installed, or systemd is here and should start it.
+    :raises DeadlineError: it does not answer.
+    """
+    if answers():
+        return
+    if Path("/run/systemd/system").is_dir():
+        raise LabError("libvirtd does not run", "systemctl enable --now libvirtd.socket virtlogd.socket")
+    if absent := programs():
+        raise LabError(
+            f"libvirt's {' and '.join(absent)} are not installed",
+            "apt-get install --no-install-recommends libvirt-daemon-system libvirt-clients",
+        )
+    with _locked(fcntl.LOCK_EX):
+        if answers():
+            return
+        note("host", "starting libvirtd, since there is no systemd that does")
+        records = _records()
+        for name, path in DAEMONS.items():
+            if not _accepts(path):
+                records[name] = _start(name)
+                write_atomic(RUN / "libvirtd.json", json.dumps(records))
+    deadline = time.monotonic() + _SECONDS
+    while not answers():
+        if time.monotonic() > deadline:
+            raise DeadlineError(f"libvirtd does not answer after {_SECONDS} s", "libvirtd -v shows why")
+        time.sleep(0.1)
+
+
+def _start(name: str) -> dict[str, Any]:
+    pid_file = RUN / f"{name}.pid"
+    pid_file.unlink(missing_ok=True)
+    command: list[str | Path] = [_program(name) or name, "--daemon", "--pid-file", pid_file]
+    if name == "libvirtd" and kvm.DEVICE.exists() and not kvm.examine().works:
+        command = [
+            "unshare",
+            "--mount",
+            "--propagation",
+            "slave",
+            "sh",
+            "-c",
+            _WITHOUT_KVM,
+            "sh",
+            RUN / "dev",
+            *command,
+        ]
+    done = process.run(command, check=False)
+    deadline = time.monotonic() + _SECONDS
+    while done.returncode == 0 and time.monotonic() < deadline:
+        if pid_file.exists() and (text := pid_file.read_text().strip()):
+            return {"pid": int(text), "started": start_time(int(text))}
+        time.sleep(0.05)
+    raise LabError(f"{name} does not start: {done.stderr.strip()[-300:]}", f"{name} --verbose shows why")
+
+
+def _records() -> dict[str, dict[str, Any]]:
+    """Daemon to its record, of those that labctl started and that run."""
+    try:
+        records = json.loads((RUN / "libvirtd.json").read_text())
+        return {name: record for name, record in records.items() if start_time(record["pid"]) == record["started"]}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return {}
+
+
+def started_here() -> dict[str, int]:
+    """Daemon to pid, of those that labctl started and that run."""
+    return {name: int(record["pid"]) for name, record in _records().items()}
+
+
+def end() -> list[str]:
+    """End the daemons that labctl started, libvirtd first; returns those that do not end.
+
+    Machines would go on without them, so the caller has looked that there are none.
+    """
+    left = []
+    with _locked(fcntl.LOCK_EX | fcntl.LOCK_NB) as held:
+        if not held:  # somebody is starting them at this moment
+            return []
+        mine = started_here()
+        for name in reversed(DAEMONS):
+            if name in mine and not _end(mine[name]):
+                left.append(f"process {mine[name]} ({name})")
+        if not left:
+            (RUN / "libvirtd.json").unlink(missing_ok=True)
+            for name in DAEMONS:
+                (RUN / f"{name}.pid").unlink(missing_ok=True)
+    return left
+
+
+def _end(pid: int) -> bool:
+    for sent in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.kill(pid, sent)
+        except ProcessLookupError:
+            return True
+        deadline = time.monotonic() + 10
+        while start_time(pid) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if not start_time(pid):
+            return True
+    return False

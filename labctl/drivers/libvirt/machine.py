@@ -1,0 +1,396 @@
+"""Virtual machines under libvirt: domains over golden disks, in the lab's namespace, with kernels of their own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from labctl import links, network, process, vantage
+from labctl.doctor import host, kvm
+from labctl.drivers.base import Capabilities, Machine
+from labctl.drivers.libvirt import daemon, disks, memory, seed, wiring
+from labctl.drivers.libvirt.connection import Connection, asked, installed, library, translated, uri
+from labctl.drivers.libvirt.domain import (
+    Accelerator,
+    Card,
+    DirectBoot,
+    Disk,
+    Domain,
+    Mark,
+    domain_name,
+    read_mark,
+)
+from labctl.errors import BrokenLabError, DeadlineError, LabError
+from labctl.images import golden, store, vm
+from labctl.lab import paths
+from labctl.lab.state import LabState, write_atomic
+from labctl.progress import note
+from labctl.ssh import Session
+from labctl.ssh import connect as ssh_connect
+from labctl.topology.units import show_size
+
+_PROGRAMS = ("ip", "qemu-img", "mke2fs", "unshare")
+#: The CPU model that is fastest under emulation; bench/vm_boot.py measures them.
+EMULATED_CPU = "qemu64"
+MACHINE = "pc"
+#: A machine of one's own needs no defence against its neighbours, which costs most under emulation.
+ARGUMENTS = "console=ttyS0 net.ifnames=0 mitigations=off"
+#: Bytes that QEMU itself takes beside its machine's memory: code buffers, queues.
+OVERHEAD = 192 * 2**20
+#: How many times longer what a machine computes takes under emulation (docs/platform.md).
+EMULATED = 10.0
+#: A machine's file while it is being started: it is paused, or not yet plugged in.
+STARTING = "starting"
+
+
+class Libvirt:
+    """The driver ``libvirt``.
+
+    :param autodestroy: machines end with this process, whatever happens to it; for tests and CI.
+    """
+
+    name = "libvirt"
+
+    def __init__(self, *, autodestroy: bool | None = None) -> None:
+        wanted = os.environ.get("LABCTL_AUTODESTROY", "") not in ("", "0")
+        self.autodestroy = wanted if autodestroy is None else autodestroy
+        self._connections: dict[str, Connection] = {}
+        self._lock = threading.Lock()
+
+    # --- what there is ---------------------------------------------------------------------------
+
+    def connection(self) -> Connection:
+        """The connection to the libvirt that is meant."""
+        return self._connections.setdefault(uri(), Connection(uri()))
+
+    @cached_property
+    def accelerator(self) -> Accelerator:
+        """KVM where a kernel ran under it, else emulation."""
+        seen = kvm.examine()
+        if seen.boot is not None and seen.boot.works:
+            return Accelerator("kvm", "host-passthrough" if seen.boot.model == "host" else seen.boot.model)
+        note("host", f"{seen.sentence}: machines are emulated, about ten times slower")
+        return Accelerator("qemu", EMULATED_CPU)
+
+    @property
+    def patience(self) -> float:
+        """1 under KVM."""
+        return EMULATED if self.accelerator.type == "qemu" else 1.0
+
+    def capabilities(self) -> Capabilities:
+        # the machines' kernel is labctl's own choice, see labctl.images.kernel
+        return Capabilities(
+            own_kernel=True, block_devices=True, device_mapper=True, openvswitch=True, nested_kvm=kvm.nested()
+        )
+
+    def probe(self) -> None:
+        if os.geteuid() != 0:
+            raise LabError("the driver libvirt makes namespaces, which needs root", "sudo labctl …")
+        if absent := process.missing(*_PROGRAMS, kvm.QEMU):
+            raise LabError(f"the driver libvirt needs {', '.join(absent)}", "labctl doctor")
+        connection = self.connection()
+        if not connection.is_here:
+            raise LabError(
+                f"{connection.uri} is another machine's libvirt, which sees neither this one's disks nor its networks",
+                "run labctl there, or unset LIBVIRT_DEFAULT_URI",
+            )
+        connection.get()
+
+    def image(self, lab: LabState) -> tuple[Path, ...]:
+        if not lab.layers:
+            return (vm.ensure(golden.ensure(lab.spec.base, lab.spec.package_source, lab.spec.release)),)
+        (image,) = lab.layers  # for life, as what a machine has written fits what it was written over
+        if not (image / "tree").is_dir():
+            raise BrokenLabError(
+                f"the image {image}, on which {lab.name} stands, is gone", f"labctl down {lab.name}, then labctl up"
+            )
+        store.verify(image)
+        return lab.layers
+
+    def _domain(self, lab: LabState, node: str) -> Any | None:
+        """The node's domain, None when it does not run.
+
+        :raises LabError: a domain of that name is not this lab's.
+        """
+        name = domain_name(lab.name, node)
+        found = self.connection().find(name)
+        if found is None:
+            return None
+        description = asked(found.XMLDesc)
+        if description is None:
+            return None
+        mark = read_mark(description)
+        if mark is None or mark.id != lab.id:
+            whose = f"belongs to a lab of {mark.home}" if mark else "was not made by labctl"
+            raise LabError(
+                f"libvirt has a domain {name} already, which {whose}; it is not touched", f"virsh dominfo {name}"
+            )
+        return found
+
+    # --- life ------------------------------------------------------------------------------------
+
+    def create(self, lab: LabState, node: str) -> None:
+        (image,) = lab.layers
+        lab.node_directory(node).mkdir(parents=True, exist_ok=True)
+        disks.create(lab, node, image)
+        path = disks.seed(lab, node)
+        if not path.exists():
+            new = path.with_name(f".{path.name}.new")
+            new.touch(mode=0o600)
+            new.write_bytes(seed.iso(lab, node))
+            new.rename(path)
+
+    def _description(self, lab: LabState, node: str) -> Domain:
+        (image,) = lab.layers
+        spec = lab.spec.nodes[node]
+        return Domain(
+            mark=Mark(lab.name, lab.id, node, str(paths.home())),
+            accelerator=self.accelerator,
+            machine=MACHINE,
+            cpus=spec.cpus,
+            memory=spec.memory,
+            boot=DirectBoot(image / "tree/vmlinuz", image / "tree/initrd", ARGUMENTS),
+            disks=[
+                Disk(disks.root(lab, node), vm.ROOT_SERIAL),
+                Disk(disks.seed(lab, node), vm.SEED_SERIAL, readonly=True),
+                *(Disk(disks.additional(lab, node, disk.name), disk.name) for disk in spec.disks),
+            ],
+            cards=[Card(card.mac, network.port(card)) for card in spec.interfaces],
+            console=self.console(lab, node),
+        )
+
+    def start(self, lab: LabState, node: str) -> None:
+        marker = lab.node_directory(node) / STARTING
+        saved = memory.pending(lab, node)
+        if self._domain(lab, node) is None:
+            write_atomic(marker, "memory" if saved else "")
+            if saved is None:
+                self._boot(lab, node)
+            else:
+                memory.load(self.connection(), lab, node, saved, self.console(lab, node))
+        if marker.exists():
+            self._finish(lab, node)
+
+    def _boot(self, lab: LabState, node: str) -> None:
+        libvirt = library()
+        flags = libvirt.VIR_DOMAIN_START_PAUSED
+        if self.autodestroy:
+            flags |= libvirt.VIR_DOMAIN_START_AUTODESTROY
+        with translated(f"{node} cannot be started"):
+            self.connection().get().createXML(self._description(lab, node).xml(), flags)
+
+    def _finish(self, lab: LabState, node: str) -> None:
+        """Plug a paused machine in and let it go on; those that go on from memory all at once, with the last."""
+        wiring.plug_in(lab.spec, lab.spec.nodes[node])
+        with self._lock:
+            waiting = {n: d for n in lab.spec.nodes if (d := self._starting(lab, n)) is not None}
+            if any(memory.pending(lab, n) for n in lab.spec.nodes if n not in waiting):
+                return
+            group = {n: d for n, d in waiting.items() if memory.pending(lab, n)} or {node: waiting[node]}
+            from_memory = (lab.node_directory(node) / STARTING).read_text() == "memory"
+            for name in group:
+                memory.spend(lab, name)  # before it runs: what is on its disks then is newer
+            for domain in group.values():
+                with translated(f"{node} cannot go on"):
+                    domain.resume()
+            for name in group:
+                (lab.node_directory(name) / STARTING).unlink()
+        if from_memory:
+            memory.set_clocks(lambda name: self.connect(lab, name, 60), list(group))
+
+    def _starting(self, lab: LabState, node: str) -> Any | None:
+        """The domain of a machine whose start is not finished."""
+        return self._domain(lab, node) if (lab.node_directory(node) / STARTING).exists() else None
+
+    def stop(self, lab: LabState, node: str, seconds: float) -> bool:
+        domain = self._domain(lab, node)
+        if domain is None:
+            return True
+        deadline, asked_at = time.monotonic() + seconds, 0.0
+        if seconds and not (lab.node_directory(node) / STARTING).exists():
+            self.resume(lab, node)
+            while time.monotonic() < deadline and self._domain(lab, node) is not None:
+                if time.monotonic() > asked_at + 5:  # what has not booted yet does not see the power button
+                    asked(domain.shutdown)
+                    asked_at = time.monotonic()
+                time.sleep(0.2)
+        in_time = self._domain(lab, node) is None
+        self._end(lab, node)
+        return in_time
+
+    def _end(self, lab: LabState, node: str) -> None:
+        """End a machine hard, and wait until libvirt has let go of it."""
+        deadline = time.monotonic() + 30
+        while (domain := self._domain(lab, node)) is not None:
+            with suppress(BrokenLabError):  # one that ends at this moment; the deadline tells of any other
+                asked(domain.destroy)
+            if time.monotonic() > deadline:
+                raise BrokenLabError(f"{node}: its domain does not end", f"virsh destroy {domain.name()}")
+            time.sleep(0.05)
+        (lab.node_directory(node) / STARTING).unlink(missing_ok=True)
+
+    def destroy(self, lab: LabState, node: str) -> list[str]:
+        try:
+            self._end(lab, node)
+        except LabError as error:
+            return [f"domain {domain_name(lab.name, node)}: {error.message}"]
+        disks.discard(lab, node)
+        process.run(["rm", "-rf", lab.node_directory(node)], check=False)
+        return []
+
+    def machine(self, lab: LabState, node: str) -> Machine:
+        exists = disks.root(lab, node).exists() or bool(memory.pending(lab, node))
+        domain = self._domain(lab, node)
+        if domain is None or (lab.node_directory(node) / STARTING).exists():
+            return Machine(node, exists, False)
+        state = asked(domain.state)
+        paused = state is not None and state[0] == library().VIR_DOMAIN_PAUSED
+        return Machine(node, exists, state is not None, f"domain {domain.name()}", paused)
+
+    def lost(self, lab: LabState, node: str) -> str:
+        if self._domain(lab, node) is None:
+            return ""
+        return wiring.severed(lab.spec, lab.spec.nodes[node])
+
+    # --- snapshots ---------------------------------------------------------------------------------
+
+    def rest(self, lab: LabState, seconds: float) -> None:
+        if not seconds:
+            for node in lab.spec.nodes:
+                self._end(lab, node)
+            return
+        found = {node: domain for node in lab.spec.nodes if (domain := self._domain(lab, node)) is not None}
+        for node in found:
+            if (lab.node_directory(node) / STARTING).exists():
+                raise BrokenLabError(f"{node} of {lab.name} has not been started to its end", f"labctl up {lab.name}")
+        memory.save(lab, found, self.accelerator, lambda name: self.connect(lab, name, 60))
+
+    def branch(self, lab: LabState, stack: tuple[str, ...], layer: str) -> None:
+        memory.branch(lab, stack, layer)
+
+    # --- faults ------------------------------------------------------------------------------------
+
+    def pause(self, lab: LabState, node: str) -> None:
+        domain = self._domain(lab, node)
+        if domain is None:
+            raise LabError(f"{node} of {lab.name} does not run", f"labctl up {lab.name}")
+        with translated(f"{node} cannot be paused"):
+            domain.suspend()
+
+    def resume(self, lab: LabState, node: str) -> None:
+        domain = self._domain(lab, node)
+        if domain is not None and self.machine(lab, node).paused:
+            with translated(f"{node} cannot go on"):
+                domain.resume()
+
+    def plug(self, lab: LabState, node: str, network: str, up: bool) -> None:
+        links.plug(lab.spec, node, network, up)
+        wiring.carrier(self._domain(lab, node), links.card(lab.spec, node, network), up)
+
+    def shape(self, lab: LabState, node: str, network: str, shape: links.Shape) -> None:
+        links.shape(lab.spec, node, network, shape)
+
+    def files(self, lab: LabState, node: str) -> Path | None:
+        return None
+
+    # --- access ------------------------------------------------------------------------------------
+
+    def connect(self, lab: LabState, node: str, seconds: float) -> Session:
+        address = str(lab.spec.address(lab.spec.nodes[node]))
+
+        def connector(timeout: float) -> socket.socket:
+            if not self.machine(lab, node).running:
+                raise BrokenLabError(
+                    f"{node} of {lab.name} does not run; its last console lines:\n{self._console_tail(lab, node)}",
+                    f"labctl up {lab.name}",
+                )
+            return vantage.connect(lab.namespace, address, 22, timeout)
+
+        try:
+            session = ssh_connect(connector, node, "root", lab.private_key(), lab.host_key(node), timeout=seconds)
+            session.patience = self.patience
+            return session
+        except DeadlineError as error:
+            raise DeadlineError(
+                f"{error.message}\nits last console lines:\n{self._console_tail(lab, node)}",
+                f"virsh console {domain_name(lab.name, node)}; labctl logs {lab.name}",
+            ) from error
+
+    def _console_tail(self, lab: LabState, node: str) -> str:
+        path = self.console(lab, node)
+        return "\n".join(path.read_text(errors="replace").splitlines()[-15:]) if path.exists() else "(none)"
+
+    def console(self, lab: LabState, node: str) -> Path:
+        return lab.node_directory(node) / "console.log"
+
+    def create_network(self, lab: LabState) -> None:
+        self._refuse_overcommitment(lab)
+        network.create(lab.spec)
+
+    def _refuse_overcommitment(self, lab: LabState) -> None:
+        """Count what machines that run may still take, which the kernel does not, since they have not touched it.
+
+        :raises LabError: with the new ones it is more than there is; shows the sum.
+        """
+        promised, new = 0, 0
+        running = {name for name in lab.spec.nodes if self._domain(lab, name) is not None}
+        for domain in self.connection().domains():
+            if (stats := asked(domain.memoryStats)) and (info := asked(domain.info)):
+                promised += max(0, (info[1] - stats.get("rss", 0)) * 1024)
+        for name, node in lab.spec.nodes.items():
+            new += node.memory + OVERHEAD if name not in running else 0
+        free = host.available_memory()
+        if new and promised + new > free:
+            raise LabError(
+                f"the lab's machines need {show_size(new)} of memory; machines that run may still take "
+                f"{show_size(promised)}, which is {show_size(promised + new)} together, and {show_size(free)} is free",
+                "labctl list shows other labs; labctl down LAB frees their memory",
+            )
+
+    def destroy_network(self, lab: LabState) -> list[str]:
+        left = network.delete(lab.name)
+        return left + release(self.connection())
+
+    def cpu_seconds(self, lab: LabState) -> float:
+        used = 0.0
+        for node in lab.spec.nodes:
+            domain = self._domain(lab, node)
+            info = asked(domain.info) if domain is not None else None
+            used += info[4] / 1e9 if info else 0.0
+        return used
+
+
+def remains(lab: str) -> list[str]:
+    """The domains that carry the mark of a lab of this home, for those who have nothing but its name."""
+    return [f"domain {domain.name()}" for domain in _marked(lab)]
+
+
+def sweep(lab: str) -> list[str]:
+    """End a lab's domains by their mark; returns those that do not end."""
+    for domain in _marked(lab):
+        with suppress(LabError):  # what is left is told
+            asked(domain.destroy)
+    left = remains(lab)
+    return left or release(Connection(uri()))
+
+
+def _marked(lab: str) -> list[Any]:
+    connection = Connection(uri())
+    if connection.idle or not installed():
+        return []
+    home = str(paths.home())
+    return [d for mark, d in connection.labs_domains() if (mark.lab, mark.home) == (lab, home)]
+
+
+def release(connection: Connection) -> list[str]:
+    """End the libvirtd that labctl started when no machine is left on it; returns what does not end."""
+    if not daemon.started_here() or connection.domains():
+        return []
+    connection.close()
+    return daemon.end()

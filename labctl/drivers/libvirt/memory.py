@@ -1,0 +1,147 @@
+"""Checkpoints with memory: a lab's machines paused together, saved beside their disks, and let go on together.
+
+A layer holds ``NODE/memory`` for a machine that came to rest in it. It is good for the disks as they were then:
+either nothing was written since (the machine goes on in the same layer, once), or a new layer was put over them,
+whose ``NODE/goes-on`` names the layer that holds the memory until the machine has gone on from there.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from labctl.doctor import kvm
+from labctl.drivers.libvirt import disks
+from labctl.drivers.libvirt.connection import Connection, asked, library, translated
+from labctl.drivers.libvirt.domain import Accelerator, moved, read_mark
+from labctl.errors import BrokenLabError, LabError
+from labctl.images import vm
+from labctl.lab.state import LabState
+from labctl.parallel import side_by_side
+from labctl.progress import note, warn
+from labctl.ssh import Session
+from labctl.topology.units import show_size
+
+Connect = Callable[[str], Session]
+
+
+def pending(lab: LabState, node: str) -> Path | None:
+    """The memory that a machine goes on from when it is started next, None when it boots."""
+    own = lab.top / node
+    if (own / disks.MEMORY).exists():
+        return own / disks.MEMORY
+    try:
+        number = (own / disks.GOES_ON).read_text()
+    except FileNotFoundError:
+        return None
+    path = lab.layer(number) / node / disks.MEMORY
+    if not path.exists():
+        raise BrokenLabError(f"{path}, with which {node} goes on, is gone", f"labctl down {lab.name}")
+    return path
+
+
+def spend(lab: LabState, node: str) -> None:
+    """Forget the memory that a machine goes on from: from now on its disks are newer."""
+    (lab.top / node / disks.MEMORY).unlink(missing_ok=True)
+    (lab.top / node / disks.GOES_ON).unlink(missing_ok=True)
+
+
+def branch(lab: LabState, stack: tuple[str, ...], layer: str) -> None:
+    """Let the machines that stand on a new layer go on from the memory of the one below."""
+    for saved in sorted(lab.layer(stack[0]).glob(f"*/{disks.MEMORY}")):
+        place = lab.layer(layer) / saved.parent.name
+        place.mkdir(parents=True, exist_ok=True)
+        (place / disks.GOES_ON).write_text(stack[0])
+
+
+def save(lab: LabState, domains: Mapping[str, Any], accelerator: Accelerator, connect: Connect) -> None:
+    """Pause all machines, then save the memory of each into the lab's top layer; they are off then.
+
+    :raises LabError: it cannot be done; those that were paused go on.
+    """
+    if not domains:
+        return
+    _refuse_guests_on_amd(list(domains), accelerator, connect)
+    for future in side_by_side(lambda node: _flush(node, connect), domains):
+        future.result()
+    began = time.monotonic()
+    try:
+        for node, domain in domains.items():
+            with translated(f"{node} cannot be paused"):
+                domain.suspend()
+        for future in side_by_side(lambda node: _save(lab, node, domains[node]), domains):
+            future.result()
+    except LabError:
+        for node, domain in domains.items():
+            if asked(domain.isActive) and asked(domain.resume) is not None:
+                note(node, "goes on")
+        raise
+    size = sum((lab.top / node / disks.MEMORY).stat().st_size for node in domains)
+    note("lab", f"memory saved, {show_size(size)} in {time.monotonic() - began:.1f} s")
+
+
+def _flush(node: str, connect: Connect) -> None:
+    """Bring to the disks what a machine has written, for those who will start from the disks alone."""
+    with connect(node) as session:
+        session.run("sync", timeout=120)
+
+
+def _save(lab: LabState, node: str, domain: Any) -> None:
+    path = lab.top / node / disks.MEMORY
+    new = path.with_name(f".{path.name}.new")
+    with translated(f"the memory of {node} cannot be saved"):
+        domain.saveFlags(str(new), None, library().VIR_DOMAIN_SAVE_PAUSED)
+    new.rename(path)
+
+
+def _refuse_guests_on_amd(nodes: list[str], accelerator: Accelerator, connect: Connect) -> None:
+    """Under AMD's KVM the state of a machine whose own guests run cannot be saved: it is lost in the processor.
+
+    https://docs.kernel.org/virt/kvm/x86/running-nested-guests.html, live migration of nested guests
+    """
+    if accelerator.type != "kvm" or "svm" not in kvm.cpu_flags():
+        return
+    for node in nodes:
+        with connect(node) as session:
+            users = session.run("cat /sys/module/kvm_amd/refcnt 2>/dev/null || echo 0", timeout=30).stdout.strip()
+        if users not in ("", "0"):
+            raise LabError(
+                f"{node} runs guests under KVM on an AMD processor, which cannot save the memory of such a machine",
+                "shut its guests down first: openstack server stop",
+            )
+
+
+def load(connection: Connection, lab: LabState, node: str, saved: Path, console: Path) -> None:
+    """Bring a machine back from its memory, paused.
+
+    :raises LabError: libvirt cannot: another QEMU, another processor, a broken file.
+    """
+    flags = library().VIR_DOMAIN_SAVE_PAUSED
+    with translated(f"{node} cannot go on from its saved memory"):
+        description = connection.get().saveImageGetXMLDesc(str(saved), 0)
+        mark = read_mark(description)
+        if mark is None or (mark.id, mark.node) != (lab.id, node):
+            raise LabError(f"{saved} is not the memory of {node} of this lab", f"labctl down {lab.name}")
+        files = {disk.name: disks.additional(lab, node, disk.name) for disk in lab.spec.nodes[node].disks}
+        files |= {vm.ROOT_SERIAL: disks.root(lab, node), vm.SEED_SERIAL: disks.seed(lab, node)}
+        connection.get().restoreFlags(str(saved), moved(description, files, console), flags)
+
+
+def set_clocks(connect: Connect, nodes: list[str]) -> None:
+    """Set the clocks of machines that stood still while they were saved."""
+
+    def work(node: str) -> None:
+        with connect(node) as session:
+            session.run("true", timeout=60)  # the first command of a session takes longer than the next
+            now = time.time()
+            time.sleep(math.ceil(now) - now)  # not every date(1) takes fractions
+            done = session.run(f"date -u -s @{math.ceil(now)} >/dev/null", timeout=60)
+            if done.status != 0:
+                raise LabError(done.stderr.strip())
+
+    for node, future in zip(nodes, side_by_side(work, nodes), strict=True):
+        if error := future.exception():
+            warn(node, f"its clock could not be set: {error}")

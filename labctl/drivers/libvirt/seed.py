@@ -1,0 +1,83 @@
+"""What makes a disk one lab's node: names, keys, cards. Pure but for the random machine id."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from labctl.images import vm
+from labctl.lab.state import LabState
+from labctl.services.infra import hosts_file
+
+
+def mark(lab: LabState, node: str) -> str:
+    """What a disk remembers of whose it is."""
+    return f"{lab.name} {lab.id} {node}\n"
+
+
+def cards(lab: LabState, node: str) -> str:
+    """A node's cards as lines for ``ip -batch``: addresses in networks, and the way out through the lab's gateway."""
+    lines = ["link set lo up"]
+    for card in lab.spec.nodes[node].interfaces:
+        if card.address is not None:
+            prefix = lab.spec.networks[card.network].cidr.prefixlen
+            lines.append(f"address replace {card.address}/{prefix} dev {card.name}")
+        lines.append(f"link set {card.name} up")
+    lines.append(f"route replace default via {lab.spec.management.gateway}")
+    return "\n".join(lines) + "\n"
+
+
+def files(lab: LabState, node: str) -> dict[str, tuple[bytes, int]]:
+    """Path to content and mode of everything that only this node has."""
+    return {
+        "etc/hostname": (f"{node}\n".encode(), 0o644),
+        "etc/hosts": (hosts_file(lab.spec).encode(), 0o644),
+        "etc/machine-id": (os.urandom(16).hex().encode() + b"\n", 0o444),
+        "etc/ssh/ssh_host_ed25519_key": (lab.host_private_key(node).encode(), 0o600),
+        "etc/ssh/ssh_host_ed25519_key.pub": (lab.host_key(node).encode(), 0o644),
+        "root/.ssh/authorized_keys": (lab.public_key().encode(), 0o600),
+        # the image's is the same for all, and a target tells initiators apart by it
+        "etc/iscsi/initiatorname.iscsi": (f"InitiatorName=iqn.2020-01.labctl:{lab.id}:{node}\n".encode(), 0o600),
+        "etc/labctl/network": (cards(lab, node).encode(), 0o644),
+    }
+
+
+def _user_data(lab: LabState, node: str) -> str:
+    """cloud-init's instructions for root's key and the pinned host key (JSON is YAML)."""
+    wanted = {
+        "hostname": node,
+        "disable_root": False,
+        "ssh_pwauth": False,
+        "ssh_deletekeys": True,
+        "ssh_keys": {"ed25519_private": lab.host_private_key(node), "ed25519_public": lab.host_key(node)},
+        "users": [{"name": "root", "ssh_authorized_keys": [lab.public_key().strip()]}],
+    }
+    return "#cloud-config\n" + json.dumps(wanted, indent=1) + "\n"
+
+
+def _network_config(lab: LabState, node: str) -> str:
+    """Netplan's version 2: each card by its MAC address."""
+    ethernets = {}
+    for card in lab.spec.nodes[node].interfaces:
+        network = lab.spec.networks[card.network]
+        entry: dict[str, object] = {"match": {"macaddress": card.mac}, "set-name": card.name, "dhcp4": False}
+        if card.address is not None:
+            entry["addresses"] = [f"{card.address}/{network.cidr.prefixlen}"]
+        if network.name == lab.spec.management.name:
+            entry["gateway4"] = str(network.gateway)
+        ethernets[card.name] = entry
+    return json.dumps({"version": 2, "ethernets": ethernets}, indent=1) + "\n"
+
+
+def iso(lab: LabState, node: str) -> bytes:
+    """The seed of a node: for labctl's own trees and for cloud-init."""
+    meta = {"instance-id": f"{lab.id}-{node}", "local-hostname": node}
+    return vm.seed(
+        {
+            "meta-data": (json.dumps(meta) + "\n").encode(),
+            "user-data": _user_data(lab, node).encode(),
+            "network-config": _network_config(lab, node).encode(),
+            "mark": mark(lab, node).encode(),
+            "node.tar": vm.node_archive(files(lab, node)),
+        }
+    )
