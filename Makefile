@@ -6,10 +6,11 @@
 PYTHON ?= python3
 LAB ?= zed-2node
 WORKERS ?= 4
+N ?= 30
 VENV := .venv
 LABCTL := $(VENV)/bin/labctl
 
-.PHONY: lab test setup system venv lint unit system-tests lab-test clean
+.PHONY: lab test setup system venv lint unit system-tests lab-test torture clean
 
 lab: setup
 	$(LABCTL) up $(LAB)
@@ -37,6 +38,10 @@ lint: venv
 
 unit: venv
 	$(VENV)/bin/pytest tests -m "not system"
+
+# labctl killed N times at random moments on a small lab; prints a table
+torture: setup
+	$(VENV)/bin/python tests/faults/torture.py --rounds $(N)
 
 clean:
 	rm -rf $(VENV) artifacts build

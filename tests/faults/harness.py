@@ -1,0 +1,164 @@
+"""A small lab of containers in a home of its own, driven as a user would, and what must be true of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from labctl import cgroup, loops, overlay
+from labctl.drivers.nspawn import PROPAGATE
+from labctl.errors import LabError
+from labctl.lab import gc, paths
+from labctl.lab.down import remains
+
+STORE = Path("/var/lib/labctl/images")
+TOPOLOGY = """
+name: {name}
+release: zed
+bases: [debian12]
+drivers: [nspawn]
+networks:
+  management: {{cidr: 10.0.0.0/24}}
+nodes:
+  first:
+    memory: 64 MiB
+    disks: {{data: 256 MiB}}
+    networks: {{management: 10.0.0.11}}
+    runs: [mariadb]
+  second:
+    memory: 64 MiB
+    networks: {{management: 10.0.0.12}}
+    runs: [memcached]
+"""
+
+
+@dataclass
+class Done:
+    """How a command ended; ``killed`` when it was."""
+
+    words: tuple[str, ...]
+    status: int
+    out: str
+    err: str
+    seconds: float
+    killed: bool = False
+
+    def __str__(self) -> str:
+        return (
+            f"labctl {' '.join(self.words)} ended with {self.status} after {self.seconds:.1f} s\n{self.out}\n{self.err}"
+        )
+
+
+@dataclass
+class Home:
+    """A labctl home with the machine's image store, and commands in it."""
+
+    path: Path
+    names: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not (self.path / "images").exists():
+            STORE.mkdir(parents=True, exist_ok=True)
+            (self.path / "images").symlink_to(STORE)
+
+    def topology(self, name: str, text: str = TOPOLOGY) -> Path:
+        """Write a topology's file; its lab has the same name."""
+        path = self.path / f"{name}.yaml"
+        path.write_text(text.format(name=name))
+        self.names.append(name)
+        return path
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Start labctl; the caller waits for it."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "labctl", *words],
+            env={**os.environ, "LABCTL_HOME": str(self.path)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *words: str, kill_after: float | None = None, timeout: float = 600) -> Done:
+        """Run labctl to its end, or kill it (and nothing it has started) after so many seconds."""
+        began = time.monotonic()
+        running = self.start(*words)
+        killed = False
+        if kill_after is not None:
+            try:
+                running.wait(kill_after)
+            except subprocess.TimeoutExpired:
+                running.send_signal(signal.SIGKILL)
+                killed = True
+        try:
+            # children of a killed labctl may hold its pipes for a moment
+            out, err = running.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            running.kill()
+            out, err = running.communicate()
+            raise AssertionError(f"no end after {timeout} s: labctl {' '.join(words)}\n{out}\n{err}") from None
+        return Done(words, running.returncode, out, err, time.monotonic() - began, killed)
+
+    def must(self, *words: str, timeout: float = 600) -> Done:
+        """Run labctl, which must succeed."""
+        done = self.run(*words, timeout=timeout)
+        assert done.status == 0, str(done)
+        return done
+
+    def json(self, *words: str) -> Any:
+        """What a listing says."""
+        return json.loads(self.must(*words, "-o", "json").out)
+
+    def write(self, lab: str, text: str) -> None:
+        """Leave a mark on the first node: in a file and, by its disk, in its layer."""
+        disk = "/dev/disk/by-id/virtio-data"
+        self.must("ssh", lab, "first", "--", f"echo {text} >/root/mark; printf '%-20s' {text} >{disk}; sync")
+
+    def read(self, lab: str) -> tuple[str, str]:
+        """The mark in the file and on the disk."""
+        said = self.must(
+            "ssh", lab, "first", "--", "cat /root/mark; head -c 20 /dev/disk/by-id/virtio-data | tr -d '\\000'"
+        ).out
+        words = said.split()
+        return (words[0], words[1]) if len(words) == 2 else ("", "")
+
+    def leaks(self, *names: str) -> list[str]:
+        """What is there although no lab of these names should be, by their marks and by what gc finds."""
+        os.environ["LABCTL_HOME"], before = str(self.path), os.environ.get("LABCTL_HOME")
+        try:
+            found = [item for name in names for item in remains(name)]
+            found += [f"{f.kind} {f.name}: {', '.join(f.parts)}" for f in gc.find()]
+            if set(names) == set(self.names):
+                found += [f"mount {path}" for path in overlay.below(self.path)]
+                found += [f"loop device {device}" for device in loops.attached(self.path)]
+                found += [f"control group of {lab}" for lab in cgroup.labs()]
+                found += [f"directory {path}" for path in PROPAGATE.glob(f"labctl-{paths.mark()}-*")]
+            return found
+        except LabError as error:
+            return [error.message]
+        finally:
+            if before is None:
+                del os.environ["LABCTL_HOME"]
+            else:
+                os.environ["LABCTL_HOME"] = before
+
+    def clear(self) -> None:
+        """Remove every lab, whatever became of the test."""
+        for name in {*self.names, *(p.name for p in (self.path / "labs").glob("*"))}:
+            self.run("down", name)
+        self.run("gc")
+
+
+def moment(longest: float, dice: random.Random) -> float:
+    """A time to kill a command that takes so many seconds: anywhere, and often near its beginning."""
+    return dice.uniform(0.2, longest) if dice.random() < 0.8 else dice.uniform(0.05, 1.0)
