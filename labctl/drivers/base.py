@@ -148,15 +148,15 @@ class Driver(Protocol):
         """Remove a machine and all it had, hard; returns what could not be removed."""
         ...
 
+    def lost(self, lab: LabState, node: str) -> str:
+        """What a running machine has lost without which it is of no use, as its network; empty for nothing."""
+        ...
+
     def machine(self, lab: LabState, node: str) -> Machine:
         """The machine's state."""
         ...
 
     def connect(self, lab: LabState, node: str, seconds: float) -> Session:
-    def lost(self, lab: LabState, node: str) -> str:
-        """What a running machine has lost without which it is of no use, as its network; empty for nothing."""
-        ...
-
         """Open an SSH session to a machine, waiting so many seconds for it to answer.
 
         :raises DeadlineError: it does not.

@@ -181,12 +181,12 @@ class Fake:
             shutil.rmtree(path, ignore_errors=True)
         return []
 
-    def machine(self, lab: LabState, node: str) -> Machine:
-        box = self.boxes.get((lab.id, node))
     def lost(self, lab: LabState, node: str) -> str:
         box = self.boxes.get((lab.id, node))
         return "the lab's network is gone" if box and box.running and lab.id not in self.networks else ""
 
+    def machine(self, lab: LabState, node: str) -> Machine:
+        box = self.boxes.get((lab.id, node))
         if box is None:
             return Machine(node, exists=False, running=False)
         return Machine(node, True, box.running, paused=box.paused)
