@@ -12,9 +12,12 @@ import pytest
 
 from labctl import process
 from labctl.lab.down import remains
+from labctl.lab.state import LabState
 
 NAME = "ci-zed"
 SECOND = "ci-second"
+#: everything that labctl printed
+SAID: list[str] = []
 
 pytestmark = [
     pytest.mark.system,
@@ -26,6 +29,7 @@ def labctl(*words: str, timeout: float = 600) -> str:
     """Run labctl as a user would; the output of a failure is shown in full."""
     done = process.run([sys.executable, "-m", "labctl", *words], timeout=timeout, check=False)
     print(done.stdout, done.stderr, sep="\n")
+    SAID.append(done.stdout + done.stderr)
     assert done.returncode == 0, f"labctl {' '.join(words)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
@@ -38,9 +42,15 @@ def lab() -> Iterator[str]:
     labctl("down", NAME)
 
 
-def test_the_end_to_end_suite_passes(lab: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    report = tmp_path / "junit.xml"
-    words = ["test", lab, "-n", "4", "--junit", str(report), "--", "--lab-artifacts", str(tmp_path / "artifacts")]
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the runs of the suite write their reports and what they keep of failures."""
+    return tmp_path_factory.mktemp("kept")
+
+
+def test_the_end_to_end_suite_passes(lab: str, kept: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    report = kept / "junit.xml"
+    words = ["test", lab, "-n", "4", "--junit", str(report), "--", "--lab-artifacts", str(kept / "artifacts")]
     said = labctl(*words, timeout=1500)
     with capfd.disabled():
         print("\n" + "\n".join(f"    {line}" for line in said.splitlines()[-25:]))
@@ -58,6 +68,77 @@ def test_a_client_inside_the_lab_sees_its_hypervisor(lab: str) -> None:
     rows = json.loads(labctl("exec", lab, "--", "openstack", "hypervisor", "list", "-f", "json"))
     assert [row["Hypervisor Hostname"] for row in rows] == ["compute"]
     assert "Id" in labctl("ssh", lab, "compute", "--", "virsh", "list")
+
+
+#: A test that fails in a way that shows a secret, in the places where pytest writes.
+TELLTALE = """
+import logging
+
+def test_tells(lab, admin, project):
+    print(lab.admin_password, sorted(lab.secrets))
+    logging.warning("%s %s", lab, admin.session.get_token())
+    assert (lab.admin_password, project.password) == lab.secrets
+"""
+
+
+def test_no_secret_is_in_anything_that_the_runs_left(lab: str, kept: Path) -> None:
+    (kept / "e2e").mkdir()
+    (kept / "e2e" / "test_tells.py").write_text(TELLTALE)
+    words = ["--junit", str(kept / "told.xml"), "--", "--lab-artifacts", str(kept / "told"), f"--rootdir={kept}", "-rA"]
+    words = ["test", lab, "-n", "0", *words, str(kept / "e2e" / "test_tells.py")]
+    told = process.run([sys.executable, "-m", "labctl", *words], timeout=300, check=False)
+    assert told.returncode == 1
+    assert "1 failed" in told.stdout
+    SAID.append(told.stdout + told.stderr)
+    for verb in ("logs", "status", "info", "plan"):
+        labctl(verb, lab if verb != "plan" else "zed-2node")
+    labctl("bundle", lab, "-o", str(kept / "asked.tar.zst"))
+
+    state = LabState.load(lab)
+    secrets = secrets_of(state)
+    assert len(secrets) > 40
+    texts = {"(printed)": "\n".join(SAID)}
+    bundles = [kept / "asked.tar.zst", *(state.directory / "bundles").glob("*.tar.zst")]
+    assert len(bundles) == 2, "the failed run made no bundle"
+    for path in bundles:
+        texts[str(path)] = process.run(["tar", "--zstd", "-xOf", path]).stdout
+        assert "nova-compute" in texts[str(path)]
+    outside = [p for p in kept.rglob("*") if p.is_file() and p.suffix != ".zst"]
+    texts |= {str(p): p.read_text(errors="replace") for p in outside}
+    private = {state.directory / "lab.json", *(state.directory / "keys").iterdir()}
+    private |= {*(state.directory / "access").iterdir(), *state.directory.glob("layers/*/secrets.json")}
+    for path in own_files(state):
+        if path in private or path in bundles:
+            if path.suffix != ".pub" and path.name not in ("known_hosts", "access.json"):
+                assert path.stat().st_mode & 0o777 == 0o600, path
+        else:
+            texts[str(path)] = path.read_text(errors="replace")
+    assert {"events.jsonl", "console.log", "journal.json"} <= {Path(name).name for name in texts}
+    assert any(name.endswith("failure.txt") for name in texts)
+    leaks = [f"{name}: {what}" for name, text in texts.items() for what, value in secrets.items() if value in text]
+    assert leaks == []
+
+
+def secrets_of(state: LabState) -> dict[str, str]:
+    """Every secret of a lab by what it is: its own, the lines of its private keys, and what services made."""
+    found = {name: secret.reveal() for name, secret in state.secrets().items()}
+    keys = [p for p in (state.directory / "keys").iterdir() if p.suffix != ".pub" and p.name != "known_hosts"]
+    for node in state.spec.nodes:
+        root = state.node_directory(node) / "root"
+        keys += [*(root / "etc/keystone/fernet-keys").glob("*"), *(root / "etc/keystone/credential-keys").glob("*")]
+        keys += [*(root / "var/lib/rabbitmq").glob(".erlang.cookie")]
+    for path in keys:
+        for number, line in enumerate(path.read_text().split()):
+            if len(line) >= 16 and not line.startswith("-----"):
+                found[f"{path}:{number}"] = line
+    return found
+
+
+def own_files(state: LabState) -> Iterator[Path]:
+    """The files of a lab's directory, but for the nodes' disks."""
+    for top, folders, names in os.walk(state.directory):
+        folders[:] = [f for f in folders if f not in ("root", "upper", "work", "disks", "shared")]
+        yield from (Path(top) / name for name in names)
 
 
 def test_another_lab_with_the_same_addresses_runs_beside_it(lab: str) -> None:
