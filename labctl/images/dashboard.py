@@ -40,10 +40,10 @@ LOGGING = {{
 
 
 def uwsgi(environment: str) -> str:
-    """What uWSGI is told besides the script: the path it is mounted at, and files that need no Python."""
+    """What uWSGI serves: the application at its path, and below that path files that need no Python."""
     return f"""manage-script-name = true
 mount = {WEBROOT}=openstack_dashboard.wsgi:application
-static-map = {WEBROOT}/static={environment}/share/openstack-dashboard/static
+static-map = /static={environment}/share/openstack-dashboard/static
 """
 
 
