@@ -177,7 +177,7 @@ def _enter(port: int, key: str, host_key: str, seconds: float, alive: Callable[[
                 "root",
                 key,
                 host_key,
-                timeout=60,
+                timeout=5,  # for the next attempt to begin
             )
         except LabError:
             if not alive():

@@ -22,6 +22,7 @@ from labctl.drivers.libvirt.domain import (
     DirectBoot,
     Disk,
     Domain,
+    Firmware,
     Mark,
     domain_name,
     read_mark,
@@ -104,7 +105,7 @@ class Libvirt:
 
     def image(self, lab: LabState) -> tuple[Path, ...]:
         if not lab.layers:
-            return (vm.ensure(golden.ensure(lab.spec.base, lab.spec.package_source, lab.spec.release)),)
+            return (golden.disk(lab.spec),)
         (image,) = lab.layers  # for life, as what a machine has written fits what it was written over
         if not (image / "tree").is_dir():
             raise BrokenLabError(
@@ -155,7 +156,7 @@ class Libvirt:
             machine=MACHINE,
             cpus=spec.cpus,
             memory=spec.memory,
-            boot=DirectBoot(image / "tree/vmlinuz", image / "tree/initrd", ARGUMENTS),
+            boot=_boot_of(image),
             disks=[
                 Disk(disks.root(lab, node), vm.ROOT_SERIAL),
                 Disk(disks.seed(lab, node), vm.SEED_SERIAL, readonly=True),
@@ -394,3 +395,9 @@ def release(connection: Connection) -> list[str]:
         return []
     connection.close()
     return daemon.end()
+
+
+def _boot_of(image: Path) -> DirectBoot | Firmware:
+    """How a golden disk is started: by the kernel beside it, or by its own boot loader."""
+    kernel, initrd = image / "tree/vmlinuz", image / "tree/initrd"
+    return DirectBoot(kernel, initrd, ARGUMENTS) if kernel.exists() else Firmware()
