@@ -14,10 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pycdlib
-
 from labctl import process
-from labctl.images import initramfs, kernel, store
+from labctl.images import initramfs, iso, kernel, store
 from labctl.progress import step
 from labctl.sparse import used
 
@@ -149,18 +147,4 @@ def node_archive(files: Mapping[str, tuple[bytes, int]]) -> bytes:
 
 def seed(files: Mapping[str, bytes]) -> bytes:
     """An ISO image with the label ``cidata`` and these files, as cloud-init's NoCloud source looks for it."""
-    iso = pycdlib.PyCdlib()
-    iso.new(interchange_level=3, vol_ident="cidata", rock_ridge="1.09", joliet=3)
-    for number, (name, content) in enumerate(sorted(files.items())):
-        iso.add_fp(
-            io.BytesIO(content),
-            len(content),
-            f"/F{number}.;1",
-            rr_name=name,
-            joliet_path=f"/{name}",
-            file_mode=0o100400,
-        )
-    buffer = io.BytesIO()
-    iso.write_fp(buffer)
-    iso.close()
-    return buffer.getvalue()
+    return iso.build("cidata", files)
