@@ -88,7 +88,7 @@ def debian(answers: Answers, work: Path, netboot: Path = NETBOOT) -> Boot:
     disc.write_bytes(iso.build(LABEL, answers.files))
     arguments = (
         "auto=true priority=critical DEBIAN_FRONTEND=text console=ttyS0,115200n8 net.ifnames=0 "
-        "vga=off fb=false --- console=ttyS0,115200n8 net.ifnames=0"
+        "--- console=ttyS0,115200n8 net.ifnames=0"
     )
     return Boot(kernel, initrd, arguments, (disc,))
 

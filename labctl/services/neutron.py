@@ -161,7 +161,7 @@ def _provider_bridge(ctx: Context, card: InterfaceSpec) -> Command:
     bridge, unit = f"br-{card.name}", ctx.base.unit("openvswitch")
     return Command(
         f"{card.name} in the bridge {bridge}",
-        f"systemctl enable --now {unit} && ovs-vsctl --may-exist add-br {bridge} -- "
+        f"systemctl enable {unit} && systemctl restart {unit} && ovs-vsctl --may-exist add-br {bridge} -- "
         f"--may-exist add-port {bridge} {card.name} && ip link set dev {bridge} up",
         unless=f'[ "$(ovs-vsctl port-to-br {card.name})" = {bridge} ]',
         source=f"{OVS}; errata 3-55 to 3-58",

@@ -34,10 +34,14 @@ def present_names(release: Release, names: Iterable[str]) -> tuple[str, ...]:
 
 
 def protect(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
-    """SELinux's mode, booleans, ports and labels, and the packet filter, before the first daemon starts."""
+    """Cards after a restart, SELinux and the packet filter, before any daemon starts."""
     if ctx.base.redhat is None or ctx.release.rdo is None:
         return ()
-    return (*selinux.operations(ctx, ctx.base.redhat, ctx.release.rdo, node), *firewall.operations(ctx, node))
+    return (
+        cards.at_boot(),
+        *selinux.operations(ctx, ctx.base.redhat, ctx.release.rdo, node),
+        *firewall.operations(ctx, node),
+    )
 
 
 def settle(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:

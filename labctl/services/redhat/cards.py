@@ -56,6 +56,16 @@ def _up(card: InterfaceSpec) -> Command:
     )
 
 
+def at_boot() -> Command:
+    """The service that reads the cards' files; on CentOS 8 it is a package of its own."""
+    return Command(
+        "the cards' files are read at boot",
+        "chkconfig network on",
+        unless="chkconfig network",
+        source="initscripts: the files are network's, not NetworkManager's (NM_CONTROLLED=no)",
+    )
+
+
 def operations(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
     """The node's name, and its cards as they are after every boot."""
     made: list[Item] = [
@@ -70,13 +80,5 @@ def operations(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
     for card in node.interfaces:
         path = f"/etc/sysconfig/network-scripts/ifcfg-{card.name}"
         made.append(File(path, ifcfg(card, ctx.lab.networks[card.network]), source=SOURCE))
-    made.append(
-        Command(
-            "the cards' files are read at boot",
-            "chkconfig network on",
-            unless="chkconfig network",
-            source="initscripts: the files are network's, not NetworkManager's (NM_CONTROLLED=no)",
-        )
-    )
     made += [_up(card) for card in node.interfaces if card.address is None]
     return tuple(made)

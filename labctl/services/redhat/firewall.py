@@ -49,7 +49,7 @@ def operations(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
         return (
             Command(
                 "no firewalld beside neutron's agent",
-                "systemctl disable --now firewalld",
+                "systemctl disable firewalld && systemctl stop firewalld",
                 unless='[ "$(systemctl is-active firewalld)" != active ] && ! systemctl is-enabled -q firewalld',
                 source="facts 8.2; errata 3-65",
             ),
@@ -66,7 +66,7 @@ def operations(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
     return (
         Command(
             "firewalld runs",
-            "systemctl unmask firewalld && systemctl enable --now firewalld",
+            "systemctl unmask firewalld && systemctl enable firewalld && systemctl restart firewalld",
             unless="systemctl is-enabled -q firewalld && firewall-cmd --state",
             source=SOURCE,
         ),
