@@ -25,6 +25,11 @@ _LOOKS_SECRET = (
     re.compile(r"(PRIVATE KEY-----)[^-]+(?=-----END)"),
 )
 
+#: Where a long value was cut in its middle, as pytest shows it, and how much of it tells too much.
+_CUT = "..."
+_BEGIN, _END = re.compile(r"[\w-]+\Z"), re.compile(r"[\w-]+")
+_TELLS = 5
+
 MARK = re.compile(r"@@([A-Z][A-Z0-9_]*)@@")
 
 
@@ -100,6 +105,19 @@ class Redactor:
             text = text.replace(value, HIDDEN)
         if self._short:
             text = self._short.sub(HIDDEN, text)
+        text = self._without_rests(text)
         for pattern in self._patterns:
             text = pattern.sub(rf"\1{HIDDEN}", text)
         return text
+
+    def _without_rests(self, text: str) -> str:
+        """Hide the beginnings and ends of values beside ``...``."""
+        parts = text.split(_CUT)
+        for number in range(len(parts) - 1):
+            begin = _BEGIN.search(parts[number][-200:])
+            if begin and len(begin[0]) >= _TELLS and any(v.startswith(begin[0]) for v in self._values):
+                parts[number] = parts[number].removesuffix(begin[0]) + HIDDEN
+            end = _END.match(parts[number + 1])
+            if end and len(end[0]) >= _TELLS and any(v.endswith(end[0]) for v in self._values):
+                parts[number + 1] = HIDDEN + parts[number + 1].removeprefix(end[0])
+        return _CUT.join(parts)

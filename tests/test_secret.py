@@ -76,3 +76,10 @@ def test_hiding_twice_changes_nothing() -> None:
     hide_ = Redactor(["s3cretvalue", "demo"])
     once = hide_("password = s3cretvalue, demo, mysql://u:p@h")
     assert hide_(once) == once
+
+
+def test_what_is_left_of_a_cut_value_is_hidden() -> None:
+    hide_ = Redactor(["0123456789abcdef", "fedcba9876543210"])
+    assert hide_("assert ('0123456789...876543210') == 'x'") == "assert ('***...***') == 'x'"
+    assert hide_("{'0...bcdef', ...}") == "{'0...***', ...}"
+    assert hide_("waiting... done, 1234...") == "waiting... done, 1234..."
