@@ -206,3 +206,28 @@ def test_list_and_fetch_and_verify_and_prune(site: Site, medium: Medium) -> None
     leftover.write_bytes(b"half")
     assert runner.invoke(app, ["image", "prune"]).exit_code == 0
     assert not leftover.exists()
+
+
+def test_an_image_that_cannot_be_is_refused_with_those_that_can(site: Site) -> None:
+    runner = CliRunner()
+    wrong = runner.invoke(app, ["image", "build", "centos7", "--release", "zed"]).exception
+    assert isinstance(wrong, LabError)
+    assert wrong.message == "zed is not made for centos7"
+    assert wrong.hint == "releases for it: mitaka, rocky, train"
+    unknown = runner.invoke(app, ["image", "build", "centos6"]).exception
+    assert isinstance(unknown, LabError)
+    assert unknown.message == "labctl does not know the base 'centos6'"
+    missing = runner.invoke(app, ["image", "build", "centos8"]).exception
+    assert isinstance(missing, LabError)
+    assert "CentOS-8.2.2004-x86_64-minimal.iso" in missing.message
+
+
+def test_images_of_no_lab_go_only_when_that_is_asked_for() -> None:
+    image = media.directory().parent / "debian12-debian-0123456789abcdef"
+    (image / "tree").mkdir(parents=True)
+    (image / "manifest.json").write_text("{}")
+    runner = CliRunner()
+    assert runner.invoke(app, ["image", "prune"]).exit_code == 0
+    assert image.exists()
+    assert runner.invoke(app, ["image", "prune", "--unused"]).exit_code == 0
+    assert not image.exists()
