@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from labctl import process
-from labctl.errors import LabError
+from labctl.errors import DeadlineError, LabError
 from labctl.images import store
 from labctl.progress import step
 
@@ -26,6 +26,8 @@ LEFT_OUT = ("test", "idlelib", "tkinter", "turtledemo", "site-packages", "dist-p
 #: Without one of these the projects cannot be installed or do not start.
 MODULES = ("bz2", "ctypes", "ensurepip", "hashlib", "lzma", "sqlite3", "ssl", "uuid", "venv", "zlib")
 
+#: An interpreter starts in a tenth of a second, on a machine that is busy with labs in a minute.
+_ANSWER_SECONDS = 120
 PROBE = f"""
 import importlib, json, os, sys, sysconfig
 missing = []
@@ -121,7 +123,10 @@ def _probe(executable: Path, minor: str, refused: list[str]) -> Interpreter | No
     """Ask an interpreter what it is; one that does not fit goes to ``refused`` with the reason."""
     try:
         # -I: neither the user's site-packages nor PYTHONPATH are part of it
-        said: dict[str, Any] = json.loads(process.output([executable, "-I", "-c", PROBE], timeout=30))
+        said: dict[str, Any] = json.loads(process.output([executable, "-I", "-c", PROBE], timeout=_ANSWER_SECONDS))
+    except DeadlineError:
+        refused.append(f"{executable}: no answer in {_ANSWER_SECONDS} s")
+        return None
     except (LabError, OSError, ValueError) as error:
         refused.append(f"{executable}: {str(error).strip().splitlines()[-1]}")
         return None

@@ -124,6 +124,14 @@ def test_without_one_the_message_says_what_was_looked_at_and_what_to_do(place: P
     assert raised.value.hint.startswith("pyenv install 3.7, or install uv")
 
 
+def test_one_that_hangs_is_given_up(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(python, "_ANSWER_SECONDS", 0.5)
+    hanging = program(place.pyenv / "versions/3.7.16/bin/python3.7", "exec /bin/sleep 60")
+
+    with pytest.raises(LabError, match=f"{hanging}: no answer in 0.5 s"):
+        python.find(("3.7",), "Train")
+
+
 def test_without_one_nothing_of_an_image_is_built(place: Place) -> None:
     with pytest.raises(LabError, match=r"Train needs Python 3\.7"):
         golden.ensure("debian12", "pypi", "train")
