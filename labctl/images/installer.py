@@ -86,8 +86,9 @@ def debian(answers: Answers, work: Path, netboot: Path = NETBOOT) -> Boot:
     # the kernel unpacks archives that follow each other into one root
     initrd.write_bytes((netboot / "initrd.gz").read_bytes() + gzip.compress(_cpio(answers.files), mtime=0))
     disc.write_bytes(iso.build(LABEL, answers.files))
+    # netcfg would wait for minutes for a router's advertisement
     arguments = (
-        "auto=true priority=critical DEBIAN_FRONTEND=text console=ttyS0,115200n8 net.ifnames=0 "
+        "auto=true priority=critical DEBIAN_FRONTEND=text ipv6.disable=1 console=ttyS0,115200n8 net.ifnames=0 "
         "--- console=ttyS0,115200n8 net.ifnames=0"
     )
     return Boot(kernel, initrd, arguments, (disc,))
@@ -135,7 +136,8 @@ class Console:
             self.finished = self.finished or MARKER in line
             if not self.finished and (what := failure(line)):
                 return what
-        return None
+        # a question has no end of line
+        return None if self.finished else failure(_ESCAPES.sub("", self._rest))
 
 
 def command(boot: Boot, disk: Path, console: Path, *, memory: int, cpus: int, kvm: bool) -> Sequence[str | Path]:
@@ -151,7 +153,7 @@ def command(boot: Boot, disk: Path, console: Path, *, memory: int, cpus: int, kv
     for number, disc in enumerate(boot.discs):
         words += ["-drive", f"file={disc},if=none,id=cd{number},media=cdrom,readonly=on,format=raw"]
         words += ["-device", f"ide-cd,drive=cd{number},bus=ide.{number}"]
-    words += ["-nic", f"user,model=virtio-net-pci,mac={MAC}"]
+    words += ["-nic", f"user,ipv6=off,model=virtio-net-pci,mac={MAC}"]
     return words
 
 

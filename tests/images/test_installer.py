@@ -67,6 +67,12 @@ def test_the_console_is_read_through_its_escapes_and_in_pieces(tmp_path: Path) -
     assert console.finished
 
 
+def test_a_question_is_seen_before_its_line_ends(tmp_path: Path) -> None:
+    path = tmp_path / "console"
+    path.write_text("Partition disks\n---------------\nPrompt: '?' for help> ")
+    assert Console(path).look() == "the installer asks a question"
+
+
 def test_what_comes_after_the_marker_is_no_failure(tmp_path: Path) -> None:
     path = tmp_path / "console"
     path.write_text(f"{kickstart.MARKER}\nTraceback (most recent call last):\n")
