@@ -23,7 +23,7 @@ import zstandard
 
 from labctl import __version__, drivers, network, process, vantage
 from labctl.background import result, started
-from labctl.errors import LabError
+from labctl.errors import DeadlineError, LabError
 from labctl.lab import access, logs
 from labctl.lab.state import LabState, exists
 from labctl.plan.operations import flatten, quote
@@ -32,7 +32,7 @@ from labctl.progress import step, warn
 from labctl.secret import hide
 
 DEADLINE = 60  # seconds for all parts together, which are collected side by side
-STATES = 50  # seconds for the states of one node
+STATES = 45  # seconds for the states of one node
 FILE_BYTES = 2 * 2**20  # of the end of a console or an events file
 KEPT = 3  # automatic bundles of a lab
 #: Files of a lab's directory that say what was done; keys, access/ and secrets.json are never read.
@@ -208,9 +208,14 @@ def _states(lab: LabState, node: str) -> Members:
     if not machine.running or machine.paused:
         raise LabError(f"{node} is {'paused' if machine.paused else 'stopped' if machine.exists else 'gone'}")
     script = files("labctl.lab").joinpath("bundle.sh").read_text()
+    lines: list[str] = []
     with driver.connect(lab, node, logs.ANSWER) as session:
-        said = session.run(script, timeout=STATES).stdout
-    return {f"{name}.txt": text for name, (_, text) in logs.sections(said.lstrip("\n")).items()}
+        try:
+            session.run(script, timeout=STATES, on_line=lines.append)
+        except DeadlineError:  # what has come by now is worth having
+            lines += ["", "##section incomplete\t", f"no end after {STATES} s; what follows was not asked"]
+    said = "\n".join(lines).lstrip("\n")
+    return {f"{name}.txt": text for name, (_, text) in logs.sections(said).items()}
 
 
 def _api(lab: LabState) -> Members:

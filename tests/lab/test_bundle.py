@@ -9,16 +9,18 @@ import tarfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
 from support import IDENTITY, specify, write
 
 from labctl import __main__, drivers
-from labctl.drivers.fake import Fake
-from labctl.errors import LabError
+from labctl.drivers.fake import Fake, FakeSession
+from labctl.errors import DeadlineError, LabError
 from labctl.lab import bundle, fault
 from labctl.lab.state import LabState
+from labctl.ssh import Result
 
 CHOSEN = "chosen-by-the-user"
 
@@ -166,6 +168,23 @@ def test_a_part_without_end_or_with_an_error_costs_only_itself(
     assert missing["plan.txt"] == "RuntimeError: never thought of"
     assert missing["nodes/api/log"].startswith("no end after ")
     assert "nodes/data/console.txt" in found
+
+
+def test_the_states_that_came_before_the_deadline_are_kept(
+    lab: LabState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = FakeSession.run
+
+    def slow(self: FakeSession, command: str, **options: Any) -> Result:
+        real(self, command, **options)
+        raise DeadlineError("no end after 45 s")
+
+    monkeypatch.setattr(FakeSession, "run", slow)
+    target = tmp_path / "x.tar.zst"
+    bundle.write(lab, target)
+    found = opened(target)
+    assert "mariadb.service loaded failed" in found["nodes/data/state/failed.txt"]
+    assert "no end after" in found["nodes/data/state/incomplete.txt"]
 
 
 def test_a_place_that_cannot_be_written_is_an_error_and_leaves_nothing(lab: LabState, tmp_path: Path) -> None:
