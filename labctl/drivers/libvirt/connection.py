@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 from urllib.parse import urlsplit
 
 from labctl.drivers.libvirt import daemon
@@ -55,6 +55,7 @@ class Connection:
         self.uri = wanted
         self._lock = threading.Lock()
         self._handle: Any = None
+        self._hold: IO[str] | None = None
 
     def get(self) -> Any:
         """The open connection.
@@ -71,6 +72,7 @@ class Connection:
                     self._handle = None
             libvirt.registerErrorHandler(lambda *_: None, None)  # errors are raised, not printed besides
             if self.uri == DEFAULT_URI:
+                self._hold = self._hold or daemon.hold()
                 daemon.ensure()
             with translated(f"libvirt at {self.uri}"):
                 self._handle = libvirt.open(self.uri)
@@ -83,6 +85,9 @@ class Connection:
                 handle, self._handle = self._handle, None
                 with translated(f"libvirt at {self.uri}"):
                     handle.close()
+            if self._hold is not None:
+                self._hold.close()
+                self._hold = None
 
     @property
     def idle(self) -> bool:
@@ -122,6 +127,23 @@ class Connection:
             if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
                 return None
             raise failure(f"domain {name}", error) from error
+
+
+_connections: dict[str, Connection] = {}
+
+
+def meant() -> Connection:
+    """This process's connection to the libvirt that is meant."""
+    return _connections.setdefault(uri(), Connection(uri()))
+
+
+def release() -> list[str]:
+    """End the libvirtd that labctl started when no machine is left on it; returns what does not end."""
+    connection = meant()
+    if connection.uri != DEFAULT_URI or not daemon.started_here() or connection.domains():
+        return []
+    connection.close()
+    return daemon.end(lambda: not any(daemon.STATE.glob("*.xml")))
 
 
 def asked(question: Callable[..., T], *arguments: object) -> T | None:

@@ -14,10 +14,9 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from labctl import process
 from labctl.doctor import kvm
@@ -26,6 +25,7 @@ from labctl.lab.state import write_atomic
 from labctl.progress import note
 
 RUN = Path("/run/labctl")
+SYSTEMD = Path("/run/systemd/system")
 MODULAR = Path("/run/libvirt/virtqemud-sock")
 #: Where libvirt's QEMU driver keeps the state of the machines that run.
 STATE = Path("/run/libvirt/qemu")
@@ -85,17 +85,16 @@ def _program(name: str) -> str | None:
     return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 
 
-@contextmanager
-def _locked(operation: int) -> Iterator[bool]:
-    """Hold /run/labctl/libvirtd.lock; yields False when it is not to be had at once and LOCK_NB is given."""
+def _open_lock(name: str) -> IO[str]:
     RUN.mkdir(mode=0o700, exist_ok=True)
-    with (RUN / "libvirtd.lock").open("a") as handle:
-        try:
-            fcntl.flock(handle, operation)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+    return (RUN / name).open("a")
+
+
+def hold() -> IO[str]:
+    """Keep what labctl started from being ended, until the returned file is closed or this process ends."""
+    handle = _open_lock("libvirtd.users")
+    fcntl.flock(handle, fcntl.LOCK_SH)
+    return handle
 
 
 def ensure() -> None:
@@ -106,14 +105,15 @@ def ensure() -> None:
     """
     if answers():
         return
-    if Path("/run/systemd/system").is_dir():
+    if SYSTEMD.is_dir():
         raise LabError("libvirtd does not run", "systemctl enable --now libvirtd.socket virtlogd.socket")
     if absent := programs():
         raise LabError(
             f"libvirt's {' and '.join(absent)} are not installed",
             "apt-get install --no-install-recommends libvirt-daemon-system libvirt-clients",
         )
-    with _locked(fcntl.LOCK_EX):
+    with _open_lock("libvirtd.lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         if answers():
             return
         note("host", "starting libvirtd, since there is no systemd that does")
@@ -169,23 +169,30 @@ def started_here() -> dict[str, int]:
     return {name: int(record["pid"]) for name, record in _records().items()}
 
 
-def end() -> list[str]:
-    """End the daemons that labctl started, libvirtd first; returns those that do not end.
+def end(idle: Callable[[], bool], seconds: float = 10) -> list[str]:
+    """End the daemons that labctl started, libvirtd first, unless somebody uses them; returns those that do not end.
 
-    Machines would go on without them, so the caller has looked that there are none.
+    :param idle: whether there is no machine; asked when no other labctl can be about to start one.
+    :param seconds: how long to wait for other labctls that look at something.
     """
-    left = []
-    with _locked(fcntl.LOCK_EX | fcntl.LOCK_NB) as held:
-        if not held:  # somebody is starting them at this moment
+    deadline = time.monotonic() + seconds
+    with _open_lock("libvirtd.users") as users:
+        while True:
+            try:
+                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    return []  # they end them, or those after them
+                time.sleep(0.1)
+        if not idle():
             return []
         mine = started_here()
-        for name in reversed(DAEMONS):
-            if name in mine and not _end(mine[name]):
-                left.append(f"process {mine[name]} ({name})")
+        left = [f"process {mine[n]} ({n})" for n in reversed(DAEMONS) if n in mine and not _end(mine[n])]
         if not left:
-            (RUN / "libvirtd.json").unlink(missing_ok=True)
-            for name in DAEMONS:
-                (RUN / f"{name}.pid").unlink(missing_ok=True)
+            for path in RUN.glob("*"):
+                if path.suffix in (".json", ".pid"):
+                    path.unlink()
     return left
 
 

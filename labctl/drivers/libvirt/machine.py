@@ -14,8 +14,8 @@ from typing import Any
 from labctl import links, network, process, vantage
 from labctl.doctor import host, kvm
 from labctl.drivers.base import Capabilities, Machine
-from labctl.drivers.libvirt import daemon, disks, memory, seed, wiring
-from labctl.drivers.libvirt.connection import Connection, asked, installed, library, translated, uri
+from labctl.drivers.libvirt import disks, memory, seed, wiring
+from labctl.drivers.libvirt.connection import Connection, asked, installed, library, meant, release, translated
 from labctl.drivers.libvirt.domain import (
     Accelerator,
     Card,
@@ -61,14 +61,13 @@ class Libvirt:
     def __init__(self, *, autodestroy: bool | None = None) -> None:
         wanted = os.environ.get("LABCTL_AUTODESTROY", "") not in ("", "0")
         self.autodestroy = wanted if autodestroy is None else autodestroy
-        self._connections: dict[str, Connection] = {}
         self._lock = threading.Lock()
 
     # --- what there is ---------------------------------------------------------------------------
 
     def connection(self) -> Connection:
         """The connection to the libvirt that is meant."""
-        return self._connections.setdefault(uri(), Connection(uri()))
+        return meant()
 
     @cached_property
     def accelerator(self) -> Accelerator:
@@ -356,7 +355,7 @@ class Libvirt:
 
     def destroy_network(self, lab: LabState) -> list[str]:
         left = network.delete(lab.name)
-        return left + release(self.connection())
+        return left + release()
 
     def cpu_seconds(self, lab: LabState) -> float:
         used = 0.0
@@ -374,27 +373,19 @@ def remains(lab: str) -> list[str]:
 
 def sweep(lab: str) -> list[str]:
     """End a lab's domains by their mark; returns those that do not end."""
-    for domain in _marked(lab):
+    found = _marked(lab)
+    for domain in found:
         with suppress(LabError):  # what is left is told
             asked(domain.destroy)
-    left = remains(lab)
-    return left or release(Connection(uri()))
+    return remains(lab) or (release() if found else [])
 
 
 def _marked(lab: str) -> list[Any]:
-    connection = Connection(uri())
+    connection = meant()
     if connection.idle or not installed():
         return []
     home = str(paths.home())
     return [d for mark, d in connection.labs_domains() if (mark.lab, mark.home) == (lab, home)]
-
-
-def release(connection: Connection) -> list[str]:
-    """End the libvirtd that labctl started when no machine is left on it; returns what does not end."""
-    if not daemon.started_here() or connection.domains():
-        return []
-    connection.close()
-    return daemon.end()
 
 
 def _boot_of(image: Path) -> DirectBoot | Firmware:
