@@ -9,6 +9,7 @@ import pytest
 from support import ROOT, specify, write
 
 from labctl import bases, process, releases
+from labctl.errors import LabError
 from labctl.plan.operations import Command, flatten
 from labctl.plan.planner import context, plan
 from labctl.plan.script import program
@@ -446,3 +447,11 @@ def test_the_instance_disk_is_made_once_and_mounted_before_nova_starts(disk: Pat
     assert (tmp_path / "fstab").read_text() == f"UUID={uuid} {tmp_path}/instances ext4 defaults 0 2\n"
     titles = [s.name for s in plan(ctx.lab).stages]
     assert titles.index("configure") < titles.index("compute")
+
+
+def test_a_copy_of_the_vault_is_named_by_a_url(tmp_path: Path) -> None:
+    """It goes into shell programs and into the package manager's files."""
+    for wrong in ("ftp://host/vault", "http://host/a b", "http://host/$(reboot)'", "host"):
+        text = TRAIN.read_text().replace("options:\n", f'options:\n  vault: "{wrong}"\n')
+        with pytest.raises(LabError, match=r"lab\.yaml:\d+:\d+: options\.vault"):
+            specify(write(tmp_path, text), base="centos7")
