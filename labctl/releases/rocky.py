@@ -19,7 +19,6 @@ ROCKY = Release(
             "neutron": "neutron==13.0.7",
             "cinder": "cinder==13.0.9",
             "heat": "openstack-heat==11.0.3",
-            "horizon": "horizon==14.1.0",
         },
         # a kernel from 5.19 on takes a flag of the older ones for a bulk deletion, and refuses it
         extra=("pyroute2==0.7.2",),
