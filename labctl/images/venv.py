@@ -147,9 +147,9 @@ class Environment:
         )
         python, install = f"{place}/bin/python", ("-m", "pip", "install", "--no-compile")
         with step("image", f"Python {self.interpreter.minor} in the node's system"):
-            inside.run(self.interpreter.program, "-c", f"import {', '.join(MODULES)}", timeout=60)
-            inside.run(self.interpreter.program, "-m", "venv", place, timeout=120)
-            inside.run(python, *install, "--upgrade", *TOOLS, timeout=600)
+            inside.run(self.interpreter.program, "-c", f"import {', '.join(MODULES)}", timeout=300)
+            inside.run(self.interpreter.program, "-m", "venv", place, timeout=600)
+            inside.run(python, *install, "--upgrade", *TOOLS, timeout=1200)
         with step("image", f"{self.release.title}: pip installs {len(self.requirements)} projects and what they need"):
             limited = ("-c", "/requirements/constraints.txt", "-r", "/requirements/requirements.txt")
             inside.run(python, *install, *limited, timeout=3600)
