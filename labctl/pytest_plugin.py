@@ -87,6 +87,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
         return None
     if option.destructive and getattr(option, "numprocesses", None):
         raise pytest.UsageError("--destructive stops parts of the lab, so its tests run one by one: -n 0")
+    from labctl.e2e_support import waits
     from labctl.lab import access
 
     try:
@@ -104,6 +105,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     except LabError as error:
         sys.stderr.write(f"ERROR: {_told(error)}\n")
         return BROKEN
+    waits.be_patient(lab.patience)
     config.stash[LAB] = lab
     config.pluginmanager.import_plugin("labctl.e2e_support.fixtures")
     return None

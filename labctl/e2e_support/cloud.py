@@ -10,6 +10,7 @@ from keystoneauth1.identity import v3
 from openstack.connection import Connection
 from openstack.identity.v3._proxy import Proxy as IdentityV3
 
+from labctl.e2e_support.waits import patient
 from labctl.errors import BrokenLabError
 from labctl.lab.access import Access
 
@@ -29,7 +30,7 @@ def session(
         user_domain_name=DOMAIN,
         project_domain_name=DOMAIN,
     )
-    return keystone_session.Session(auth=auth, timeout=timeout, app_name="labctl-e2e")
+    return keystone_session.Session(auth=auth, timeout=patient(timeout), app_name="labctl-e2e")
 
 
 def connect(lab: Access, user: str, password: str, project: str) -> Connection:

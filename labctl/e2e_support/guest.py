@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
-from labctl.e2e_support.waits import FailedStateError
+from labctl.e2e_support.waits import FailedStateError, patient
 from labctl.errors import DeadlineError, LabError
 
 SSH_DEADLINE = 180  # seconds from the first attempt to a shell; guests run under software emulation
@@ -115,6 +115,7 @@ class Guest:
         :raises DeadlineError: shows the last refusal and the end of the console.
         :raises paramiko.BadHostKeyException: another host key than at first contact.
         """
+        deadline = patient(deadline)
         retrying = Retrying(
             stop=stop_after_delay(deadline),
             wait=wait_fixed(2),
@@ -152,9 +153,9 @@ class Guest:
                 pkey=self._key.private,
                 allow_agent=False,
                 look_for_keys=False,
-                timeout=CONNECT_TIMEOUT,
-                banner_timeout=HANDSHAKE_TIMEOUT,
-                auth_timeout=HANDSHAKE_TIMEOUT,
+                timeout=patient(CONNECT_TIMEOUT),
+                banner_timeout=patient(HANDSHAKE_TIMEOUT),
+                auth_timeout=patient(HANDSHAKE_TIMEOUT),
             )
         except BaseException:
             client.close()
@@ -170,6 +171,7 @@ class Guest:
         """
         if self._client is None:
             raise LabError(f"{self.address}: not connected")
+        timeout = patient(timeout)
         try:
             _, stdout, stderr = self._client.exec_command(command, timeout=timeout)
             out, err = stdout.read().decode(errors="replace"), stderr.read().decode(errors="replace")

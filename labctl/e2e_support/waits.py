@@ -10,6 +10,18 @@ from labctl.errors import DeadlineError, LabError
 
 T = TypeVar("T")
 SHOWN = 2000  # characters of the last thing seen
+_patience = 1.0
+
+
+def be_patient(factor: float) -> None:
+    """From now on every deadline is so many times longer: the lab's machines are so many times slower."""
+    global _patience
+    _patience = factor
+
+
+def patient(seconds: float) -> float:
+    """A deadline on the lab under test, from one on machines that are not slower than the host."""
+    return seconds * _patience
 
 
 class FailedStateError(LabError):
@@ -43,12 +55,13 @@ def wait_for(
 
     :param what: completes "waiting for …".
     :param failed: the reason why this can never become done, or None.
-    :param deadline: seconds.
+    :param deadline: seconds, on machines that are not slower than the host.
     :param interval: seconds between two probes.
     :param show: how the last thing seen is put in the message.
     :raises FailedStateError: at once when ``failed`` gives a reason.
     :raises DeadlineError: not done in time; the message shows the last thing seen.
     """
+    deadline = patient(deadline)
     began = time.monotonic()
     while True:
         late = time.monotonic() - began >= deadline

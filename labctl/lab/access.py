@@ -40,6 +40,8 @@ class Access:
     directory: Path
     capabilities: frozenset[str]
     admin_project: str = "admin"
+    #: how many times slower than the host the lab's machines are
+    patience: float = 1.0
     #: the values of all of the lab's secrets, for what must hide them
     secrets: frozenset[str] = field(default=frozenset(), repr=False)
 
@@ -74,6 +76,7 @@ def load(lab: str) -> Access:
         nodes={n.name: str(spec.address(n)) for n in spec.nodes.values()},
         directory=state.directory,
         capabilities=frozenset(record["capabilities"]),
+        patience=record.get("patience", 1.0),
         secrets=frozenset(secret.reveal() for secret in secrets.values()),
     )
 
@@ -102,7 +105,8 @@ def write(lab: LabState, auth_url: str, secrets: Mapping[str, Secret]) -> None:
         rc += f"export OS_REGION_NAME={lab.spec.region}\nexport OS_IDENTITY_API_VERSION=3\n"
         write_atomic(directory / f"{label}-openrc", rc, 0o600)
     write_atomic(directory / "clouds.yaml", yaml.safe_dump({"clouds": clouds}), 0o600)
-    record = {"auth_url": f"{auth_url}/v3", "capabilities": lab.meta.get("capabilities", [])}
+    facts = {"capabilities": lab.meta.get("capabilities", []), "patience": lab.meta.get("patience", 1.0)}
+    record = {"auth_url": f"{auth_url}/v3", **facts}
     write_atomic(directory / "access.json", json.dumps(record))
 
 

@@ -153,9 +153,10 @@ def _ask(state: LabState, question: Callable[[Cloud], T]) -> T:
     :raises LabError: they do not answer, or refuse.
     """
     ctx, secrets = context(state.spec), state.secrets()
+    patience = drivers.get(state.spec.driver).patience
     try:
         with vantage.Inside(state.namespace, state.hosts_file) as inside:
-            return inside.call(lambda: question(Cloud(ctx.auth_url, ctx.lab.region, secrets, None)))
+            return inside.call(lambda: question(Cloud(ctx.auth_url, ctx.lab.region, secrets, None, patience)))
     except ClientException as error:
         raise BrokenLabError(f"{state.name}: {type(error).__name__}: {error}", f"labctl status {state.name}") from error
 

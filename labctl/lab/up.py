@@ -106,6 +106,7 @@ def converge(state: LabState, driver: Driver, until: str = "verify") -> Summary:
 
     :raises LabError: what failed, where, and what to do.
     """
+    state.meta["patience"] = driver.patience
     state.meta["capabilities"] = sorted(driver.capabilities().names() | _layout(state.spec))
     state.save()
 

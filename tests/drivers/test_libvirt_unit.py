@@ -255,6 +255,7 @@ def saved(lab: LabState, number: str, node: str) -> Path:
     path = lab.layer(number) / node / disks.MEMORY
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("memory")
+    (path.parent / disks.OWNER).write_text(seed.mark(lab, node))
     return path
 
 
@@ -276,6 +277,14 @@ def test_machines_over_a_frozen_layer_go_on_from_its_memory_which_stays(lab: Lab
     memory.spend(lab, "first")
     assert memory.pending(lab, "first") is None
     assert path.exists()
+
+
+def test_a_copy_of_a_lab_starts_from_the_disks(lab: LabState) -> None:
+    saved(lab, "1", "first")
+    lab.layer("2").mkdir()
+    lab.meta.update({"id": "another", "stack": ["2", "1"]})
+    memory.branch(lab, ("1",), "2")
+    assert memory.pending(lab, "first") is None
 
 
 def test_memory_that_is_gone_is_an_error_and_no_cold_start(lab: LabState) -> None:

@@ -24,6 +24,7 @@ class Access:
     topology: str = "zed-2node"
     components: frozenset = frozenset({"keystone", "nova-compute"})
     capabilities: frozenset = frozenset({"block-devices"})
+    patience: float = 1.0
     nodes: dict = dataclasses.field(default_factory=dict)
     secrets: frozenset = frozenset({"adminpass", "demopass", "rabbitpass"})
 

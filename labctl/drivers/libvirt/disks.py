@@ -20,6 +20,8 @@ from labctl.topology.units import show_size
 ANEW = "anew"
 #: A machine's saved memory, beside the disks that belong to it.
 MEMORY = "memory"
+#: Whose memory it is, as a seed's mark: a copy of the lab is another machine and starts from the disks.
+OWNER = "memory-of"
 #: The number of the layer whose saved memory the machine goes on from, once.
 GOES_ON = "goes-on"
 #: virtio's limit for a disk's serial number, in bytes.

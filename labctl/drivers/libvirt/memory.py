@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from labctl.doctor import kvm
-from labctl.drivers.libvirt import disks
+from labctl.drivers.libvirt import disks, seed
 from labctl.drivers.libvirt.connection import Connection, asked, library, translated
 from labctl.drivers.libvirt.domain import Accelerator, moved, read_mark
 from labctl.errors import BrokenLabError, LabError
@@ -50,11 +50,13 @@ def spend(lab: LabState, node: str) -> None:
 
 
 def branch(lab: LabState, stack: tuple[str, ...], layer: str) -> None:
-    """Let the machines that stand on a new layer go on from the memory of the one below."""
+    """Let the machines that stand on a new layer go on from the memory of the one below, if it is theirs."""
     for saved in sorted(lab.layer(stack[0]).glob(f"*/{disks.MEMORY}")):
-        place = lab.layer(layer) / saved.parent.name
-        place.mkdir(parents=True, exist_ok=True)
-        (place / disks.GOES_ON).write_text(stack[0])
+        node = saved.parent.name
+        if (saved.parent / disks.OWNER).read_text() == seed.mark(lab, node):
+            place = lab.layer(layer) / node
+            place.mkdir(parents=True, exist_ok=True)
+            (place / disks.GOES_ON).write_text(stack[0])
 
 
 def save(lab: LabState, domains: Mapping[str, Any], accelerator: Accelerator, connect: Connect) -> None:
@@ -94,6 +96,7 @@ def _save(lab: LabState, node: str, domain: Any) -> None:
     new = path.with_name(f".{path.name}.new")
     with translated(f"the memory of {node} cannot be saved"):
         domain.saveFlags(str(new), None, library().VIR_DOMAIN_SAVE_PAUSED)
+    (path.parent / disks.OWNER).write_text(seed.mark(lab, node))
     new.rename(path)
 
 
