@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 import socket
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from labctl.errors import LabError
 from labctl.images import debian, installer, iso, kickstart, media, store
 from labctl.images.installer import Boot
 from labctl.images.kickstart import Answers
+from labctl.lab import paths
 from labctl.plan.operations import Packages
 from labctl.progress import note, step
 from labctl.releases.model import Placement, Release
@@ -83,6 +85,11 @@ def mirror() -> str:
     raise LabError("the machine's apt sources name no mirror that is reached by http")
 
 
+def consoles() -> Path:
+    """Where the consoles of the last installations are kept."""
+    return paths.home() / "installations"
+
+
 def recipe(base: Base, answers: Answers, medium: Path | None) -> store.Recipe:
     """What a disk is made from: the answers and the installer."""
     source = medium.name if medium else hashlib.sha256((installer.NETBOOT / "initrd.gz").read_bytes()).hexdigest()
@@ -115,10 +122,11 @@ def _install(boot: Boot, base: Base, work: Path, scratch: Path) -> dict[str, Any
         note("image", "no hardware virtualisation here: the installation runs under emulation, many times slower")
     raw = scratch / "disk.qcow2"
     began = time.monotonic()
-    installer.install(
-        boot, raw, work / "console.log", size=DISK, kvm=accelerated, memory=2048, seconds=DEADLINE[accelerated]
-    )
+    console = consoles() / f"{base.name}.log"  # what failed is read when the half-made image is gone
+    console.parent.mkdir(parents=True, exist_ok=True)
+    installer.install(boot, raw, console, size=DISK, kvm=accelerated, memory=2048, seconds=DEADLINE[accelerated])
     seconds = time.monotonic() - began
+    shutil.copyfile(console, work / "console.log")
     with step("image", "boot it to SSH"):
         began = time.monotonic()
         said = prove(raw, scratch, kvm=accelerated, seconds=300 if accelerated else 1800)

@@ -177,7 +177,7 @@ def install(
     """
     process.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, f"{size}G"])
     console.write_bytes(b"")
-    log = console.with_name("qemu.log")
+    log = console.with_name(f"{console.stem}-qemu.log")
     seen = Console(console)
     began = said = time.monotonic()
     with step("image", "install"), log.open("wb") as sink:

@@ -53,7 +53,7 @@ def test_a_disk_is_installed_once_and_kept(medium: media.Medium, runs: Path, mon
     spec = specify(TRAIN, base="centos7")
     image = golden.disk(spec)
     assert image.name.startswith("installed-centos7-")
-    assert sorted(p.name for p in image.iterdir()) == ["console.log", "manifest.json", "qemu.log", "tree"]
+    assert sorted(p.name for p in image.iterdir()) == ["console.log", "manifest.json", "tree"]
     assert vm.disk_size(image) == installed.DISK * 2**30
     manifest = json.loads((image / "manifest.json").read_text())
     assert (manifest["system"], manifest["accelerated"]) == ("CentOS Linux 7 (Core)", False)
@@ -61,6 +61,16 @@ def test_a_disk_is_installed_once_and_kept(medium: media.Medium, runs: Path, mon
     (line,) = runs.read_text().splitlines()
     assert str(media.path_of(medium)) in line
     assert isinstance(_boot_of(image), Firmware)
+
+
+def test_the_console_of_a_failed_installation_is_kept(medium: media.Medium, runs: Path) -> None:
+    says = 'for w in "$@"; do case $w in file:*) echo "Pane is dead" >>"${w#file:}" ;; esac; done'
+    Path(installer.QEMU).write_text(f"#!/bin/sh\n{says}\nexec sleep 60\n")
+    with pytest.raises(LabError, match="Anaconda crashed") as raised:
+        installed.ensure(bases.get("centos7", "rdo"), releases.get("train"))
+    console = Path(raised.value.hint.removeprefix("less -R "))
+    assert console.read_text() == "Pane is dead\n"
+    assert not list(media.directory().parent.glob(".building-*"))
 
 
 def test_a_release_has_a_disk_of_its_own(medium: media.Medium, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
