@@ -272,6 +272,8 @@ def _records(ctx: Context, services: tuple[Service, ...], stages: list[Stage]) -
     if client:
         lines = "\n".join(client)
         run = f". /root/admin-openrc; openstack >&2 <<'EOF'\n{lines}\nEOF\n"
+        if not ctx.release.client_batch:
+            run = ". /root/admin-openrc; " + "".join(f"openstack {words}; " for words in client)
         made.setdefault(ctx.identity_host, []).append(Record("openstack", _whole(run, len(client)), stamp))
     return {node: (Parallel(tuple(records)),) for node, records in made.items()}
 

@@ -57,6 +57,7 @@ MITAKA = Release(
     swift_copy=False,
     heat_trustee_plugin="auth_plugin",
     client_networks=False,
+    client_batch=False,
     horizon_cache_backend="django.core.cache.backends.memcached.MemcachedCache",
     horizon_webroot_unset=False,
     endpoint_project="tenant_id",

@@ -134,6 +134,8 @@ class Release:
     heat_trustee_plugin: str
     #: the openstack command knows networks and volume services (section 9)
     client_networks: bool
+    #: the openstack command reads commands of several words from its input (python-openstackclient 4)
+    client_batch: bool
     horizon_cache_backend: str
     horizon_webroot_unset: bool
     #: endpoint template variable of the project id

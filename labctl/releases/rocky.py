@@ -67,6 +67,7 @@ ROCKY = Release(
     swift_copy=True,
     heat_trustee_plugin="auth_type",
     client_networks=True,
+    client_batch=False,
     horizon_cache_backend="django.core.cache.backends.memcached.MemcachedCache",
     horizon_webroot_unset=False,
     endpoint_project="project_id",

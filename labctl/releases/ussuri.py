@@ -70,6 +70,7 @@ USSURI = Release(
     swift_copy=True,
     heat_trustee_plugin="auth_type",
     client_networks=True,
+    client_batch=True,
     horizon_cache_backend="django.core.cache.backends.memcached.MemcachedCache",
     horizon_webroot_unset=True,
     endpoint_project="project_id",
