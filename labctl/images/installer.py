@@ -69,7 +69,7 @@ def anaconda(medium: Path, answers: Answers, work: Path) -> Boot:
     disc.write_bytes(iso.build(LABEL, answers.files))
     arguments = (
         f"inst.stage2=hd:LABEL={label} inst.ks=hd:LABEL={LABEL}:/{answers.name} "
-        "inst.text inst.sshd=0 console=ttyS0,115200n8 net.ifnames=0 biosdevname=0"
+        "inst.text inst.sshd=0 console=ttyS0,115200n8 net.ifnames=0 biosdevname=0 no_timer_check"
     )
     return Boot(kernel, initrd, arguments, (medium, disc))
 
@@ -86,10 +86,11 @@ def debian(answers: Answers, work: Path, netboot: Path = NETBOOT) -> Boot:
     # the kernel unpacks archives that follow each other into one root
     initrd.write_bytes((netboot / "initrd.gz").read_bytes() + gzip.compress(_cpio(answers.files), mtime=0))
     disc.write_bytes(iso.build(LABEL, answers.files))
-    # netcfg would wait for minutes for a router's advertisement
+    # netcfg would wait for minutes for a router's advertisement; the kernel takes the timer of an emulated machine
+    # on a busy host for a broken one
     arguments = (
         "auto=true priority=critical DEBIAN_FRONTEND=text ipv6.disable=1 console=ttyS0,115200n8 net.ifnames=0 "
-        "--- console=ttyS0,115200n8 net.ifnames=0"
+        "no_timer_check --- console=ttyS0,115200n8 net.ifnames=0"
     )
     return Boot(kernel, initrd, arguments, (disc,))
 
