@@ -161,7 +161,7 @@ def test_a_bug_ends_with_3_and_keeps_the_traceback(
     def broken() -> list[str]:
         raise RuntimeError("never thought of")
 
-    monkeypatch.setattr("labctl.commands.look.names", broken)
+    monkeypatch.setattr("labctl.lab.repair.recorded", broken)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     status, _, err = labctl("list")
     assert status == 3
