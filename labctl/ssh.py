@@ -7,6 +7,7 @@ with a password.
 from __future__ import annotations
 
 import io
+import logging
 import select
 import socket
 import time
@@ -20,6 +21,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from labctl.errors import BrokenLabError, DeadlineError, LabError
 
+# what a transport's own thread says of a node that does not answer yet is in the error that is raised in the end
+logging.getLogger("paramiko.transport").addHandler(logging.NullHandler())
 Connector = Callable[[float], socket.socket]
 
 
@@ -136,15 +139,26 @@ class Session:
         return Result(status, out.decode(errors="replace"), err.decode(errors="replace"))
 
 
-def connect(connector: Connector, where: str, user: str, private_key: str, host_key: str, *, timeout: float) -> Session:
+def connect(
+    connector: Connector,
+    where: str,
+    user: str,
+    private_key: str,
+    host_key: str,
+    *,
+    timeout: float,
+    patience: float = 1.0,
+) -> Session:
     """Open a session once the node answers.
 
     :param connector: makes a TCP connection to the node's SSH port, given seconds.
     :param host_key: the only public key accepted, ``TYPE BASE64``.
     :param timeout: seconds until the node must have answered.
+    :param patience: how many times slower than the host the node is; its deadlines are that much longer.
     :raises DeadlineError: it did not.
     :raises LabError: it shows another host key.
     """
+    timeout *= patience
     deadline = time.monotonic() + timeout
     key = paramiko.Ed25519Key.from_private_key(io.StringIO(private_key))
     expected = host_key.split()[1]
@@ -154,8 +168,8 @@ def connect(connector: Connector, where: str, user: str, private_key: str, host_
         try:
             sock = connector(3)
             transport = paramiko.Transport(sock)
-            transport.banner_timeout = 15
-            transport.start_client(timeout=15)
+            transport.banner_timeout = transport.auth_timeout = 15 * patience
+            transport.start_client(timeout=15 * patience)
             shown = transport.get_remote_server_key()
             if shown.get_base64() != expected:
                 transport.close()
@@ -165,7 +179,9 @@ def connect(connector: Connector, where: str, user: str, private_key: str, host_
                 )
             transport.auth_publickey(user, key)
             transport.set_keepalive(15)
-            return Session(transport, where)
+            session = Session(transport, where)
+            session.patience = patience
+            return session
         except (OSError, EOFError, paramiko.SSHException) as error:
             last = f"{type(error).__name__}: {error}"
             if sock is not None:

@@ -190,7 +190,7 @@ class Engine:
         """
 
         def connect(node: str) -> Session:
-            return self.driver.connect(self.lab, node, seconds * self.driver.patience)
+            return self.driver.connect(self.lab, node, seconds)
 
         names = list(self.lab.spec.nodes)
         opened = side_by_side(connect, names)

@@ -86,7 +86,7 @@ def check(lab: LabState, driver: Driver, seconds: float = GLANCE, *, revive: boo
 
     :param revive: start units that have failed once more.
     """
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * driver.patience
     found = [_dead(lab, driver, node) for node in lab.spec.nodes if not driver.machine(lab, node).running]
     if found:
         return found
@@ -108,7 +108,7 @@ def gate(lab: LabState, driver: Driver, seconds: float = GATE, *, revive: bool =
     :raises BrokenLabError: it is not, after so many seconds; says what is not, with the last line heard of it.
     """
     with step("lab", f"{lab.name} is healthy"):
-        ailments = check(lab, driver, seconds * driver.patience, revive=revive)
+        ailments = check(lab, driver, seconds, revive=revive)
         if ailments:
             raise BrokenLabError(
                 f"{lab.name} is not healthy:\n" + "\n".join(f"  {ailment}" for ailment in ailments),

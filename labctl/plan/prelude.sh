@@ -9,6 +9,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 stamps=/var/lib/labctl/stamps
 # every deadline is so many times longer, on machines that are so many times slower
 patience=${LABCTL_PATIENCE:-1}
+export SYSTEMD_BUS_TIMEOUT=$((25 * patience))
 
 put_file() { # payload path owner group mode
     if [ -f "$2" ] && cmp -s "$here/$1" "$2" &&

@@ -313,9 +313,8 @@ class Libvirt:
             return vantage.connect(lab.namespace, address, 22, timeout)
 
         try:
-            session = ssh_connect(connector, node, "root", lab.private_key(), lab.host_key(node), timeout=seconds)
-            session.patience = self.patience
-            return session
+            keys = (lab.private_key(), lab.host_key(node))
+            return ssh_connect(connector, node, "root", *keys, timeout=seconds, patience=self.patience)
         except DeadlineError as error:
             raise DeadlineError(
                 f"{error.message}\nits last console lines:\n{self._console_tail(lab, node)}",
