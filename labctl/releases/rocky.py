@@ -21,7 +21,8 @@ ROCKY = Release(
             "heat": "openstack-heat==11.0.3",
         },
         # a kernel from 5.19 on takes a flag of the older ones for a bulk deletion, and refuses it
-        extra=("pyroute2==0.7.2",),
+        # and QEMU 7 writes a blank before a unit, which the oslo.utils of the constraints does not read
+        extra=("pyroute2==0.7.2", "oslo.utils==3.41.6"),
     ),
     versions={
         "keystone": "14.2.0",
