@@ -8,7 +8,7 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/labctl-kvm.XXXXXX") || exit 2
 pid=
 # shellcheck disable=SC2317 # called by the trap
 clean() {
-    [ -z "$pid" ] || kill -9 "$pid" 2>/dev/null
+    [ -z "$pid" ] || { kill -9 "$pid" && wait "$pid"; } 2>/dev/null
     rm -rf "$work"
 }
 trap clean EXIT
