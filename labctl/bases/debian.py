@@ -243,6 +243,7 @@ DEBIAN12 = Base(
     title="Debian 12",
     family="debian",
     source=PackageSource.DEBIAN,
+    backing_format=True,
     suite="bookworm",
     common_packages=COMMON,
     packages=PACKAGES,

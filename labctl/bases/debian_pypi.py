@@ -82,6 +82,7 @@ DEBIAN12_PYPI = Base(
     title=f"{debian.DEBIAN12.title}, OpenStack from PyPI",
     family=debian.DEBIAN12.family,
     source=PackageSource.PYPI,
+    backing_format=True,
     suite=debian.DEBIAN12.suite,
     common_packages=(*debian.SYSTEM, *LIBRARIES),
     packages={c: (*debian.PARTS.get(c, ()), *NEEDED.get(c, ())) for c in C},

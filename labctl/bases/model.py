@@ -70,6 +70,8 @@ class Base:
     openstack_units: tuple[str, ...]
     #: units of the system that a lab never wants
     unwanted_units: tuple[str, ...]
+    #: qemu-img makes no overlay without the format of its backing file (QEMU 6.1 and later)
+    backing_format: bool = False
     #: the package manager, as people type it
     installer: str = "apt-get"
     #: daemon -> packages, where only some releases have the daemon

@@ -44,6 +44,7 @@ MITAKA = Release(
     nova_use_neutron=True,
     nova_vnc_names=VncNames.VNCSERVER,
     nova_neutron_url=True,
+    nova_backing_format=False,
     neutron_allow_overlapping_ips=True,
     linuxbridge_experimental=False,
     linuxbridge=True,

@@ -114,6 +114,8 @@ class Release:
     nova_use_neutron: bool
     nova_vnc_names: VncNames
     nova_neutron_url: bool
+    #: nova names the format of a backing file, without which qemu-img from 6.1 on makes no overlay
+    nova_backing_format: bool
     neutron_allow_overlapping_ips: bool
     #: [experimental] linuxbridge = true is needed (zed)
     linuxbridge_experimental: bool

@@ -55,6 +55,7 @@ ROCKY = Release(
     nova_use_neutron=True,
     nova_vnc_names=VncNames.SERVER,
     nova_neutron_url=True,
+    nova_backing_format=False,
     neutron_allow_overlapping_ips=True,
     linuxbridge_experimental=False,
     linuxbridge=True,

@@ -57,6 +57,7 @@ USSURI = Release(
     nova_use_neutron=False,
     nova_vnc_names=VncNames.SERVER,
     nova_neutron_url=False,
+    nova_backing_format=True,
     neutron_allow_overlapping_ips=True,
     linuxbridge_experimental=False,
     linuxbridge=True,

@@ -38,6 +38,7 @@ ZED = Release(
     nova_use_neutron=False,
     nova_vnc_names=VncNames.SERVER,
     nova_neutron_url=False,
+    nova_backing_format=True,
     neutron_allow_overlapping_ips=False,
     linuxbridge_experimental=True,
     linuxbridge=True,

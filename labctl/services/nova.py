@@ -122,6 +122,8 @@ def configuration(ctx: Context, node: NodeSpec) -> File:
             },
         )
         conf.set("DEFAULT", LAB, {"reserved_host_memory_mb": 256, "resize_confirm_window": 0})
+        if ctx.base.backing_format and not ctx.release.nova_backing_format:
+            conf.set("DEFAULT", "QEMU 6.1 removed features: backing file without format", {"use_cow_images": False})
         conf.set("DEFAULT", "nova.conf: guests run again after a restart", {"resume_guests_state_on_host_boot": True})
         conf.set("libvirt", "guide: compute node, hardware acceleration; facts 4.1", _libvirt(ctx))
         conf.set("workarounds", LAB, {"disable_rootwrap": False})
