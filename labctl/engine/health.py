@@ -64,13 +64,19 @@ while :; do
     bad=$(systemctl show -p Id -p ActiveState {names} | awk -F= '
         $1 == "Id" {{ id = $2 }}
         $1 == "ActiveState" {{ state = $2 }}
-        id != "" && state != "" {{ if (state != "active") print id, state; id = state = "" }}')
+        id != "" && state != "" {{ if (state != "active") print id, state; id = state = "" }}' |
+        while read -r unit state; do
+            # idle, and started by the next one who connects to its socket
+            [ "$state" = inactive ] && sockets=$(systemctl show -p TriggeredBy "$unit" | cut -d = -f 2) &&
+                [ -n "$sockets" ] && systemctl is-active -q $sockets && continue
+            echo "$unit $state"
+        done)
     [ -n "$bad" ] || return 0
     failed=$(echo "$bad" | sed -n 's/ failed$//p' | tr '\\n' ' ')
     for unit in $failed; do case $revived in *" $unit "*) failed='' until=0 ;; esac; done
     [ -z "$failed" ] || {{ {revive if self.revive else "until=0"}; }}
     [ "$(date +%s)" -lt "$until" ] || break
-    sleep 0.5
+    sleep 1
 done
 echo "$bad" | while read -r unit state; do
     echo "unit $unit is $state: $(journalctl -u "$unit" -n 1 -o cat --no-pager 2>/dev/null)"

@@ -12,6 +12,11 @@ from pathlib import Path
 
 from labctl import process
 
+#: Runs a command, and all that it starts, no longer than this process lives, with mounts of its own.
+WITH_LABCTL = (
+    *("setpriv", "--pdeathsig", "KILL"),
+    *("unshare", "--mount", "--pid", "--fork", "--kill-child=KILL"),
+)
 SCRIPT = Path(__file__).with_name("chroot.sh")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -56,8 +61,7 @@ class Chroot:
             path.mkdir(parents=True, exist_ok=True)
         done = process.run(
             [
-                *("setpriv", "--pdeathsig", "KILL"),
-                *("unshare", "--mount", "--pid", "--fork", "--kill-child=KILL"),
+                *WITH_LABCTL,
                 *("sh", SCRIPT, root, ":".join(f"{layer}/tree" for layer in self.layers), self.upper, work),
                 *(word for bind in self.binds for word in bind.words()),
                 *("--", *command),

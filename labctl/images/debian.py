@@ -14,6 +14,7 @@ from labctl import process
 from labctl.bases.model import Base
 from labctl.errors import LabError
 from labctl.images import store
+from labctl.images.chroot import WITH_LABCTL
 from labctl.progress import step
 
 #: Raise when the steps below change what is in the tree.
@@ -93,6 +94,8 @@ def _build(base: Base, work: Path) -> dict[str, Any]:
     with step("image", f"{base.title}: install {len(packages(base))} packages and what they need"):
         process.run(
             [
+                *WITH_LABCTL,
+                "--mount-proc",
                 "mmdebstrap",
                 "--variant=apt",
                 "--skip=check/qemu",

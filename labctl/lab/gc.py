@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -263,9 +264,11 @@ def _end(work: Path, lock: Path) -> Callable[[], list[str]]:
         with _free(lock) as free:
             if not free:
                 return []
-            for pid in _at_work(work):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            deadline = time.monotonic() + 10
+            while (pids := _at_work(work)) and time.monotonic() < deadline:
+                for pid in pids:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
             left = [f"mount {path}: {why}" for path in overlay.below(work) if (why := overlay.unmount(path))]
             if left:
                 return left

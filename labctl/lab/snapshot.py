@@ -30,10 +30,13 @@ from labctl.plan.planner import context
 from labctl.progress import note, step, warn
 from labctl.topology.model import NAME, Component
 from labctl.topology.spec import LabSpec
+from labctl.topology.units import show_size
 
 #: Seconds in which machines shut down by themselves, before they are killed.
 STOP = 60
 MAX_NAME = 40
+#: Bytes for a node's first writes over frozen files: a file is copied up whole, as a database's log.
+ROOM = 256 * 2**20
 #: What belongs to the lab and not to a moment of it.
 LASTING = ("id", "created", "topology_file", "stack", "snapshots")
 #: Files of a layer that go on in the next one.
@@ -144,6 +147,7 @@ def freeze(lab: LabState, driver: Driver, entries: Mapping[str, Any]) -> None:
     if faults := fault.active(lab):
         raise BrokenLabError(f"{lab.name} is at fault: {', '.join(map(str, faults))}", f"labctl fault heal {lab.name}")
     sweep(lab)
+    require_room(lab, lab.stack)
     before = dict(lab.meta)
     try:
         with step("lab", "machines come to rest"):
@@ -159,6 +163,21 @@ def freeze(lab: LabState, driver: Driver, entries: Mapping[str, Any]) -> None:
         wake(lab, driver)
         raise
     sweep(lab)
+
+
+def require_room(lab: LabState, stack: tuple[str, ...]) -> None:
+    """Refuse to begin what would fill the disk.
+
+    :raises LabError: too little is free for copies of disks and shared files and the first writes of the nodes.
+    """
+    below = lab.layer(stack[0])
+    copied = sparse.used(*below.glob("*/disks"), below / "shared")
+    needed, free = copied + ROOM * len(lab.spec.nodes), shutil.disk_usage(lab.directory).free
+    if needed > free:
+        raise LabError(
+            f"{lab.directory} has {show_size(free)} free; a new layer of {lab.name} needs about {show_size(needed)}",
+            f"labctl snapshot list {lab.name}; labctl snapshot delete {lab.name} NAME; labctl gc",
+        )
 
 
 def branch(lab: LabState, driver: Driver, stack: tuple[str, ...]) -> str:
@@ -203,6 +222,7 @@ def restore(lab: LabState, driver: Driver, name: str) -> None:
     """
     snapshot = find(lab, name)
     sweep(lab)
+    require_room(lab, snapshot.stack)
     with step("lab", f"restore {name}"):
         driver.image(lab)
         layer = branch(lab, driver, snapshot.stack)

@@ -93,7 +93,12 @@ SYSTEMCTL = """#!/bin/sh
 verb=$1
 shift
 case $verb in
+is-active) [ "$(cat "$UNITS/$2")" = active ] ;;
 show)
+    if [ "$2" = TriggeredBy ]; then
+        echo "TriggeredBy=$(cat "$UNITS/${3%.service}.by" 2>/dev/null)"
+        exit 0
+    fi
     for u in "$@"; do
         [ -e "$UNITS/$u" ] && printf 'Id=%s.service\\nActiveState=%s\\n\\n' "$u" "$(cat "$UNITS/$u")"
     done
@@ -129,6 +134,12 @@ def run(tmp_path: Path, states: dict[str, str], *, revive: bool, seconds: int = 
 
 def test_active_units_pass(tmp_path: Path) -> None:
     assert run(tmp_path, {"a": "active", "b": "active"}, revive=False) == (0, "")
+
+
+def test_an_idle_unit_whose_socket_listens_is_well_and_without_its_socket_it_is_not(tmp_path: Path) -> None:
+    states = {"a": "inactive", "a.by": "a.socket", "a.socket": "active"}
+    assert run(tmp_path, states, revive=False) == (0, "")
+    assert run(tmp_path, {**states, "a.socket": "inactive"}, revive=False)[0] == 1
 
 
 def test_a_unit_that_only_starts_is_waited_for_and_then_named(tmp_path: Path) -> None:
