@@ -32,9 +32,7 @@ class Apis:
         monkeypatch.setattr(execute.vantage, "Inside", made.enter)
         return made
 
-    def cloud(
-        self, auth_url: str, region: str, secrets: Any, guest: GuestImage | None, patience: float = 1
-    ) -> Apis:
+    def cloud(self, auth_url: str, region: str, secrets: Any, guest: GuestImage | None, patience: float = 1) -> Apis:
         assert self.inside, "the APIs were used from outside the lab's namespace"
         assert secrets["ADMIN_PASS"].reveal()
         self.guests.append(guest)
