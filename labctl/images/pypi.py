@@ -42,7 +42,8 @@ def ensure(base: Base, release: Release) -> tuple[Path, ...]:
     found = python.find(release.pypi.python, release.title)
     system = debian.ensure(base)
     runtime = python.ensure(found)
-    projects = venv.Environment(release, release.pypi, found, system, runtime, _libvirt(system)).ensure()
+    packages = json.loads((system / "manifest.json").read_text())["packages"]
+    projects = venv.Environment(release, release.pypi, found, system, runtime, packages).ensure()
     names = [Requirement(r).name for r in release.pypi.projects.values()]
     recipe = store.Recipe(
         f"{base.name}-{release.name}",
@@ -57,12 +58,6 @@ def ensure(base: Base, release: Release) -> tuple[Path, ...]:
     )
     made = store.ensure(recipe, lambda work: _build(release, work, system, projects, names))
     return (made, projects, runtime, system)
-
-
-def _libvirt(system: Path) -> str:
-    """Version of a system layer's libvirt as its project numbers it: 9.0.0-4+deb12u2 is 9.0.0."""
-    packages: dict[str, str] = json.loads((system / "manifest.json").read_text())["packages"]
-    return packages["libvirt0"].rpartition(":")[2].partition("-")[0]
 
 
 def _files(release: Release) -> Iterator[tuple[str, str, str]]:

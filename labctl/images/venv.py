@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -39,6 +39,8 @@ BESIDES = (
 )
 #: setuptools 58 dropped 2to3, which packages of these years run when they are built.
 TOOLS = ("pip>=21.3,<25", "setuptools<58", "wheel<0.44")
+#: What compiled parts are linked with: the rest of a system may change without the projects being built anew.
+LINKED = ("libc6", "libstdc++6", "liberasurecode1", "libffi8", "libssl3", "libvirt0", "libxml2", "zlib1g")
 _CONSTRAINT = re.compile(r"^(?P<name>[\w.-]+)===(?P<version>[^;\s]+)(?:;python_version=='(?P<minor>[\d.]+)')?$")
 
 
@@ -81,7 +83,7 @@ class Environment:
 
     :param system: the layer it will run on.
     :param runtime: the layer with its interpreter.
-    :param libvirt: version of the system's libvirt, which its Python binding must match.
+    :param packages: the system's packages and their versions.
     """
 
     release: Release
@@ -89,7 +91,17 @@ class Environment:
     interpreter: Interpreter
     system: Path
     runtime: Path
-    libvirt: str
+    packages: Mapping[str, str]
+
+    @property
+    def libvirt(self) -> str:
+        """Version of the system's libvirt, which its binding must match: of 9.0.0-4+deb12u2 that is 9.0.0."""
+        return self.packages["libvirt0"].rpartition(":")[2].partition("-")[0]
+
+    @property
+    def libraries(self) -> dict[str, str]:
+        """Versions of what compiled parts are linked with."""
+        return {name: self.packages[name] for name in LINKED if name in self.packages}
 
     @property
     def requirements(self) -> tuple[str, ...]:
@@ -108,7 +120,7 @@ class Environment:
             f"venv-{self.release.name}",
             {
                 "version": RECIPE_VERSION,
-                "system": self.system.name,
+                "libraries": self.libraries,
                 "python": self.runtime.name,
                 "toolchain": sorted(toolchain.PACKAGES),
                 "requirements": sorted([*self.requirements, *TOOLS]),
@@ -140,7 +152,7 @@ class Environment:
                 Bind(made, place, writable=True),
                 Bind(files, "/requirements"),
                 Bind(files / "local_settings.py", f"{dashboard.DIRECTORY}/local_settings.py"),
-                *pip.binds(self.system.name),
+                *pip.binds(store.Recipe("wheels", self.libraries).name),
             ),
             pip.environment(),
             work / "build.log",

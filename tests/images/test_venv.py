@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from labctl import releases
-from labctl.images import venv
+from labctl.images import python, venv
 from labctl.releases.model import PackageSource
 
 PUBLISHED = """
@@ -46,10 +46,27 @@ def test_what_only_python_2_was_given_is_left_out() -> None:
     assert not [line for line in limits("3.7") if line.startswith("futures")]
 
 
+LIBRARIES = {"libvirt0": "9.0.0-4+deb12u2", "libc6": "2.36-9", "novnc": "1:1.3.0-1"}
+
+
+def made_from(release: releases.Release, packages: dict[str, str]) -> venv.Environment:
+    assert release.pypi
+    found = python.Interpreter(release.pypi.python[0], "3", *[Path("/")] * 4, None)
+    return venv.Environment(release, release.pypi, found, Path("system"), Path("python"), packages)
+
+
+def test_only_a_library_that_is_linked_with_makes_projects_be_built_anew() -> None:
+    release = releases.get("train")
+    name = made_from(release, LIBRARIES).recipe.name
+
+    assert made_from(release, {**LIBRARIES, "novnc": "1:1.4.0-1", "vim": "9"}).recipe.name == name
+    assert made_from(release, {**LIBRARIES, "libc6": "2.36-10"}).recipe.name != name
+
+
 @pytest.mark.parametrize("release", FROM_PYPI, ids=lambda r: r.name)
 def test_a_release_from_pypi_has_its_constraints_and_pins_every_project(release: releases.Release) -> None:
     assert release.pypi
-    environment = venv.Environment(release, release.pypi, None, Path("s"), Path("r"), "9.0.0")  # type: ignore[arg-type]
+    environment = made_from(release, LIBRARIES)
     pinned = {canonicalize_name(r.name): r for r in map(Requirement, environment.requirements)}
     for minor in release.pypi.python:
         text = venv.constraints(venv.published_constraints(release.name), minor, environment.requirements)
