@@ -106,6 +106,7 @@ def test_a_unit_that_does_not_come_back_is_named_with_its_log_lines(containers: 
     assert made.wait_recovered(deadline=5) < 5
 
     run("first", "echo --no-such-option >>/etc/memcached.conf; systemctl restart memcached; true")
+    run("first", "timeout 20 sh -c 'until systemctl --quiet is-failed memcached; do sleep 0.1; done'")
     with pytest.raises(faults.NotRecoveredError) as failed:
         made.wait_recovered(deadline=2)
     said = failed.value.message
