@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+import time
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -25,27 +27,50 @@ def logs(
     node: Annotated[str | None, typer.Argument(help="name of a node; of a unit, for that of every node")] = None,
     unit: Annotated[str | None, typer.Argument(help="a daemon by its project's name, or a unit")] = None,
     since: Annotated[str | None, typer.Option(help="10m, 2h, 09:30 or 2026-01-31")] = None,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="go on with what is written, until Ctrl-C")] = False,
     output: Output = Format.TABLE,
 ) -> None:
     """Print the journal and the services' log files of a lab's nodes, in one order, secrets hidden.
 
-    Nodes that are stopped, paused or cut off are read from their disks.
+    Nodes that are stopped, paused or cut off are read from their disks. What is followed is printed as JSON with
+    one object a line.
     """
     state = LabState.load(lab)
     if node is not None and node not in state.spec.nodes:
         if unit is not None or not _is_unit(state, node):
             raise LabError(f"{lab} has no node '{node}'; it has {', '.join(state.spec.nodes)}")
         node, unit = None, node
-    found = lines.collect(state, [node] if node else state.spec.nodes, lines.since(since), unit)
+    nodes = [node] if node else list(state.spec.nodes)
+    begin = lines.since(since)
+    if follow:
+        begin = time.time() if begin is None else begin
+        try:
+            for fresh in lines.follow(state, nodes, begin, unit):
+                _print(fresh, (lambda line: json.dumps(_row(line))) if output is Format.JSON else _text)
+        except KeyboardInterrupt:  # how it is meant to end
+            return
+    found = lines.collect(state, nodes, begin, unit)
     if output is Format.JSON:
-        rows = [{"time": _time(x.at), "node": x.node, "source": x.source, "text": x.text} for x in found]
-        json.dump(rows, sys.stdout, indent=1)
+        json.dump([_row(line) for line in found], sys.stdout, indent=1)
         sys.stdout.write("\n")
         return
-    for line in found:
-        sys.stdout.write(f"{_time(line.at)} {line.node} {line.source}: {line.text}\n")
+    _print(found, _text)
     if not found:
         err.print("no lines")
+
+
+def _print(found: list[lines.Line], show: Callable[[lines.Line], str]) -> None:
+    for line in found:
+        sys.stdout.write(f"{show(line)}\n")
+    sys.stdout.flush()
+
+
+def _text(line: lines.Line) -> str:
+    return f"{_time(line.at)} {line.node} {line.source}: {line.text}"
+
+
+def _row(line: lines.Line) -> dict[str, str]:
+    return {"time": _time(line.at), "node": line.node, "source": line.source, "text": line.text}
 
 
 def _is_unit(state: LabState, word: str) -> bool:

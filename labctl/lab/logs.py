@@ -12,6 +12,7 @@ import re
 import shlex
 import time
 from calendar import month_abbr
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
@@ -30,6 +31,10 @@ READ = 60  # seconds to read one node's logs
 #: Bytes of the end of each file, and lines of the end of the journal, that are read.
 FILE_BYTES = 8 * 2**20
 JOURNAL_LINES = 50_000
+#: The same, of each look at logs that are followed; how often that is, and how late a line may be written (seconds).
+FOLLOW_BYTES = 2**18
+FOLLOW_EVERY = 1.0
+LATE = 3.0
 JOURNAL = "journal"
 
 _SECTION = "##section "
@@ -58,16 +63,17 @@ def redactor(lab: LabState) -> Redactor:
     return Redactor(values)
 
 
-def script(since: float | None = None, units: Iterable[str] = ()) -> str:
+def script(since: float | None = None, units: Iterable[str] = (), file_bytes: int = FILE_BYTES) -> str:
     """The shell text that prints a node's logs as sections.
 
     :param since: seconds since the epoch.
     :param units: of the journal, only what is of these.
+    :param file_bytes: how much of the end of each file.
     """
     words = {
         "since": "" if since is None else str(int(since)),
         "units": " ".join(f"--unit={shlex.quote(u)}" for u in units),
-        "bytes": str(FILE_BYTES),
+        "bytes": str(file_bytes),
         "lines": str(JOURNAL_LINES),
     }
     heads = "".join(f"{key}={shlex.quote(value)}\n" for key, value in words.items())
@@ -207,17 +213,20 @@ def _bare(unit: str) -> str:
     return unit.removesuffix(".service").removeprefix("openstack-")
 
 
-def of_node(lab: LabState, node: str, after: float | None, service: str | None) -> list[Line]:
+def of_node(
+    lab: LabState, node: str, after: float | None, service: str | None, file_bytes: int = FILE_BYTES
+) -> list[Line]:
     """A node's lines in the order of their times, secrets hidden.
 
     :param after: seconds since the epoch.
     :param service: a daemon by its project's name, or a unit.
+    :param file_bytes: how much of the end of each file is read.
     :raises LabError: the node's logs cannot be read.
     """
     known: Mapping[str, tuple[str, ...]] = bases.get(lab.spec.base, lab.spec.package_source).units
     units = known.get(service, (service,)) if service else ()
     every = [u for names in known.values() for u in names]
-    found = sections(redactor(lab)(read(lab, node, script(after, units))))
+    found = sections(redactor(lab)(read(lab, node, script(after, units, file_bytes))))
     zone = _zone(found.pop("zone", ("+0000", ""))[0] or "+0000")
     lines: list[Line] = []
     for name, (changed, text) in found.items():
@@ -228,13 +237,15 @@ def of_node(lab: LabState, node: str, after: float | None, service: str | None) 
     return sorted((line for line in lines if after is None or line.at >= after), key=lambda line: line.at)
 
 
-def collect(lab: LabState, nodes: Iterable[str], after: float | None, service: str | None) -> list[Line]:
+def collect(
+    lab: LabState, nodes: Iterable[str], after: float | None, service: str | None, file_bytes: int = FILE_BYTES
+) -> list[Line]:
     """The lines of several nodes in the order of their times; a node that cannot be read is warned of.
 
     :raises LabError: none of them can be read.
     """
     names = list(nodes)
-    waiting = side_by_side(lambda node: of_node(lab, node, after, service), names)
+    waiting = side_by_side(lambda node: of_node(lab, node, after, service, file_bytes), names)
     lines: list[Line] = []
     problems: list[LabError] = []
     for node, future in zip(names, waiting, strict=True):
@@ -246,3 +257,23 @@ def collect(lab: LabState, nodes: Iterable[str], after: float | None, service: s
     if len(problems) == len(names):
         raise problems[0]
     return sorted(lines, key=lambda line: line.at)
+
+
+def follow(lab: LabState, nodes: Iterable[str], after: float, service: str | None) -> Iterator[list[Line]]:
+    """The new lines of several nodes, again and again until the caller stops; each line once.
+
+    A line whose time is more than :data:`LATE` seconds past when it is written may be missed.
+
+    :param after: seconds since the epoch.
+    :raises LabError: none of the nodes can be read.
+    """
+    names = list(nodes)
+    known: Counter[Line] = Counter()
+    while True:
+        began = time.time()
+        seen = Counter(collect(lab, names, after, service, FOLLOW_BYTES))
+        if fresh := sorted((seen - known).elements(), key=lambda line: line.at):
+            yield fresh
+        after = max(after, began - LATE)
+        known = Counter({line: count for line, count in seen.items() if line.at >= after})
+        time.sleep(max(0.0, began + FOLLOW_EVERY - time.time()))

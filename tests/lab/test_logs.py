@@ -217,6 +217,18 @@ def test_a_node_that_cannot_be_read_does_not_hide_the_others(
         logs.collect(lab, ["data"], None, None)
 
 
+def test_following_gives_each_line_once(lab: LabState, fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "FOLLOW_EVERY", 0.05)
+    now = time.time()
+    text = f"{iso(now)} one\n{iso(now)} one\n"
+    keep(fake, lab, "api", "x.log", text)
+    rounds = logs.follow(lab, lab.spec.nodes, now - 60, None)
+    assert [line.text for line in next(rounds)] == ["one", "one"]
+    keep(fake, lab, "api", "x.log", text + f"{iso(now)} one\n")
+    keep(fake, lab, "data", "y.log", f"{iso(time.time())} two\n")
+    assert sorted(line.text for line in next(rounds)) == ["one", "two"]
+
+
 # --- the command -----------------------------------------------------------------------------------
 
 
