@@ -118,6 +118,10 @@ def build(
     installer: Annotated[
         bool, typer.Option("--installer", help="install it in a virtual machine with its own installer, and boot it")
     ] = False,
+    mirror: Annotated[
+        str | None,
+        typer.Option(help="archive for Debian's installer, http://HOST/debian; the machine's own by default"),
+    ] = None,
 ) -> None:
     """Make the golden image of a base, and of a release where its packages are part of it."""
     newest_first = reversed(releases.RELEASES.values())
@@ -132,7 +136,11 @@ def build(
     known = bases.get(base, facts.bases[base])
     with progress():
         by_installer = installer or known.redhat is not None
-        made = [installed.ensure(known, facts)] if by_installer else golden.ensure(base, known.source, facts.name)
+        made = (
+            [installed.ensure(known, facts, mirror_url=mirror)]
+            if by_installer
+            else golden.ensure(base, known.source, facts.name)
+        )
     for layer in made:
         out.print(str(layer))
 

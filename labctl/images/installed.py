@@ -20,7 +20,7 @@ from labctl.bases.model import Base
 from labctl.doctor import kvm
 from labctl.engine.node import archive
 from labctl.errors import LabError
-from labctl.images import debian, installer, iso, kickstart, media, store
+from labctl.images import debian, installer, iso, kickstart, media, store, udebs
 from labctl.images.installer import Boot
 from labctl.images.kickstart import Answers
 from labctl.lab import paths
@@ -58,13 +58,16 @@ def program(base: Base, release: Release, vault: str) -> bytes:
     return archive("packages", items, {})
 
 
-def answers_for(base: Base, release: Release, vault: str = VAULT) -> tuple[Answers, Path | None]:
+def answers_for(
+    base: Base, release: Release, vault: str = VAULT, mirror_url: str | None = None
+) -> tuple[Answers, Path | None]:
     """The installer's answers for a base, and the medium where it needs one.
 
+    :param mirror_url: Debian's, http://…; the machine's own mirror if None.
     :raises LabError: the store has no medium for it; says which, where it is, and its checksum.
     """
     if release.rdo is None or base.redhat is None:
-        return kickstart.preseed(base, mirror()), None
+        return kickstart.preseed(base, mirror_url or mirror()), None
     if said := media.missing(base.name, release.rdo.point_release):
         others = [b for b in release.bases if b != base.name]
         hint = f"labctl image add FILE takes one; without it: --base {others[0]}" if others else "labctl image add FILE"
@@ -98,16 +101,20 @@ def recipe(base: Base, answers: Answers, medium: Path | None) -> store.Recipe:
     return store.Recipe(f"installed-{base.name}", inputs)
 
 
-def ensure(base: Base, release: Release, vault: str = VAULT) -> Path:
+def ensure(base: Base, release: Release, vault: str = VAULT, mirror_url: str | None = None) -> Path:
     """Return the installed disk of a base, installing it when the store has none: ``tree/disk.qcow2``.
 
-    :raises LabError: the medium is missing, or the installation failed.
+    :param mirror_url: Debian's, http://…; the machine's own mirror if None.
+    :raises LabError: the medium or a part of the installer is missing, or the installation failed.
     """
-    answers, medium = answers_for(base, release, vault)
+    answers, medium = answers_for(base, release, vault, mirror_url)
     if medium is None and not (installer.NETBOOT / "initrd.gz").is_file():
         raise LabError(f"{installer.NETBOOT}/initrd.gz is missing", f"apt-get install {installer.NETBOOT_PACKAGE}")
 
     def build(work: Path) -> dict[str, Any]:
+        if medium is None:
+            with step("image", "the installer's components on the mirror"):
+                udebs.check(mirror_url or mirror(), base.suite)
         scratch = work / "scratch"
         scratch.mkdir()
         boot = installer.anaconda(medium, answers, scratch) if medium else installer.debian(answers, scratch)

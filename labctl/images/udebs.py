@@ -1,0 +1,61 @@
+"""The Debian installer's components, which it downloads from a mirror while it runs: is every one there?
+
+A mirror that keeps only what was asked for before serves packages and no components; the installer finds that out
+after minutes, and does not say what is missing (debian-installer: anna).
+"""
+
+from __future__ import annotations
+
+import email
+import lzma
+from concurrent.futures import ThreadPoolExecutor
+
+import requests
+
+from labctl.errors import LabError
+
+INDEX = "dists/{suite}/main/debian-installer/binary-{architecture}/Packages.xz"
+#: Seconds for each answer.
+TIMEOUT = 20
+AT_ONCE = 8
+
+
+def components(mirror: str, suite: str, architecture: str = "amd64") -> list[str]:
+    """Paths on the mirror of the components that every installation loads: those of priority "standard".
+
+    :raises LabError: the mirror has no index of them.
+    """
+    url = f"{mirror}/{INDEX.format(suite=suite, architecture=architecture)}"
+    try:
+        answer = requests.get(url, timeout=TIMEOUT)
+        answer.raise_for_status()
+        text = lzma.decompress(answer.content).decode()
+    except (requests.RequestException, lzma.LZMAError) as error:
+        raise LabError(f"the mirror has no index of the installer's components: {url}: {error}") from error
+    stanzas = (email.message_from_string(stanza) for stanza in text.split("\n\n") if stanza.strip())
+    # modules depend on the installer's kernel, of which the index has several
+    return [s["Filename"] for s in stanzas if s["Priority"] == "standard" and s["Kernel-Version"] is None]
+
+
+def check(mirror: str, suite: str) -> None:
+    """Ask the mirror for the head of every component.
+
+    :raises LabError: it does not have all of them; says how many, and names the first.
+    """
+    wanted = components(mirror, suite)
+    with requests.Session() as session, ThreadPoolExecutor(AT_ONCE) as pool:
+        refused = [url for url in pool.map(lambda path: _refused(session, f"{mirror}/{path}"), wanted) if url]
+    if refused:
+        raise LabError(
+            f"the mirror lacks {len(refused)} of {len(wanted)} components of the Debian installer, "
+            f"without which it stops; the first: {refused[0]}",
+            "labctl image build debian12 --installer --mirror URL names another mirror",
+        )
+
+
+def _refused(session: requests.Session, url: str) -> str | None:
+    try:
+        status = session.head(url, timeout=TIMEOUT, allow_redirects=True).status_code
+    except requests.RequestException as error:
+        return f"{url} ({type(error).__name__})"
+    return None if status == 200 else f"{url} ({status})"
