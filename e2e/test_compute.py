@@ -29,6 +29,7 @@ def boot_id(guest):
     return guest.output("cat /proc/sys/kernel/random/boot_id")
 
 
+@pytest.mark.smoke
 def test_guest_boots_to_a_login_prompt_and_learns_who_it_is(project, keypair, boot, console, ssh):
     user_data = "#!/bin/sh\necho user-data of the test\n"
     server = boot("who", user_data=user_data)

@@ -38,6 +38,7 @@ def token_of(session, token):
     )
 
 
+@pytest.mark.smoke
 def test_token_names_its_user_and_project(lab, project):
     session = cloud.session(lab, project.user, project.password, project.name)
     answer = cloud.body(token_of(session, session.get_token()))["token"]
@@ -82,6 +83,7 @@ def test_ordinary_user_may_not_make_projects(project, name):
         project.connection.identity.create_project(name=name("forbidden"), domain_id="default")
 
 
+@pytest.mark.smoke
 def test_demo_user_of_the_lab_gets_a_token_for_its_project(lab, demo):
     access = cloud.access_info(demo.session)
     assert access.username == lab.demo_user
@@ -98,6 +100,7 @@ def test_catalog_has_each_service_with_three_interfaces_in_one_region(lab, proje
         assert sorted(e["interface"] for e in endpoints) == sorted(INTERFACES), kind
 
 
+@pytest.mark.smoke
 def test_each_endpoint_of_the_catalog_answers_at_its_version_root(project):
     refused = []
     for service in cloud.catalog(project.connection):

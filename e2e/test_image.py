@@ -43,6 +43,7 @@ def test_uploaded_image_has_the_size_and_checksums_of_its_data(project, name):
         assert image.hash_value == hashlib.new(image.hash_algo, DATA).hexdigest()
 
 
+@pytest.mark.smoke
 def test_download_equals_the_upload(project, name):
     image = upload(project, name("image"), visibility="private")
     assert project.connection.image.download_image(image.id).content == DATA
@@ -75,6 +76,7 @@ def test_deleted_image_is_gone(project, name):
         project.connection.image.get_image(image.id)
 
 
+@pytest.mark.smoke
 def test_image_of_the_lab_is_public_and_active(lab, project):
     image = project.connection.image.find_image(lab.image)
     assert image is not None

@@ -24,6 +24,7 @@ def opens(address, port=22):
         return False
 
 
+@pytest.mark.smoke
 def test_guest_has_its_allocated_address_and_the_security_group_decides_who_gets_in(
     lab, project, network, security_group, boot, ssh
 ):

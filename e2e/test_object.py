@@ -48,6 +48,7 @@ def get(store, path):
     return answer
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("size", [0, 1, 12345, 64 * MIB], ids=["empty", "byte", "small", "64MiB"])
 def test_object_comes_back_as_it_was_sent(store, container, size):
     data = os.urandom(size)

@@ -81,6 +81,7 @@ def outputs(stack):
     return {output["output_key"]: output["output_value"] for output in stack.outputs}
 
 
+@pytest.mark.smoke
 def test_sample_stack_of_the_notes_gives_its_server_s_address_and_is_updated(lab, project, network, name):
     heat, nova = project.connection.orchestration, project.connection.compute
     server = {

@@ -76,6 +76,7 @@ def listing(lab, host, volume):
         return node.run(command, timeout=60).stdout.split()
 
 
+@pytest.mark.smoke
 def test_bytes_travel_to_another_guest_and_through_a_snapshot(project, boot, ssh, name):
     storage = project.connection.block_storage
     servers = [boot("writer", wait=False), boot("reader", wait=False)]

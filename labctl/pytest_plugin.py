@@ -73,6 +73,7 @@ def chosen_lab(option: str | None) -> str:
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers."""
     config.addinivalue_line("markers", "needs(name, ...): skip when the lab lacks a component or capability")
+    config.addinivalue_line("markers", "smoke: one way through each service; labctl test LAB --smoke runs these alone")
     config.addinivalue_line("markers", "destructive: stops parts of the lab; only run with --destructive")
 
 

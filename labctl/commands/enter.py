@@ -146,6 +146,7 @@ def prove(
     arguments: Words = None,
     workers: Annotated[int, typer.Option("-n", help="pytest-xdist workers")] = 4,
     junit: Annotated[Path | None, typer.Option(help="write a JUnit file")] = None,
+    smoke: Annotated[bool, typer.Option("--smoke", help="one way through each service, and no more")] = False,
 ) -> None:
     """Prove a lab with the end-to-end suite; arguments after -- go to pytest."""
     LabState.load(lab)
@@ -153,6 +154,8 @@ def prove(
     # what to run when the arguments name no test; pytest looks at testpaths only in its root directory
     words = [sys.executable, "-m", "pytest", "--lab", lab, "-n", str(workers), "-o", f"testpaths={root / 'e2e'}"]
     words += arguments or []
+    if smoke:
+        words += ["-m", "smoke"]
     if junit:
         words.append(f"--junitxml={junit.absolute()}")
     status = process.interactive(words, env=_environment(LabState.load(lab)), cwd=root)
