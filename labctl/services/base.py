@@ -213,6 +213,10 @@ def messaging(ctx: Context, conf: Ini) -> None:
     source = "guide: RabbitMQ message queue access; facts 6.0"
     if ctx.release.transport_url:
         conf.set("DEFAULT", source, {"transport_url": ctx.transport_url})
+        # When the whole lab starts again, agents ask before their server listens. Without its queue the question
+        # is lost, and asked again after minutes: oslo.messaging waits 60 s, neutron-lib's back-off as long again.
+        durable = "labctl: a lab that starts as a whole (restore, clone, repair); oslo.messaging, amqp_durable_queues"
+        conf.set("oslo_messaging_rabbit", durable, {"amqp_durable_queues": True})
         return
     conf.set("DEFAULT", source, {"rpc_backend": "rabbit"})
     conf.set(
