@@ -200,13 +200,15 @@ PATHS = {
     "horizon-url": "/horizon",
 }
 
+# oslo.log 5.0.1 takes logging's locks from eventlet where eventlet is only imported (_fix_eventlet_logging), so not
+# even keystone, placement and glance may log from threads.
 WSGI = (
-    WsgiApi("keystone", "/etc/keystone/keystone-uwsgi.ini", threads=True),
-    WsgiApi("placement-api", "/etc/placement/placement-api-uwsgi.ini", threads=True),
+    WsgiApi("keystone", "/etc/keystone/keystone-uwsgi.ini", threads=False, busy=True),
+    WsgiApi("placement-api", "/etc/placement/placement-api-uwsgi.ini", threads=False),
     WsgiApi("nova-api", "/etc/nova/nova-api-uwsgi.ini", threads=False, busy=True),
     WsgiApi("nova-api", "/etc/nova/nova-api-metadata-uwsgi.ini", threads=False),
     WsgiApi("neutron-server", "/etc/neutron/neutron-api-uwsgi.ini", threads=False, busy=True),
-    WsgiApi("glance-api", "/etc/glance/glance-api-uwsgi.ini", threads=True),
+    WsgiApi("glance-api", "/etc/glance/glance-api-uwsgi.ini", threads=False, busy=True),
     WsgiApi("cinder-api", "/etc/cinder/cinder-api-uwsgi.ini", threads=False),
     WsgiApi("heat-api", "/etc/heat/heat-api-uwsgi.ini", threads=False),
     WsgiApi("heat-api-cfn", "/etc/heat/heat-api-cfn-uwsgi.ini", threads=False),

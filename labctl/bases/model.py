@@ -13,9 +13,9 @@ from labctl.topology.model import Component
 class WsgiApi:
     """An API that runs under uWSGI: its daemon, the file that holds its process count.
 
-    ``threads`` is false where the service patches the standard library with eventlet: green threads
-    cannot be switched between native ones, and such an API locks up for good under load
-    ("greenlet.error: cannot switch to a different thread").
+    ``threads`` is false where eventlet patches the standard library, or oslo.log takes its locks from eventlet:
+    green threads cannot be switched between native ones, and such an API locks up for good when two requests
+    meet ("greenlet.error: cannot switch to a different thread").
     """
 
     daemon: str
