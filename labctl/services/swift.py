@@ -127,14 +127,19 @@ def rsyncd_conf(ctx: Context, node: NodeSpec) -> File:
 
 
 def _disk(ctx: Context, disk: DiskSpec) -> tuple[Operation, ...]:
-    """An XFS file system mounted at /srv/node/NAME, also after a reboot."""
+    """An XFS file system mounted at /srv/node/NAME, also after a reboot.
+
+    A kernel mounts one XFS of an identity and refuses its copy: ``nouuid`` lets a clone's container run beside the
+    lab that it is a copy of (xfs(5)).
+    """
     point, unit = f"/srv/node/{disk.name}", f"swift-disk-{disk.name}.service"
     # a new file system has no labels, and what swift may not read is as good as not mounted (errata 3-98)
-    label = f"; restorecon {point}" if ctx.base.redhat else ""
+    label = f" && restorecon {point}" if ctx.base.redhat else ""
     text = (
         "[Unit]\nDescription=Swift disk "
         f"{disk.name}\nBefore={ctx.base.unit('rsync')}.service\n\n[Service]\nType=oneshot\nRemainAfterExit=yes\n"
-        f"ExecStart=/bin/sh -c 'mountpoint -q {point} || mount -t xfs -o noatime,logbufs=8 {disk.device} {point}; "
+        f"ExecStart=/bin/sh -c '{{ mountpoint -q {point} || "
+        f"mount -t xfs -o noatime,nouuid,logbufs=8 {disk.device} {point}; }} && "
         f"chown swift:swift {point}{label}'\n\n[Install]\nWantedBy=multi-user.target\n"
     )
     return (
