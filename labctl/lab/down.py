@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import shutil
 
 from labctl import cgroup, drivers, loops, network, overlay
 from labctl.drivers import libvirt
 from labctl.errors import LabError
 from labctl.lab import paths
-from labctl.lab.state import REMOVED, LabState, begin_removal, exists, half_removed
+from labctl.lab.state import REMOVED, LabState, begin_removal, exists, half_removed, remove_directory
 from labctl.progress import step, warn
 from labctl.topology.model import NAME
 
@@ -70,8 +69,6 @@ def _sweep(name: str) -> list[str]:
     directory = paths.labs() / name
     left += [f"mount {mount}: {why}" for mount in overlay.below(directory) if (why := overlay.unmount(mount))]
     left += loops.detach_all(directory)
-    if directory.exists() and not overlay.below(directory):
-        shutil.rmtree(directory, ignore_errors=True)
-        if directory.exists():
-            left.append(f"directory {directory}")
+    if directory.exists() and not overlay.below(directory) and not remove_directory(directory):
+        left.append(f"directory {directory}")
     return left

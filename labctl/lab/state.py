@@ -267,10 +267,6 @@ class LabState:
             ) from error
         return cls(directory, spec, content)
 
-    def remove(self) -> None:
-        """Delete the lab's directory."""
-        shutil.rmtree(self.directory)
-
 
 def begin_removal(name: str) -> None:
     """From here on a recorded lab can only be removed: what is half gone is never started again.
@@ -282,6 +278,21 @@ def begin_removal(name: str) -> None:
         (directory / RECORD).rename(directory / REMOVED)
     except OSError as error:
         raise LabError(f"labctl cannot write to {directory}: {error.strerror}", "sudo labctl …") from error
+
+
+def remove_directory(directory: Path) -> bool:
+    """Delete a lab's directory, its record last: killed at any moment, the next command knows what it was.
+
+    :return: False when something could not be deleted.
+    """
+    for entry in directory.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
+        elif entry.name not in (RECORD, REMOVED):
+            entry.unlink(missing_ok=True)
+    if all(entry.name in (RECORD, REMOVED) for entry in directory.iterdir()):
+        shutil.rmtree(directory, ignore_errors=True)
+    return not directory.exists()
 
 
 def exists(name: str) -> bool:

@@ -15,7 +15,18 @@ from support import IDENTITY, SMALL, specify, write
 from labctl import process
 from labctl.errors import LabError
 from labctl.lab import paths, state
-from labctl.lab.state import Journal, LabState, StageRecord, exists, locked, names, write_atomic
+from labctl.lab.state import (
+    Journal,
+    LabState,
+    StageRecord,
+    begin_removal,
+    exists,
+    half_removed,
+    locked,
+    names,
+    remove_directory,
+    write_atomic,
+)
 
 RECORD = StageRecord("prepare", "abc", 1.0, 2.0, 3.0, 4, 5)
 
@@ -108,9 +119,29 @@ def test_a_name_is_taken_once(lab: LabState, tmp_path: Path) -> None:
 
 def test_each_lab_has_an_id_of_its_own(lab: LabState, tmp_path: Path) -> None:
     first = lab.id
-    lab.remove()
+    assert remove_directory(lab.directory)
     assert names() == []
     assert LabState.create(lab.spec, tmp_path).id != first
+
+
+def test_a_removal_that_was_killed_half_way_is_still_known(lab: LabState, monkeypatch: pytest.MonkeyPatch) -> None:
+    (lab.directory / "nodes" / "controller").mkdir(parents=True)
+    begin_removal(lab.name)
+
+    def killed(path: Path, **_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(state.shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            remove_directory(lab.directory)
+    assert half_removed(lab.name)
+    with monkeypatch.context() as patch:
+        patch.setattr(state.shutil, "rmtree", lambda *_, **__: None)
+        assert not remove_directory(lab.directory)
+    assert half_removed(lab.name), "what could not be deleted is still a lab whose removal goes on"
+    assert remove_directory(lab.directory)
+    assert not half_removed(lab.name)
 
 
 # --- secrets and keys ------------------------------------------------------------------------------
