@@ -81,8 +81,12 @@ def decode(data: bytes, name: str) -> str:
         raise TopologyError([Problem(name, before.count(b"\n") + 1, column, "", message)]) from None
 
 
-def read(text: str, name: str) -> Document:
+def read(
+    text: str, name: str, kind: str = "topology", keys: tuple[str, ...] = ("name", "release", "bases")
+) -> Document:
     """Read one YAML document whose top is a mapping.
+
+    :param kind: what the file is, and ``keys`` what it begins with, as messages name them.
 
     Problems that leave something to look at (a key given twice, an odd number) are in the document.
 
@@ -94,10 +98,11 @@ def read(text: str, name: str) -> Document:
         raise TopologyError(tabs)
     root = _compose(text, name)
     if root is None or (isinstance(root, yaml.ScalarNode) and root.tag == _TAG + "null"):
-        raise TopologyError([Problem(name, 1, 1, "", "the file is empty; write name:, release:, ...")])
+        written = ", ".join(f"{key}:" for key in keys)
+        raise TopologyError([Problem(name, 1, 1, "", f"the file is empty; write {written}, ...")])
     if not isinstance(root, yaml.MappingNode):
         found = "a list" if isinstance(root, yaml.SequenceNode) else f"the text {shorten(root.value)!r}"
-        message = f"a topology is a mapping of keys (name, release, bases, ...), found {found}"
+        message = f"a {kind} is a mapping of keys ({', '.join(keys)}, ...), found {found}"
         raise TopologyError([Problem(name, *_place(root.start_mark), "", message)])
     document = Document(name)
     document.values = _Reader(document).visit(root, ())

@@ -1,4 +1,4 @@
-"""Sizes as people write them: ``4 GiB``, ``512MiB``, ``10G``."""
+"""Sizes and lengths of time as people write them: ``4 GiB``, ``512MiB``, ``45 min``, ``2 h``."""
 
 from __future__ import annotations
 
@@ -34,3 +34,22 @@ def show_size(size: int) -> str:
         if size >= step:
             return f"{size / step:.3g} {unit}" if size % step else f"{size // step} {unit}"
     return f"{size} B"
+
+
+#: Seconds of each unit of time.
+TIMES = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
+_TIME = re.compile(r"^\s*(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[a-z]+)\s*$", re.IGNORECASE)
+
+
+def parse_time(value: Any) -> int:
+    """Return seconds.
+
+    :raises ValueError: when the text is no length of time, or is not a whole number of seconds.
+    """
+    match = _TIME.match(value) if isinstance(value, str) else None
+    if not match or match["unit"].lower() not in TIMES:
+        raise ValueError(f"a length of time is written like '45 min' or '2 h', not {str(value)!r}")
+    seconds = float(match["number"]) * TIMES[match["unit"].lower()]
+    if seconds != int(seconds) or seconds <= 0:
+        raise ValueError(f"'{value}' is not a whole number of seconds, one or more")
+    return int(seconds)

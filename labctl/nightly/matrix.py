@@ -1,0 +1,279 @@
+"""``nightly.yaml`` in: the file to its cells, every problem at once with its place.
+
+A cell is one combination of topology, release, base and driver. Its name is made of what the file says of
+it (``zed-2node``, ``zed-2node/victoria``), so it stays the same where the machine's own choice changes. A
+combination of known words that cannot be made here is a cell too: an impossible one, with the reason.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from itertools import product
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from labctl.errors import LabError
+from labctl.lab import up as bring
+from labctl.lab.choose import choose
+from labctl.nightly.model import Entry, Excluded, Nightly, Settings, Tests, Timeouts
+from labctl.topology import load as topologies
+from labctl.topology.check import KNOWN_BASES, KNOWN_DRIVERS, KNOWN_RELEASES
+from labctl.topology.document import MAX_FILE, decode, read
+from labctl.topology.explain import explain, is_said
+from labctl.topology.problems import Positions, Problem, TopologyError, unknown
+from labctl.topology.spec import LabSpec
+
+FILE = "nightly.yaml"
+ROOT = Path(__file__).parents[2]
+#: What a cell is when neither the entry nor the file says it.
+DEFAULT_RETRIES = 1
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination to be proven: what was asked for, and what it comes to on this machine.
+
+    ``memory`` is in bytes, of all its nodes; timeouts are in seconds. ``impossible`` is why it cannot be
+    made here, empty when it can.
+    """
+
+    name: str
+    topology: str
+    release: str | None = None
+    base: str | None = None
+    driver: str | None = None
+    timeouts: dict[str, int] = field(default_factory=lambda: Timeouts().model_dump())
+    retries: int = DEFAULT_RETRIES
+    select: tuple[str, ...] = ()
+    keyword: str = ""
+    workers: int = 4
+    keep_on_failure: bool = False
+    join: bool = False
+    memory: int = 0
+    nodes: int = 0
+    impossible: str = ""
+    chosen: dict[str, str] = field(default_factory=dict)
+
+    def up(self, lab: str) -> list[str]:
+        """The arguments of labctl that make the cell's lab."""
+        options = {"release": self.release, "base": self.base, "driver": self.driver, "name": lab}
+        return ["up", self.topology, *(word for k, v in options.items() if v for word in (f"--{k}", v))]
+
+    def test(self, lab: str, *arguments: str) -> list[str]:
+        """The arguments of labctl that prove it."""
+        chosen = [str(ROOT / "e2e" / s.removeprefix("e2e/")) for s in self.select]
+        keyword = ["-k", self.keyword] if self.keyword else []
+        return ["test", lab, "-n", str(self.workers), *arguments, "--", *chosen, *keyword]
+
+    def lab(self, run: int) -> str:
+        """Name of the lab in a run: short enough, and different from any that a person would choose."""
+        digest = hashlib.sha256(self.name.encode()).hexdigest()[:6]
+        stem = "".join(c for c in Path(self.topology).stem.lower() if c.isalnum() or c == "-")[:18].strip("-")
+        return f"night{run}-{stem}-{digest}"
+
+    def to_json(self) -> str:
+        """The cell as the history keeps it."""
+        return json.dumps(vars(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Cell:
+        """A cell of the history."""
+        values = json.loads(text)
+        return cls(**{**values, "select": tuple(values["select"])})
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A file and its cells."""
+
+    path: Path
+    settings: Nightly
+    cells: tuple[Cell, ...]
+
+    def only(self, words: Sequence[str]) -> tuple[Cell, ...]:
+        """The cells of these names or patterns (``zed-*``), in the file's order; all when none is given.
+
+        :raises LabError: a word fits no cell; names those that were perhaps meant.
+        """
+        return chosen(self.cells, words)
+
+
+def chosen(cells: Sequence[Cell], words: Sequence[str]) -> tuple[Cell, ...]:
+    """See :meth:`Matrix.only`."""
+    names = [cell.name for cell in cells]
+    for word in words:
+        if not any(fnmatchcase(name, word) for name in names):
+            close = get_close_matches(word, names, n=3, cutoff=0.5)
+            guess = f"did you mean {' or '.join(close)}? " if close else ""
+            raise LabError(f"there is no cell '{word}'; {guess}cells: {', '.join(names)}", "labctl nightly cells")
+    return tuple(c for c in cells if not words or any(fnmatchcase(c.name, word) for word in words))
+
+
+def find(given: Path | None) -> Path:
+    """The file that is meant: the one given, ``./nightly.yaml``, or the project's own.
+
+    :raises LabError: there is none.
+    """
+    if given is not None:
+        if not given.is_file():
+            raise LabError(f"there is no file {given}", "labctl nightly run --file FILE")
+        return given
+    for path in (Path(FILE), ROOT / FILE):
+        if path.is_file():
+            return path
+    raise LabError(f"there is no {FILE} here", "write one (docs/nightly.md), or give --file FILE")
+
+
+def load(path: Path) -> Matrix:
+    """Read a file and look at every cell, whether it is possible here.
+
+    :raises TopologyError: with every problem of the file.
+    """
+    try:
+        with path.open("rb") as source:
+            data = source.read(MAX_FILE + 1)
+    except OSError as error:
+        raise TopologyError([Problem(str(path), 1, 1, "", f"cannot be read: {error.strerror}")]) from error
+    document = read(decode(data, str(path)), str(path), "nightly file", ("matrix", "timeouts", "notify"))
+    problems = list(document.problems)
+    settings: Nightly | None = None
+    try:
+        settings = Nightly.model_validate_json(json.dumps(document.values), strict=True)
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+        problems += dict.fromkeys(explain(e, document, Nightly) for e in found if not is_said(e, document))
+    cells: list[Cell] = []
+    if settings is not None:
+        problems += _check(settings, document.positions, path.parent)
+        if not problems:
+            cells = [cell for entry in settings.matrix for cell in _cells(entry, settings, path.parent)]
+            problems += _twice(settings, document.positions)
+    if problems or settings is None:
+        raise TopologyError(problems)
+    return Matrix(path, settings, tuple(cells))
+
+
+# --- rules -----------------------------------------------------------------------------------------
+
+
+def _check(settings: Nightly, at: Positions, folder: Path) -> Iterator[Problem]:
+    """Words that are not known, things named twice, exclusions and selections that fit nothing."""
+    known = {"releases": ("release", KNOWN_RELEASES), "bases": ("base", KNOWN_BASES), "drivers": ("driver", _DRIVERS)}
+    yield from _selection(settings, at, ())
+    for number, entry in enumerate(settings.matrix):
+        here = ("matrix", number)
+        try:
+            _file(entry, folder)
+        except LabError as error:
+            yield at.problem((*here, "topology"), error.message)
+        for key, (word, names) in known.items():
+            given: tuple[str, ...] = getattr(entry, key)
+            for i, value in enumerate(given):
+                if value not in names:
+                    yield at.problem((*here, key, i), unknown(word, value, names))
+                elif value in given[:i]:
+                    yield at.problem((*here, key, i), f"{value} is named twice")
+        yield from _selection(entry, at, here)
+        for i, excluded in enumerate(entry.exclude):
+            if not any(_fits(excluded, *c) for c in _combinations(entry)):
+                yield at.problem((*here, "exclude", i), "this fits no combination of the entry")
+        if entry.exclude and all(any(_fits(e, *c) for e in entry.exclude) for c in _combinations(entry)):
+            yield at.problem((*here, "exclude"), "nothing of the entry is left")
+
+
+_DRIVERS = tuple(d for d in KNOWN_DRIVERS if d != "fake")
+
+
+def _selection(settings: Settings, at: Positions, here: tuple[str | int, ...]) -> Iterator[Problem]:
+    for i, selected in enumerate(settings.tests.select if settings.tests else ()):
+        file = selected.removeprefix("e2e/").partition("::")[0]
+        known = sorted(p.name for p in (ROOT / "e2e").glob("test_*.py"))
+        if file not in known:
+            yield at.problem((*here, "tests", "select", i), unknown("file of the suite", file, known))
+
+
+def _twice(settings: Nightly, at: Positions) -> Iterator[Problem]:
+    seen: dict[str, int] = {}
+    for number, entry in enumerate(settings.matrix):
+        for combination in _wanted(entry):
+            name = _name(entry, *combination)
+            if seen.setdefault(name, number) != number:
+                yield at.problem(("matrix", number), f"the cell {name} is in entry {seen[name] + 1} already")
+
+
+# --- cells -----------------------------------------------------------------------------------------
+
+
+def _file(entry: Entry, folder: Path) -> Path:
+    beside = folder / entry.topology
+    return beside if beside.is_file() else topologies.find(entry.topology)
+
+
+def _combinations(entry: Entry) -> Iterator[tuple[str | None, str | None, str | None]]:
+    yield from product(entry.releases or (None,), entry.bases or (None,), entry.drivers or (None,))
+
+
+def _wanted(entry: Entry) -> Iterator[tuple[str | None, str | None, str | None]]:
+    for combination in _combinations(entry):
+        if not any(_fits(excluded, *combination) for excluded in entry.exclude):
+            yield combination
+
+
+def _fits(excluded: Excluded, release: str | None, base: str | None, driver: str | None) -> bool:
+    pairs = ((excluded.release, release), (excluded.base, base), (excluded.driver, driver))
+    return all(wanted is None or wanted == value for wanted, value in pairs)
+
+
+def _name(entry: Entry, *combination: str | None) -> str:
+    return "/".join([Path(entry.topology).stem, *(part for part in combination if part)])
+
+
+def _cells(entry: Entry, settings: Nightly, folder: Path) -> Iterator[Cell]:
+    path = _file(entry, folder)
+    own = path.resolve().parent == ROOT / "topologies"
+    timeouts = (entry.timeouts or settings.timeouts or Timeouts()).model_dump()
+    tests = entry.tests or settings.tests or Tests()
+    retries = next((r for r in (entry.retries, settings.retries) if r is not None), DEFAULT_RETRIES)
+    keep = next((k for k in (entry.keep_on_failure, settings.keep_on_failure) if k is not None), False)
+    for release, base, driver in _wanted(entry):
+        cell = Cell(
+            name=_name(entry, release, base, driver),
+            topology=path.stem if own else str(path.resolve()),
+            release=release,
+            base=base,
+            driver=driver,
+            timeouts=timeouts,
+            retries=retries,
+            select=tests.select,
+            keyword=tests.keyword,
+            workers=tests.workers,
+            keep_on_failure=keep,
+            join=entry.join,
+        )
+        yield looked_at(cell)
+
+
+def looked_at(cell: Cell) -> Cell:
+    """The cell with what it comes to on this machine now, or why it is impossible."""
+    try:
+        spec = specify(cell)
+    except LabError as error:
+        return replace(cell, impossible=error.message, chosen={}, memory=0, nodes=0)
+    nodes = [*spec.nodes.values(), *(spec.later.values() if cell.join else ())]
+    what = {"release": spec.release, "base": spec.base, "driver": spec.driver, "packages": spec.package_source}
+    return replace(cell, impossible="", chosen=what, memory=sum(n.memory for n in nodes), nodes=len(nodes))
+
+
+def specify(cell: Cell) -> LabSpec:
+    """The spec of a cell's lab, as ``labctl up`` would make it.
+
+    :raises LabError: the topology has problems, or the combination is impossible here.
+    """
+    topology, _ = bring.read(cell.topology, cell.release)
+    return choose(topology, base=cell.base, driver=cell.driver).spec
