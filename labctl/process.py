@@ -6,10 +6,15 @@ command failed and shows the end of what it printed.
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
+import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -104,6 +109,80 @@ def start(
         env=env,
         pass_fds=tuple(pass_fds),
     )
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a started process ended: ``late`` when its time was up, ``stopped`` when it was told to.
+
+    CPU seconds are its own and those of the children it has waited for.
+    """
+
+    status: int
+    seconds: float
+    cpu_seconds: float
+    late: bool = False
+    stopped: bool = False
+
+
+def follow(
+    child: subprocess.Popen[bytes], *, timeout: float, stop: Callable[[], bool] = lambda: False, grace: float = 30
+) -> Ended:
+    """Wait for a process of :func:`start`; when its time is up or ``stop`` says so, end it and all of its session's.
+
+    :param timeout: seconds.
+    :param grace: seconds between the signal INT and KILL.
+    """
+    began = time.monotonic()
+    late = stopped = False
+    killed_at = 0.0
+    while True:
+        pid, status, usage = os.wait4(child.pid, os.WNOHANG)
+        if pid:
+            break
+        now = time.monotonic()
+        if not killed_at and ((late := now - began > timeout) or (stopped := stop())):
+            _signal(child.pid, signal.SIGINT)
+            killed_at = now + grace
+        elif killed_at and now > killed_at:
+            _signal(child.pid, signal.SIGKILL)
+        time.sleep(0.1)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    _signal(child.pid, signal.SIGKILL)  # whatever of it is left
+    seconds = time.monotonic() - began
+    return Ended(child.returncode, seconds, usage.ru_utime + usage.ru_stime, late, stopped)
+
+
+def _signal(group: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(group, number)
+
+
+def identity(pid: int) -> dict[str, str | int]:
+    """What tells a running process from any other that ever had its number; empty when there is none."""
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return {}
+    if state == "Z":  # ended, and nobody has asked how
+        return {}
+    return {"pid": pid, "start": fields[18], "boot": Path("/proc/sys/kernel/random/boot_id").read_text().strip()}
+
+
+def end_stray(known: Mapping[str, str | int], grace: float = 30) -> bool:
+    """End a process of :func:`start` whose parent was killed, with its session; False when it has ended.
+
+    :param known: its :func:`identity`.
+    :param grace: seconds between the signal INT and KILL.
+    """
+    if not known or identity(int(known["pid"])) != known:
+        return False
+    deadline = time.monotonic() + grace
+    _signal(int(known["pid"]), signal.SIGINT)
+    while identity(int(known["pid"])) == known and time.monotonic() < deadline:
+        time.sleep(0.1)
+    _signal(int(known["pid"]), signal.SIGKILL)
+    return True
 
 
 def interactive(command: Sequence[Argument], *, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> int:

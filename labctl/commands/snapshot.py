@@ -54,11 +54,12 @@ def _took(began: float) -> str:
 def create(
     lab: Lab,
     name: Annotated[str | None, typer.Argument(help="name of the snapshot; the time when not given")] = None,
+    stop: Annotated[bool, typer.Option("--stop", help="leave the machines stopped; labctl repair starts them")] = False,
 ) -> None:
     """Freeze a running lab as it is now: machines stop, are frozen, and start again."""
     began, name = time.monotonic(), name or time.strftime("at-%Y%m%d-%H%M%S")
     with changing(lab, f"labctl snapshot create {lab} {name}") as (state, driver):
-        made = snaps.create(state, driver, name)
+        made = snaps.create(state, driver, name, stop=stop)
     out.print(f"{lab}: snapshot {name} taken in {_took(began)}, {show_size(snaps.used(state, made))}")
 
 

@@ -101,10 +101,11 @@ def check_name(name: str) -> None:
 # --- create ----------------------------------------------------------------------------------------
 
 
-def create(lab: LabState, driver: Driver, name: str, stage: str = "") -> Snapshot:
+def create(lab: LabState, driver: Driver, name: str, stage: str = "", *, stop: bool = False) -> Snapshot:
     """Take a snapshot of a running lab, which goes on afterwards; the caller holds its lock.
 
     :param stage: taken by labctl itself after this stage; takes the place of an earlier one of that kind.
+    :param stop: leave the machines stopped, as they were frozen.
     :raises LabError: the name is taken, a machine does not run, or there is no room; the lab goes on as it was.
     :raises BrokenLabError: the snapshot is taken, but the lab is not well after it.
     """
@@ -124,8 +125,10 @@ def create(lab: LabState, driver: Driver, name: str, stage: str = "") -> Snapsho
     }
     with step("lab", f"snapshot {name}"):
         freeze(lab, driver, {name: entry})
-        wake(lab, driver)
-    gate(lab, driver)
+        if not stop:
+            wake(lab, driver)
+    if not stop:
+        gate(lab, driver)
     return find(lab, name)
 
 

@@ -1,0 +1,234 @@
+"""The verb nightly: prove a matrix of labs, look at its history, render its report."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from labctl.commands.console import Format, listing, out, progress
+from labctl.errors import LabError
+from labctl.nightly import matrix as matrices
+from labctl.nightly import run as nights
+from labctl.nightly.history import GOOD, History
+from labctl.nightly.model import Nightly
+from labctl.topology.units import show_size
+
+Output = Annotated[Format, typer.Option("-o", "--output", help="table or json")]
+File = Annotated[
+    Path | None, typer.Option("--file", help="the matrix; ./nightly.yaml, else the project's own, when not given")
+]
+Only = Annotated[list[str] | None, typer.Option("--only", metavar="CELL", help="a cell or a pattern; repeatable")]
+
+nightly = typer.Typer(help="Prove a matrix of labs each night, and see what broke, since when, where.")
+
+
+@nightly.command()
+def cells(file: File = None, output: Output = Format.TABLE) -> None:
+    """List the cells of the matrix: what each comes to on this machine, or why it is impossible."""
+    found = matrices.load(matrices.find(file))
+    rows = [
+        {
+            "cell": cell.name,
+            "topology": cell.topology,
+            **{key: cell.chosen.get(key, getattr(cell, key) or "") for key in ("release", "base", "driver")},
+            "nodes": cell.nodes,
+            "memory": show_size(cell.memory),
+            "impossible": cell.impossible,
+            "bytes": cell.memory,
+        }
+        for cell in found.cells
+    ]
+    listing(output, rows, ["cell", "release", "base", "driver", "nodes", "memory", "impossible"])
+
+
+@nightly.command("run")
+def run_night(
+    file: File = None,
+    only: Only = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with the run that was killed")] = False,
+    jobs: Annotated[int | None, typer.Option(min=1, help="cells at once; one a core when not given")] = None,
+    keep: Annotated[
+        bool | None, typer.Option("--keep-on-failure/--remove-on-failure", help="instead of what the file says")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="list the cells, run nothing")] = False,
+) -> None:
+    """Prove every cell: up, test, down; status 1 when one is not good. Killed, it goes on with --resume."""
+    if resume and (only or keep is not None):
+        raise LabError("--resume goes on with a run as it began; --only and --keep-on-failure are for a new one")
+    if dry_run:
+        cells(file)
+        return
+    with progress(), nights.alone(), History() as history:
+        if resume:
+            night = nights.resume(history, jobs, None)
+        else:
+            found = matrices.load(matrices.find(file))
+            night = nights.begin(history, found, found.only(only or []), jobs, keep, None)
+        rows = night.run()
+        good = nights.finish(night, rows)
+        number = night.number
+        settings = Nightly.model_validate_json(history.run(number)["settings"])
+    _print_cells(rows, Format.TABLE)
+    out.print(f"run {number}: {summary(rows)}; labctl nightly show {number}")
+    del settings
+    if not good:
+        raise typer.Exit(1)
+
+
+def summary(rows: list[dict[str, Any]]) -> str:
+    """How many cells came to what: ``3 passed, 1 failed``."""
+    outcomes = [row["outcome"] or row["state"] for row in rows]
+    return ", ".join(f"{outcomes.count(o)} {o}" for o in dict.fromkeys(sorted(outcomes))) or "no cells"
+
+
+@nightly.command("list")
+def list_runs(
+    number: Annotated[int, typer.Option("-n", "--number", min=1, help="so many of the newest")] = 20,
+    output: Output = Format.TABLE,
+) -> None:
+    """List the newest runs."""
+    with History() as history:
+        found = history.rows("SELECT * FROM runs ORDER BY id DESC LIMIT ?", [number])
+        rows = []
+        for run in found:
+            done = history.cells(run["id"])
+            bad = [c["name"] for c in done if c["outcome"] not in GOOD and c["state"] == "done"]
+            rows.append(
+                {
+                    "run": run["id"],
+                    "kind": run["kind"],
+                    "began": _at(run["began"]),
+                    "took": _took(run["began"], run["ended"]),
+                    "state": "finished" if run["ended"] else "unfinished",
+                    "cells": summary(done),
+                    "not good": ", ".join(bad),
+                    "commit": run["git_commit"][:12],
+                    "began_at": run["began"],
+                    "ended_at": run["ended"],
+                    "version": run["version"],
+                    "host": json.loads(run["host"]),
+                }
+            )
+    listing(output, rows, ["run", "kind", "began", "took", "state", "cells", "not good", "commit"])
+
+
+@nightly.command()
+def show(
+    number: Annotated[int | None, typer.Argument(metavar="[RUN]", help="a run; the newest when not given")] = None,
+    cell: Annotated[str | None, typer.Argument(help="only this cell, in full")] = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Show a run: its cells with the first bad stage, and for one cell its stages, tests, findings and files."""
+    with _run(number) as (history, run):
+        rows = history.cells(run["id"])
+        if cell is not None:
+            names = [row["name"] for row in rows]
+            if cell not in names:
+                known = matrices.chosen([matrices.Cell(name=n, topology=n) for n in names], [cell])
+                cell = known[0].name
+            detail = _detail(history, next(row for row in rows if row["name"] == cell))
+    if cell is not None:
+        _print_detail(detail, output)
+        return
+    if output is Format.JSON:
+        host, settings = json.loads(run["host"]), json.loads(run["settings"])
+        shown = [{k: v for k, v in row.items() if k != "definition"} for row in rows]
+        typer.echo(json.dumps({**run, "host": host, "settings": settings, "cells": shown}, indent=1))
+        return
+    state = _took(run["began"], run["ended"]) if run["ended"] else "unfinished; labctl nightly run --resume"
+    out.print(f"run {run['id']} of {_at(run['began'])}: {state}, commit {run['git_commit'][:12] or 'unknown'}")
+    _print_cells(rows, output)
+
+
+@contextmanager
+def _run(number: int | None) -> Iterator[tuple[History, dict[str, Any]]]:
+    with History() as history:
+        if number is None:
+            newest = history.rows("SELECT max(id) AS id FROM runs")[0]["id"]
+            if newest is None:
+                raise LabError("there is no run yet", "labctl nightly run")
+            number = int(newest)
+        yield history, history.run(number)
+
+
+def _print_cells(rows: list[dict[str, Any]], output: Format) -> None:
+    shown = [
+        {
+            "cell": row["name"],
+            "outcome": row["outcome"] or row["state"],
+            "took": _took(row["began"], row["ended"]) if row["began"] else "",
+            "first bad stage": row["bad_stage"],
+            "message": row["message"].strip().partition("\n")[0][:100],
+            "lab": row["lab"] if row["kept"] else "",
+        }
+        for row in rows
+    ]
+    listing(output, shown, ["cell", "outcome", "took", "first bad stage", "message"])
+    for row in shown:
+        if row["lab"]:
+            out.print(f"{row['cell']}: its lab is kept: labctl repair {row['lab']}; labctl down {row['lab']}")
+
+
+def _detail(history: History, row: dict[str, Any]) -> dict[str, Any]:
+    """Everything the history knows of a cell of a run."""
+    attempts = []
+    for attempt in history.attempts(row["id"]):
+        id_ = [attempt["id"]]
+        tests = "SELECT n.name, t.outcome, t.seconds, t.message FROM tests t JOIN test_names n ON n.id = t.test"
+        stages = "SELECT name, outcome, seconds, cpu_seconds FROM stages WHERE attempt = ? ORDER BY position"
+        attempts.append(
+            {
+                **{k: v for k, v in attempt.items() if k not in ("cell", "process")},
+                "images": json.loads(attempt["images"]),
+                "stages": history.rows(stages, id_),
+                "tests": history.rows(f"{tests} WHERE t.attempt = ? ORDER BY n.name", id_),
+                "findings": history.rows("SELECT place, what, last FROM findings WHERE attempt = ?", id_),
+                "artefacts": [
+                    {**found, "path": str(history.path.parent / found["path"])}
+                    for found in history.rows("SELECT kind, path FROM artefacts WHERE attempt = ?", id_)
+                ],
+            }
+        )
+    return {**row, "definition": json.loads(row["definition"]), "attempts": attempts}
+
+
+def _print_detail(detail: dict[str, Any], output: Format) -> None:
+    if output is Format.JSON:
+        typer.echo(json.dumps(detail, indent=1))
+        return
+    out.print(f"[bold]{detail['name']}[/bold]: {detail['outcome'] or detail['state']}")
+    if detail["message"] and not detail["attempts"]:
+        out.print(detail["message"], markup=False)
+    for attempt in detail["attempts"]:
+        out.print(f"\nattempt {attempt['number']}: {attempt['outcome'] or 'unfinished'}, inputs {attempt['inputs']}")
+        if attempt["message"]:
+            out.print(f"{attempt['bad_stage']}: {attempt['message']}", markup=False)
+        listing(output, attempt["stages"], ["name", "outcome", "seconds", "cpu_seconds"])
+        for test in (t for t in attempt["tests"] if t["outcome"] == "failed"):
+            out.print(f"failed: {test['name']}", markup=False)
+        for found in attempt["findings"]:
+            out.print(f"found: {found['place']}: {found['what']}: {found['last']}", markup=False)
+        for artefact in attempt["artefacts"]:
+            out.print(f"  {artefact['kind']:<9}{artefact['path']}", markup=False)
+
+
+def _at(when: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(when))
+
+
+def _took(began: float, ended: float | None) -> str:
+    if ended is None:
+        return ""
+    minutes, seconds = divmod(round(ended - began), 60)
+    return f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs."""
+    app.add_typer(nightly, name="nightly", no_args_is_help=True)

@@ -1,0 +1,94 @@
+"""What a run and an attempt stand on: this machine, labctl's commit and code, a lab's images and packages."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from labctl import __version__, process
+from labctl.doctor.host import available_memory
+from labctl.errors import LabError
+from labctl.lab import paths
+from labctl.lab.state import LabState
+from labctl.nightly.matrix import ROOT, Cell
+from labctl.topology import load
+
+#: What decides how a lab is made and proven.
+SOURCES = ("labctl", "e2e", "topologies", "kickstart")
+
+
+def git_commit(root: Path = ROOT) -> str:
+    """The commit that is checked out, with ``+`` behind it when files were changed since; empty without git."""
+    try:
+        commit = process.output(["git", "-C", root, "rev-parse", "HEAD"])
+        changed = process.output(["git", "-C", root, "status", "--porcelain", "--untracked-files=no", "--", *SOURCES])
+    except LabError:
+        return ""
+    return f"{commit}+" if changed else commit
+
+
+def source(root: Path = ROOT) -> str:
+    """Hash of the code, the suites and the topologies as they lie here: equal code, equal hash."""
+    found = hashlib.sha256()
+    for folder in SOURCES:
+        for path in sorted((root / folder).rglob("*")):
+            if path.is_file() and path.suffix != ".pyc" and "nightly" not in path.parts:
+                found.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes() + b"\0")
+    return found.hexdigest()[:16]
+
+
+def host() -> dict[str, Any]:
+    """This machine: cores, memory in bytes that new machines may take, kernel, Python."""
+    return {
+        "cores": os.cpu_count() or 1,
+        "memory": available_memory(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "name": platform.node(),
+    }
+
+
+def run_facts() -> dict[str, str]:
+    """The columns of a run that say what it stands on."""
+    return {
+        "host": json.dumps(host()),
+        "version": __version__,
+        "git_commit": git_commit(),
+        "source": source(),
+    }
+
+
+def images(lab: str) -> list[str]:
+    """Names of the images that a lab stands on; content addresses."""
+    try:
+        return [layer.name for layer in LabState.load(lab).layers]
+    except LabError:
+        return []
+
+
+def packages(image: str) -> dict[str, str]:
+    """The packages of an image and their versions, as its manifest has them; empty when it has none."""
+    try:
+        manifest = json.loads((paths.images() / image / "manifest.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    found: dict[str, str] = {}
+    for key in ("packages", "distributions"):
+        if isinstance(manifest.get(key), dict):
+            found |= {str(name): str(version) for name, version in manifest[key].items()}
+    return found
+
+
+def inputs(cell: Cell, source_hash: str, image_names: list[str]) -> str:
+    """Hash of all that decides an attempt's outcome: with equal ones another outcome is a flake."""
+    try:
+        topology = load.find(cell.topology).read_text()
+    except (LabError, OSError):
+        topology = ""
+    asked = (cell.release, cell.base, cell.driver, cell.select, cell.keyword, cell.workers, cell.join, cell.chosen)
+    text = json.dumps([source_hash, topology, image_names, asked])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

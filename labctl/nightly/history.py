@@ -1,0 +1,259 @@
+"""The history of nightly runs: one SQLite file, written as things happen, so that a killed run is in it too."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from labctl.errors import LabError
+from labctl.lab import paths
+from labctl.nightly.junit import Case
+from labctl.nightly.matrix import Cell
+
+#: Version of the tables; a file of an older one is brought to it when it is opened.
+SCHEMA = 1
+#: What brings a file from version N to N+1, by N.
+MIGRATIONS: dict[int, str] = {}
+#: Seconds to wait for another process that writes.
+BUSY = 30
+GOOD = ("passed", "flaky")
+
+
+def directory() -> Path:
+    """Where the history is, with the artefacts of each run beside it."""
+    return paths.home() / "nightly"
+
+
+class History:
+    """An open history; may be used from several threads.
+
+    :raises LabError: from every method, when the file cannot be read or written; says why.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        """Open a history, making it when there is none.
+
+        :raises LabError: it was written by a newer labctl, is no history, or cannot be written.
+        """
+        self.path = path or directory() / "history.sqlite"
+        self._lock = threading.RLock()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(self.path, timeout=BUSY, check_same_thread=False, isolation_level=None)
+            self._db.row_factory = sqlite3.Row
+            with self._told():
+                self._prepare()
+        except OSError as error:
+            raise LabError(f"{self.path.parent} cannot be written: {error.strerror}", "sudo labctl …") from error
+        except sqlite3.Error as error:
+            raise self._error(error) from error
+
+    def _prepare(self) -> None:
+        found = int(self._db.execute("PRAGMA user_version").fetchone()[0])
+        if found > SCHEMA:
+            self._db.close()
+            raise LabError(
+                f"{self.path} was written by a newer labctl: its schema is {found}, this labctl knows {SCHEMA}",
+                f"take that labctl, or begin anew: mv {self.path} {self.path}.{found}",
+            )
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        self._db.execute("PRAGMA foreign_keys = ON")
+        if found < SCHEMA:
+            with self.writing():
+                found = int(self._db.execute("PRAGMA user_version").fetchone()[0])  # another process was first
+                scripts = [files("labctl.nightly").joinpath("schema.sql").read_text()] if found == 0 else []
+                scripts += [MIGRATIONS[n] for n in range(found, SCHEMA) if found]
+                for statement in (s for script in scripts for s in _statements(script)):
+                    self._db.execute(statement)
+                self._db.execute(f"PRAGMA user_version = {SCHEMA}")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def __enter__(self) -> History:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- plumbing ------------------------------------------------------------------------------
+
+    def _error(self, error: sqlite3.Error) -> LabError:
+        full = "disk is full" in str(error) or "disk I/O" in str(error)
+        hint = "free some space (labctl nightly prune; labctl gc), then labctl nightly run --resume" if full else ""
+        if "not a database" in str(error) or "malformed" in str(error):
+            hint = f"mv {self.path} {self.path}.broken begins a new history"
+        return LabError(f"{self.path}: {error}", hint)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        with self._lock:
+            try:
+                yield
+            except sqlite3.Error as error:
+                raise self._error(error) from error
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """One transaction: all of what is written inside, or nothing."""
+        with self._told():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                if self._db.in_transaction:  # SQLite ends it by itself when the disk is full
+                    self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def rows(self, query: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        """The rows of a query."""
+        with self._told():
+            return [dict(row) for row in self._db.execute(query, values)]
+
+    def _insert(self, table: str, **values: Any) -> int:
+        names, marks = ", ".join(values), ", ".join("?" * len(values))
+        done = self._db.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", list(values.values()))
+        return int(done.lastrowid or 0)
+
+    def _update(self, table: str, id_: int, values: Mapping[str, Any]) -> None:
+        names = ", ".join(f"{name} = ?" for name in values)
+        with self.writing():
+            self._db.execute(f"UPDATE {table} SET {names} WHERE id = ?", [*values.values(), id_])
+
+    # --- runs ----------------------------------------------------------------------------------
+
+    def begin_run(self, cells: Iterable[Cell], kind: str = "nightly", **facts: Any) -> int:
+        """Record a run and its cells, all waiting; impossible ones are done. Returns the run's number."""
+        with self.writing():
+            run = self._insert("runs", kind=kind, began=time.time(), **facts)
+            for cell in cells:
+                done = {"state": "done", "outcome": "impossible", "message": cell.impossible, "ended": time.time()}
+                state: dict[str, Any] = done if cell.impossible else {"state": "waiting"}
+                self._insert(
+                    "cells", run=run, name=cell.name, definition=cell.to_json(), lab=cell.lab(run), began=None, **state
+                )
+        return run
+
+    def end_run(self, run: int) -> None:
+        """Record that a run is over."""
+        self._update("runs", run, {"ended": time.time()})
+
+    def unfinished(self) -> list[dict[str, Any]]:
+        """Nightly runs that began and did not end, the newest first."""
+        return self.rows("SELECT * FROM runs WHERE ended IS NULL AND kind = 'nightly' ORDER BY id DESC")
+
+    def run(self, number: int) -> dict[str, Any]:
+        """One run.
+
+        :raises LabError: there is none of that number.
+        """
+        found = self.rows("SELECT * FROM runs WHERE id = ?", [number])
+        if not found:
+            last = self.rows("SELECT min(id) AS low, max(id) AS high FROM runs")[0]
+            known = f"there are {last['low']} to {last['high']}" if last["high"] else "there is none yet"
+            raise LabError(f"there is no run {number}; {known}", "labctl nightly list")
+        return found[0]
+
+    def cells(self, run: int) -> list[dict[str, Any]]:
+        """The cells of a run, in the order of the file."""
+        return self.rows("SELECT * FROM cells WHERE run = ? ORDER BY id", [run])
+
+    # --- cells ---------------------------------------------------------------------------------
+
+    def update_cell(self, cell: int, **values: Any) -> None:
+        """Write fields of a cell."""
+        self._update("cells", cell, values)
+
+    def begin_attempt(self, cell: int, number: int, git_commit: str) -> int:
+        """Record that an attempt begins; one of that number that was interrupted goes on."""
+        known = self.rows("SELECT id FROM attempts WHERE cell = ? AND number = ?", [cell, number])
+        if known:
+            return int(known[0]["id"])
+        with self.writing():
+            return self._insert("attempts", cell=cell, number=number, began=time.time(), git_commit=git_commit)
+
+    def update_attempt(self, attempt: int, **values: Any) -> None:
+        """Write fields of an attempt."""
+        self._update("attempts", attempt, values)
+
+    def attempts(self, cell: int) -> list[dict[str, Any]]:
+        """The attempts of a cell, in order."""
+        return self.rows("SELECT * FROM attempts WHERE cell = ? ORDER BY number", [cell])
+
+    def record_stage(self, attempt: int, name: str, outcome: str, seconds: float, cpu_seconds: float) -> None:
+        """Record a stage or step that ended; one that is repeated after an interruption replaces itself."""
+        with self.writing():
+            self._db.execute(
+                "INSERT OR REPLACE INTO stages VALUES (?, ?, coalesce("
+                "(SELECT position FROM stages WHERE attempt = ?1 AND name = ?2),"
+                "(SELECT count(*) FROM stages WHERE attempt = ?1)), ?, ?, ?)",
+                [attempt, name, outcome, round(seconds, 3), round(cpu_seconds, 3)],
+            )
+
+    def record_tests(self, attempt: int, cases: Iterable[Case]) -> None:
+        """Record the tests of an attempt."""
+        with self.writing():
+            for case in cases:
+                self._db.execute("INSERT OR IGNORE INTO test_names (name) VALUES (?)", [case.name])
+                self._db.execute(
+                    "INSERT OR REPLACE INTO tests SELECT ?, id, ?, ?, ? FROM test_names WHERE name = ?",
+                    [attempt, case.outcome, round(case.seconds, 3), case.message[:4000], case.name],
+                )
+
+    def record_findings(self, attempt: int, findings: Iterable[Mapping[str, str]]) -> None:
+        """Record what is not well in a lab: ``where``, ``what`` and ``last`` of each."""
+        with self.writing():
+            self._db.execute("DELETE FROM findings WHERE attempt = ?", [attempt])
+            for found in findings:
+                row = {"place": found["where"], "what": found["what"], "last": found["last"]}
+                self._insert("findings", attempt=attempt, **row)
+
+    def record_artefacts(self, attempt: int, kinds: Mapping[Path, str]) -> None:
+        """Record files below the directory of the history, and what each is."""
+        with self.writing():
+            self._db.execute("DELETE FROM artefacts WHERE attempt = ?", [attempt])
+            for path, kind in kinds.items():
+                self._insert("artefacts", attempt=attempt, kind=kind, path=str(path.relative_to(self.path.parent)))
+
+    def record_image(self, name: str, packages: Mapping[str, str]) -> None:
+        """Record the packages of an image, once."""
+        with self.writing():
+            self._db.execute("INSERT OR IGNORE INTO images VALUES (?, ?)", [name, json.dumps(packages)])
+
+    def begin_bisection(self, **values: Any) -> int:
+        """Record that a bisection begins."""
+        with self.writing():
+            return self._insert("bisections", began=time.time(), **values)
+
+    def update_bisection(self, number: int, **values: Any) -> None:
+        """Write fields of a bisection."""
+        self._update("bisections", number, values)
+
+    def delete_runs(self, numbers: Iterable[int]) -> None:
+        """Forget runs with all that belongs to them."""
+        with self.writing():
+            self._db.executemany("DELETE FROM runs WHERE id = ?", [[n] for n in numbers])
+
+    def mark_pruned(self, run: int) -> None:
+        """Record that the artefacts of a run are gone."""
+        self._update("runs", run, {"pruned": 1})
+
+
+def _statements(script: str) -> Iterator[str]:
+    """The statements of a script, one by one: ``executescript`` would commit in between."""
+    pending = ""
+    for line in script.splitlines(keepends=True):
+        pending += line
+        if sqlite3.complete_statement(pending):
+            yield pending
+            pending = ""

@@ -1,0 +1,104 @@
+"""JUnit files: read those of a suite, write one for a cell and one for a run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from junitparser import Error, Failure, JUnitXml, JUnitXmlError, Skipped, TestCase, TestSuite
+
+from labctl.errors import LabError
+
+_UNPRINTABLE = re.compile(r"[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A test: its id as the suite's runner takes it, ``passed``, ``failed`` or ``skipped``, and why."""
+
+    name: str
+    outcome: str
+    seconds: float
+    message: str = ""
+
+
+def read(path: Path) -> list[Case]:
+    """The tests of a JUnit file; one that a runner wrote several times (a test and its teardown) is told once.
+
+    :raises LabError: there is no such file, or it is none.
+    """
+    try:
+        suites = _suites(path)
+    except (OSError, JUnitXmlError, SyntaxError, ValueError) as error:
+        raise LabError(f"{path} is no JUnit file: {error}") from error
+    found: dict[str, Case] = {}
+    for suite in suites:
+        for case in suite:
+            made = _case(case)
+            before = found.get(made.name)
+            if before is None or made.outcome == "failed":
+                seconds = made.seconds + (before.seconds if before else 0)
+                found[made.name] = Case(made.name, made.outcome, seconds, made.message)
+    return list(found.values())
+
+
+def _suites(path: Path) -> list[TestSuite]:
+    root = JUnitXml.fromfile(str(path))
+    return [root] if isinstance(root, TestSuite) else list(root)
+
+
+def _case(case: TestCase) -> Case:
+    outcome, message = "passed", ""
+    for result in case.result:
+        if isinstance(result, Failure | Error):
+            said, text = str(result.message or ""), str(result.text or "")
+            outcome, message = "failed", text if said in text else f"{said}\n{text}".strip()
+        elif isinstance(result, Skipped) and outcome == "passed":
+            outcome, message = "skipped", str(result.message or "")
+    return Case(test_id(case.classname or "", case.name or ""), outcome, float(case.time or 0), message)
+
+
+def test_id(classname: str, name: str) -> str:
+    """The id that runs a test again: ``e2e/test_network.py::test_x``, or tempest's dotted one.
+
+    pytest writes a module, and the class if there is one, with dots.
+    """
+    parts = classname.split(".")
+    if not any(part.startswith("test_") for part in parts) or parts[0] == "tempest":
+        return f"{classname}.{name}" if classname else name
+    end = next(i for i, part in enumerate(parts) if part.startswith("test_")) + 1
+    return "::".join(["/".join(parts[:end]) + ".py", *parts[end:], name])
+
+
+def write(path: Path, suites: Iterable[tuple[str, Iterable[Case]]]) -> None:
+    """Write a JUnit file of named suites.
+
+    :raises OSError: it cannot be written.
+    """
+    root = JUnitXml("labctl nightly")
+    for name, cases in suites:
+        suite = TestSuite(name)
+        for case in cases:
+            made = TestCase(case.name, classname=name, time=round(case.seconds, 3))
+            first = case.message.strip().partition("\n")[0]
+            if case.outcome == "failed":
+                failure = Failure(_printable(first))
+                failure.text = _printable(case.message)
+                made.result = [failure]
+            elif case.outcome == "skipped":
+                made.result = [Skipped(_printable(first))]
+            suite.add_testcase(made)
+        root.add_testsuite(suite)
+    root.update_statistics()  # type: ignore[no-untyped-call]
+    temporary = path.with_name(f".{path.name}.new")
+    root.write(str(temporary), pretty=True)
+    temporary.replace(path)
+
+
+def _printable(text: str) -> str:
+    """Text without what XML 1.0 cannot hold."""
+    return "".join(
+        c for c in text if c in "\t\n\r" or " " <= c <= "\ud7ff" or "\ue000" <= c <= "\ufffd" or c > "\uffff"
+    )

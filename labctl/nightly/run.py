@@ -1,0 +1,312 @@
+"""A night: cells side by side as memory and cores allow, recorded as they go, resumed after a kill or a reboot."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from labctl.background import started
+from labctl.doctor.host import available_memory
+from labctl.errors import LabError
+from labctl.lab.state import exists
+from labctl.nightly import facts, junit
+from labctl.nightly.cellrun import CellRun
+from labctl.nightly.history import GOOD, History, directory
+from labctl.nightly.matrix import Cell, Matrix, looked_at
+from labctl.nightly.steps import Interrupted, Steps, end_stray
+from labctl.progress import note, step, warn
+from labctl.topology.units import show_size
+
+#: Bytes of the free memory that labs leave to everything else.
+RESERVE = 2**30
+#: Seconds to wait for cells that are being interrupted.
+PATIENCE = 60
+
+
+@dataclass
+class Night:
+    """A run that is under way.
+
+    :param free: bytes of memory that labs may take together.
+    """
+
+    history: History
+    number: int
+    jobs: int
+    free: int
+    steps: Steps
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def where(self) -> Path:
+        """The directory of the run's logs and artefacts."""
+        return artefacts(self.history, self.number)
+
+    # --- running -------------------------------------------------------------------------------
+
+    def run(self) -> list[dict[str, Any]]:
+        """Carry out every cell that is not done, and return all cells as they are then.
+
+        :raises Interrupted: it was told to stop; ``--resume`` goes on.
+        """
+        rows = self.history.cells(self.number)
+        waiting = self._in_order([row for row in rows if row["state"] != "done"])
+        source, commit = facts.source(), facts.git_commit()
+        outcomes = {row["id"]: row["outcome"] for row in rows if row["state"] == "done"}
+        running: dict[Future[str], dict[str, Any]] = {}
+        try:
+            with _terminated():
+                while waiting or running:
+                    for row in self._startable(waiting, list(running.values())):
+                        waiting.remove(row)
+                        cell = CellRun(self.history, row, self.where / slug(row["name"]), self.steps, source, commit)
+                        running[started(cell.run)] = row
+                    ready, _ = wait(running, timeout=5, return_when=FIRST_COMPLETED)
+                    for future in ready:
+                        row = running.pop(future)
+                        outcomes[row["id"]] = future.result()
+                        note("night", f"{row['name']}: {outcomes[row['id']]}")
+        except (KeyboardInterrupt, Interrupted):
+            self.stopping.set()
+            note("night", f"is being interrupted; {len(running)} cells stop where they are")
+            wait(running, timeout=PATIENCE)
+            raise Interrupted(f"run {self.number} was interrupted", "labctl nightly run --resume") from None
+        return [{**row, "outcome": outcomes[row["id"]]} for row in self.history.cells(self.number)]
+
+    def _startable(self, waiting: list[dict[str, Any]], running: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The cells to start now: as many as there are jobs, and as memory allows; one always."""
+        taken = sum(_cell(row).memory for row in running)
+        found: list[dict[str, Any]] = []
+        for row in waiting:
+            if len(running) + len(found) >= self.jobs:
+                break
+            need = _cell(row).memory
+            if taken + need <= self.free or not (running or found):
+                found.append(row)
+                taken += need
+        return found
+
+    def _in_order(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """What was interrupted first, then what takes longest: that way the night is shortest."""
+        query = "SELECT name, avg(ended - began) AS seconds FROM cells WHERE outcome = 'passed' GROUP BY name"
+        takes = {row["name"]: row["seconds"] for row in self.history.rows(query)}
+
+        def key(row: dict[str, Any]) -> tuple[bool, float, int]:
+            return (row["state"] == "waiting", -takes.get(row["name"], float("inf")), -_cell(row).memory)
+
+        return sorted(rows, key=key)
+
+
+def artefacts(history: History, run: int) -> Path:
+    """The directory of a run."""
+    return history.path.parent / "runs" / f"{run:04}"
+
+
+def slug(name: str) -> str:
+    """A cell's name as that of a directory."""
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+
+
+def _cell(row: dict[str, Any]) -> Cell:
+    return Cell.from_json(row["definition"])
+
+
+@contextmanager
+def _terminated() -> Iterator[None]:
+    """TERM, as a service manager sends it, is an interruption like ^C."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+# --- beginning -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Hold the right to run nights in this labctl home.
+
+    :raises LabError: another process has it; says which.
+    """
+    path = directory() / "run.lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = path.open("a+")
+    except OSError as error:
+        raise LabError(f"labctl cannot write to {path.parent}: {error.strerror}", "sudo labctl …") from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            handle.seek(0)
+            held = handle.read().strip() or "another process"
+            raise LabError(f"a night is being run by {held}", "labctl nightly show") from error
+        handle.seek(0)
+        handle.truncate()
+        handle.write(f"pid {os.getpid()}")
+        handle.flush()
+        yield
+
+
+def begin(
+    history: History, matrix: Matrix, cells: Sequence[Cell], jobs: int | None, keep: bool | None, steps: Steps | None
+) -> Night:
+    """Record a new run; what an earlier one has left is removed first. The caller holds :func:`alone`.
+
+    :param keep: instead of what the file says of failures.
+    """
+    for old in history.unfinished():
+        note("night", f"run {old['id']} was not finished; its labs are removed (--resume would have gone on)")
+        abandon(history, old["id"], steps)
+    wanted = [Cell(**{**vars(c), "keep_on_failure": c.keep_on_failure if keep is None else keep}) for c in cells]
+    number = history.begin_run(
+        wanted, file=str(matrix.path.resolve()), settings=matrix.settings.model_dump_json(), **facts.run_facts()
+    )
+    for cell in wanted:
+        if cell.impossible:
+            warn("night", f"{cell.name} is impossible: {cell.impossible}")
+    return _night(history, number, jobs or matrix.settings.jobs, steps)
+
+
+def resume(history: History, jobs: int | None, steps: Steps | None) -> Night:
+    """Go on with the newest run that did not end. The caller holds :func:`alone`.
+
+    :raises LabError: there is none.
+    """
+    unfinished = history.unfinished()
+    if not unfinished:
+        raise LabError("there is no run to go on with", "labctl nightly run begins one")
+    row = unfinished[0]
+    for old in unfinished[1:]:
+        abandon(history, old["id"], steps)
+    cells = history.cells(row["id"])
+    stop_strays(history, row["id"])
+    for found in cells:
+        if found["state"] != "waiting":
+            continue
+        now = looked_at(_cell(found))  # a medium may have come, a topology may be broken since
+        history.update_cell(found["id"], definition=now.to_json())
+        if now.impossible:
+            history.update_cell(
+                found["id"], state="done", outcome="impossible", message=now.impossible, ended=time.time()
+            )
+    left = [c["name"] for c in history.cells(row["id"]) if c["state"] != "done"]
+    note("night", f"run {row['id']} goes on: {', '.join(left) or 'only its end is missing'}")
+    if row["source"] != (source := facts.source()):
+        warn("night", f"labctl is not the one that began it (code {row['source']}, now {source})")
+    return _night(history, row["id"], jobs or json.loads(row["settings"]).get("jobs"), steps)
+
+
+def _night(history: History, number: int, jobs: int | None, steps: Steps | None) -> Night:
+    free = max(0, available_memory() - RESERVE)
+    stopping = threading.Event()
+    made = Steps(stopping.is_set) if steps is None else Steps(stopping.is_set, steps.command, steps.environment)
+    jobs = jobs or os.cpu_count() or 1
+    note("night", f"run {number}: {jobs} cells at once in {show_size(free)} of memory")
+    return Night(history, number, jobs, free, made, stopping)
+
+
+def stop_strays(history: History, run: int) -> None:
+    """End the commands that a killed run has left running."""
+    query = "SELECT a.id, a.process, c.name FROM attempts a JOIN cells c ON c.id = a.cell WHERE c.run = ? AND a.process"
+    for row in history.rows(query + " != '' AND a.ended IS NULL", [run]):
+        if end_stray(row["process"]):
+            note(row["name"], "the command that the killed run had left was ended")
+
+
+def abandon(history: History, run: int, steps: Steps | None = None) -> None:
+    """End a run that nobody goes on with: its commands and its labs.
+
+    :raises LabError: the history cannot be written.
+    """
+    stop_strays(history, run)
+    steps = steps or Steps(lambda: False)
+    for row in history.cells(run):
+        if row["state"] == "done":
+            continue
+        if exists(row["lab"]):
+            with step(row["name"], f"remove {row['lab']}"):
+                log = artefacts(history, run) / slug(row["name"]) / "abandoned.log"
+                done = steps.run(["down", row["lab"]], log, _cell(row).timeouts["down"])
+            if not done.good:
+                warn(row["name"], f"{row['lab']} is not all gone: labctl down {row['lab']}")
+        history.update_cell(
+            row["id"], state="done", outcome="error", message="the run was killed and not resumed", ended=time.time()
+        )
+    history.end_run(run)
+
+
+# --- ending ----------------------------------------------------------------------------------------
+
+
+def finish(night: Night, rows: list[dict[str, Any]], after: Sequence[Callable[[], object]] = ()) -> bool:
+    """Write the run's JUnit file and end it; True when every cell is good.
+
+    :param after: what else belongs to the end, as the report; a failure of it is told and changes nothing.
+    """
+    try:
+        write_junit(night.history, night.number)
+    except OSError as error:
+        warn("night", f"no JUnit file of the run: {error.filename}: {error.strerror}")
+    night.history.end_run(night.number)
+    for part in after:
+        try:
+            part()
+        except (LabError, OSError) as error:
+            warn("night", str(error))
+    return all(row["outcome"] in GOOD for row in rows)
+
+
+def write_junit(history: History, run: int) -> Path:
+    """Write one JUnit file of a run: a suite a cell, with its steps and its tests, of the last attempt.
+
+    :raises OSError: it cannot be written.
+    """
+    suites = []
+    for row in history.cells(run):
+        suites.append((row["name"], cases(history, row)))
+        own = artefacts(history, run) / slug(row["name"])
+        own.mkdir(parents=True, exist_ok=True)
+        junit.write(own / "junit.xml", suites[-1:])
+    target = artefacts(history, run) / "junit.xml"
+    junit.write(target, suites)
+    return target
+
+
+def cases(history: History, row: dict[str, Any]) -> list[junit.Case]:
+    """The steps and the tests of a cell, as test cases."""
+    attempts = history.attempts(row["id"])
+    if not attempts or row["outcome"] in ("impossible", "error"):
+        return [junit.Case("cell", "failed", 0.0, f"{row['outcome']}: {row['message']}")]
+    last = attempts[-1]["id"]
+    found = []
+    for stage in history.rows("SELECT * FROM stages WHERE attempt = ? ORDER BY position", [last]):
+        if stage["name"] == "test":
+            continue
+        good = stage["outcome"] == "passed"
+        message = "" if good else f"{stage['outcome']}: {attempts[-1]['message']}"
+        found.append(junit.Case(stage["name"], "passed" if good else "failed", stage["seconds"], message))
+    query = "SELECT n.name, t.outcome, t.seconds, t.message FROM tests t JOIN test_names n ON n.id = t.test"
+    tests = [junit.Case(**t) for t in history.rows(f"{query} WHERE t.attempt = ? ORDER BY n.name", [last])]
+    if attempts[-1]["bad_stage"] == "test" and not any(t.outcome == "failed" for t in tests):
+        found.append(junit.Case("test", "failed", 0.0, attempts[-1]["message"]))
+    return found + tests
