@@ -13,10 +13,12 @@ import typer
 
 from labctl.commands.console import Format, listing, out, progress
 from labctl.errors import LabError
+from labctl.nightly import analysis, report, upkeep
+from labctl.nightly import bisect as bisection
 from labctl.nightly import matrix as matrices
 from labctl.nightly import run as nights
-from labctl.nightly.history import GOOD, History
-from labctl.nightly.model import Nightly
+from labctl.nightly.history import GOOD, History, directory
+from labctl.nightly.model import Nightly, Retention
 from labctl.topology.units import show_size
 
 Output = Annotated[Format, typer.Option("-o", "--output", help="table or json")]
@@ -71,14 +73,27 @@ def run_night(
             found = matrices.load(matrices.find(file))
             night = nights.begin(history, found, found.only(only or []), jobs, keep, None)
         rows = night.run()
-        good = nights.finish(night, rows)
         number = night.number
         settings = Nightly.model_validate_json(history.run(number)["settings"])
+        index = reports_directory() / "index.html"
+        good = nights.finish(
+            night,
+            rows,
+            [
+                lambda: report.write(history, index.parent),
+                lambda: upkeep.notify(history, number, settings.notify, index),
+                lambda: upkeep.tidy(history, settings.retention),
+            ],
+        )
     _print_cells(rows, Format.TABLE)
-    out.print(f"run {number}: {summary(rows)}; labctl nightly show {number}")
-    del settings
+    out.print(f"run {number}: {summary(rows)}; labctl nightly show {number}; {index}", markup=False)
     if not good:
         raise typer.Exit(1)
+
+
+def reports_directory() -> Path:
+    """Where the report is written."""
+    return directory() / "report"
 
 
 def summary(rows: list[dict[str, Any]]) -> str:
@@ -216,6 +231,61 @@ def _print_detail(detail: dict[str, Any], output: Format) -> None:
             out.print(f"found: {found['place']}: {found['what']}: {found['last']}", markup=False)
         for artefact in attempt["artefacts"]:
             out.print(f"  {artefact['kind']:<9}{artefact['path']}", markup=False)
+
+
+@nightly.command("report")
+def write_report(
+    target: Annotated[
+        Path | None, typer.Argument(metavar="[DIRECTORY]", help="the history's own when not given")
+    ] = None,
+    number: Annotated[int, typer.Option("-n", "--number", min=1, help="so many runs in full")] = report.SHOWN,
+) -> None:
+    """Write the report: static pages, index.html first."""
+    with progress(), History() as history:
+        first = report.write(history, target or reports_directory(), number)
+    out.print(str(first), markup=False)
+
+
+@nightly.command()
+def prune(
+    runs: Annotated[int | None, typer.Option(min=1, help="runs whose logs and artefacts stay")] = None,
+    labs: Annotated[int | None, typer.Option(min=0, help="labs of failures that stay")] = None,
+    file: File = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="name what would go, remove nothing")] = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Remove logs and artefacts of old runs and kept labs beyond the file's retention; outcomes and times stay."""
+    given = {k: v for k, v in {"runs": runs, "labs": labs}.items() if v is not None}
+    retention = Retention(**given) if len(given) == 2 else matrices.load(matrices.find(file)).settings.retention
+    retention = retention.model_copy(update=given)
+    with progress(), nights.alone(), History() as history:
+        found = upkeep.old(history, retention)
+        left = [] if dry_run else upkeep.prune(history, found)
+    rows = [{**vars(item), "shown": show_size(item.size), "removed": not dry_run} for item in found]
+    listing(output, rows, ["kind", "name", "run", "shown"])
+    if left:
+        raise LabError(f"could not remove {', '.join(left)}", "labctl nightly prune")
+
+
+@nightly.command()
+def bisect(
+    cell: Annotated[str, typer.Argument(help="a cell of the history")],
+    good: Annotated[str | None, typer.Option(metavar="COMMIT", help="instead of the last good run's")] = None,
+    bad: Annotated[str | None, typer.Option(metavar="COMMIT", help="instead of the first bad run's")] = None,
+    stage: Annotated[str | None, typer.Option(help="a stage of up, join or test, instead of the first bad one")] = None,
+    test: Annotated[str, typer.Option(help="only this test decides")] = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Find the commit that broke a cell: each one tried on a real lab, from a snapshot where that is possible."""
+    with progress(), nights.alone(), History() as history:
+        known = analysis.timeline(history)
+        names = [matrices.Cell(name=name, topology=name) for name in known]
+        search = bisection.begin(history, matrices.chosen(names, [cell])[0].name, good, bad, known)
+        search.stage, search.test = stage or ("test" if test else search.stage), test
+        culprit, subject = search.run()
+    listing(output, [vars(t) for t in search.tries], ["commit", "verdict", "seconds", "checkpoint"])
+    if output is Format.TABLE:
+        out.print(f"first bad commit: {culprit} {subject}", markup=False)
 
 
 def _at(when: float) -> str:

@@ -1,0 +1,71 @@
+"""Charts as SVG text, for a page that loads nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from statistics import median
+
+Points = Sequence[tuple[int, float]]
+#: More points than a chart has pixels are put together.
+MOST = 180
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 640, 190, 46, 22, 8
+
+
+def thinned(points: Points, most: int = MOST) -> list[tuple[int, float]]:
+    """At most so many points: each is the median of those it stands for, at the last one's run."""
+    if len(points) <= most:
+        return list(points)
+    step = len(points) / most
+    parts = [points[int(i * step) : int((i + 1) * step)] for i in range(most)]
+    return [(part[-1][0], median(value for _, value in part)) for part in parts]
+
+
+def chart(title: str, series: Mapping[str, Points]) -> str:
+    """Lines of seconds over runs, the axis in minutes; with the newest values in its text for those who do not see."""
+    lines = {name: thinned(points) for name, points in series.items() if points}
+    every = [point for points in lines.values() for point in points]
+    if not every:
+        return ""
+    low, high = min(run for run, _ in every), max(run for run, _ in every)
+    top = max(value for _, value in every) or 1.0
+
+    def x(run: int) -> float:
+        return LEFT + (run - low) / max(1, high - low) * (WIDTH - LEFT - 8)
+
+    def y(value: float) -> float:
+        return TOP + (1 - value / top) * (HEIGHT - TOP - BOTTOM)
+
+    newest = ", ".join(f"{name} {points[-1][1] / 60:.1f} min" for name, points in lines.items())
+    parts = [
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}: {escape(newest)}" class="chart">'
+    ]
+    for part in (0.0, 0.5, 1.0):
+        at = y(top * part)
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - 8}" y1="{at:.1f}" y2="{at:.1f}"/>')
+        parts.append(f'<text x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{top * part / 60:.1f}</text>')
+    for run in dict.fromkeys((low, high)):
+        anchor = "start" if run == low else "end"
+        parts.append(f'<text x="{x(run):.1f}" y="{HEIGHT - 4}" text-anchor="{anchor}">run {run}</text>')
+    for number, (name, points) in enumerate(lines.items()):
+        path = " ".join(f"{x(run):.1f},{y(value):.1f}" for run, value in points)
+        parts.append(f'<polyline class="line s{number}" points="{path}"><title>{escape(name)}</title></polyline>')
+        run, value = points[-1]
+        parts.append(f'<circle class="dot s{number}" cx="{x(run):.1f}" cy="{y(value):.1f}" r="3"/>')
+    return "".join([*parts, "</svg>"])
+
+
+def strip(outcomes: Sequence[tuple[int, str]], label: str) -> str:
+    """A row of small boxes, one a run: what became of a test, oldest first."""
+    count = {o: sum(x == o for _, x in outcomes) for o in ("passed", "failed", "skipped")}
+    said = ", ".join(f"{n} {o}" for o, n in count.items() if n)
+    boxes = "".join(
+        f'<rect class="{escape(o)}" x="{i * 9}" y="0" width="7" height="14" rx="1"><title>run {run}: {escape(o)}'
+        "</title></rect>"
+        for i, (run, o) in enumerate(outcomes)
+    )
+    width = max(9, len(outcomes) * 9)
+    return (
+        f'<svg class="strip" width="{width}" height="14" viewBox="0 0 {width} 14" role="img" '
+        f'aria-label="{escape(label)}: {said}">{boxes}</svg>'
+    )
