@@ -11,13 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from nights import Bench
 
-from conftest import Bench
 from labctl import process
 from labctl.errors import LabError
 from labctl.lab.state import names
 from labctl.nightly import junit
-from labctl.nightly import run as nights
+from labctl.nightly import run as running
 from labctl.nightly.history import History
 from labctl.nightly.run import artefacts
 
@@ -196,7 +196,7 @@ def test_a_run_that_is_interrupted_ends_its_commands_and_says_how_to_go_on(bench
     assert "labctl nightly run --resume" in bench.said
     assert not [words for words in bench.calls("test") if process.identity(int(words[3]))]
     assert len(bench.history.unfinished()) == 1
-    resumed = nights.resume(bench.history, 3, bench.steps)
+    resumed = running.resume(bench.history, 3, bench.steps)
     assert [row["outcome"] for row in resumed.run()] == ["passed"] * 3
 
 
@@ -209,11 +209,11 @@ def test_a_rebooted_machine_has_no_strays_to_end(bench: Bench) -> None:
 
 def test_there_is_nothing_to_resume(bench: Bench) -> None:
     with pytest.raises(LabError, match="there is no run to go on with"):
-        nights.resume(bench.history, 1, None)
+        running.resume(bench.history, 1, None)
 
 
 def test_two_nights_at_once_are_refused(bench: Bench) -> None:
-    with nights.alone(), pytest.raises(LabError, match=f"is being run by pid {os.getpid()}"), nights.alone():
+    with running.alone(), pytest.raises(LabError, match=f"is being run by pid {os.getpid()}"), running.alone():
         pass
 
 
@@ -221,14 +221,14 @@ def test_a_disk_that_is_full_for_one_cell_costs_that_cell(bench: Bench, monkeypa
     """Where the logs of a cell cannot be written; its lab goes all the same."""
     bench.script({"beta": {"up": ["ok"]}})
     night = bench.begin(jobs=1)
-    write = nights.CellRun.at
+    write = running.CellRun.at
 
-    def full(self: nights.CellRun, name: str) -> None:
+    def full(self: running.CellRun, name: str) -> None:
         if self.cell.name == "beta" and name == "test":
             raise OSError(28, "No space left on device", str(self.where))
         write(self, name)
 
-    monkeypatch.setattr(nights.CellRun, "at", full)
+    monkeypatch.setattr(running.CellRun, "at", full)
     rows = {row["name"]: row for row in night.run()}
     assert [row["outcome"] for row in rows.values()] == ["passed", "error", "passed"]
     assert "No space left on device" in rows["beta"]["message"]
