@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import typer
 
-from labctl.commands import doctor, enter, fault, guide, image, info, keep, life, logs, look, nightly, node, snapshot
+from labctl.commands import (
+    doctor,
+    enter,
+    fault,
+    guide,
+    image,
+    info,
+    keep,
+    life,
+    logs,
+    look,
+    nightly,
+    node,
+    snapshot,
+)
 
 app = typer.Typer(
     name="labctl",
@@ -13,5 +27,5 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for group in (life, look, node, info, enter, snapshot, keep, fault, logs, nightly, doctor, image, guide):
+for group in (life, look, node, info, enter, snapshot, keep, fault, logs, nightly, judge, doctor, image, guide):
     group.register(app)

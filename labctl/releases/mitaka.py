@@ -63,4 +63,5 @@ MITAKA = Release(
     horizon_webroot_unset=False,
     endpoint_project="tenant_id",
     nova_endpoint_path="/v2.1/%(tenant_id)s",
+    tempest=("tempest==15.0.0",),  # 16.0.0 gave up mitaka; not tried
 )

@@ -143,6 +143,8 @@ class Release:
     #: endpoint template variable of the project id
     endpoint_project: str
     nova_endpoint_path: str
+    #: requirements of the Tempest that was released for it: "tempest==22.1.0"; the others by the upper constraints
+    tempest: tuple[str, ...]
 
     @property
     def environment(self) -> str:

@@ -74,4 +74,5 @@ ROCKY = Release(
     horizon_webroot_unset=False,
     endpoint_project="project_id",
     nova_endpoint_path="/v2.1",
+    tempest=("tempest==19.0.0",),
 )

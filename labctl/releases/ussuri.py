@@ -76,4 +76,5 @@ USSURI = Release(
     horizon_webroot_unset=True,
     endpoint_project="project_id",
     nova_endpoint_path="/v2.1",
+    tempest=("tempest==24.0.0",),
 )

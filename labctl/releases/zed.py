@@ -57,4 +57,11 @@ ZED = Release(
     horizon_webroot_unset=False,
     endpoint_project="project_id",
     nova_endpoint_path="/v2.1",
+    # Debian 12's tempest, with the libraries of its time: newer ones lack what it imports (oslo_utils' md5)
+    tempest=(
+        *("tempest==33.0.0", "oslo.utils==6.0.*", "oslo.config==9.0.*", "oslo.log==5.0.*", "oslo.context==5.0.*"),
+        *("oslo.serialization==5.0.*", "oslo.concurrency==5.0.*", "testtools==2.5.*", "stestr==4.0.*"),
+        *("fixtures==4.0.*", "paramiko==2.12.*", "urllib3==1.26.*", "jsonschema==4.10.*", "cliff==4.0.*"),
+        *("stevedore==4.0.*", "setuptools<71"),
+    ),
 )

@@ -1,0 +1,58 @@
+"""The verb tempest: OpenStack's own test suite against a lab."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from labctl.commands.console import Format, out, progress
+from labctl.errors import LabError
+from labctl.topology.units import parse_time
+
+Output = Annotated[Format, typer.Option("-o", "--output", help="table or json")]
+
+
+def tempest(
+    lab: Annotated[str, typer.Argument(metavar="LAB", help="name of the lab")],
+    regex: Annotated[str, typer.Option(help="the tests that fit this, instead of the smoke ones")] = "",
+    load_list: Annotated[Path | None, typer.Option("--load-list", help="a file of test ids, one a line")] = None,
+    workers: Annotated[int, typer.Option("-n", min=1, help="tests at once")] = 2,
+    timeout: Annotated[str, typer.Option(help="for all tests: 90 min, 2 h")] = "2 h",
+    junit: Annotated[Path | None, typer.Option(help="write the JUnit file here too")] = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Judge a lab with Tempest, the release's own version of it; status 1 when a test fails."""
+    from labctl.nightly import tempest as judge  # brings the SDK, which takes its time
+
+    if regex and load_list:
+        raise LabError("--regex and --load-list exclude each other")
+    try:
+        seconds = parse_time(timeout)
+    except ValueError as error:
+        raise LabError(f"--timeout: {error}") from error
+    with progress():
+        result = judge.run(lab, judge.Chosen(regex, load_list), workers, seconds)
+    if junit:
+        shutil.copyfile(result.report, junit)
+    count = {outcome: result.count(outcome) for outcome in ("passed", "failed", "skipped")}
+    failed = [case.name for case in result.cases if case.outcome == "failed"]
+    if output is Format.JSON:
+        rest = {"seconds": round(result.seconds, 1), "late": result.late, "junit": str(result.report)}
+        typer.echo(json.dumps({"lab": lab, "run": result.run, **count, **rest, "failures": failed}, indent=1))
+    else:
+        for name in failed:
+            out.print(f"failed: {name}", markup=False)
+        late = ", not finished in its time" if result.late else ""
+        out.print(f"{lab}: {', '.join(f'{n} {o}' for o, n in count.items())} in {result.seconds:.0f} s{late}")
+        out.print(f"  {result.report}; labctl nightly show {result.run}", markup=False)
+    if not result.good:
+        raise typer.Exit(1)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command()(tempest)

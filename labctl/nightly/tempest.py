@@ -1,0 +1,346 @@
+"""The outside judge: OpenStack's own Tempest against a lab, with what the lab is written into its configuration."""
+
+from __future__ import annotations
+
+import configparser
+import fcntl
+import hashlib
+import io
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from labctl import process, releases
+from labctl.e2e_support import cloud
+from labctl.errors import BrokenLabError, LabError
+from labctl.images import python as interpreters
+from labctl.images.venv import constraints
+from labctl.lab import access, logs, paths
+from labctl.lab.state import LabState, write_atomic
+from labctl.nightly import facts, junit
+from labctl.nightly.history import History
+from labctl.nightly.matrix import Cell
+from labctl.nightly.run import artefacts
+from labctl.progress import step
+from labctl.releases.model import Release
+from labctl.topology.model import Component, VolumeBackend
+from labctl.vantage import Inside
+
+#: Seconds for pip, and for the conversion of the results.
+INSTALL, CONVERT = 1800, 120
+#: Beside it: what its results are converted with.
+BESIDES = ("junitxml",)
+#: Project -> Tempest's word in [service_available] -> the component that offers it.
+SERVICES = {
+    "keystone": Component.KEYSTONE,
+    "glance": Component.GLANCE,
+    "nova": Component.NOVA_CONTROLLER,
+    "neutron": Component.NEUTRON_SERVER,
+    "cinder": Component.CINDER_CONTROLLER,
+    "swift": Component.SWIFT_PROXY,
+}
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Which tests: the smoke ones, those that fit an expression, or those that a file lists, one an line."""
+
+    regex: str = ""
+    file: Path | None = None
+
+    @property
+    def words(self) -> list[str]:
+        """The arguments of ``tempest run``."""
+        if self.file is not None:
+            return ["--load-list", str(self.file.resolve())]
+        return ["--regex", self.regex] if self.regex else ["--smoke"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of it; ``report`` is the JUnit file."""
+
+    run: int
+    cases: list[junit.Case]
+    report: Path
+    status: int
+    late: bool
+    seconds: float
+
+    def count(self, outcome: str) -> int:
+        """How many tests passed, failed or were skipped."""
+        return sum(case.outcome == outcome for case in self.cases)
+
+    @property
+    def good(self) -> bool:
+        """True when tests ran and none failed."""
+        return self.status == 0 and not self.late and self.count("passed") > 0
+
+
+# --- installing ------------------------------------------------------------------------------------
+
+
+def environment(release: Release) -> Path:
+    """The virtual environment with the release's Tempest, made when there is none.
+
+    Old releases' runs on the interpreter that they themselves ran on.
+
+    :raises LabError: no interpreter fits, or pip failed; says where its output is.
+    """
+    if release.pypi is not None:
+        found = interpreters.find(release.pypi.python, f"the Tempest of {release.title}")
+        program, minor = found.executable, found.minor
+    else:
+        program, minor = Path(sys.executable).resolve(), f"{sys.version_info[0]}.{sys.version_info[1]}"
+    limits = _limits(release, minor)
+    wanted = [*release.tempest, *BESIDES]
+    digest = hashlib.sha256(json.dumps([wanted, limits, minor, str(program)]).encode()).hexdigest()[:12]
+    target = paths.home() / "tempest" / f"{release.name}-{digest}"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.with_suffix(".lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if not (target / "whole").exists():  # what a killed installation left begins anew
+            shutil.rmtree(target, ignore_errors=True)
+            with step("tempest", f"install {release.tempest[0]} for Python {minor}"):
+                _install(program, target, wanted, limits)
+    return target
+
+
+def _limits(release: Release, minor: str) -> str:
+    """The release's upper constraints, where labctl has them."""
+    file = Path(releases.__file__).parent / "constraints" / f"{release.name}.txt"
+    return constraints(file.read_text(), minor, release.tempest) if file.exists() else ""
+
+
+def _install(program: Path, target: Path, wanted: list[str], limits: str) -> None:
+    process.run([program, "-m", "venv", target], timeout=300)
+    (target / "constraints.txt").write_text(limits)
+    log = target.with_suffix(".log")
+    pip, limited = target / "bin" / "pip", target / "constraints.txt"
+    command: list[str | Path] = [pip, "install", "--disable-pip-version-check", "-c", limited, *wanted]
+    process.run(command, timeout=INSTALL, log=log)
+    (target / "whole").touch()
+
+
+# --- configuring -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What only the lab's APIs can say."""
+
+    image: str
+    flavor: str
+    other_flavor: str
+    network: str
+    extensions: tuple[str, ...]
+    object_storage: tuple[str, ...]
+
+
+def look(lab: access.Access) -> Seen:
+    """Ask the lab; called by a thread inside its network.
+
+    :raises BrokenLabError: an image, flavor or network of its fixtures is not there.
+    """
+    admin = cloud.as_admin(lab)
+    flavors = {f.name: str(f.id) for f in admin.compute.flavors()}
+    missing = [name for name in lab.flavors[:2] if name not in flavors]
+    image = next((str(i.id) for i in admin.image.images() if i.name == lab.image), "")
+    network = next((str(n.id) for n in admin.network.networks() if n.name == lab.external_network), "")
+    missing += [name for name, found in ((lab.image, image), (lab.external_network, network)) if not found]
+    if missing:
+        raise BrokenLabError(f"{lab.lab} has no {', '.join(missing)}", f"labctl up {lab.lab}")
+    extensions = tuple(sorted(str(e.alias) for e in admin.network.extensions()))
+    served: Mapping[str, Any] = admin.object_store.get_info().to_dict() if "swift-proxy" in lab.components else {}
+    names = [flavors[name] for name in lab.flavors[:2]]
+    return Seen(image, names[0], names[-1], network, extensions, tuple(k for k, v in served.items() if v))
+
+
+def configuration(state: LabState, lab: access.Access, release: Release, seen: Seen, work: Path) -> str:
+    """The text of tempest.conf, which holds the administrator's password.
+
+    Options are those of Tempest's own sample; times are as many times longer as the lab's machines are slow.
+    """
+    spec = state.spec
+    slow = lab.patience
+    volumes = spec.volume_backend
+    sections: dict[str, dict[str, object]] = {
+        "DEFAULT": {"log_dir": work / "logs", "log_file": "tempest.log"},
+        "oslo_concurrency": {"lock_path": work / "locks"},
+        "auth": {
+            "use_dynamic_credentials": True,
+            "admin_username": "admin",
+            "admin_password": lab.admin_password,
+            "admin_project_name": lab.admin_project,
+            "admin_domain_name": cloud.DOMAIN,
+            "tempest_roles": release.member_role,
+        },
+        "identity": {
+            "auth_version": "v3",
+            "uri_v3": lab.auth_url,
+            "region": lab.region,
+            "v3_endpoint_type": "public",
+            "default_domain_id": "default",
+        },
+        "identity-feature-enabled": {"api_v2": False, "api_v3": True},
+        "service_available": {name: spec.has(component) for name, component in SERVICES.items()},
+        "compute": {
+            "image_ref": seen.image,
+            "image_ref_alt": seen.image,
+            "flavor_ref": seen.flavor,
+            "flavor_ref_alt": seen.other_flavor,
+            "min_compute_nodes": len(spec.running(Component.NOVA_COMPUTE)),
+            "build_timeout": round(600 * slow),
+        },
+        "compute-feature-enabled": {"live_migration": False, "vnc_console": True},
+        "image-feature-enabled": {"api_v1": False, "api_v2": True},
+        "network": {"public_network_id": seen.network, "floating_network_name": lab.external_network},
+        "network-feature-enabled": {"api_extensions": ",".join(seen.extensions), "floating_ips": True},
+        "validation": {
+            "run_validation": True,
+            "image_ssh_user": lab.guest_user,
+            "ssh_timeout": round(300 * slow),
+            "connect_timeout": 60,
+        },
+        "volume": {
+            "storage_protocol": "nfs" if volumes is VolumeBackend.NFS else "iSCSI",
+            "build_timeout": round(300 * slow),
+        },
+        "volume-feature-enabled": {
+            "backup": False,
+            "api_v2": 2 in release.cinder_api_versions,
+            "api_v3": 3 in release.cinder_api_versions,
+        },
+        "object-storage": {"operator_role": release.member_role, "reseller_admin_role": "ResellerAdmin"},
+        "object-storage-feature-enabled": {"discoverable_apis": ",".join(seen.object_storage)},
+    }
+    parser = configparser.RawConfigParser()
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    for name, options in sections.items():
+        if name != "DEFAULT":
+            parser.add_section(name)
+        for key, value in options.items():
+            parser.set(name, key, str(value))
+    text = io.StringIO()
+    parser.write(text)
+    return text.getvalue()
+
+
+# --- running ---------------------------------------------------------------------------------------
+
+
+def run(name: str, chosen: Chosen, workers: int, timeout: float) -> Result:
+    """Run Tempest inside a lab's network and put what became of each test into the history.
+
+    :param timeout: seconds for the tests.
+    :raises LabError: the lab does not work, Tempest cannot be installed, or it ended without a result.
+    """
+    state = LabState.load(name)
+    lab = access.load(name)
+    release = releases.get(lab.release)
+    if chosen.file is not None and not chosen.file.is_file():
+        raise LabError(f"there is no file {chosen.file}")
+    with Inside(state.namespace, state.hosts_file) as inside:
+        inside.call(cloud.check, lab)
+        seen = inside.call(look, lab)
+    venv = environment(release)
+    with History() as history:
+        number, attempt, where = _begin(history, state)
+        work = where / "tempest"
+        process.run([venv / "bin" / "tempest", "init", work], timeout=CONVERT, env=_variables(venv))
+        conf = work / "etc" / "tempest.conf"
+        conf.unlink(missing_ok=True)
+        write_atomic(conf, configuration(state, lab, release, seen, work), 0o600)
+        try:
+            return _judge(history, number, attempt, state, venv, work, chosen, workers, timeout)
+        finally:
+            with suppress(FileNotFoundError):
+                conf.unlink()  # it holds a password
+            history.end_run(number)
+
+
+def _variables(venv: Path) -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy") and not k.startswith("OS_")}
+    return {**kept, "PATH": f"{venv / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"}
+
+
+def _begin(history: History, state: LabState) -> tuple[int, int, Path]:
+    spec = state.spec
+    cell = Cell(
+        name=f"tempest-{state.name}",
+        topology=spec.topology,
+        release=spec.release,
+        base=spec.base,
+        driver=spec.driver,
+        select=("tempest",),
+    )
+    run_facts = facts.run_facts()
+    number = history.begin_run([cell], kind="tempest", **run_facts)
+    row = history.cells(number)[0]
+    history.update_cell(row["id"], lab=state.name, state="running", step="tempest", began=time.time())
+    attempt = history.begin_attempt(row["id"], 1, run_facts["git_commit"])
+    images = facts.images(state.name)
+    hashed = facts.inputs(cell, run_facts["source"], images)
+    history.update_attempt(attempt, images=json.dumps(images), inputs=hashed)
+    where = artefacts(history, number) / cell.name
+    where.mkdir(parents=True)
+    return number, attempt, where
+
+
+def _judge(
+    history: History,
+    number: int,
+    attempt: int,
+    state: LabState,
+    venv: Path,
+    work: Path,
+    chosen: Chosen,
+    workers: int,
+    timeout: float,
+) -> Result:
+    where, report = work.parent, work.parent / "junit.xml"
+    words = [str(venv / "bin" / "tempest"), "run", *chosen.words, "--concurrency", str(workers)]
+    # Tempest looks for its workspace in the working directory
+    inside = ["ip", "netns", "exec", state.namespace, "env", "--chdir", str(work), *words]
+    with (
+        step("tempest", " ".join(["run", *chosen.words, "--concurrency", str(workers)])),
+        (where / "tempest.out").open("ab") as log,
+    ):
+        ended = process.follow(process.start(inside, log=log, env=_variables(venv)), timeout=timeout)
+    cases = _results(venv, work, report, state)
+    result = Result(number, cases, report, ended.status, ended.late, ended.seconds)
+    outcome = "passed" if result.good else "timeout" if ended.late else "failed"
+    failed = [case.name for case in cases if case.outcome == "failed"]
+    message = "" if result.good else f"{len(failed)} of {len(cases)} tests failed:\n" + "\n".join(failed[:20])
+    history.record_tests(attempt, cases)
+    history.record_stage(attempt, "tempest", outcome, ended.seconds, ended.cpu_seconds)
+    history.record_artefacts(attempt, {report: "junit", where / "tempest.out": "log"})
+    bad = "" if result.good else "tempest"
+    history.update_attempt(attempt, outcome=outcome, message=message, bad_stage=bad, ended=time.time())
+    row = history.cells(number)[0]
+    history.update_cell(row["id"], state="done", outcome=outcome, message=message, bad_stage=bad, ended=time.time())
+    if not cases:
+        raise LabError(f"Tempest ended with {ended.status} and no result", f"less {where / 'tempest.out'}")
+    return result
+
+
+def _results(venv: Path, work: Path, report: Path, state: LabState) -> list[junit.Case]:
+    """The tests of the last run in a workspace, from its stream of results; secrets hidden in the JUnit file."""
+    convert = '"$1" last --subunit | "$2" -o "$3"'
+    programs = [venv / "bin" / "stestr", venv / "bin" / "subunit2junitxml"]
+    raw = work / "junit.raw"
+    process.run(
+        ["sh", "-c", convert, "sh", *programs, raw], timeout=CONVERT, cwd=work, check=False, env=_variables(venv)
+    )
+    if not raw.exists() or not raw.stat().st_size:
+        return []
+    report.write_text(logs.redactor(state)(raw.read_text(errors="replace")))
+    raw.unlink()
+    return [case for case in junit.read(report) if case.name != "process-returncode"]
