@@ -4,21 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from labctl.commands import (
-    doctor,
-    enter,
-    fault,
-    guide,
-    image,
-    info,
-    keep,
-    life,
-    logs,
-    look,
-    nightly,
-    node,
-    snapshot,
-)
+from labctl.commands import doctor, enter, fault, guide, image, info, keep, life, logs, look, nightly, node, snapshot
+from labctl.commands import tempest as judge
 
 app = typer.Typer(
     name="labctl",

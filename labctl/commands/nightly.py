@@ -54,6 +54,7 @@ def run_night(
     file: File = None,
     only: Only = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the run that was killed")] = False,
+    either: Annotated[bool, typer.Option("--continue", help="--resume when one was killed, else a new one")] = False,
     jobs: Annotated[int | None, typer.Option(min=1, help="cells at once; one a core when not given")] = None,
     keep: Annotated[
         bool | None, typer.Option("--keep-on-failure/--remove-on-failure", help="instead of what the file says")
@@ -61,13 +62,13 @@ def run_night(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="list the cells, run nothing")] = False,
 ) -> None:
     """Prove every cell: up, test, down; status 1 when one is not good. Killed, it goes on with --resume."""
-    if resume and (only or keep is not None):
+    if (resume or either) and (only or keep is not None):
         raise LabError("--resume goes on with a run as it began; --only and --keep-on-failure are for a new one")
     if dry_run:
         cells(file)
         return
     with progress(), nights.alone(), History() as history:
-        if resume:
+        if resume or (either and history.unfinished()):
             night = nights.resume(history, jobs, None)
         else:
             found = matrices.load(matrices.find(file))
