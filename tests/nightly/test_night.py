@@ -189,10 +189,10 @@ def test_a_run_killed_in_any_step_is_finished_by_resume(bench: Bench, verb: str)
 
 def test_a_run_that_is_interrupted_ends_its_commands_and_says_how_to_go_on(bench: Bench) -> None:
     bench.script({name: {"test": ["hang", "ok"]} for name in ("alpha", "beta", "gamma")})
-    running = bench.process("--jobs", "3")
+    night = bench.process("--jobs", "3")
     until(lambda: len(bench.calls("test")) == 3)
-    os.kill(running.pid, signal.SIGTERM)
-    assert process.follow(running, timeout=60).status == 1
+    os.kill(night.pid, signal.SIGTERM)
+    assert process.follow(night, timeout=60).status == 1
     assert "labctl nightly run --resume" in bench.said
     assert not [words for words in bench.calls("test") if process.identity(int(words[3]))]
     assert len(bench.history.unfinished()) == 1
