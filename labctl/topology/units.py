@@ -42,10 +42,12 @@ _TIME = re.compile(r"^\s*(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[a-z]+)\s*$", re.I
 
 
 def parse_time(value: Any) -> int:
-    """Return seconds.
+    """Return seconds; a plain number is so many.
 
     :raises ValueError: when the text is no length of time, or is not a whole number of seconds.
     """
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
     match = _TIME.match(value) if isinstance(value, str) else None
     if not match or match["unit"].lower() not in TIMES:
         raise ValueError(f"a length of time is written like '45 min' or '2 h', not {str(value)!r}")

@@ -169,7 +169,8 @@ def test_an_unfinished_run_is_cleared_away_by_a_new_one(bench: Bench) -> None:
 
 @pytest.mark.parametrize("verb", ["up", "test", "down"])
 def test_a_run_killed_in_any_step_is_finished_by_resume(bench: Bench, verb: str) -> None:
-    bench.matrix("retries: 0", "  - topology: alpha.yaml\n  - topology: beta.yaml\n")
+    more = "retries: 0\ntimeouts: {up: 5 min}\nnotify: {command: ['true'], timeout: 9 s}"
+    bench.matrix(more, "  - topology: alpha.yaml\n  - topology: beta.yaml\n")
     bench.script({"alpha": {verb: ["hang", "ok"]}})
     killed = bench.process("--jobs", "1")
     until(lambda: [words for words in bench.calls(verb) if "alpha" in words[2]])
@@ -184,6 +185,8 @@ def test_a_run_killed_in_any_step_is_finished_by_resume(bench: Bench, verb: str)
     assert bench.history.run(1)["ended"]
     assert len(bench.history.rows("SELECT * FROM runs")) == 1
     assert len(bench.history.attempts(bench.history.cells(1)[0]["id"])) == 1
+    assert (bench.history.path.parent / "report" / "index.html").is_file()
+    assert "bug" not in bench.said
     assert names() == []
 
 
