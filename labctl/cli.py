@@ -4,8 +4,23 @@ from __future__ import annotations
 
 import typer
 
-from labctl.commands import doctor, enter, fault, guide, image, info, keep, life, logs, look, nightly, node, snapshot
-from labctl.commands import tempest as judge
+from labctl.commands import (
+    doctor,
+    enter,
+    fault,
+    guide,
+    image,
+    info,
+    keep,
+    life,
+    logs,
+    look,
+    nightly,
+    node,
+    snapshot,
+    tempest,
+    vagrant,
+)
 
 app = typer.Typer(
     name="labctl",
@@ -14,5 +29,21 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for group in (life, look, node, info, enter, snapshot, keep, fault, logs, nightly, judge, doctor, image, guide):
+for group in (
+    life,
+    look,
+    node,
+    info,
+    enter,
+    snapshot,
+    keep,
+    fault,
+    logs,
+    nightly,
+    tempest,
+    doctor,
+    image,
+    guide,
+    vagrant,
+):
     group.register(app)

@@ -21,6 +21,8 @@ from typing import IO
 from labctl.errors import DeadlineError, LabError
 
 Argument = str | Path
+#: What libraries raise that start processes by themselves: ``returncode``, ``cmd``.
+Failed = subprocess.CalledProcessError
 
 
 class CommandError(LabError):

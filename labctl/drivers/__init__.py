@@ -3,9 +3,10 @@
 from labctl.drivers.base import Capabilities, Driver, Machine
 from labctl.drivers.libvirt import Libvirt
 from labctl.drivers.nspawn import Nspawn
+from labctl.drivers.vagrant import VagrantMachines
 from labctl.errors import LabError
 
-DRIVERS: dict[str, Driver] = {"nspawn": Nspawn(), "libvirt": Libvirt()}
+DRIVERS: dict[str, Driver] = {"nspawn": Nspawn(), "libvirt": Libvirt(), "vagrant": VagrantMachines()}
 
 
 def get(name: str) -> Driver:

@@ -9,6 +9,7 @@ that the initramfs only has to change one number to let it grow with the flavor'
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import struct
@@ -147,14 +148,17 @@ def initrd(work: Path, tree: Path, modules: kernel.Modules) -> Path:
     return initramfs.pack(work, tree / "usr/bin/busybox", INITRAMFS_APPLETS, FILES / "initramfs.sh", groups)
 
 
-def boot_partition(image: Path, vmlinuz: Path, initrd: Path) -> Path:
-    """Make the FAT file system with syslinux, from which the BIOS boots."""
+def boot_partition(image: Path, vmlinuz: Path, initrd: Path, menu: Path = FILES / "syslinux.txt") -> Path:
+    """Make the FAT file system with syslinux, from which the BIOS boots.
+
+    :param menu: syslinux's configuration.
+    """
     size = (vmlinuz.stat().st_size + initrd.stat().st_size) // MIB + 4
     with image.open("wb") as blank:
         blank.truncate(size * MIB)
     hidden = str(MIB // SECTOR)  # sectors before the partition
     process.run(["mformat", "-i", image, "-T", str(size * MIB // SECTOR), "-h", "64", "-s", "32", "-H", hidden, "::"])
-    for source, name in ((vmlinuz, "vmlinuz"), (initrd, "initrd"), (FILES / "syslinux.txt", "syslinux.cfg")):
+    for source, name in ((vmlinuz, "vmlinuz"), (initrd, "initrd"), (menu, "syslinux.cfg")):
         process.run(["mcopy", "-i", image, source, f"::{name}"])
     process.run(["syslinux", "--install", image])
     return image
@@ -186,7 +190,11 @@ def write_disk(disk: Path, boot: Path, root: Path) -> None:
                                  start // SECTOR, size // SECTOR)  # fmt: skip
             target.seek(start)
             with part.open("rb") as source:
-                shutil.copyfileobj(source, target, MIB)
+                while chunk := source.read(MIB):
+                    if chunk.strip(b"\0"):
+                        target.write(chunk)
+                    else:
+                        target.seek(len(chunk), os.SEEK_CUR)  # a hole
             start += size
         target.truncate(start)
         target.seek(0)

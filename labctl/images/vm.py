@@ -74,15 +74,18 @@ def _build(layers: tuple[Path, ...], boot: Path, work: Path) -> dict[str, Any]:
     shutil.rmtree(work / "initramfs")
     (work / "initramfs.cpio").unlink()
 
-    _complete(work / "addition", layers, boot, modules)
+    complete(work / "addition", layers, boot, modules)
     trees = [work / "addition", *(layer / "tree" for layer in layers)]
     size = used(*trees)
     with step("image", f"write a file system of {size // MIB} MiB"):
-        _disk(trees, modules.release, size, work)
+        raw = file_system(trees, modules.release, size, work)
+        process.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, tree / "disk.qcow2"], timeout=900)
+        raw.unlink()
+    shutil.rmtree(work / "addition")
     return {"kernel": modules.release, "used": size}
 
 
-def _complete(addition: Path, layers: tuple[Path, ...], boot: Path, modules: kernel.Modules) -> None:
+def complete(addition: Path, layers: tuple[Path, ...], boot: Path, modules: kernel.Modules) -> None:
     """Lay out what a tree needs to run on a kernel of its own."""
     shutil.copytree(modules.base, addition / "usr/lib/modules" / modules.release)
     (addition / "boot").mkdir()
@@ -113,18 +116,20 @@ rm -rf root upper scratch
 """
 
 
-def _disk(trees: list[Path], release: str, size: int, work: Path) -> None:
-    """Write a tree as a file system with a quarter and 256 MiB of room; a machine lets it grow to its own disk."""
+def file_system(trees: list[Path], release: str, size: int, work: Path) -> Path:
+    """Write trees, laid over each other, as an ext4 with a quarter and 256 MiB of room; return the raw file.
+
+    :param release: the kernel whose modules are made known to the tree.
+    :param size: bytes that the trees take up.
+    :param work: a directory on the host, into which the file ``disk.raw`` is written.
+    """
     room = (size + size // 4) // MIB + 256
     # the inode tables of a new file system are zeroes already, and a lab has no use for reserved blocks
     options = ["-q", "-t", "ext4", "-m", "0", "-L", "root", "-E", "lazy_itable_init=1,lazy_journal_init=1"]
     write = ["mke2fs", *options, "-J", "size=64", "-d", "root", "disk.raw", f"{room}M"]
     lower = ":".join(map(str, trees))
     process.run(["unshare", "--mount", "sh", "-c", _WRITE, "sh", release, lower, *write], cwd=work, timeout=1800)
-    convert = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", "disk.raw", "tree/disk.qcow2"]
-    process.run(convert, cwd=work, timeout=900)
-    (work / "disk.raw").unlink()
-    shutil.rmtree(work / "addition")
+    return work / "disk.raw"
 
 
 def disk_size(image: Path) -> int:

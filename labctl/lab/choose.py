@@ -26,6 +26,10 @@ SOURCE_TITLES = {
 _MACHINES = Capabilities(own_kernel=True, block_devices=True, device_mapper=True, openvswitch=True, nested_kvm=False)
 
 
+#: Drivers whose machines are made of boxes.
+BOXED = ("vagrant",)
+
+
 @dataclass(frozen=True)
 class Choice:
     """The spec of a lab, and why each base that its topology names before that one is not used."""
@@ -59,6 +63,8 @@ def obstacle(release: Release, base: str, driver: str) -> str | None:
         return f"labctl has no recipe for {release.title} on it yet"
     if (base, source) not in bases.BASES:
         return f"labctl has no recipe for it with {SOURCE_TITLES[source]} yet"
+    if source is PackageSource.RDO and driver in BOXED:
+        return "labctl makes no Vagrant box of it; labctl vagrant render takes its makers' own"
     if source is PackageSource.RDO and release.rdo is not None:
         return media.missing(base, release.rdo.point_release)
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from labctl import cgroup, drivers, loops, network, overlay
-from labctl.drivers import libvirt
+from labctl.drivers import libvirt, vagrant
 from labctl.errors import LabError
 from labctl.lab import paths
 from labctl.lab.state import REMOVED, LabState, begin_removal, exists, half_removed, remove_directory
@@ -19,7 +19,7 @@ def remains(name: str) -> list[str]:
     found = [f"namespace {n}" for n in network.namespaces(name)]
     found += [f"mount {m}" for m in overlay.below(directory)]
     found += [f"loop device {device}" for device in loops.attached(directory)]
-    found += libvirt.remains(name)
+    found += libvirt.remains(name) + vagrant.remains(name)
     found += [f"process {pid}" for pid in cgroup.processes(name)]
     found += [f"control group {group}" for group in cgroup.groups(name)]
     etc = network.ETC / network.lab_namespace(name)
@@ -64,7 +64,7 @@ def _by_record(name: str) -> list[str]:
 
 def _sweep(name: str) -> list[str]:
     """Remove by mark what the recorded state did not know of."""
-    left = libvirt.sweep(name) + [f"process {pid}" for pid in cgroup.kill(name)]
+    left = libvirt.sweep(name) + vagrant.sweep(name) + [f"process {pid}" for pid in cgroup.kill(name)]
     left += network.delete(name)
     directory = paths.labs() / name
     left += [f"mount {mount}: {why}" for mount in overlay.below(directory) if (why := overlay.unmount(mount))]

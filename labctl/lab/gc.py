@@ -157,16 +157,25 @@ def _strangers(lab: LabState) -> list[str]:
     mine = {network.lab_namespace(lab.name), *(network.node_namespace(lab.name, n) for n in lab.spec.nodes)}
     found = [f"namespace {n}" for n in network.namespaces(lab.name) if n not in mine]
     top = cgroup.path(lab.name)
-    found += [f"control group {p}" for p in sorted(top.glob("*")) if p.is_dir() and p.name not in lab.spec.nodes]
+    found += [
+        f"control group {p}"
+        for p in sorted(top.glob("*"))
+        if p.is_dir() and _is_node(p.name) and p.name not in lab.spec.nodes
+    ]
     nodes = lab.directory / "nodes"
     found += [f"directory {p}" for p in sorted(nodes.glob("*")) if p.is_dir() and p.name not in lab.spec.nodes]
     return found
 
 
+def _is_node(group: str) -> bool:
+    """False for the control group of what a driver runs beside its machines; no node's name has an underscore."""
+    return not group.startswith("_")
+
+
 def _remove_strangers(lab: LabState) -> list[str]:
     driver = drivers.get(lab.spec.driver)
     there = {p.name for p in (lab.directory / "nodes").glob("*")}
-    there |= {p.name for p in cgroup.path(lab.name).glob("*") if p.is_dir()}
+    there |= {p.name for p in cgroup.path(lab.name).glob("*") if p.is_dir() and _is_node(p.name)}
     there |= {n.removeprefix(network.lab_namespace(lab.name) + ".") for n in network.namespaces(lab.name)}
     there -= {network.lab_namespace(lab.name)}
     return [item for node in sorted(there - set(lab.spec.nodes)) for item in driver.destroy(lab, node)]

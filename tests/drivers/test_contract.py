@@ -18,8 +18,9 @@ from labctl.drivers.base import Driver
 from labctl.drivers.fake import Fake
 from labctl.drivers.libvirt import Libvirt
 from labctl.drivers.nspawn import Nspawn, _start_time
+from labctl.drivers.vagrant import VagrantMachines
 from labctl.errors import LabError
-from labctl.images import vm
+from labctl.images import box, vm
 from labctl.lab import paths
 from labctl.lab.down import remains
 from labctl.lab.state import LabState
@@ -60,10 +61,22 @@ def libvirt() -> tuple[Driver, list[str]]:
     return driver, [str(vm.ensure((tiny.ensure(),)))]
 
 
+def vagrant() -> tuple[Driver, list[str]]:
+    if os.geteuid() != 0:
+        pytest.skip("virtual machines need root")
+    driver = VagrantMachines()
+    try:
+        driver.probe()
+    except LabError as error:
+        pytest.skip(error.message)
+    return driver, [str(box.ensure(tiny.box_layers()))]
+
+
 MAKERS: dict[str, Callable[[], tuple[Driver, list[str]]]] = {
     "fake": lambda: (Fake(), []),
     "nspawn": nspawn,
     "libvirt": libvirt,
+    "vagrant": vagrant,
 }
 
 
@@ -100,9 +113,15 @@ class Subject:
         return [r for r in remains(self.lab.name) if r != f"directory {self.lab.directory}"]
 
 
-@pytest.fixture(params=["fake", *(pytest.param(name, marks=pytest.mark.system) for name in ("nspawn", "libvirt"))])
-def subject(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Subject]:
+@pytest.fixture(params=["fake", *(pytest.param(name, marks=pytest.mark.system) for name in ("nspawn", "libvirt", "vagrant"))])
+def subject(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Subject]:
     driver, image = MAKERS[request.param]()
+    monkeypatch.setenv("VAGRANT_HOME", str(tmp_path_factory.getbasetemp() / "vagrant.d"))
     monkeypatch.setenv("LABCTL_HOME", str(tmp_path / "home"))
     path = write(tmp_path, SMALL.replace("64 MiB", "128 MiB"))
     name = f"contract-{request.param}-{os.getpid()}"
@@ -256,7 +275,7 @@ def test_a_machine_that_starts_again_has_nothing_of_what_its_kernel_held(subject
 def test_the_files_of_a_machine_are_read_from_outside_whether_it_runs_or_not(subject: Subject) -> None:
     driver, lab = subject.driver, subject.lab
     assert driver.files(lab, NODE) is None
-    if driver.name == "libvirt":
+    if driver.name in ("libvirt", "vagrant"):
         pytest.skip("a virtual machine's disk is its own while it runs")
     subject.begin()
     subject.ask("echo seen >kept; sync")

@@ -156,7 +156,7 @@ def test_a_device_that_lies_is_not_in_the_daemons_dev_but_in_the_hosts(tmp_path:
     """Tried with a shell in libvirtd's place; /dev/null stands for what it must keep."""
     show = "ls /dev >$0/seen; test -c /dev/null && test -c /dev/pts/ptmx && ! test -e /dev/kvm"
     before = sorted(p.name for p in Path("/dev").iterdir())
-    script = ["sh", "-c", daemon._WITHOUT_KVM, "sh", tmp_path / "dev"]
+    script = ["sh", "-c", daemon.WITHOUT_KVM, "sh", tmp_path / "dev"]
     process.run(["unshare", "--mount", "--propagation", "slave", *script, "sh", "-c", show, tmp_path])
     assert sorted(p.name for p in Path("/dev").iterdir()) == before
     assert sorted((tmp_path / "seen").read_text().split()) == [name for name in before if name != "kvm"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from labctl import process
-from labctl.images import packages, store
+from labctl.images import box, packages, store
 
 PACKAGES = ("busybox-static", "dropbear-bin")
 INITTAB = """\
@@ -61,11 +61,82 @@ def _build(work: Path) -> dict[str, Any]:
         path = tree / "usr" / applet.removeprefix("usr/")
         if not path.is_symlink() and not path.exists():
             path.symlink_to("/bin/busybox")
-    for name, (content, mode) in FILES.items():
+    _write(tree, FILES)
+    for name in ("usr/share/doc", "usr/share/man"):
+        shutil.rmtree(tree / name, ignore_errors=True)
+    return {}
+
+
+#: Besides, in a box for Vagrant: its user (root by another name), sudo for whom nothing is left to do, scp.
+BOX_PACKAGES = ("openssh-client",)
+SUDO = """#!/bin/sh
+while :; do
+    case $1 in -p | -u) shift 2 ;; -*) shift ;; *) break ;; esac
+done
+exec "$@"
+"""
+BECOME = """#!/bin/sh
+hostname -F /etc/hostname
+while read -r line; do
+    case $line in *replace*) ip $line || ip ${line%%replace*}add${line#*replace} ;; ?*) ip $line ;; esac
+done </etc/labctl/network
+dropbearconvert openssh dropbear /etc/ssh/ssh_host_ed25519_key /etc/dropbear/key
+# those who are logged in stay; init starts the listening one again, with the new key
+kill "$(cat /run/dropbear.pid)"
+"""
+BOX_RC = """#!/bin/sh
+mkdir -p /dev/pts /run /tmp /etc/dropbear /var/lib
+mount -t devpts devpts /dev/pts
+mount -t tmpfs run /run
+hostname -F /etc/hostname
+modprobe -a button evdev
+ip link set lo up
+ip link set vagrant0 up
+[ ! -e /etc/labctl/network ] || while read -r line; do
+    case $line in *replace*) ip $line || ip ${line%%replace*}add${line#*replace} ;; ?*) ip $line ;; esac
+done </etc/labctl/network
+[ -e /etc/dropbear/key ] || dropbearkey -t ecdsa -f /etc/dropbear/key
+udhcpc -i vagrant0 -s /etc/udhcpc -t 30 -T 1 -n -q
+echo "$(hostname) is up"
+"""
+UDHCPC = """#!/bin/sh
+[ "$1" = bound ] && ip address add "$ip/$mask" dev "$interface"
+"""
+BOX_FILES = {
+    "etc/rc": (BOX_RC, 0o755),
+    "etc/udhcpc": (UDHCPC, 0o755),
+    "etc/hostname": ("tiny\n", 0o644),
+    "etc/inittab": (INITTAB.replace("-F -E", "-F -E -P /run/dropbear.pid"), 0o644),
+    "etc/passwd": ("root:*:0:0:root:/root:/bin/sh\nvagrant:*:0:0:vagrant:/vagrant-home:/bin/sh\n", 0o644),
+    "usr/bin/sudo": (SUDO, 0o755),
+    "usr/local/sbin/labctl-node": (BECOME, 0o755),
+    "vagrant-home/.ssh/authorized_keys": ((box.FILES / "authorized_keys.txt").read_text(), 0o600),
+}
+
+
+def box_layers() -> tuple[Path, ...]:
+    """The layers of a tree that Vagrant can use, the uppermost first."""
+    inputs = {
+        "version": 1,
+        "packages": BOX_PACKAGES,
+        "files": {path: list(value) for path, value in BOX_FILES.items()},
+    }
+    return (store.ensure(store.Recipe("tinybox", inputs), _build_box), ensure())
+
+
+def _build_box(work: Path) -> dict[str, Any]:
+    tree = work / "tree"
+    packages.unpack(packages.download(packages.with_libraries(BOX_PACKAGES), work / "debs"), tree)
+    shutil.rmtree(work / "debs")
+    _write(tree, BOX_FILES)
+    for name in ("usr/share", "etc/ssh"):
+        shutil.rmtree(tree / name, ignore_errors=True)
+    return {}
+
+
+def _write(tree: Path, files: dict[str, tuple[str, int]]) -> None:
+    for name, (content, mode) in files.items():
         path = tree / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
         path.chmod(mode)
-    for name in ("usr/share/doc", "usr/share/man"):
-        shutil.rmtree(tree / name, ignore_errors=True)
-    return {}

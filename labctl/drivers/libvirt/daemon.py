@@ -34,7 +34,7 @@ DAEMONS = {"virtlogd": Path("/run/libvirt/virtlogd-sock"), "libvirtd": Path("/ru
 _SECONDS = 30
 #: Where a /dev/kvm lies, libvirtd gets a /dev of its own without it. Otherwise what its user may open and what QEMU
 #: finds as root differ, and it asks QEMU anew what it can do, for a minute at each start of a machine.
-_WITHOUT_KVM = """set -e
+WITHOUT_KVM = """set -e
 new=$1
 shift
 mkdir -p "$new"
@@ -63,10 +63,10 @@ def start_time(pid: int) -> str:
 
 def answers() -> bool:
     """True when a system libvirtd (or virtqemud) accepts connections."""
-    return _accepts(MODULAR) or _accepts(DAEMONS["libvirtd"])
+    return accepts(MODULAR) or accepts(DAEMONS["libvirtd"])
 
 
-def _accepts(path: Path) -> bool:
+def accepts(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(5)
         try:
@@ -78,10 +78,10 @@ def _accepts(path: Path) -> bool:
 
 def programs() -> list[str]:
     """The daemons' programs that are not installed."""
-    return [name for name in DAEMONS if _program(name) is None]
+    return [name for name in DAEMONS if program(name) is None]
 
 
-def _program(name: str) -> str | None:
+def program(name: str) -> str | None:
     return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 
 
@@ -119,7 +119,7 @@ def ensure() -> None:
         note("host", "starting libvirtd, since there is no systemd that does")
         records = _records()
         for name, path in DAEMONS.items():
-            if not _accepts(path):
+            if not accepts(path):
                 records[name] = _start(name)
                 write_atomic(RUN / "libvirtd.json", json.dumps(records))
     deadline = time.monotonic() + _SECONDS
@@ -132,7 +132,7 @@ def ensure() -> None:
 def _start(name: str) -> dict[str, Any]:
     pid_file = RUN / f"{name}.pid"
     pid_file.unlink(missing_ok=True)
-    command: list[str | Path] = [_program(name) or name, "--daemon", "--pid-file", pid_file]
+    command: list[str | Path] = [program(name) or name, "--daemon", "--pid-file", pid_file]
     if name == "libvirtd" and kvm.DEVICE.exists() and not kvm.examine().works:
         command = [
             "unshare",
@@ -141,7 +141,7 @@ def _start(name: str) -> dict[str, Any]:
             "slave",
             "sh",
             "-c",
-            _WITHOUT_KVM,
+            WITHOUT_KVM,
             "sh",
             RUN / "dev",
             *command,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import threading
 import time
 from contextlib import suppress
@@ -13,6 +12,7 @@ from typing import Any
 
 from labctl import links, network, process, vantage
 from labctl.doctor import host, kvm
+from labctl.drivers import reach
 from labctl.drivers.base import Capabilities, Machine
 from labctl.drivers.libvirt import disks, memory, seed, wiring
 from labctl.drivers.libvirt.connection import Connection, asked, installed, library, meant, release, translated
@@ -27,13 +27,12 @@ from labctl.drivers.libvirt.domain import (
     domain_name,
     read_mark,
 )
-from labctl.errors import BrokenLabError, DeadlineError, LabError
+from labctl.errors import BrokenLabError, LabError
 from labctl.images import golden, store, vm
 from labctl.lab import paths
 from labctl.lab.state import LabState, write_atomic
 from labctl.progress import note
 from labctl.ssh import Session
-from labctl.ssh import connect as ssh_connect
 from labctl.topology.units import show_size
 
 _PROGRAMS = ("ip", "qemu-img", "mke2fs", "unshare")
@@ -303,54 +302,24 @@ class Libvirt:
 
     def connect(self, lab: LabState, node: str, seconds: float) -> Session:
         address = str(lab.spec.address(lab.spec.nodes[node]))
-
-        def connector(timeout: float) -> socket.socket:
-            if not self.machine(lab, node).running:
-                raise BrokenLabError(
-                    f"{node} of {lab.name} does not run; its last console lines:\n{self._console_tail(lab, node)}",
-                    f"labctl up {lab.name}",
-                )
-            return vantage.connect(lab.namespace, address, 22, timeout)
-
-        try:
-            keys = (lab.private_key(), lab.host_key(node))
-            return ssh_connect(connector, node, "root", *keys, timeout=seconds, patience=self.patience)
-        except DeadlineError as error:
-            raise DeadlineError(
-                f"{error.message}\nits last console lines:\n{self._console_tail(lab, node)}",
-                f"virsh console {domain_name(lab.name, node)}; labctl logs {lab.name}",
-            ) from error
-
-    def _console_tail(self, lab: LabState, node: str) -> str:
-        path = self.console(lab, node)
-        return "\n".join(path.read_text(errors="replace").splitlines()[-15:]) if path.exists() else "(none)"
+        return reach.session(
+            lab,
+            node,
+            seconds,
+            patience=self.patience,
+            running=lambda: self.machine(lab, node).running,
+            dial=lambda timeout: vantage.connect(lab.namespace, address, 22, timeout),
+            console=self.console(lab, node),
+            hint=f"virsh console {domain_name(lab.name, node)}; labctl logs {lab.name}",
+        )
 
     def console(self, lab: LabState, node: str) -> Path:
         return lab.node_directory(node) / "console.log"
 
     def create_network(self, lab: LabState) -> None:
-        self._refuse_overcommitment(lab)
-        network.create(lab.spec)
-
-    def _refuse_overcommitment(self, lab: LabState) -> None:
-        """Count what machines that run may still take, which the kernel does not, since they have not touched it.
-
-        :raises LabError: with the new ones it is more than there is; shows the sum.
-        """
-        promised, new = 0, 0
         running = {name for name in lab.spec.nodes if self._domain(lab, name) is not None}
-        for domain in self.connection().domains():
-            if (stats := asked(domain.memoryStats)) and (info := asked(domain.info)):
-                promised += max(0, (info[1] - stats.get("rss", 0)) * 1024)
-        for name, node in lab.spec.nodes.items():
-            new += node.memory + OVERHEAD if name not in running else 0
-        free = host.available_memory()
-        if new and promised + new > free:
-            raise LabError(
-                f"the lab's machines need {show_size(new)} of memory; machines that run may still take "
-                f"{show_size(promised)}, which is {show_size(promised + new)} together, and {show_size(free)} is free",
-                "labctl list shows other labs; labctl down LAB frees their memory",
-            )
+        refuse_overcommitment(lab, running, self.connection().domains())
+        network.create(lab.spec)
 
     def destroy_network(self, lab: LabState) -> list[str]:
         left = network.delete(lab.name)
@@ -363,6 +332,28 @@ class Libvirt:
             info = asked(domain.info) if domain is not None else None
             used += info[4] / 1e9 if info else 0.0
         return used
+
+
+def refuse_overcommitment(lab: LabState, running: set[str], domains: list[Any]) -> None:
+    """Count what machines that run may still take, which the kernel does not, since they have not touched it.
+
+    :param running: the lab's nodes that run.
+    :param domains: every domain that runs, whosever it is.
+    :raises LabError: with the new ones it is more than there is; shows the sum.
+    """
+    promised, new = 0, 0
+    for domain in domains:
+        if (stats := asked(domain.memoryStats)) and (info := asked(domain.info)):
+            promised += max(0, (info[1] - stats.get("rss", 0)) * 1024)
+    for name, node in lab.spec.nodes.items():
+        new += node.memory + OVERHEAD if name not in running else 0
+    free = host.available_memory()
+    if new and promised + new > free:
+        raise LabError(
+            f"the lab's machines need {show_size(new)} of memory; machines that run may still take "
+            f"{show_size(promised)}, which is {show_size(promised + new)} together, and {show_size(free)} is free",
+            "labctl list shows other labs; labctl down LAB frees their memory",
+        )
 
 
 def remains(lab: str) -> list[str]:

@@ -8,6 +8,7 @@ import os
 from labctl.images import vm
 from labctl.lab.state import LabState
 from labctl.services.infra import hosts_file
+from labctl.topology.spec import LabSpec
 
 
 def mark(lab: LabState, node: str) -> str:
@@ -15,15 +16,16 @@ def mark(lab: LabState, node: str) -> str:
     return f"{lab.name} {lab.id} {node}\n"
 
 
-def cards(lab: LabState, node: str) -> str:
+def cards(spec: LabSpec, node: str, *, way_out: bool = True) -> str:
     """A node's cards as lines for ``ip -batch``: addresses in networks, and the way out through the lab's gateway."""
     lines = ["link set lo up"]
-    for card in lab.spec.nodes[node].interfaces:
+    for card in spec.nodes[node].interfaces:
         if card.address is not None:
-            prefix = lab.spec.networks[card.network].cidr.prefixlen
+            prefix = spec.networks[card.network].cidr.prefixlen
             lines.append(f"address replace {card.address}/{prefix} dev {card.name}")
         lines.append(f"link set {card.name} up")
-    lines.append(f"route replace default via {lab.spec.management.gateway}")
+    if way_out:
+        lines.append(f"route replace default via {spec.management.gateway}")
     return "\n".join(lines) + "\n"
 
 
@@ -38,7 +40,7 @@ def files(lab: LabState, node: str) -> dict[str, tuple[bytes, int]]:
         "root/.ssh/authorized_keys": (lab.public_key().encode(), 0o600),
         # the image's is the same for all, and a target tells initiators apart by it
         "etc/iscsi/initiatorname.iscsi": (f"InitiatorName=iqn.2020-01.labctl:{lab.id}:{node}\n".encode(), 0o600),
-        "etc/labctl/network": (cards(lab, node).encode(), 0o644),
+        "etc/labctl/network": (cards(lab.spec, node).encode(), 0o644),
     }
 
 

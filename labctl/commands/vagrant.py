@@ -1,0 +1,103 @@
+"""Verbs for people who live with Vagrant: a lab as a Vagrantfile, and boxes of labctl's own images."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from labctl import releases
+from labctl.commands.console import Format, listing, out, progress
+from labctl.commands.options import BaseName, LabName, ReleaseName, TopologyName, Wanted
+from labctl.drivers.vagrant import command, document
+from labctl.drivers.vagrant.document import Settings
+from labctl.errors import LabError
+from labctl.images import box as boxes
+from labctl.images import golden
+from labctl.images.box import Box
+from labctl.lab.state import write_atomic
+from labctl.releases.model import PackageSource
+
+app = typer.Typer(help="labs for Vagrant: a Vagrantfile, boxes of labctl's own images", no_args_is_help=True)
+Output = Annotated[Format, typer.Option("-o", "--output", help="table or json")]
+
+
+@app.command()
+def render(
+    topology: TopologyName,
+    to: Annotated[Path | None, typer.Option(help="directory to write; by default the lab's name")] = None,
+    name: LabName = None,
+    release: ReleaseName = None,
+    base: BaseName = None,
+    box: Annotated[str, typer.Option(help="another box than labctl's own, as Vagrant names it")] = "",
+    box_version: Annotated[str, typer.Option(help="its version")] = "",
+    box_url: Annotated[str, typer.Option(help="its file or catalogue")] = "",
+    box_checksum: Annotated[str, typer.Option(help="its file's SHA-256")] = "",
+) -> None:
+    """Write a topology's machines as Vagrantfile and lab.json; `vagrant up` there needs no labctl."""
+    if not box and (box_version or box_url or box_checksum):
+        raise LabError("--box-version, --box-url and --box-checksum are of another box than labctl's", "--box NAME")
+    spec = Wanted(topology, name, release, base, "vagrant").draft()
+    chosen = Box(box, box_version, box_url, box_checksum, own=False) if box else _box(spec.base, spec.release)
+    directory = to or Path(spec.name)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        write_atomic(directory / document.FILE, document.render(spec, Settings(chosen)))
+        shutil.copyfile(document.VAGRANTFILE, directory / "Vagrantfile")
+    except OSError as error:
+        raise LabError(f"{directory} cannot be written: {error.strerror}", "--to DIRECTORY") from error
+    out.print(f"{directory}/Vagrantfile, {directory}/{document.FILE}: {', '.join(spec.nodes)}", markup=False)
+    if chosen.own and not chosen.version:
+        out.print(
+            f"the box {chosen.name} was not made here yet: labctl vagrant box {spec.base} --release {spec.release}"
+        )
+
+
+def _box(base: str, release: str) -> Box:
+    return document.FOREIGN.get(base) or boxes.known(boxes.box_name(base, release))
+
+
+@app.command()
+def box(
+    base: Annotated[str, typer.Argument(help="debian12")] = "debian12",
+    release: ReleaseName = None,
+    provider: Annotated[str, typer.Option(help="libvirt or virtualbox")] = "libvirt",
+    add: Annotated[bool, typer.Option("--add/--no-add", help="register it with Vagrant")] = True,
+) -> None:
+    """Make a box of labctl's own image of a base and release, and register it with this user's Vagrant."""
+    facts = _facts(base, release)
+    with progress():
+        layers = golden.ensure(base, facts.bases[base].value, facts.name)
+        image = boxes.ensure(layers, provider)
+        made = boxes.publish(boxes.box_name(base, facts.name), provider, image)
+        if add:
+            command.register(made, provider)
+    out.print(f"{made.name} {made.version} ({provider}): {boxes.file_of(image)}", markup=False)
+    out.print(f"SHA-256 {made.checksum}")
+    if not add:
+        out.print(f"vagrant box add --provider {provider} {made.url}")
+
+
+def _facts(base: str, release: str | None) -> releases.Release:
+    able = [r for r in releases.RELEASES.values() if r.bases.get(base) in (PackageSource.DEBIAN, PackageSource.PYPI)]
+    facts = releases.get(release) if release else (able[-1] if able else None)
+    if facts is None or facts not in able:
+        names = ", ".join(r.name for r in able) or "none"
+        raise LabError(
+            f"labctl makes no box of {base}{f' with {release}' if release else ''}; releases for it: {names}",
+            "labctl releases",
+        )
+    return facts
+
+
+@app.command("boxes")
+def show(output: Output = Format.TABLE) -> None:
+    """List the boxes that were made on this machine."""
+    listing(output, boxes.listing(), ["name", "version", "provider", "state", "checksum"])
+
+
+def register(main: typer.Typer) -> None:
+    """Add the verbs, as a group."""
+    main.add_typer(app, name="vagrant")

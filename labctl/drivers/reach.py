@@ -1,0 +1,54 @@
+"""How a driver's virtual machine is reached: over SSH with its pinned host key, and its console where it is not."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from labctl.errors import BrokenLabError, DeadlineError
+from labctl.lab.state import LabState
+from labctl.ssh import Session
+from labctl.ssh import connect as ssh_connect
+
+#: Lines of a console that an error shows.
+LINES = 15
+
+
+def console_tail(path: Path) -> str:
+    """The last lines of a console's file."""
+    return "\n".join(path.read_text(errors="replace").splitlines()[-LINES:]) if path.exists() else "(none)"
+
+
+def session(
+    lab: LabState,
+    node: str,
+    seconds: float,
+    *,
+    patience: float,
+    running: Callable[[], bool],
+    dial: Callable[[float], socket.socket],
+    console: Path,
+    hint: str,
+) -> Session:
+    """Open a session to a machine's root account, waiting so many seconds for it to answer.
+
+    :param running: whether the machine runs; one that does not is not waited for.
+    :param dial: makes a TCP connection to its SSH port within so many seconds.
+    :param hint: what to do about one that runs and does not answer.
+    :raises DeadlineError: it does not answer; shows its console's last lines.
+    """
+
+    def connector(timeout: float) -> socket.socket:
+        if not running():
+            raise BrokenLabError(
+                f"{node} of {lab.name} does not run; its last console lines:\n{console_tail(console)}",
+                f"labctl up {lab.name}",
+            )
+        return dial(timeout)
+
+    keys = (lab.private_key(), lab.host_key(node))
+    try:
+        return ssh_connect(connector, node, "root", *keys, timeout=seconds, patience=patience)
+    except DeadlineError as error:
+        raise DeadlineError(f"{error.message}\nits last console lines:\n{console_tail(console)}", hint) from error

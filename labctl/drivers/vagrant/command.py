@@ -1,0 +1,203 @@
+"""Vagrant's command through python-vagrant: with a deadline, its output as progress, and its errors in full.
+
+python-vagrant starts the command itself and knows no deadline, so timeout(1) stands before it, and what puts it into
+the lab's namespace and control group.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from labctl import process
+from labctl.errors import BrokenLabError, DeadlineError, LabError
+from labctl.images.box import Box
+from labctl.progress import note, step
+
+PROGRAM = "vagrant"
+PLUGIN = "vagrant-libvirt"
+#: Seconds for a command that only looks, and for one that brings a box in.
+LOOK, BOX = 120, 1800
+#: timeout(1): the command was ended; and what becomes of one that had to be killed.
+_TIMED_OUT = (124, 137, -9)
+#: Joins the control groups of its first argument, then becomes the rest.
+JOIN = 'for group in $0; do echo $$ >"$group" || exit; done; exec "$@"'
+
+
+def library() -> Any:
+    """The module ``vagrant`` of python-vagrant.
+
+    :raises LabError: it is not installed.
+    """
+    try:
+        import vagrant
+    except ImportError as error:
+        raise LabError("the driver vagrant needs python-vagrant, which is not installed", "make venv") from error
+    return vagrant
+
+
+def installed() -> bool:
+    """True when Vagrant itself and python-vagrant are here."""
+    return not process.missing(PROGRAM) and importlib.util.find_spec("vagrant") is not None
+
+
+@functools.cache
+def _client() -> Any:
+    """python-vagrant's class with words before the command."""
+    base: Any = library().Vagrant
+
+    class Client(base):  # type: ignore[misc, valid-type, unused-ignore]
+        words: tuple[str, ...] = ()
+
+        def _make_vagrant_command(self, arguments: Sequence[str | None]) -> list[str]:
+            return [*self.words, *super()._make_vagrant_command(arguments)]
+
+        def snapshot(self, verb: str, machine: str, name: str, *options: str) -> None:
+            """python-vagrant's own snapshot methods always mean every machine."""
+            self._call_vagrant_command(["snapshot", verb, machine, name, *options])
+
+    return Client
+
+
+def environment() -> dict[str, str]:
+    """What Vagrant's process sees: the user's environment without what would lead it elsewhere."""
+    hidden = ("VAGRANT_CWD", "VAGRANT_VAGRANTFILE", "VAGRANT_DOTFILE_PATH", "LIBVIRT_DEFAULT_URI", "LABCTL_ACCELERATOR")
+    kept = {key: value for key, value in os.environ.items() if key not in hidden}
+    return {"VAGRANT_DEFAULT_PROVIDER": "libvirt", **kept, "VAGRANT_CHECKPOINT_DISABLE": "1", "VAGRANT_NO_COLOR": "1"}
+
+
+@dataclass(frozen=True)
+class Vagrant:
+    """Vagrant in one directory.
+
+    :param root: where the Vagrantfile is.
+    :param words: what stands before the command.
+    :param logs: a directory for the output of commands; each command's takes the place of the last one's.
+    """
+
+    root: Path
+    logs: Path
+    words: tuple[str, ...] = ()
+
+    def _made(self, log: Path, seconds: float) -> Any:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text("")
+        sink = library().make_file_cm(str(log))
+        client = _client()(root=str(self.root), env=environment(), out_cm=sink, err_cm=sink)
+        client.words = ("timeout", "--foreground", "--kill-after=10", f"{seconds:.0f}", *self.words)
+        return client
+
+    @contextmanager
+    def _running(self, what: str, seconds: float) -> Iterator[tuple[Any, Path]]:
+        """A client and its log; failures become labctl's errors, with everything that Vagrant said."""
+        log = self.logs / f"{what.replace(' ', '-')}.log"
+        if process.missing(PROGRAM):
+            raise LabError("Vagrant is not installed", "apt-get install vagrant vagrant-libvirt; labctl doctor")
+        client = self._made(log, seconds)
+        try:
+            yield client, log
+        except process.Failed as error:
+            said = log.read_text(errors="replace").strip() or str(error.output or "").strip() or "(it said nothing)"
+            if error.returncode in _TIMED_OUT:
+                raise DeadlineError(
+                    f"vagrant {what} did not end within {seconds:.0f} s; it said:\n{said}",
+                    f"cd {self.root}; vagrant status",
+                ) from error
+            raise BrokenLabError(
+                f"vagrant {what} ended with {error.returncode}; it said:\n{said}", f"cd {self.root}; vagrant status"
+            ) from error
+
+    def up(self, node: str, provider: str, seconds: float, *, provision: bool | None = None) -> None:
+        """Make and start a machine, or start it; each of Vagrant's own steps becomes a line of progress.
+
+        :param provision: whether its provisioners run; by default only when it is made.
+        :raises BrokenLabError: it failed; the message has all that Vagrant said.
+        :raises DeadlineError: not finished within so many seconds.
+        """
+        with self._running(f"up {node}", seconds) as (client, log), log.open("a") as sink:
+            for line in client.up(vm_name=node, provider=provider, provision=provision, stream_output=True):
+                sink.write(line)
+                sink.flush()
+                if told := _told(line, node):
+                    note(node, told)
+
+    def halt(self, node: str, seconds: float, *, force: bool = False) -> None:
+        """Shut a machine down, by force where it does not go by itself."""
+        with self._running(f"halt {node}", seconds) as (client, _):
+            client.halt(vm_name=node, force=force)
+
+    def destroy(self, node: str, seconds: float) -> None:
+        """Remove a machine with its disks and snapshots."""
+        with self._running(f"destroy {node}", seconds) as (client, _):
+            client.destroy(vm_name=node)
+
+    def snapshot(self, verb: str, node: str, name: str, seconds: float, *options: str) -> None:
+        """``save``, ``restore`` or ``delete`` a machine's snapshot."""
+        with self._running(f"snapshot {verb} {node}", seconds) as (client, _):
+            client.snapshot(verb, node, name, *options)
+
+    def status(self, node: str | None = None) -> dict[str, str]:
+        """Machine to its state in Vagrant's word: running, poweroff, not_created …"""
+        with self._running("status", LOOK) as (client, _):
+            return {each.name: each.state for each in client.status(vm_name=node) if each.name}
+
+    def ssh_config(self, node: str) -> dict[str, str]:
+        """How Vagrant reaches a machine: HostName, Port, User, IdentityFile of ssh_config(5)."""
+        with self._running(f"ssh-config {node}", LOOK) as (client, _):
+            found: dict[str, str] = client.conf(vm_name=node)
+            return found
+
+    def validate(self) -> None:
+        """Let Vagrant check its file.
+
+        :raises BrokenLabError: it finds something; the message has it.
+        """
+        with self._running("validate", LOOK) as (client, _):
+            client._call_vagrant_command(["validate"])
+
+    def version(self) -> str:
+        """Vagrant's version."""
+        with self._running("version", LOOK) as (client, _):
+            return str(client.version())
+
+    def plugins(self) -> dict[str, str]:
+        """Plug-in to version, of those that are installed."""
+        with self._running("plugin list", LOOK) as (client, _):
+            return {each.name: each.version for each in client.plugin_list()}
+
+    def boxes(self) -> set[tuple[str, str, str]]:
+        """Name, provider and version of every box that Vagrant has."""
+        with self._running("box list", LOOK) as (client, _):
+            return {(each.name, each.provider, each.version) for each in client.box_list()}
+
+    def add_box(self, box: Box, provider: str) -> None:
+        """Register a box by its catalogue; Vagrant compares its checksum."""
+        with self._running("box add", BOX) as (client, _):
+            client.box_add(box.name, box.url, provider=provider, force=True)
+
+
+def _told(line: str, node: str) -> str:
+    """What a line of Vagrant's output tells, without the machine's name: its steps, not their details."""
+    text = line.strip()
+    return text.removeprefix(f"==> {node}:").strip() if text.startswith(f"==> {node}:") else ""
+
+
+def anywhere(scratch: Path) -> Vagrant:
+    """Vagrant for what belongs to no lab: boxes, plug-ins, versions."""
+    return Vagrant(scratch, scratch / "log")
+
+
+def register(box: Box, provider: str) -> None:
+    """Have Vagrant know a box, unless it does."""
+    with tempfile.TemporaryDirectory(prefix="labctl-vagrant-") as name:
+        client = anywhere(Path(name))
+        if (box.name, provider, box.version) not in client.boxes():
+            with step("image", f"register {box.name} {box.version} with Vagrant"):
+                client.add_box(box, provider)

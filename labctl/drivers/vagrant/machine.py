@@ -1,0 +1,371 @@
+"""Machines that Vagrant makes, with its provider libvirt, in the lab's namespace.
+
+The lab's directory ``vagrant`` is one that Vagrant's users know: Vagrantfile, lab.json, ``.vagrant``; `vagrant status`
+there says what labctl says. Vagrant makes, starts, halts, snapshots and removes machines; what its command has no word
+for (pause, pull a cable, count CPU seconds) is asked of the lab's libvirt.
+
+A layer of a lab has no disk of such a machine: what the machine had written when the layer was frozen is a snapshot
+inside its disk, named after the layer, which ``NODE/snapshot`` in the layer records.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from labctl import cgroup, links, network, process, vantage
+from labctl.drivers import reach
+from labctl.drivers.base import Capabilities, Machine, shutdown_order
+from labctl.drivers.libvirt import seed, wiring
+from labctl.drivers.libvirt.connection import asked, translated
+from labctl.drivers.libvirt.machine import Libvirt, refuse_overcommitment
+from labctl.drivers.vagrant import command, document
+from labctl.drivers.vagrant.command import JOIN, Vagrant
+from labctl.drivers.vagrant.hypervisor import GROUP, Hypervisor, run_directory
+from labctl.errors import BrokenLabError, LabError
+from labctl.images import box as boxes
+from labctl.images import golden, store
+from labctl.images.box import Box
+from labctl.lab.state import LabState, write_atomic
+from labctl.parallel import side_by_side
+from labctl.progress import note, warn
+from labctl.ssh import Session
+
+PROVIDER = "libvirt"
+#: The control group of Vagrant's own processes.
+COMMANDS = "_vagrant"
+#: A machine's files: it was asked for; its start has not ended.
+MADE, STARTING = "made", "starting"
+#: In a layer: whose machine has a snapshot of it; from which layer's snapshot the machine goes on, once.
+SNAPSHOT, RESTORE = "snapshot", "restore"
+#: Seconds for Vagrant's commands on a machine that is not slower than the host, besides what they wait for.
+UP, COMMAND = 420, 180
+#: Any Linux: what a guest is asked to do is to shut down.
+GUEST = "linux"
+#: Files of a node that a box makes itself, at each machine's first start.
+_ITS_OWN = ("etc/machine-id",)
+
+
+class VagrantMachines:
+    """The driver ``vagrant``."""
+
+    name = "vagrant"
+
+    def __init__(self) -> None:
+        self._libvirt = Libvirt()
+        self._lock = threading.Lock()
+
+    # --- what there is ---------------------------------------------------------------------------
+
+    @property
+    def patience(self) -> float:
+        """1 under KVM."""
+        return self._libvirt.patience
+
+    def capabilities(self) -> Capabilities:
+        return self._libvirt.capabilities()
+
+    def probe(self) -> None:
+        if os.geteuid() != 0:
+            raise LabError("the driver vagrant makes namespaces, which needs root", "sudo labctl …")
+        command.library()
+        if absent := process.missing(command.PROGRAM, "ip", "nsenter", "timeout", "dnsmasq", "qemu-img"):
+            raise LabError(
+                f"the driver vagrant needs {', '.join(absent)}",
+                "apt-get install --no-install-recommends vagrant vagrant-libvirt dnsmasq-base; labctl doctor",
+            )
+        wanted = command.environment()["VAGRANT_DEFAULT_PROVIDER"]
+        if wanted != PROVIDER:
+            raise LabError(
+                f"labctl drives Vagrant's provider {PROVIDER}, not {wanted} (VAGRANT_DEFAULT_PROVIDER)",
+                "labctl vagrant render TOPOLOGY makes a directory in which `vagrant up --provider virtualbox` works",
+            )
+
+    def image(self, lab: LabState) -> tuple[Path, ...]:
+        if not lab.layers:
+            layers = golden.ensure(lab.spec.base, lab.spec.package_source, lab.spec.release)
+            return (boxes.ensure(layers, PROVIDER),)
+        (image,) = lab.layers
+        if not (image / "tree").is_dir():
+            raise BrokenLabError(
+                f"the box {image}, on which {lab.name} stands, is gone", f"labctl down {lab.name}, then labctl up"
+            )
+        store.verify(image)
+        return lab.layers
+
+    def _hypervisor(self, lab: LabState) -> Hypervisor:
+        return Hypervisor(lab)
+
+    def _directory(self, lab: LabState) -> Path:
+        return lab.directory / "vagrant"
+
+    def _vagrant(self, lab: LabState) -> Vagrant:
+        """Vagrant in the lab's directory, namespace and control group."""
+        groups = " ".join(str(group) for group in cgroup.make(lab.name, COMMANDS))
+        words = ("sh", "-c", JOIN, groups, "nsenter", f"--net={network.NETNS / network.lab_namespace(lab.name)}")
+        return Vagrant(self._directory(lab), self._directory(lab) / "log", words)
+
+    # --- life ------------------------------------------------------------------------------------
+
+    def create(self, lab: LabState, node: str) -> None:
+        with self._lock:
+            self._prepare(lab)
+        own = lab.node_directory(node)
+        own.mkdir(parents=True, exist_ok=True)
+        (own / MADE).touch()
+        mark = lab.top / node / RESTORE
+        if mark.exists():
+            self._off(lab, node)
+            self._vagrant(lab).snapshot("restore", node, mark.read_text(), self._seconds(COMMAND), "--no-start")
+            mark.unlink()
+
+    def _prepare(self, lab: LabState) -> None:
+        """Bring the lab's libvirt and its lab.json to what the spec says."""
+        hypervisor = self._hypervisor(lab)
+        hypervisor.start()
+        hypervisor.furnish()
+        box = self._box(lab)
+        hypervisor.stock(*_volume(box))
+        directory = self._directory(lab)
+        directory.mkdir(mode=0o700, exist_ok=True)
+        text = document.render(lab.spec, self._settings(lab, box))
+        for name, content in ((document.FILE, text), ("Vagrantfile", document.VAGRANTFILE.read_text())):
+            path = directory / name
+            if not path.exists() or path.read_text() != content:
+                write_atomic(path, content, 0o600)
+
+    def _box(self, lab: LabState) -> Box:
+        """The lab's box, registered with Vagrant."""
+        (image,) = lab.layers
+        found = boxes.publish(boxes.box_name(lab.spec.base, lab.spec.release), PROVIDER, image)
+        if not _volume(found)[0].exists():
+            command.register(found, PROVIDER)
+        return found
+
+    def _settings(self, lab: LabState, box: Box) -> document.Settings:
+        files = {
+            node: {path: file for path, file in seed.files(lab, node).items() if path not in _ITS_OWN}
+            for node in lab.spec.nodes
+        }
+        return document.Settings(
+            box,
+            libvirt=document.Libvirt(self._hypervisor(lab).uri, self._libvirt.accelerator.type),
+            guest=GUEST,
+            boot_timeout=self._seconds(document.BOOT),
+            halt_timeout=self._seconds(document.HALT),
+            files=files,
+            consoles={node: self.console(lab, node) for node in lab.spec.nodes},
+        )
+
+    def _seconds(self, seconds: float) -> int:
+        """A deadline of a machine as slow as these are; Vagrant's own commands take their part of the host's time."""
+        return round(seconds * max(1.0, self.patience / 2))
+
+    def start(self, lab: LabState, node: str) -> None:
+        if self.machine(lab, node).running:
+            return
+        mark = lab.node_directory(node) / STARTING
+        again = mark.exists()
+        mark.touch()
+        self._vagrant(lab).up(node, PROVIDER, self._seconds(UP), provision=True if again else None)
+        mark.unlink()
+
+    def stop(self, lab: LabState, node: str, seconds: float) -> bool:
+        running, _ = self._hypervisor(lab).state_of(node)
+        if not running:
+            return True
+        if not seconds or (lab.node_directory(node) / STARTING).exists():
+            self._off(lab, node)
+            return False
+        self.resume(lab, node)
+        try:
+            self._vagrant(lab).halt(node, seconds + self._seconds(COMMAND))
+        except LabError as error:
+            warn(node, error.message)
+        in_time = not self._hypervisor(lab).state_of(node)[0]
+        self._off(lab, node)
+        return in_time
+
+    def _off(self, lab: LabState, node: str) -> None:
+        """Take a machine's power away."""
+        hypervisor = self._hypervisor(lab)
+        if hypervisor.state_of(node)[0] and (domain := hypervisor.domain(node)) is not None:
+            asked(domain.destroy)
+
+    def destroy(self, lab: LabState, node: str) -> list[str]:
+        left = [f"process {pid} of Vagrant" for pid in cgroup.kill(lab.name, COMMANDS)]
+        machines = self._directory(lab) / ".vagrant/machines" / node
+        hypervisor = self._hypervisor(lab)
+        if hypervisor.state.exists() and (network.NETNS / network.lab_namespace(lab.name)).exists():
+            try:
+                hypervisor.start()
+                if (machines / PROVIDER / "id").exists():
+                    self._vagrant(lab).destroy(node, self._seconds(COMMAND))
+            except LabError as error:
+                note(node, f"is removed without Vagrant: {error.message}")
+            left += hypervisor.discard(node)
+        if not left:
+            shutil.rmtree(machines, ignore_errors=True)
+            shutil.rmtree(lab.top / node, ignore_errors=True)
+            shutil.rmtree(lab.node_directory(node), ignore_errors=True)
+        return left
+
+    def machine(self, lab: LabState, node: str) -> Machine:
+        own = lab.node_directory(node)
+        exists = (own / MADE).exists()
+        running, paused = self._hypervisor(lab).state_of(node) if exists else (False, False)
+        if not running or (own / STARTING).exists():
+            return Machine(node, exists, False)
+        return Machine(node, exists, True, f"domain {document.prefix(lab.name)}{node}", paused)
+
+    def lost(self, lab: LabState, node: str) -> str:
+        if not self.machine(lab, node).running:
+            return ""
+        return wiring.severed(lab.spec, lab.spec.nodes[node])
+
+    # --- snapshots ---------------------------------------------------------------------------------
+
+    def rest(self, lab: LabState, seconds: float) -> None:
+        def stop(node: str) -> None:
+            if not self.stop(lab, node, seconds) and seconds:
+                warn(node, f"did not shut down in {seconds:g} s and was switched off")
+
+        for group in shutdown_order(lab.spec):
+            for future in side_by_side(stop, group):
+                future.result()
+
+    def branch(self, lab: LabState, stack: tuple[str, ...], layer: str) -> None:
+        below = lab.layer(stack[0])
+        self._refuse_to_clone(lab, below)
+        if stack == lab.stack:
+            for future in side_by_side(lambda node: self._freeze(lab, node, stack[0]), self._existing(lab)):
+                future.result()
+            return
+        frozen = [path.parent.name for path in below.glob(f"*/{SNAPSHOT}")]
+        for node in frozen:
+            domain = self._hypervisor(lab).domain(node)
+            if domain is None or _snapshot(stack[0]) not in (asked(domain.snapshotListNames) or []):
+                raise BrokenLabError(
+                    f"{node} of {lab.name} has no snapshot of that moment any more: its machine was made anew since",
+                    f"labctl snapshot list {lab.name}",
+                )
+        for node in frozen:
+            place = lab.layer(layer) / node
+            place.mkdir(parents=True, exist_ok=True)
+            (place / RESTORE).write_text(_snapshot(stack[0]))
+
+    def _refuse_to_clone(self, lab: LabState, below: Path) -> None:
+        """Refuse to stand on layers whose machines are another lab's.
+
+        :raises LabError: they are.
+        """
+        if any(path.read_text() != lab.id for path in below.glob(f"*/{SNAPSHOT}")):
+            raise LabError(
+                "machines that Vagrant made cannot be cloned: their snapshots are inside their disks",
+                "labctl up TOPOLOGY --driver vagrant --name OTHER",
+            )
+
+    def _existing(self, lab: LabState) -> list[str]:
+        return [node for node in lab.spec.nodes if self._hypervisor(lab).domain(node) is not None]
+
+    def _freeze(self, lab: LabState, node: str, number: str) -> None:
+        """Keep what a machine has written as a snapshot, and forget those of layers that are gone."""
+        vagrant, domain = self._vagrant(lab), self._hypervisor(lab).domain(node)
+        for name in asked(domain.snapshotListNames) or [] if domain is not None else []:
+            if name.startswith("layer-") and not lab.layer(name.removeprefix("layer-")).exists():
+                vagrant.snapshot("delete", node, name, self._seconds(COMMAND))
+        vagrant.snapshot("save", node, _snapshot(number), self._seconds(COMMAND))
+        place = lab.layer(number) / node
+        place.mkdir(parents=True, exist_ok=True)
+        (place / SNAPSHOT).write_text(lab.id)
+
+    # --- faults ------------------------------------------------------------------------------------
+
+    def pause(self, lab: LabState, node: str) -> None:
+        domain = self._hypervisor(lab).domain(node) if self.machine(lab, node).running else None
+        if domain is None:
+            raise LabError(f"{node} of {lab.name} does not run", f"labctl up {lab.name}")
+        if not self.machine(lab, node).paused:
+            with translated(f"{node} cannot be paused"):
+                domain.suspend()
+
+    def resume(self, lab: LabState, node: str) -> None:
+        domain = self._hypervisor(lab).domain(node) if self.machine(lab, node).paused else None
+        if domain is not None:
+            with translated(f"{node} cannot go on"):
+                domain.resume()
+
+    def plug(self, lab: LabState, node: str, network: str, up: bool) -> None:
+        links.plug(lab.spec, node, network, up)
+        if self.machine(lab, node).running:
+            wiring.carrier(self._hypervisor(lab).domain(node), links.card(lab.spec, node, network), up)
+
+    def shape(self, lab: LabState, node: str, network: str, shape: links.Shape) -> None:
+        links.shape(lab.spec, node, network, shape)
+
+    def files(self, lab: LabState, node: str) -> Path | None:
+        return None
+
+    # --- access ------------------------------------------------------------------------------------
+
+    def connect(self, lab: LabState, node: str, seconds: float) -> Session:
+        address = str(lab.spec.address(lab.spec.nodes[node]))
+        return reach.session(
+            lab,
+            node,
+            seconds,
+            patience=self.patience,
+            running=lambda: self.machine(lab, node).running,
+            dial=lambda timeout: vantage.connect(lab.namespace, address, 22, timeout),
+            console=self.console(lab, node),
+            hint=f"labctl logs {lab.name}; cd {self._directory(lab)}; vagrant status",
+        )
+
+    def console(self, lab: LabState, node: str) -> Path:
+        return lab.node_directory(node) / "console.log"
+
+    def create_network(self, lab: LabState) -> None:
+        running = {node for node in lab.spec.nodes if self.machine(lab, node).running}
+        refuse_overcommitment(lab, running, self._hypervisor(lab).memory())
+        network.create(lab.spec)
+
+    def destroy_network(self, lab: LabState) -> list[str]:
+        left = [f"process {pid} of Vagrant" for pid in cgroup.kill(lab.name, COMMANDS)]
+        left += self._hypervisor(lab).stop()
+        if not left:
+            shutil.rmtree(self._directory(lab), ignore_errors=True)
+        return left + network.delete(lab.name)
+
+    def cpu_seconds(self, lab: LabState) -> float:
+        return cgroup.cpu_seconds(lab.name)
+
+
+def _snapshot(number: str) -> str:
+    return f"layer-{number}"
+
+
+def _volume(box: Box) -> tuple[Path, str]:
+    """The disk that Vagrant unpacked a box to, and the name that vagrant-libvirt gives it in a pool."""
+    home = Path(os.environ.get("VAGRANT_HOME") or Path.home() / ".vagrant.d")
+    folder = box.name.replace("/", "-VAGRANTSLASH-")
+    return (
+        home / "boxes" / folder / box.version / PROVIDER / "box.img",
+        f"{folder}_vagrant_box_image_{box.version}_box.img",
+    )
+
+
+def remains(lab: str) -> list[str]:
+    """What carries the mark of a lab of this home beside its control group, for those who have only its name."""
+    path = run_directory(lab)
+    return [f"directory {path}"] if path.exists() else []
+
+
+def sweep(lab: str) -> list[str]:
+    """End a lab's libvirt by its mark; returns what does not end."""
+    left = [f"process {pid} of {group}" for group in (COMMANDS, GROUP) for pid in cgroup.kill(lab, group)]
+    with suppress(OSError):
+        shutil.rmtree(run_directory(lab), ignore_errors=True)
+    return left + remains(lab)

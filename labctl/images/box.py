@@ -1,0 +1,286 @@
+"""Vagrant boxes of labctl's own trees: a disk that starts itself, with Vagrant's user in it, packed for a provider.
+
+What makes a machine of it a lab's node comes later, by Vagrant's provisioner (see ``vagrant/Vagrantfile``). The form
+of a box is Vagrant's (https://developer.hashicorp.com/vagrant/docs/boxes/format) and, for libvirt, that of
+https://vagrant-libvirt.github.io/vagrant-libvirt/boxes.html.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import shutil
+import tarfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from labctl import process
+from labctl.errors import LabError
+from labctl.images import guest_parts, initramfs, kernel, ovf, store, vm
+from labctl.lab import paths
+from labctl.lab.state import write_atomic
+from labctl.progress import step
+from labctl.sparse import used
+
+FILES = Path(__file__).with_name("box")
+#: Raise when the steps below change what is in a box.
+RECIPE_VERSION = 1
+PROVIDERS = ("libvirt", "virtualbox")
+#: virtio as libvirt gives it, and the IDE controller of VirtualBox; its cards are virtio's too.
+MODULES = ("virtio_pci", "virtio_blk", "virtio_net", "virtio_rng", "ata_piix", "sd_mod")
+APPLETS = (
+    "sh", "mount", "insmod", "dd", "cat", "tr", "usleep", "sync", "blockdev", "ip", "poweroff", "switch_root",
+    "ls", "dmesg",
+)  # fmt: skip
+USER, ID = "vagrant", 1000
+PROGRAMS = ("mformat", "mcopy", "syslinux", "qemu-img", "mke2fs", "cpio")
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box as a Vagrantfile names it. ``checksum`` is a SHA-256; what is not known is empty.
+
+    ``own`` is true for labctl's own, whose machines take their names and addresses from files that Vagrant brings.
+    """
+
+    name: str
+    version: str = ""
+    url: str = ""
+    checksum: str = ""
+    own: bool = True
+
+
+def box_name(base: str, release: str) -> str:
+    """What a box of labctl's is called."""
+    return f"labctl/{base}-{release}"
+
+
+def recipe(layers: tuple[Path, ...], boot: Path, provider: str) -> store.Recipe:
+    """What a box is made from: the layers of a golden tree, the kernel's image, and for which provider."""
+    inputs = {
+        "version": RECIPE_VERSION,
+        "provider": provider,
+        "layers": [layer.name for layer in layers],
+        "kernel": boot.name,
+        "files": {path.name: path.read_text() for path in sorted(FILES.iterdir())},
+        "modules": MODULES,
+        "fstab": vm.FSTAB,
+    }
+    return store.Recipe("box", inputs)
+
+
+def ensure(layers: tuple[Path, ...], provider: str = "libvirt") -> Path:
+    """Return the store's box of a golden tree, ``tree/PROVIDER.box``, building it when there is none.
+
+    :param layers: the tree's layers, the uppermost first.
+    :raises LabError: a program is missing, the kernel cannot be had, or there is no room.
+    """
+    if provider not in PROVIDERS:
+        raise LabError(f"labctl makes no boxes for '{provider}'; it makes them for {', '.join(PROVIDERS)}")
+    if absent := process.missing(*PROGRAMS):
+        raise LabError(
+            f"a box needs {', '.join(absent)}",
+            "apt-get install --no-install-recommends mtools syslinux syslinux-common qemu-utils e2fsprogs cpio",
+        )
+    boot = kernel.ensure()
+    return store.ensure(recipe(layers, boot, provider), lambda work: _build(layers, boot, provider, work))
+
+
+def file_of(image: Path) -> Path:
+    """The box file in an image that :func:`ensure` returned."""
+    return next((image / "tree").glob("*.box"))
+
+
+def _build(layers: tuple[Path, ...], boot: Path, provider: str, work: Path) -> dict[str, Any]:
+    tree = work / "tree"
+    tree.mkdir()
+    modules = kernel.Modules(boot / "tree", kernel.release(boot))
+    addition = work / "addition"
+    vm.complete(addition, layers, boot, modules)
+    _account(addition, layers)
+    if any((layer / "tree/etc/systemd/system").is_dir() for layer in layers):
+        _services(addition)
+    trees = [addition, *(layer / "tree" for layer in layers)]
+    size = used(*trees)
+    with step("image", f"write a file system of {size // vm.MIB} MiB"):
+        root = vm.file_system(trees, modules.release, size, work)
+    shutil.rmtree(addition)
+    groups = {"all": modules.closure(MODULES)}
+    initrd = initramfs.pack(work / "initramfs", boot / "tree/busybox", APPLETS, FILES / "initramfs.sh", groups)
+    first = guest_parts.boot_partition(work / "boot.img", boot / "tree/vmlinuz", initrd, FILES / "syslinux.txt")
+    raw = work / "box.raw"
+    guest_parts.write_disk(raw, first, root)
+    root.unlink()
+    with step("image", f"pack a box for {provider}"):
+        files = _FORMS[provider](raw, work)
+        with tarfile.open(tree / f"{provider}.box", "w") as box:
+            for path in files:
+                box.add(path, path.name, filter=_anonymous)
+    shutil.rmtree(work / "initramfs")
+    for path in (*files, raw, first, initrd, work / "initramfs.cpio"):
+        path.unlink(missing_ok=True)
+    return {"kernel": modules.release, "used": size, "sha256": _digest(tree / f"{provider}.box")}
+
+
+def _anonymous(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    entry.uid = entry.gid = 0
+    entry.uname = entry.gname = ""
+    entry.mode = 0o644
+    return entry
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as source:
+        return hashlib.file_digest(source, "sha256").hexdigest()
+
+
+def _libvirt(raw: Path, work: Path) -> list[Path]:
+    """metadata.json and box.img, as vagrant-libvirt's first form of a box has them."""
+    disk = work / "box.img"
+    options = ["-c", "-o", "compression_type=zstd", "-W", "-m", "2"]
+    process.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", *options, raw, disk], timeout=1800)
+    about = {"provider": "libvirt", "format": "qcow2", "virtual_size": math.ceil(raw.stat().st_size / GIB)}
+    return [_write(work / "metadata.json", json.dumps(about) + "\n"), disk]
+
+
+def _virtualbox(raw: Path, work: Path) -> list[Path]:
+    """metadata.json and an appliance: box.ovf and its disk."""
+    disk = work / "box-disk001.vmdk"
+    options = ["-o", "subformat=streamOptimized"]
+    process.run(["qemu-img", "convert", "-f", "raw", "-O", "vmdk", *options, raw, disk], timeout=1800)
+    description = _write(work / "box.ovf", ovf.description("labctl", disk, raw.stat().st_size))
+    return [_write(work / "metadata.json", json.dumps({"provider": "virtualbox"}) + "\n"), description, disk]
+
+
+_FORMS: dict[str, Callable[[Path, Path], list[Path]]] = {"libvirt": _libvirt, "virtualbox": _virtualbox}
+
+
+def _write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+# --- what Vagrant wants to find in a machine ---------------------------------------------------------
+
+
+def _account(addition: Path, layers: tuple[Path, ...]) -> None:
+    """Vagrant's user with Vagrant's well-known key, which it replaces at a machine's first start, and sudo."""
+    lines = {
+        "passwd": f"{USER}:x:{ID}:{ID}::/home/{USER}:/bin/sh\n",
+        "shadow": f"{USER}:*:19000:0:99999:7:::\n",
+        "group": f"{USER}:x:{ID}:\n",
+    }
+    for name, line in lines.items():
+        source = next((layer / "tree/etc" / name for layer in layers if (layer / "tree/etc" / name).exists()), None)
+        text = source.read_text() if source is not None else ""
+        if source is not None and not re.search(rf"^{USER}:", text, re.MULTILINE):
+            target = addition / "etc" / name
+            shutil.copy2(source, target)
+            shutil.chown(target, source.stat().st_uid, source.stat().st_gid)
+            target.write_text(text + line)
+    home = addition / "home" / USER
+    (home / ".ssh").mkdir(parents=True, mode=0o700)
+    keys = home / ".ssh/authorized_keys"
+    shutil.copyfile(FILES / "authorized_keys.txt", keys)
+    keys.chmod(0o600)
+    for path in (home, home / ".ssh", keys):
+        shutil.chown(path, ID, ID)
+    (addition / "etc/sudoers.d").mkdir(mode=0o750)
+    rule = addition / "etc/sudoers.d" / USER
+    rule.write_text(f"{USER} ALL=(ALL) NOPASSWD: ALL\n")
+    rule.chmod(0o440)
+
+
+#: file of FILES -> where it lies in a machine with systemd, and its mode
+PLACES = {
+    "labctl-node.sh": ("usr/local/sbin/labctl-node", 0o755),
+    "hostkeys.service.txt": ("etc/systemd/system/labctl-hostkeys.service", 0o644),
+    "vagrant.network.txt": ("etc/systemd/network/10-vagrant.network", 0o644),
+    "sshd.txt": ("etc/ssh/sshd_config.d/10-vagrant.conf", 0o644),
+}
+ENABLED = {
+    "labctl-hostkeys.service": "../labctl-hostkeys.service",
+    "systemd-networkd.service": "/lib/systemd/system/systemd-networkd.service",
+}
+
+
+def _services(addition: Path) -> None:
+    """An address for Vagrant's card, host keys of its own, and how a machine becomes a node."""
+    for name, (place, mode) in PLACES.items():
+        target = addition / place
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(FILES / name, target)
+        target.chmod(mode)
+    wants = addition / "etc/systemd/system/multi-user.target.wants"
+    wants.mkdir(parents=True, exist_ok=True)
+    for name, unit in ENABLED.items():
+        (wants / name).symlink_to(unit)
+
+
+# --- the catalogue -----------------------------------------------------------------------------------
+
+
+def _catalogue(name: str) -> Path:
+    """The file that tells Vagrant of a box's versions: https://developer.hashicorp.com/vagrant/docs/boxes/format."""
+    return paths.home() / "boxes" / f"{name.replace('/', '-')}.json"
+
+
+def publish(name: str, provider: str, image: Path) -> Box:
+    """Enter a box into its catalogue, which has the newest version for each provider; return it."""
+    facts = json.loads((image / "manifest.json").read_text())
+    made = Box(name, _version(image), _catalogue(name).as_uri(), facts["sha256"])
+    entry = {
+        "name": provider,
+        "url": file_of(image).as_uri(),
+        "checksum_type": "sha256",
+        "checksum": made.checksum,
+    }
+    others = [v for v in _versions(name) if not any(p["name"] == provider for p in v["providers"])]
+    versions = [*others, {"version": made.version, "providers": [entry]}]
+    path = _catalogue(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, json.dumps({"name": name, "versions": versions}, indent=1) + "\n")
+    return made
+
+
+def _version(image: Path) -> str:
+    """A number for Vagrant, different for each content: the recipe's version and the image's address."""
+    return f"{RECIPE_VERSION}.0.{int(image.name.rpartition('-')[2][:8], 16)}"
+
+
+def _versions(name: str) -> list[dict[str, Any]]:
+    try:
+        found: list[dict[str, Any]] = json.loads(_catalogue(name).read_text())["versions"]
+    except (OSError, ValueError, LookupError):
+        return []
+    return found
+
+
+def known(name: str, provider: str = "") -> Box:
+    """A box of labctl's: with version, place and checksum when it was made on this machine.
+
+    :param provider: for which it is meant; any when empty.
+    """
+    for version in _versions(name):
+        for entry in version["providers"]:
+            if provider in ("", entry["name"]):
+                return Box(name, version["version"], _catalogue(name).as_uri(), entry["checksum"])
+    return Box(name)
+
+
+def listing() -> list[dict[str, Any]]:
+    """Every box in the catalogues: name, version, provider, file, checksum."""
+    rows = []
+    for path in sorted((paths.home() / "boxes").glob("*.json")):
+        name = json.loads(path.read_text())["name"]
+        for version in _versions(name):
+            for entry in version["providers"]:
+                place = entry["url"].removeprefix("file://")
+                row = asdict(Box(name, version["version"], entry["url"], entry["checksum"]))
+                rows.append({**row, "provider": entry["name"], "state": "present" if Path(place).exists() else "gone"})
+    return rows
