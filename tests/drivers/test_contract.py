@@ -113,7 +113,9 @@ class Subject:
         return [r for r in remains(self.lab.name) if r != f"directory {self.lab.directory}"]
 
 
-@pytest.fixture(params=["fake", *(pytest.param(name, marks=pytest.mark.system) for name in ("nspawn", "libvirt", "vagrant"))])
+@pytest.fixture(
+    params=["fake", *(pytest.param(name, marks=pytest.mark.system) for name in ("nspawn", "libvirt", "vagrant"))]
+)
 def subject(
     request: pytest.FixtureRequest,
     tmp_path: Path,

@@ -24,7 +24,7 @@ from labctl.progress import note, step
 PROGRAM = "vagrant"
 PLUGIN = "vagrant-libvirt"
 #: Seconds for a command that only looks, and for one that brings a box in.
-LOOK, BOX = 120, 1800
+LOOK, BOX = 300, 1800
 #: timeout(1): the command was ended; and what becomes of one that had to be killed.
 _TIMED_OUT = (124, 137, -9)
 #: Joins the control groups of its first argument, then becomes the rest.
