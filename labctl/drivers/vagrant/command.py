@@ -189,15 +189,16 @@ def _told(line: str, node: str) -> str:
     return text.removeprefix(f"==> {node}:").strip() if text.startswith(f"==> {node}:") else ""
 
 
-def anywhere(scratch: Path) -> Vagrant:
+@contextmanager
+def scratch() -> Iterator[Vagrant]:
     """Vagrant for what belongs to no lab: boxes, plug-ins, versions."""
-    return Vagrant(scratch, scratch / "log")
+    with tempfile.TemporaryDirectory(prefix="labctl-vagrant-") as name:
+        yield Vagrant(Path(name), Path(name) / "log")
 
 
 def register(box: Box, provider: str) -> None:
     """Have Vagrant know a box, unless it does."""
-    with tempfile.TemporaryDirectory(prefix="labctl-vagrant-") as name:
-        client = anywhere(Path(name))
+    with scratch() as client:
         if (box.name, provider, box.version) not in client.boxes():
             with step("image", f"register {box.name} {box.version} with Vagrant"):
                 client.add_box(box, provider)

@@ -1,0 +1,148 @@
+"""Pre-flight for Vagrant: its version and plug-in, VirtualBox and its extension pack, what stands in their way, room.
+
+Nobody needs Vagrant for a lab, so what is missing is a note; who asks for the driver is refused by name.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+from labctl import process
+from labctl.doctor.host import GIB, Finding, State
+from labctl.errors import LabError
+from labctl.topology.units import show_size
+
+VBOXMANAGE = "VBoxManage"
+#: The oldest versions that labctl's own runs stand for (docs/verified.md has 2.3.4 with 0.11.2).
+OLDEST, OLDEST_PLUGIN = (2, 3), (0, 9)
+#: Of Vagrant 2.3, the newest VirtualBox it knows, by its own list (plugins/providers/virtualbox/driver/meta.rb).
+NEWEST_VIRTUALBOX: dict[tuple[int, ...], tuple[int, int]] = {(2, 3): (7, 0)}
+#: A box is kept packed by labctl, unpacked by Vagrant, and written to by two machines.
+ROOM = 10 * GIB
+INSTALL = "apt-get install --no-install-recommends vagrant vagrant-libvirt dnsmasq-base"
+MODULES = Path("/sys/module")
+
+
+def examine() -> list[Finding]:
+    """Every finding about Vagrant; one line when it is not installed."""
+    # here and not above: the driver stands on what looks at the host
+    from labctl.drivers.vagrant import command
+
+    if process.missing(command.PROGRAM):
+        return [Finding("Vagrant", State.NOTE, "not installed: no driver vagrant, no rendered labs here", INSTALL)]
+    if not command.installed():
+        return [Finding("Vagrant", State.NOTE, "python-vagrant is not installed: no driver vagrant", "make venv")]
+    with command.scratch() as client:
+        try:
+            version = client.version()
+            plugins = client.plugins()
+        except LabError as error:
+            return [Finding("Vagrant", State.PROBLEM, error.message, error.hint)]
+    found = [_version(version), _plugin(plugins.get(command.PLUGIN, "")), _leases()]
+    found += virtualbox(_numbers(version))
+    return [*found, _room()]
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """1.2.3 as numbers; what is not a number ends it."""
+    matched = re.match(r"\d+(?:\.\d+)*", version)
+    return tuple(int(part) for part in matched[0].split(".")) if matched else ()
+
+
+def _version(version: str) -> Finding:
+    if _numbers(version) < OLDEST:
+        wanted = ".".join(map(str, OLDEST))
+        return Finding("Vagrant", State.PROBLEM, f"{version} is older than {wanted}", INSTALL)
+    return Finding("Vagrant", State.OK, version)
+
+
+def _plugin(version: str) -> Finding:
+    if not version:
+        return Finding("vagrant-libvirt", State.NOTE, "not installed: no provider libvirt", INSTALL)
+    if _numbers(version) < OLDEST_PLUGIN:
+        wanted = ".".join(map(str, OLDEST_PLUGIN))
+        return Finding("vagrant-libvirt", State.PROBLEM, f"{version} is older than {wanted}", INSTALL)
+    return Finding("vagrant-libvirt", State.OK, version)
+
+
+def _leases() -> Finding:
+    if process.missing("dnsmasq"):
+        said = "not installed: Vagrant's machines get no addresses from libvirt"
+        return Finding("dnsmasq", State.NOTE, said, "apt-get install --no-install-recommends dnsmasq-base")
+    return Finding("dnsmasq", State.OK, "installed")
+
+
+def virtualbox(vagrant: tuple[int, ...] = ()) -> list[Finding]:
+    """VirtualBox: its version against Vagrant's, its kernel module, its extension pack, KVM beside it.
+
+    :param vagrant: Vagrant's version, empty when it is not known.
+    """
+    if process.missing(VBOXMANAGE):
+        return [Finding("VirtualBox", State.NOTE, "not installed: no provider virtualbox here")]
+    said = process.run([VBOXMANAGE, "--version"], check=False, timeout=60).stdout.strip().splitlines()
+    version = said[-1] if said else ""
+    if not _numbers(version):
+        found = Finding("VirtualBox", State.PROBLEM, f"{VBOXMANAGE} tells no version: {version or 'nothing'}",
+                        "install VirtualBox again: https://www.virtualbox.org/wiki/Linux_Downloads")  # fmt: skip
+        return [found]
+    return [_virtualbox_version(version, vagrant), *_module(said), _extension(version), *_conflict()]
+
+
+def _virtualbox_version(version: str, vagrant: tuple[int, ...]) -> Finding:
+    newest = NEWEST_VIRTUALBOX.get(vagrant[:2])
+    if newest and _numbers(version)[:2] > newest:
+        known, own = ".".join(map(str, newest)), ".".join(map(str, vagrant))
+        hint = "a newer Vagrant, or that VirtualBox"
+        return Finding("VirtualBox", State.PROBLEM, f"{version}; Vagrant {own} knows up to {known}", hint)
+    return Finding("VirtualBox", State.OK, version)
+
+
+def _module(said: list[str]) -> list[Finding]:
+    """What VBoxManage warns of before it tells its version: that vboxdrv is not loaded."""
+    if Path("/dev/vboxdrv").exists() and len(said) == 1:
+        return []
+    return [Finding("VirtualBox module", State.PROBLEM, "vboxdrv is not loaded: no machine starts", "/sbin/vboxconfig")]
+
+
+def _extension(version: str) -> Finding:
+    """The extension pack must be of VirtualBox's own version."""
+    text = process.run([VBOXMANAGE, "list", "extpacks"], check=False, timeout=60).stdout
+    packs = re.findall(r"^Version:\s+(\S+)", text, re.MULTILINE)
+    if not packs:
+        return Finding("VirtualBox extensions", State.OK, "none, and a lab needs none")
+    if any(_numbers(pack) != _numbers(version) for pack in packs):
+        found = f"extension pack {', '.join(packs)} beside VirtualBox {version}"
+        return Finding("VirtualBox extensions", State.PROBLEM, found, "VBoxManage extpack install --replace FILE")
+    return Finding("VirtualBox extensions", State.OK, ", ".join(packs))
+
+
+def _conflict() -> list[Finding]:
+    """KVM beside VirtualBox: only one of them can hold the processor's virtualisation.
+
+    From Linux 6.12 on KVM takes it when its module is loaded (Documentation/admin-guide/kernel-parameters.txt,
+    kvm.enable_virt_at_load), before that when its first machine starts.
+    """
+    loaded = [name for name in ("kvm_intel", "kvm_amd") if (MODULES / name).exists()]
+    if not loaded:
+        return []
+    value = MODULES / "kvm/parameters/enable_virt_at_load"
+    held = value.exists() and value.read_text().strip() in ("Y", "1")
+    if held:
+        found = f"{loaded[0]} holds the processor's virtualisation, so VirtualBox starts no 64-bit machine"
+        return [Finding("VirtualBox beside KVM", State.PROBLEM, found, f"modprobe -r {loaded[0]} kvm")]
+    found = f"{loaded[0]} is loaded: while a machine runs under KVM, VirtualBox starts none, and the other way round"
+    return [Finding("VirtualBox beside KVM", State.NOTE, found, f"modprobe -r {loaded[0]} kvm, or use one at a time")]
+
+
+def _room() -> Finding:
+    home = Path(os.environ.get("VAGRANT_HOME") or Path.home() / ".vagrant.d")
+    place = next(path for path in (home, *home.absolute().parents) if path.exists())
+    free = shutil.disk_usage(place).free
+    said = f"{show_size(free)} free for boxes in {home}"
+    if free < ROOM:
+        hint = f"{show_size(ROOM)} are needed: vagrant box prune, or VAGRANT_HOME on a larger file system"
+        return Finding("Vagrant's disk", State.NOTE, said, hint)
+    return Finding("Vagrant's disk", State.OK, said)
