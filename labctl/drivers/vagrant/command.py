@@ -186,7 +186,8 @@ class Vagrant:
 def _told(line: str, node: str) -> str:
     """What a line of Vagrant's output tells, without the machine's name: its steps, not their details."""
     text = line.strip()
-    return text.removeprefix(f"==> {node}:").strip() if text.startswith(f"==> {node}:") else ""
+    told = text.removeprefix(f"==> {node}:").strip() if text.startswith(f"==> {node}:") else ""
+    return "" if told.startswith("--") else told
 
 
 @contextmanager

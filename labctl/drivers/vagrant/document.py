@@ -31,7 +31,7 @@ MAC_PREFIX = "02:76:61"
 VAGRANT_NETWORK, VAGRANT_ADDRESS = "vagrant-libvirt", "192.168.121.0/24"
 #: VirtualBox has eight adapters, of which Vagrant takes the first.
 MAX_CARDS = 7
-BOOT, HALT = 300, 60
+BOOT, HALT, CONNECT = 300, 60, 15
 
 #: Boxes of the distributions' own makers, for the bases that labctl makes none of; its registry has the checksums.
 FOREIGN = {"centos7": Box("centos/7", "2004.01", own=False), "centos8": Box("centos/8", "2011.0", own=False)}
@@ -63,6 +63,7 @@ class Settings:
     guest: str = ""
     boot_timeout: int = BOOT
     halt_timeout: int = HALT
+    connect_timeout: int = CONNECT
     files: Mapping[str, Mapping[str, File]] = field(default_factory=dict)
     consoles: Mapping[str, Path] = field(default_factory=dict)
 
@@ -101,6 +102,7 @@ def render(spec: LabSpec, settings: Settings) -> str:
         "guest": settings.guest,
         "boot_timeout": settings.boot_timeout,
         "halt_timeout": settings.halt_timeout,
+        "connect_timeout": settings.connect_timeout,
         "libvirt": asdict(settings.libvirt),
         "networks": [_network(spec, each) for each in spec.networks.values()],
         "nodes": [_node(spec, each, settings) for each in spec.nodes.values()],

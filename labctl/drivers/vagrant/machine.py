@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -155,7 +156,8 @@ class VagrantMachines:
             libvirt=document.Libvirt(self._hypervisor(lab).uri, self._libvirt.accelerator.type),
             guest=GUEST,
             boot_timeout=self._seconds(document.BOOT),
-            halt_timeout=self._seconds(document.HALT),
+            halt_timeout=document.HALT,
+            connect_timeout=self._seconds(document.CONNECT),
             files=files,
             consoles={node: self.console(lab, node) for node in lab.spec.nodes},
         )
@@ -182,12 +184,22 @@ class VagrantMachines:
             return False
         self.resume(lab, node)
         try:
-            self._vagrant(lab).halt(node, seconds + self._seconds(COMMAND))
+            self._vagrant(lab).halt(node, seconds + COMMAND)
         except LabError as error:
-            warn(node, error.message)
+            warn(node, f"its power button is pressed instead: {error.message}")
+            self._press(lab, node, seconds)
         in_time = not self._hypervisor(lab).state_of(node)[0]
         self._off(lab, node)
         return in_time
+
+    def _press(self, lab: LabState, node: str, seconds: float) -> None:
+        """Press a machine's power button and wait so many seconds; what has not booted yet does not see it."""
+        hypervisor, deadline, pressed = self._hypervisor(lab), time.monotonic() + seconds, 0.0
+        while hypervisor.state_of(node)[0] and time.monotonic() < deadline:
+            if time.monotonic() > pressed + 5 and (domain := hypervisor.domain(node)) is not None:
+                asked(domain.shutdown)
+                pressed = time.monotonic()
+            time.sleep(0.2)
 
     def _off(self, lab: LabState, node: str) -> None:
         """Take a machine's power away."""
