@@ -21,7 +21,7 @@ from labctl.sparse import used
 
 FILES = Path(__file__).with_name("vm")
 #: Raise when the steps below change what is in the image.
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 #: Serial numbers of the disks that every machine has; no name of an additional disk has an underscore.
 ROOT_SERIAL, SEED_SERIAL = "_root", "_seed"
 MODULES = ("virtio_pci", "virtio_blk", "virtio_net", "virtio_rng", "isofs")
@@ -109,7 +109,13 @@ release=$1 lower=$2
 shift 2
 mkdir root upper scratch
 mount -t overlay labctl-image -o "lowerdir=$lower,upperdir=upper,workdir=scratch" root
-if [ -e root/usr/sbin/depmod ] || [ -e root/sbin/depmod ]; then chroot root depmod "$release"; fi
+# often a link, which leads to its program only inside
+for depmod in root/usr/sbin/depmod root/sbin/depmod; do
+    if [ -e $depmod ] || [ -L $depmod ]; then
+        chroot root depmod "$release"
+        break
+    fi
+done
 "$@"
 umount root
 rm -rf root upper scratch

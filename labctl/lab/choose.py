@@ -109,7 +109,7 @@ def _resolve(
         prefers = release.openvswitch_documented and able.openvswitch
         mechanism = Mechanism.OPENVSWITCH if prefers else Mechanism.LINUXBRIDGE
     virt_type = topology.options.virt_type
-    if virt_type is VirtType.AUTO:
+    if virt_type is VirtType.AUTO and not able.own_kernel:  # else each node finds out, see labctl.services.virt
         virt_type = VirtType.QEMU
     return resolve(
         topology,

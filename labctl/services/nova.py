@@ -15,7 +15,7 @@ from labctl.plan.config import Ini
 from labctl.plan.operations import Assign, Chain, Command, Database, Directory, File, Operation
 from labctl.releases.model import Placement as Where
 from labctl.secret import mark
-from labctl.services import cinder
+from labctl.services import cinder, virt
 from labctl.services.base import (
     Chapter,
     Check,
@@ -29,7 +29,7 @@ from labctl.services.base import (
     sync,
 )
 from labctl.services.wsgi import processes
-from labctl.topology.model import Component, VirtType
+from labctl.topology.model import Component
 from labctl.topology.spec import NodeSpec
 
 GUIDE = "guide: nova install, install and configure components; facts 6.4"
@@ -125,7 +125,7 @@ def configuration(ctx: Context, node: NodeSpec) -> File:
         if ctx.base.backing_format and not ctx.release.nova_backing_format:
             conf.set("DEFAULT", "QEMU 6.1 removed features: backing file without format", {"use_cow_images": False})
         conf.set("DEFAULT", "nova.conf: guests run again after a restart", {"resume_guests_state_on_host_boot": True})
-        conf.set("libvirt", "guide: compute node, hardware acceleration; facts 4.1", _libvirt(ctx))
+        conf.set("libvirt", "guide: compute node, hardware acceleration; facts 4.1", virt.options(ctx))
         conf.set("workarounds", LAB, {"disable_rootwrap": False})
     return conf.file()
 
@@ -164,12 +164,6 @@ def instance_disk(ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
     return tuple(made)
 
 
-def _libvirt(ctx: Context) -> dict[str, str | int | bool]:
-    if ctx.lab.virt_type is VirtType.KVM:
-        return {"virt_type": "kvm"}
-    return {"virt_type": "qemu", "cpu_mode": "none"}
-
-
 def _cells() -> Command:
     """Cells v2: cell0 and cell1; create_cell answers 2 when the cell is there already (B28)."""
     stamp = "/var/lib/labctl/stamps/nova-cells"
@@ -206,6 +200,7 @@ class Nova(Chapter):
         if not node.has(*self.components, *reads):
             return ()
         made: list[Operation] = [
+            *(virt.proof(ctx) if node.has(Component.NOVA_COMPUTE) else ()),
             configuration(ctx, node),
             Directory("/var/lib/nova/tmp", "nova", "nova", "0755"),
         ]
@@ -218,7 +213,7 @@ class Nova(Chapter):
             made += instance_disk(ctx, node)
             if "nova-compute.conf" in ctx.base.paths:
                 conf = Ini(ctx.base.paths["nova-compute.conf"], group="nova")
-                conf.set("libvirt", "facts 10: this file wins over nova.conf", _libvirt(ctx))
+                conf.set("libvirt", "facts 10: this file wins over nova.conf", virt.options(ctx))
                 made.append(conf.file())
             if cinder.shares_nfs(ctx):
                 made += cinder.nfs_helper()

@@ -48,10 +48,15 @@ def read_mark(description: str) -> Mark | None:
 
 @dataclass(frozen=True)
 class Accelerator:
-    """How domains are run: ``kvm`` or ``qemu`` (software emulation), and with which CPU."""
+    """How domains are run: ``kvm`` or ``qemu`` (software emulation), and with which CPU.
+
+    ``cpu`` is a model's name, or a mode that stands for one: host-passthrough, maximum; ``features`` is what the
+    model has besides.
+    """
 
     type: str
-    cpu: str  # a model's name, or a mode that stands for one: host-passthrough, maximum
+    cpu: str
+    features: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -144,9 +149,12 @@ class Domain:
         _add(features, "apic")
         modes = ("host-passthrough", "maximum", "host-model")
         if self.accelerator.cpu in modes:
-            _add(root, "cpu", mode=self.accelerator.cpu, check="none")
+            cpu = _add(root, "cpu", mode=self.accelerator.cpu, check="none")
         else:
-            _add(_add(root, "cpu", mode="custom", match="exact", check="none"), "model", self.accelerator.cpu)
+            cpu = _add(root, "cpu", mode="custom", match="exact", check="none")
+            _add(cpu, "model", self.accelerator.cpu, fallback="forbid")
+        for feature in self.accelerator.features:
+            _add(cpu, "feature", policy="require", name=feature)
 
     def _clock(self, root: tree.Element) -> None:
         clock = _add(root, "clock", offset="utc")
