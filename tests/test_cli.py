@@ -129,8 +129,12 @@ def test_the_schema_is_one(labctl: Labctl) -> None:
 
 def test_releases_are_listed_with_their_facts(labctl: Labctl) -> None:
     (zed,) = [r for r in json.loads(labctl("releases", "-o", "json")[1]) if r["name"] == "zed"]
-    assert zed["cells_v2"] == "True"
-    assert "cells_v2" in labctl("releases")[1]
+    assert zed["cells_v2"] is True
+    assert zed["versions"]["placement"] == "8.0.0"
+    lines = {" ".join(line.split()) for line in labctl("releases")[1].splitlines()}
+    assert "FACT MITAKA ROCKY TRAIN USSURI ZED" in lines
+    assert "cells_v2 no yes yes yes yes" in lines
+    assert "pypi projects nova - nova==18.3.0 nova==20.6.1 nova==21.2.4 -" in lines
 
 
 def test_an_empty_home_lists_nothing(labctl: Labctl) -> None:

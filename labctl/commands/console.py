@@ -88,7 +88,9 @@ def listing(format_: Format, rows: Sequence[Mapping[str, Any]], columns: Sequenc
         return
     table = Table(box=None, pad_edge=False)
     for column in columns:
-        table.add_column(column.upper())
+        table.add_column(column.upper(), overflow="fold")
     for row in rows:
         table.add_row(*(str(row.get(c, "")) for c in columns))
-    out.print(table)
+    # a pipe has no width: a line there is a row
+    printer = out if out.is_terminal else Console(highlight=False, width=10_000)
+    printer.print(table)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 import typer
+from pydantic_core import to_jsonable_python
 
 from labctl import drivers, releases
 from labctl.commands.console import Format, listing, out
@@ -211,12 +213,30 @@ def verify(lab: Annotated[str, typer.Argument(help="name of the lab")], output: 
 
 def list_releases(output: Output = Format.TABLE) -> None:
     """Print the facts of every release that has a recipe."""
-    rows = [{k: str(v) for k, v in vars(r).items()} for r in releases.RELEASES.values()]
+    rows = [to_jsonable_python(r) for r in releases.RELEASES.values()]
     if output is Format.JSON:
         listing(output, rows, [])
         return
-    facts = [{"fact": key, **{r["name"]: r[key] for r in rows}} for key in rows[0]]
-    listing(output, facts, ["fact", *(r["name"] for r in rows)])
+    by_release = {row.pop("name"): dict(_leaves(row)) for row in rows}
+    keys = list(dict.fromkeys(key for leaves in by_release.values() for key in leaves))
+    # in the order of the fields, whichever release knows a fact first
+    keys.sort(key=lambda key: list(rows[0]).index(key.split(" ")[0]))
+    facts = [{"fact": key, **{name: leaves.get(key, "-") for name, leaves in by_release.items()}} for key in keys]
+    listing(output, facts, ["fact", *by_release])
+
+
+def _leaves(value: Any, *names: str) -> Iterator[tuple[str, str]]:
+    """What a tree of facts says, each with the way to it."""
+    match value:
+        case dict():
+            for key, below in value.items():
+                yield from _leaves(below, *names, key)
+        case list():
+            yield " ".join(names), ", ".join(map(str, value))
+        case bool():
+            yield " ".join(names), "yes" if value else "no"
+        case _ if value is not None:
+            yield " ".join(names), str(value)
 
 
 def register(app: typer.Typer) -> None:
