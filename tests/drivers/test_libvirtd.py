@@ -138,7 +138,7 @@ def test_systemd_is_asked_to_start_what_is_its_own(host: Path) -> None:
 
 
 def test_programs_that_are_missing_name_their_package(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(daemon, "_program", lambda name: None)
+    monkeypatch.setattr(daemon, "program", lambda name: None)
     with pytest.raises(LabError, match="virtlogd and libvirtd are not installed") as raised:
         daemon.ensure()
     assert "libvirt-daemon-system" in raised.value.hint

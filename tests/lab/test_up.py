@@ -175,7 +175,8 @@ def test_down_removes_what_a_killed_up_left_without_a_record(home: Path, careful
     assert teardown.down("broken")
 
     assert not (home / "labs" / "broken").exists()
-    assert careful == ["kill 'broken' ''", "delete 'broken'"]
+    kills = [f"kill 'broken' '{group}'" for group in ("_vagrant", "_libvirtd", "")]
+    assert careful == [*kills, "delete 'broken'"]
 
 
 def test_down_names_what_it_could_not_remove(
@@ -196,4 +197,5 @@ def test_down_of_a_lab_whose_record_cannot_be_read_removes_it_by_its_mark(lab: L
     (lab.directory / "lab.json").write_text('{"schema": 99}')
     assert teardown.down("small")
     assert not lab.directory.exists()
-    assert careful == ["kill 'small' ''", "delete 'small'"]
+    kills = [f"kill 'small' '{group}'" for group in ("_vagrant", "_libvirtd", "")]
+    assert careful == [*kills, "delete 'small'"]
