@@ -335,17 +335,23 @@ class Engine:
             inside.call(call)
 
     def ask(
-        self, operations: Sequence[ApiOperation], secrets: Mapping[str, Secret]
+        self, operations: Sequence[ApiOperation], secrets: Mapping[str, Secret], tell: float = 3600
     ) -> list[tuple[ApiOperation, LabError]]:
-        """Carry out checks of the APIs, all of them; returns those that failed, and how."""
+        """Carry out checks of the APIs, all of them; returns those that failed, and how.
+
+        :param tell: seconds from which an operation is told with its length.
+        """
         failed: list[tuple[ApiOperation, LabError]] = []
 
         def work(cloud: Cloud) -> None:
             for operation in operations:
+                began = time.monotonic()
                 try:
                     cloud.run(operation)
                 except LabError as error:
                     failed.append((operation, error))
+                if (seconds := time.monotonic() - began) >= tell:
+                    note("api", f"{operation.title} ({seconds:.1f} s)")
 
         if operations:
             self._inside(work, secrets)

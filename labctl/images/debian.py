@@ -52,10 +52,12 @@ SESSIONS = "".join(f"{name}={value}\n" for name, value in ENVIRONMENT.items())
 SUDO = "".join(f'Defaults env_keep += "{name}"\n' for name in ENVIRONMENT)
 #: Seconds for a daemon that was asked to stop. All that OpenStack's daemons know is in the database, but some
 #: wait for the answers of others that have gone already.
-STOP = "[Service]\nTimeoutStopSec=5\n"
+STOP = "[Service]\nTimeoutStopSec=3\n"
 STOPPED = ("cinder", "glance", "heat", "neutron", "nova", "openstack", "placement", "swift")
-#: RabbitMQ ends in the same orderly way when it is told by a signal, without a second Erlang to tell it.
-RABBITMQ = "[Service]\nExecStop=\n"
+#: What everything else waits for when a machine starts comes before it; and RabbitMQ ends in the same orderly way
+#: when it is told by a signal, without a second Erlang to tell it.
+FIRST = "[Service]\nNice=-10\n"
+RABBITMQ = FIRST + "ExecStop=\n"
 
 
 def packages(base: Base) -> tuple[str, ...]:
@@ -77,6 +79,7 @@ def _files() -> list[tuple[str, str, int]]:
         # a directory with a hyphen at its end is for all units that begin so (systemd.unit(5))
         *((f"etc/systemd/system/{name}-.service.d/labctl.conf", STOP, 0o644) for name in STOPPED),
         *((f"etc/systemd/system/{name}.service.d/labctl.conf", STOP, 0o644) for name in ("keystone", "apache2")),
+        ("etc/systemd/system/mariadb.service.d/labctl.conf", FIRST, 0o644),
         ("etc/systemd/system/rabbitmq-server.service.d/labctl.conf", RABBITMQ, 0o644),
     ]
 

@@ -29,6 +29,7 @@ MITAKA = Release(
     identity_admin_port=35357,
     placement=Placement.NONE,
     credential_keys=False,
+    password_hash_rounds=False,
     admin_token_filter=True,
     cells_v2=False,
     consoleauth=True,

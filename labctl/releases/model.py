@@ -91,6 +91,8 @@ class Release:
     placement: Placement
     #: keystone-manage credential_setup exists (section 6.1)
     credential_keys: bool
+    #: [identity] password_hash_rounds exists (from pike)
+    password_hash_rounds: bool
     #: keystone's pipelines let the admin_token in until it is taken out (mitaka)
     admin_token_filter: bool
     cells_v2: bool
