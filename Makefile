@@ -10,7 +10,7 @@ N ?= 30
 VENV := .venv
 LABCTL := $(VENV)/bin/labctl
 
-.PHONY: lab test setup system venv lint unit system-tests lab-test torture clean
+.PHONY: lab test setup system venv lint unit system-tests contract torture clean
 
 lab: setup
 	$(LABCTL) up $(LAB)
@@ -42,6 +42,10 @@ unit: venv
 # labctl killed N times at random moments on a small lab; prints a table
 torture: setup
 	$(VENV)/bin/python tests/faults/torture.py --rounds $(N)
+
+# every driver held to the whole contract; with Vagrant and without KVM, half an hour
+contract: setup
+	$(VENV)/bin/pytest tests/drivers/test_contract.py --whole-contract
 
 clean:
 	rm -rf $(VENV) artifacts build

@@ -16,6 +16,18 @@ from labctl.lab.state import LabState
 def pytest_addoption(parser: pytest.Parser) -> None:
     """``--update-golden`` writes the golden files instead of comparing with them."""
     parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden; look at the diff afterwards")
+    parser.addoption("--whole-contract", action="store_true", help="hold every driver to all of the contract")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Vagrant, at a minute a test without KVM, is held to the tests marked ``brief``; ``make contract`` to all."""
+    if config.getoption("--whole-contract"):
+        return
+    slow = [item for item in items if "test_contract.py" in item.nodeid and "[vagrant" in item.name]
+    left = [item for item in slow if item.get_closest_marker("brief") is None]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in left]
 
 
 @pytest.fixture(autouse=True)

@@ -140,6 +140,7 @@ def subject(
     assert made.left() == []
 
 
+@pytest.mark.brief
 def test_a_machine_lives_from_create_to_destroy(subject: Subject) -> None:
     driver, lab = subject.driver, subject.lab
     assert not driver.machine(lab, NODE).exists
@@ -289,6 +290,7 @@ def test_the_files_of_a_machine_are_read_from_outside_whether_it_runs_or_not(sub
         driver.stop(lab, NODE, 0)
 
 
+@pytest.mark.brief
 def test_a_frozen_layer_is_seen_from_above_and_does_not_change(subject: Subject) -> None:
     for node in subject.lab.spec.nodes:
         subject.begin(node)
