@@ -38,7 +38,8 @@ from labctl.topology.units import show_size
 _PROGRAMS = ("ip", "qemu-img", "mke2fs", "unshare")
 #: The CPU model that is fastest under emulation; bench/vm_boot.py measures them. With AMD's virtualisation, which
 #: QEMU emulates, a compute node runs its guests under KVM, and they are translated once and not twice.
-EMULATED_CPU, EMULATED_FEATURES = "qemu64", ("svm", "npt")
+EMULATED_CPU = "qemu64"
+EMULATED_FEATURES: tuple[str, ...] = ("svm", "npt")
 MACHINE = "pc"
 #: A machine of one's own needs no defence against its neighbours, which costs most under emulation.
 ARGUMENTS = "console=ttyS0 net.ifnames=0 mitigations=off tsc=reliable"
