@@ -91,8 +91,6 @@ class Release:
     placement: Placement
     #: keystone-manage credential_setup exists (section 6.1)
     credential_keys: bool
-    #: [identity] password_hash_rounds exists (from pike)
-    password_hash_rounds: bool
     #: keystone's pipelines let the admin_token in until it is taken out (mitaka)
     admin_token_filter: bool
     cells_v2: bool
@@ -147,6 +145,8 @@ class Release:
     nova_endpoint_path: str
     #: requirements of the Tempest that was released for it: "tempest==22.1.0"; the others by the upper constraints
     tempest: tuple[str, ...]
+    #: [identity] password_hash_rounds exists (from pike)
+    password_hash_rounds: bool = True
 
     @property
     def environment(self) -> str:

@@ -40,7 +40,6 @@ ROCKY = Release(
     identity_admin_port=5000,
     placement=Placement.IN_NOVA,
     credential_keys=True,
-    password_hash_rounds=True,
     admin_token_filter=False,
     cells_v2=True,
     consoleauth=True,

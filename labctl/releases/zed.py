@@ -23,7 +23,6 @@ ZED = Release(
     identity_admin_port=5000,
     placement=Placement.PACKAGE,
     credential_keys=True,
-    password_hash_rounds=True,
     admin_token_filter=False,
     cells_v2=True,
     consoleauth=False,
