@@ -47,11 +47,14 @@ def made(name: str, text: str, tmp_path: Path) -> LabSpec:
 
 
 @pytest.fixture
-def labs(tmp_path: Path) -> Iterator[tuple[LabSpec, LabSpec]]:
+def labs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[LabSpec, LabSpec]]:
+    home = os.environ["LABCTL_HOME"]
     try:
         yield made(A, SMALL, tmp_path), made(B, SMALL, tmp_path)
     finally:
+        monkeypatch.setenv("LABCTL_HOME", home)  # of another one they would be left alone
         assert network.delete(A) + network.delete(B) == []
+        assert network.namespaces(A) + network.namespaces(B) == []
 
 
 def hosts(name: str) -> Path:
