@@ -160,15 +160,23 @@ def _signal(group: int, number: signal.Signals) -> None:
         os.killpg(group, number)
 
 
+def start_time(pid: int) -> str:
+    """The kernel's start time of a process: with the pid, an identity that is never used twice in a boot.
+
+    Empty for one that has ended, also while it waits to be reaped by this very process.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "" if fields[0] in "ZX" else fields[19]
+    except (OSError, IndexError):
+        return ""
+
+
 def identity(pid: int) -> dict[str, str | int]:
     """What tells a running process from any other that ever had its number; empty when there is none."""
-    try:
-        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
+    if not (start := start_time(pid)):
         return {}
-    if state == "Z":  # ended, and nobody has asked how
-        return {}
-    return {"pid": pid, "start": fields[18], "boot": Path("/proc/sys/kernel/random/boot_id").read_text().strip()}
+    return {"pid": pid, "start": start, "boot": Path("/proc/sys/kernel/random/boot_id").read_text().strip()}
 
 
 def end_stray(known: Mapping[str, str | int], grace: float = 30) -> bool:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from labctl.commands.console import Format, listing, out, progress
-from labctl.doctor import host
+from labctl.doctor import host, vagrant
 
 
 def doctor(
@@ -16,7 +16,7 @@ def doctor(
 ) -> None:
     """Look whether this machine can run labs, and with what; each problem with the next step."""
     with progress():
-        found = host.examine(fresh=fresh)
+        found = host.examine(fresh=fresh) + vagrant.examine()
     listing(output, [vars(f) for f in found], ["check", "state", "found"])
     problems = [f for f in found if f.state is host.State.PROBLEM]
     if output is Format.TABLE:

@@ -18,6 +18,7 @@ from labctl.nightly import bisect as bisection
 from labctl.nightly import matrix as matrices
 from labctl.nightly import run as nights
 from labctl.nightly.history import GOOD, History, directory
+from labctl.nightly.junit import first_line
 from labctl.nightly.model import Nightly, Retention
 from labctl.topology.units import show_size
 
@@ -180,7 +181,7 @@ def _print_cells(rows: list[dict[str, Any]], output: Format) -> None:
             "outcome": row["outcome"] or row["state"],
             "took": _took(row["began"], row["ended"]) if row["began"] else "",
             "first bad stage": row["bad_stage"],
-            "message": row["message"].strip().partition("\n")[0][:100],
+            "message": first_line(row["message"])[:100],
             "lab": row["lab"] if row["kept"] else "",
         }
         for row in rows

@@ -241,7 +241,4 @@ def examine(*, fresh: bool = False) -> list[Finding]:
     with step("host", "look at this machine"):
         for check in CHECKS:
             found += check()
-        found += virtualisation(fresh=fresh)
-        from labctl.doctor import vagrant  # which stands on this module
-
-        return found + vagrant.examine()
+        return found + virtualisation(fresh=fresh)

@@ -5,13 +5,13 @@ Nobody needs Vagrant for a lab, so what is missing is a note; who asks for the d
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from pathlib import Path
 
 from labctl import process
 from labctl.doctor.host import GIB, Finding, State
+from labctl.drivers.vagrant import command
 from labctl.errors import LabError
 from labctl.topology.units import show_size
 
@@ -28,9 +28,6 @@ MODULES = Path("/sys/module")
 
 def examine() -> list[Finding]:
     """Every finding about Vagrant; one line when it is not installed."""
-    # here and not above: the driver stands on what looks at the host
-    from labctl.drivers.vagrant import command
-
     if process.missing(command.PROGRAM):
         return [Finding("Vagrant", State.NOTE, "not installed: no driver vagrant, no rendered labs here", INSTALL)]
     if not command.installed():
@@ -138,7 +135,7 @@ def _conflict() -> list[Finding]:
 
 
 def _room() -> Finding:
-    home = Path(os.environ.get("VAGRANT_HOME") or Path.home() / ".vagrant.d")
+    home = command.home()
     place = next(path for path in (home, *home.absolute().parents) if path.exists())
     free = shutil.disk_usage(place).free
     said = f"{show_size(free)} free for boxes in {home}"

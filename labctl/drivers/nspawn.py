@@ -12,12 +12,12 @@ import json
 import os
 import shutil
 import signal
-import socket
 import time
 from contextlib import suppress
 from pathlib import Path
 
-from labctl import cgroup, links, loops, network, overlay, process, sparse, vantage
+from labctl import cgroup, links, loops, network, overlay, process, sparse
+from labctl.drivers import reach
 from labctl.drivers.base import Capabilities, Machine, shutdown_order
 from labctl.errors import BrokenLabError, LabError
 from labctl.images import golden, store
@@ -26,7 +26,6 @@ from labctl.lab.state import LabState, write_atomic
 from labctl.parallel import side_by_side
 from labctl.progress import warn
 from labctl.ssh import Session, save_private
-from labctl.ssh import connect as ssh_connect
 
 #: Units that would act on the host's devices, clock or kernel.
 MASKED = (
@@ -52,18 +51,6 @@ _HALT = signal.SIGRTMIN + 4  # systemd's "power off" signal, systemd(1)
 #: In a layer, beside a node's files: the node was made anew here, and has nothing of the layers below.
 _ANEW = "anew"
 _PROGRAMS = ("systemd-nspawn", "ip", "nsenter", "mount", "losetup", "mmdebstrap")
-
-
-def _start_time(pid: int) -> str:
-    """The kernel's start time of a process: with the pid, an identity that is never used twice.
-
-    Empty for one that has ended, also while it waits to be reaped by this very process.
-    """
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return "" if fields[0] in "ZX" else fields[19]
-    except (OSError, IndexError):
-        return ""
 
 
 class Nspawn:
@@ -208,7 +195,7 @@ class Nspawn:
         }
         with self.console(lab, node).open("ab") as log:
             started = process.start(command, log=log, env=env)
-        record = {"pid": started.pid, "started": _start_time(started.pid)}
+        record = {"pid": started.pid, "started": process.start_time(started.pid)}
         write_atomic(directory / "machine.json", json.dumps(record))
 
     def _machine_name(self, lab: LabState, node: str) -> str:
@@ -235,7 +222,7 @@ class Nspawn:
         if not path.exists():
             return 0
         record = json.loads(path.read_text())
-        started = _start_time(record["pid"])
+        started = process.start_time(record["pid"])
         return int(record["pid"]) if started and started == record["started"] else 0
 
     def _init_pid(self, nspawn: int) -> int:
@@ -337,21 +324,9 @@ class Nspawn:
     # --- access --------------------------------------------------------------------------------
 
     def connect(self, lab: LabState, node: str, seconds: float) -> Session:
-        address = str(lab.spec.address(lab.spec.nodes[node]))
-
-        def connector(timeout: float) -> socket.socket:
-            if not self._nspawn_pid(lab, node):
-                raise BrokenLabError(
-                    f"{node} of {lab.name} does not run; its last console lines:\n{self._console_tail(lab, node)}",
-                    f"labctl up {lab.name}",
-                )
-            return vantage.connect(lab.namespace, address, 22, timeout)
-
-        return ssh_connect(connector, node, "root", lab.private_key(), lab.host_key(node), timeout=seconds)
-
-    def _console_tail(self, lab: LabState, node: str) -> str:
-        path = self.console(lab, node)
-        return "\n".join(path.read_text(errors="replace").splitlines()[-15:]) if path.exists() else "(none)"
+        return reach.session(
+            lab, node, seconds, running=lambda: bool(self._nspawn_pid(lab, node)), console=self.console(lab, node)
+        )
 
     def console(self, lab: LabState, node: str) -> Path:
         return lab.node_directory(node) / "console.log"

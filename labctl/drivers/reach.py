@@ -1,4 +1,4 @@
-"""How a driver's virtual machine is reached: over SSH with its pinned host key, and its console where it is not."""
+"""How a driver's machine is reached: over SSH with its pinned host key, and its console where it is not."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+from labctl import vantage
 from labctl.errors import BrokenLabError, DeadlineError
 from labctl.lab.state import LabState
 from labctl.ssh import Session
@@ -25,19 +26,18 @@ def session(
     node: str,
     seconds: float,
     *,
-    patience: float,
     running: Callable[[], bool],
-    dial: Callable[[float], socket.socket],
     console: Path,
-    hint: str,
+    patience: float = 1.0,
+    hint: str = "",
 ) -> Session:
     """Open a session to a machine's root account, waiting so many seconds for it to answer.
 
     :param running: whether the machine runs; one that does not is not waited for.
-    :param dial: makes a TCP connection to its SSH port within so many seconds.
-    :param hint: what to do about one that runs and does not answer.
+    :param hint: what to do about one that runs and does not answer; without it, as ssh says.
     :raises DeadlineError: it does not answer; shows its console's last lines.
     """
+    address = str(lab.spec.address(lab.spec.nodes[node]))
 
     def connector(timeout: float) -> socket.socket:
         if not running():
@@ -45,10 +45,12 @@ def session(
                 f"{node} of {lab.name} does not run; its last console lines:\n{console_tail(console)}",
                 f"labctl up {lab.name}",
             )
-        return dial(timeout)
+        return vantage.connect(lab.namespace, address, 22, timeout)
 
     keys = (lab.private_key(), lab.host_key(node))
     try:
         return ssh_connect(connector, node, "root", *keys, timeout=seconds, patience=patience)
     except DeadlineError as error:
-        raise DeadlineError(f"{error.message}\nits last console lines:\n{console_tail(console)}", hint) from error
+        raise DeadlineError(
+            f"{error.message}\nits last console lines:\n{console_tail(console)}", hint or error.hint
+        ) from error

@@ -25,7 +25,7 @@ from labctl.plan.api import ApiOperation, GuestImageUpload
 from labctl.plan.operations import Copy, Item, Record, flatten, quote
 from labctl.plan.planner import Plan, Stage, context
 from labctl.plan.planner import plan as make_plan
-from labctl.progress import Event, Kind, emit, note, step
+from labctl.progress import note, step
 from labctl.secret import Secret, redact, reveal
 from labctl.ssh import Session
 from labctl.topology.model import Component
@@ -38,6 +38,12 @@ ALWAYS = ("verify",)
 WORTH_SAYING = 1.0
 #: Seconds for a machine that must be started anew to shut down by itself.
 STOP = 30
+
+
+def tell(where: str, title: str, seconds: float) -> None:
+    """Say what was done and how long it took, where that is worth a line."""
+    if seconds >= WORTH_SAYING:
+        note(where, f"{title} ({seconds:.1f} s)")
 
 
 @dataclass
@@ -247,8 +253,8 @@ class Engine:
             return []
 
         def seen(outcome: Outcome) -> None:
-            if outcome.seconds >= WORTH_SAYING and outcome.state != "failed":
-                note(outcome.node, f"{outcome.title} ({outcome.seconds:.1f} s)")
+            if outcome.state != "failed":
+                tell(outcome.node, outcome.title, outcome.seconds)
 
         def run(node: str) -> list[str]:
             result = run_stage(self._sessions[node], node, name, nodes[node], secrets, seen)
@@ -315,9 +321,7 @@ class Engine:
                 began = time.monotonic()
                 changed = cloud.run(operation)
                 states.append("changed" if changed else "ok")
-                seconds = time.monotonic() - began
-                if seconds >= WORTH_SAYING:
-                    emit(Event(Kind.NOTE, "api", f"{operation.title} ({seconds:.1f} s)"))
+                tell("api", operation.title, time.monotonic() - began)
 
         self._inside(work, secrets, guest)
         return states
@@ -335,12 +339,9 @@ class Engine:
             inside.call(call)
 
     def ask(
-        self, operations: Sequence[ApiOperation], secrets: Mapping[str, Secret], tell: float = 3600
+        self, operations: Sequence[ApiOperation], secrets: Mapping[str, Secret]
     ) -> list[tuple[ApiOperation, LabError]]:
-        """Carry out checks of the APIs, all of them; returns those that failed, and how.
-
-        :param tell: seconds from which an operation is told with its length.
-        """
+        """Carry out checks of the APIs, all of them; returns those that failed, and how."""
         failed: list[tuple[ApiOperation, LabError]] = []
 
         def work(cloud: Cloud) -> None:
@@ -350,8 +351,7 @@ class Engine:
                     cloud.run(operation)
                 except LabError as error:
                     failed.append((operation, error))
-                if (seconds := time.monotonic() - began) >= tell:
-                    note("api", f"{operation.title} ({seconds:.1f} s)")
+                tell("api", operation.title, time.monotonic() - began)
 
         if operations:
             self._inside(work, secrets)

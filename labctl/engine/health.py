@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from labctl.drivers.base import Driver
-from labctl.engine.execute import WORTH_SAYING, Engine, no_guest
+from labctl.engine.execute import Engine, no_guest, tell
 from labctl.engine.node import Outcome, run_stage
 from labctl.errors import BrokenLabError, LabError
 from labctl.lab.state import LabState
 from labctl.parallel import side_by_side
 from labctl.plan.operations import Item, Operation, Unit, Wait, flatten, quote
 from labctl.plan.planner import Plan, plan
-from labctl.progress import note, step
+from labctl.progress import step
 
 #: Seconds in which machines that were just started must be well.
 GATE = 300
@@ -145,6 +145,9 @@ def _on_nodes(engine: Engine, made: Plan, deadline: float, revive: bool) -> list
     lab, secrets = engine.lab, engine.lab.secrets()
     finished = _finished(lab)
 
+    def seen(outcome: Outcome) -> None:
+        tell(outcome.node, outcome.title, outcome.seconds)
+
     def look(node: str) -> list[Ailment]:
         operations = list(_of(made, finished, node))
         left = max(deadline - time.monotonic(), 1)
@@ -154,18 +157,13 @@ def _on_nodes(engine: Engine, made: Plan, deadline: float, revive: bool) -> list
         if not items:
             return []
         try:
-            run_stage(engine.session(node), node, "health", tuple(items), secrets, _tell, left + 60)
+            run_stage(engine.session(node), node, "health", tuple(items), secrets, seen, left + 60)
         except LabError as error:
             said = [Ailment(node, f"{unit} is {state}", line) for unit, state, line in _SAID.findall(error.message)]
             return said or [Ailment(node, "not ready", error.message)]
         return []
 
     return [ailment for future in side_by_side(look, lab.spec.nodes) for ailment in future.result()]
-
-
-def _tell(outcome: Outcome) -> None:
-    if outcome.seconds >= WORTH_SAYING:
-        note(outcome.node, f"{outcome.title} ({outcome.seconds:.1f} s)")
 
 
 def _on_apis(engine: Engine, made: Plan, deadline: float) -> list[Ailment]:
@@ -176,5 +174,5 @@ def _on_apis(engine: Engine, made: Plan, deadline: float) -> list[Ailment]:
         return []
     left = max(round(deadline - time.monotonic()), 1)
     waiting = [replace(cast(Any, o), seconds=min(o.seconds, left)) if hasattr(o, "seconds") else o for o in verify.api]
-    failed = engine.ask(waiting, engine.lab.secrets(), WORTH_SAYING)
+    failed = engine.ask(waiting, engine.lab.secrets())
     return [Ailment("api", operation.title, error.message) for operation, error in failed]

@@ -13,7 +13,6 @@ the new one, and a layer that no record names is waste.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import secrets as randomness
@@ -21,11 +20,12 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from labctl import lock
 from labctl.errors import LabError
 from labctl.lab import paths
 from labctl.secret import Secret
@@ -286,10 +286,11 @@ def remove_directory(directory: Path) -> bool:
     :return: False when something could not be deleted.
     """
     for entry in directory.iterdir():
-        if entry.is_dir():
+        if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry, ignore_errors=True)
         elif entry.name not in (RECORD, REMOVED):
-            entry.unlink(missing_ok=True)
+            with suppress(OSError):
+                entry.unlink()
     if all(entry.name in (RECORD, REMOVED) for entry in directory.iterdir()):
         shutil.rmtree(directory, ignore_errors=True)
     return not directory.exists()
@@ -320,31 +321,12 @@ def locked(name: str, command: str) -> Iterator[None]:
     :raises LabError: when another process holds it; says which.
     """
     path = paths.home() / "locks" / f"{name}.lock"
-    with _open_lock(path) as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            handle.seek(0)
-            raise _held(name, handle.read().strip()) from error
-        if not path.exists() or path.stat().st_ino != os.fstat(handle.fileno()).st_ino:
-            raise _held(name, "")  # its holder removed lab and lock at this moment
-        handle.seek(0)
-        handle.truncate()
-        handle.write(f"pid {os.getpid()}: {command or ' '.join(sys.argv)}")
-        handle.flush()
+    with lock.held(path, command or " ".join(sys.argv), lambda holder: _held(name, holder)):
         try:
             yield
         finally:
             if not (paths.labs() / name).exists():
                 path.unlink(missing_ok=True)
-
-
-def _open_lock(path: Path) -> IO[str]:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("a+")
-    except OSError as error:
-        raise LabError(f"labctl cannot write to {path.parent}: {error.strerror}", "sudo labctl …") from error
 
 
 def _held(name: str, holder: str) -> LabError:

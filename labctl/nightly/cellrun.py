@@ -99,7 +99,7 @@ class CellRun:
             if verdict.outcome in GOOD or attempt.kept:
                 break
             if number <= self.cell.retries:
-                note(self.cell.name, f"{verdict.bad_stage}: {first_line(verdict.message)}; once more")
+                note(self.cell.name, f"{verdict.bad_stage}: {junit.first_line(verdict.message)}; once more")
         if verdict.outcome == "passed" and number > 1:
             verdict.outcome = "flaky"
         self._finish(verdict, kept=number > 0 and attempt.kept)
@@ -330,8 +330,3 @@ def ailments(said: str) -> list[dict[str, str]]:
             pass
     error = [line.removeprefix("error: ") for line in said.splitlines() if line.startswith("error: ")]
     return [{"where": "lab", "what": "cannot be looked at", "last": line} for line in error[-1:]]
-
-
-def first_line(text: str) -> str:
-    """The first line of a message."""
-    return text.strip().partition("\n")[0]

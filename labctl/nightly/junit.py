@@ -82,7 +82,7 @@ def write(path: Path, suites: Iterable[tuple[str, Iterable[Case]]]) -> None:
         suite = TestSuite(name)
         for case in cases:
             made = TestCase(case.name, classname=name, time=round(case.seconds, 3))
-            first = case.message.strip().partition("\n")[0]
+            first = first_line(case.message)
             if case.outcome == "failed":
                 failure = Failure(_printable(first))
                 failure.text = _printable(case.message)
@@ -97,8 +97,11 @@ def write(path: Path, suites: Iterable[tuple[str, Iterable[Case]]]) -> None:
     temporary.replace(path)
 
 
+def first_line(text: str) -> str:
+    """The first line of a message."""
+    return text.strip().partition("\n")[0]
+
+
 def _printable(text: str) -> str:
     """Text without what XML 1.0 cannot hold."""
-    return "".join(
-        c for c in text if c in "\t\n\r" or " " <= c <= "\ud7ff" or "\ue000" <= c <= "\ufffd" or c > "\uffff"
-    )
+    return _UNPRINTABLE.sub("", text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import signal
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from labctl import lock
 from labctl.background import started
 from labctl.doctor.host import available_memory
 from labctl.errors import LabError
@@ -147,24 +147,12 @@ def alone() -> Iterator[None]:
 
     :raises LabError: another process has it; says which.
     """
-    path = directory() / "run.lock"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = path.open("a+")
-    except OSError as error:
-        raise LabError(f"labctl cannot write to {path.parent}: {error.strerror}", "sudo labctl …") from error
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            handle.seek(0)
-            held = handle.read().strip() or "another process"
-            raise LabError(f"a night is being run by {held}", "labctl nightly show") from error
-        handle.seek(0)
-        handle.truncate()
-        handle.write(f"pid {os.getpid()}")
-        handle.flush()
+    with lock.held(directory() / "run.lock", "", _taken):
         yield
+
+
+def _taken(holder: str) -> LabError:
+    return LabError(f"a night is being run by {holder or 'another process'}", "labctl nightly show")
 
 
 def begin(

@@ -14,6 +14,7 @@ from labctl.errors import LabError
 from labctl.lab.state import exists
 from labctl.nightly import analysis
 from labctl.nightly.history import History
+from labctl.nightly.junit import first_line
 from labctl.nightly.model import Notify, NotifyOn, Retention
 from labctl.nightly.run import artefacts
 from labctl.nightly.steps import Steps
@@ -39,7 +40,7 @@ def summary(history: History, run: int, report: Path) -> dict[str, Any]:
                 "since_run": found.first_bad["run"] if found.first_bad and found.bad else None,
                 "last_good_run": found.last_good["run"] if found.last_good else None,
                 "changed": found.changed,
-                "message": found.row["message"].strip().partition("\n")[0],
+                "message": first_line(found.row["message"]),
             }
         )
     row = history.run(run)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from labctl import __main__
-from labctl.doctor import host, kvm
+from labctl.doctor import host, kvm, vagrant
 from labctl.doctor.host import Facility, Finding, State
 
 LIE = kvm.Verdict(
@@ -101,6 +101,7 @@ def test_overlays_are_tried_where_labs_are_kept(tmp_path: Path, monkeypatch: pyt
 def findings(monkeypatch: pytest.MonkeyPatch) -> list[Finding]:
     found = [Finding("cores", State.OK, "2"), Finding("device mapper", State.NOTE, "missing", "--driver libvirt")]
     monkeypatch.setattr(host, "examine", lambda fresh: found)
+    monkeypatch.setattr(vagrant, "examine", list)
     return found
 
 

@@ -17,7 +17,7 @@ from labctl.drivers import DRIVERS
 from labctl.drivers.base import Driver
 from labctl.drivers.fake import Fake
 from labctl.drivers.libvirt import Libvirt
-from labctl.drivers.nspawn import Nspawn, _start_time
+from labctl.drivers.nspawn import Nspawn
 from labctl.drivers.vagrant import VagrantMachines
 from labctl.errors import LabError
 from labctl.images import box, vm
@@ -424,8 +424,8 @@ def test_a_process_that_ended_is_not_running_even_before_it_is_reaped() -> None:
     child = process.start(["true"])
     try:
         assert wait_for(lambda: Path(f"/proc/{child.pid}/stat").read_text().split()[2] == "Z")
-        assert _start_time(child.pid) == ""
-        assert _start_time(os.getpid()) != ""
+        assert process.start_time(child.pid) == ""
+        assert process.start_time(os.getpid()) != ""
     finally:
         child.wait()
 

@@ -59,12 +59,12 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     yield tmp_path
     for path in tmp_path.glob("run/*.pid"):
-        if daemon.start_time(pid := int(path.read_text())):
+        if process.start_time(pid := int(path.read_text())):
             os.kill(pid, signal.SIGKILL)
 
 
 def running(pid: int) -> bool:
-    return bool(daemon.start_time(pid))
+    return bool(process.start_time(pid))
 
 
 def test_what_labctl_started_is_ended_when_nothing_is_left(host: Path) -> None:

@@ -52,15 +52,6 @@ exec "$@"
 """
 
 
-def start_time(pid: int) -> str:
-    """The kernel's start time of a process, empty for one that has ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return "" if fields[0] in "ZX" else fields[19]
-    except (OSError, IndexError):
-        return ""
-
-
 def answers() -> bool:
     """True when a system libvirtd (or virtqemud) accepts connections."""
     return accepts(MODULAR) or accepts(DAEMONS["libvirtd"])
@@ -150,7 +141,7 @@ def _start(name: str) -> dict[str, Any]:
     deadline = time.monotonic() + _SECONDS
     while done.returncode == 0 and time.monotonic() < deadline:
         if pid_file.exists() and (text := pid_file.read_text().strip()):
-            return {"pid": int(text), "started": start_time(int(text))}
+            return {"pid": int(text), "started": process.start_time(int(text))}
         time.sleep(0.05)
     raise LabError(f"{name} does not start: {done.stderr.strip()[-300:]}", f"{name} --verbose shows why")
 
@@ -159,7 +150,9 @@ def _records() -> dict[str, dict[str, Any]]:
     """Daemon to its record, of those that labctl started and that run."""
     try:
         records = json.loads((RUN / "libvirtd.json").read_text())
-        return {name: record for name, record in records.items() if start_time(record["pid"]) == record["started"]}
+        return {
+            name: record for name, record in records.items() if process.start_time(record["pid"]) == record["started"]
+        }
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return {}
 
@@ -203,8 +196,8 @@ def _end(pid: int) -> bool:
         except ProcessLookupError:
             return True
         deadline = time.monotonic() + 10
-        while start_time(pid) and time.monotonic() < deadline:
+        while process.start_time(pid) and time.monotonic() < deadline:
             time.sleep(0.05)
-        if not start_time(pid):
+        if not process.start_time(pid):
             return True
     return False

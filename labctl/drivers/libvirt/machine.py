@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from labctl import links, network, process, vantage
+from labctl import links, network, process
 from labctl.doctor import host, kvm
 from labctl.drivers import reach
 from labctl.drivers.base import Capabilities, Machine
@@ -303,14 +303,12 @@ class Libvirt:
     # --- access ------------------------------------------------------------------------------------
 
     def connect(self, lab: LabState, node: str, seconds: float) -> Session:
-        address = str(lab.spec.address(lab.spec.nodes[node]))
         return reach.session(
             lab,
             node,
             seconds,
             patience=self.patience,
             running=lambda: self.machine(lab, node).running,
-            dial=lambda timeout: vantage.connect(lab.namespace, address, 22, timeout),
             console=self.console(lab, node),
             hint=f"virsh console {domain_name(lab.name, node)}; labctl logs {lab.name}",
         )

@@ -66,6 +66,11 @@ def _client() -> Any:
     return Client
 
 
+def home() -> Path:
+    """Where Vagrant keeps boxes and what it knows of machines."""
+    return Path(os.environ.get("VAGRANT_HOME") or Path.home() / ".vagrant.d")
+
+
 def environment() -> dict[str, str]:
     """What Vagrant's process sees: the user's environment without what would lead it elsewhere."""
     hidden = ("VAGRANT_CWD", "VAGRANT_VAGRANTFILE", "VAGRANT_DOTFILE_PATH", "LIBVIRT_DEFAULT_URI", "LABCTL_ACCELERATOR")

@@ -17,7 +17,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from labctl import cgroup, links, network, process, vantage
+from labctl import cgroup, links, network, process
 from labctl.drivers import reach
 from labctl.drivers.base import Capabilities, Machine, shutdown_order
 from labctl.drivers.libvirt import seed, wiring
@@ -324,14 +324,12 @@ class VagrantMachines:
     # --- access ------------------------------------------------------------------------------------
 
     def connect(self, lab: LabState, node: str, seconds: float) -> Session:
-        address = str(lab.spec.address(lab.spec.nodes[node]))
         return reach.session(
             lab,
             node,
             seconds,
             patience=self.patience,
             running=lambda: self.machine(lab, node).running,
-            dial=lambda timeout: vantage.connect(lab.namespace, address, 22, timeout),
             console=self.console(lab, node),
             hint=f"labctl logs {lab.name}; cd {self._directory(lab)}; vagrant status",
         )
@@ -361,10 +359,9 @@ def _snapshot(number: str) -> str:
 
 def _volume(box: Box) -> tuple[Path, str]:
     """The disk that Vagrant unpacked a box to, and the name that vagrant-libvirt gives it in a pool."""
-    home = Path(os.environ.get("VAGRANT_HOME") or Path.home() / ".vagrant.d")
     folder = box.name.replace("/", "-VAGRANTSLASH-")
     return (
-        home / "boxes" / folder / box.version / PROVIDER / "box.img",
+        command.home() / "boxes" / folder / box.version / PROVIDER / "box.img",
         f"{folder}_vagrant_box_image_{box.version}_box.img",
     )
 
