@@ -1,116 +1,18 @@
-"""What every driver does alike: the in-memory one always, system containers where they can be made."""
+"""What every driver does alike: the in-memory one always, the others where their machines can be made."""
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import tiny
-from support import SMALL, specify, write
+from subject import NODE, OTHER, Subject, subject_of
+from support import SMALL
 
-from labctl import network, process, sparse
 from labctl.drivers import DRIVERS
-from labctl.drivers.base import Driver
-from labctl.drivers.fake import Fake
-from labctl.drivers.libvirt import Libvirt
-from labctl.drivers.nspawn import Nspawn
-from labctl.drivers.vagrant import VagrantMachines
 from labctl.errors import LabError
-from labctl.images import box, vm
-from labctl.lab import paths
-from labctl.lab.down import remains
-from labctl.lab.state import LabState
 from labctl.links import WHOLE, Shape
-
-NODE, OTHER = "first", "second"
-STORE = Path("/var/lib/labctl/images")
-
-
-def golden_image() -> Path | None:
-    """An image that the machine's store has; never one made for a test."""
-    found = sorted(p for p in STORE.glob("debian12-debian-*") if (p / "manifest.json").exists())
-    return found[-1] if found else None
-
-
-def nspawn() -> tuple[Driver, list[str]]:
-    if os.geteuid() != 0:
-        pytest.skip("system containers need root")
-    driver = Nspawn()
-    try:
-        driver.probe()
-    except LabError as error:
-        pytest.skip(error.message)
-    image = golden_image()
-    if image is None:
-        pytest.skip(f"no golden image in {STORE}; labctl up zed-2node makes one")
-    return driver, [str(image)]
-
-
-def libvirt() -> tuple[Driver, list[str]]:
-    if os.geteuid() != 0:
-        pytest.skip("virtual machines need root")
-    driver = Libvirt(autodestroy=True)
-    try:
-        driver.probe()
-    except LabError as error:
-        pytest.skip(error.message)
-    return driver, [str(vm.ensure((tiny.ensure(),)))]
-
-
-def vagrant() -> tuple[Driver, list[str]]:
-    if os.geteuid() != 0:
-        pytest.skip("virtual machines need root")
-    driver = VagrantMachines()
-    try:
-        driver.probe()
-    except LabError as error:
-        pytest.skip(error.message)
-    return driver, [str(box.ensure(tiny.box_layers()))]
-
-
-MAKERS: dict[str, Callable[[], tuple[Driver, list[str]]]] = {
-    "fake": lambda: (Fake(), []),
-    "nspawn": nspawn,
-    "libvirt": libvirt,
-    "vagrant": vagrant,
-}
-
-
-@dataclass
-class Subject:
-    """A driver and a lab whose machines it makes."""
-
-    driver: Driver
-    lab: LabState
-
-    def ask(self, command: str, node: str = NODE) -> str:
-        """Run a command on a machine that must succeed."""
-        with self.driver.connect(self.lab, node, 60) as session:
-            result = session.run(command, timeout=30)
-        assert result.status == 0, result
-        return result.stdout
-
-    def begin(self, node: str = NODE) -> None:
-        self.driver.create(self.lab, node)
-        self.driver.start(self.lab, node)
-
-    def stand_on(self, *below: str) -> None:
-        """Bring the machines to rest, and on again with a new layer over these, or over all there are."""
-        self.driver.rest(self.lab, 30)
-        stack, number = below or self.lab.stack, self.lab.new_layer()
-        self.lab.layer(number).mkdir()
-        self.driver.branch(self.lab, stack, number)
-        self.lab.meta["stack"] = [number, *stack]
-        for node in self.lab.spec.nodes:
-            self.begin(node)
-
-    def left(self) -> list[str]:
-        """What carries the lab's mark, but for its own records."""
-        return [r for r in remains(self.lab.name) if r != f"directory {self.lab.directory}"]
 
 
 @pytest.fixture(
@@ -122,22 +24,9 @@ def subject(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Subject]:
-    driver, image = MAKERS[request.param]()
     monkeypatch.setenv("VAGRANT_HOME", str(tmp_path_factory.getbasetemp() / "vagrant.d"))
-    monkeypatch.setenv("LABCTL_HOME", str(tmp_path / "home"))
-    path = write(tmp_path, SMALL.replace("64 MiB", "128 MiB"))
-    name = f"contract-{request.param}-{os.getpid()}"
-    lab = LabState.create(specify(path, name=name), path)
-    lab.ensure_keys()
-    lab.meta["image"] = image
-    lab.save()
-    assert paths.home() == tmp_path / "home"
-    driver.create_network(lab)
-    made = Subject(driver, lab)
-    yield made
-    left = [item for node in lab.spec.nodes for item in driver.destroy(lab, node)] + driver.destroy_network(lab)
-    assert left == []
-    assert made.left() == []
+    with subject_of(request.param, SMALL.replace("64 MiB", "128 MiB"), tmp_path, monkeypatch) as made:
+        yield made
 
 
 @pytest.mark.brief
@@ -354,117 +243,5 @@ def test_a_failing_command_brings_back_its_status_and_both_outputs(subject: Subj
     assert lines == ["out"]
 
 
-@pytest.mark.system
-def test_containers_see_their_names_cards_and_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    driver, image = nspawn()
-    monkeypatch.setenv("LABCTL_HOME", str(tmp_path / "home"))
-    path = write(tmp_path, SMALL)
-    lab = LabState.create(specify(path, name=f"contract-cards-{os.getpid()}"), path)
-    lab.ensure_keys()
-    lab.meta["image"] = image
-    subject = Subject(driver, lab)
-    try:
-        driver.create_network(lab)
-        for node in lab.spec.nodes:
-            subject.begin(node)
-        card = lab.spec.nodes[NODE].interfaces[0]
-        assert subject.ask("hostname") == f"{NODE}\n"
-        assert subject.ask("cat /sys/class/net/eth0/address") == f"{card.mac}\n"
-        assert f"{card.address}/24" in subject.ask("ip -4 -o address show dev eth0")
-        subject.ask("ping -c 1 -W 2 10.0.0.12")
-        subject.ask("ping -c 1 -W 2 10.0.0.1")
-        assert subject.ask("find /etc/ssh -name 'ssh_host_*_key' -perm 600 | wc -l") == "1\n"
-        assert subject.ask("systemctl is-enabled keystone || true").strip() == "disabled"
-        assert driver.cpu_seconds(lab) > 0
-    finally:
-        left = [item for node in lab.spec.nodes for item in driver.destroy(lab, node)] + driver.destroy_network(lab)
-    assert left == []
-    assert network.namespaces(lab.name) == []
-
-
-@pytest.mark.system
-def test_disks_and_what_nodes_share_come_back_with_their_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    driver, image = nspawn()
-    monkeypatch.setenv("LABCTL_HOME", str(tmp_path / "home"))
-    path = write(tmp_path, SMALL.replace("    memory: 64 MiB\n", "    memory: 64 MiB\n    disks: {data: 1 GiB}\n", 1))
-    lab = LabState.create(specify(path, name=f"contract-disks-{os.getpid()}"), path)
-    lab.ensure_keys()
-    lab.meta["image"] = image
-    subject = Subject(driver, lab)
-    disk, shared = "/dev/disk/by-id/virtio-data", "/var/lib/labctl/shared/file"
-    wrong = "an old mount, as a killed restore leaves it"
-    try:
-        driver.create_network(lab)
-        for node in lab.spec.nodes:
-            subject.begin(node)
-        subject.ask(f"echo one >{disk}; echo one >{shared}; sync")
-        subject.stand_on()
-        assert subject.ask(f"head -c 4 {disk}; cat {shared}") == "one\none\n"
-        subject.ask(f"echo two >{disk}; echo two >{shared}; sync")
-        assert subject.ask(f"cat {shared}", OTHER) == "two\n"
-        subject.stand_on("1")
-        assert subject.ask(f"head -c 4 {disk}; cat {shared}") == "one\none\n"
-        assert sparse.used(lab.layer("2") / NODE / "disks", lab.layer("2") / "shared") < 2**20
-
-        subject.ask(f"echo {wrong} >/root/file")
-        driver.stop(lab, NODE, 30)
-        lab.layer("4").mkdir()
-        driver.branch(lab, ("1",), "4")
-        lab.meta["stack"] = ["4", "1"]
-        subject.begin()
-        assert subject.ask("test ! -e /root/file && echo right") == "right\n"
-    finally:
-        left = [item for node in lab.spec.nodes for item in driver.destroy(lab, node)] + driver.destroy_network(lab)
-    assert left == []
-    assert subject.left() == []
-
-
-def test_a_process_that_ended_is_not_running_even_before_it_is_reaped() -> None:
-    """The engine starts machines from its own process, which does not wait for them."""
-    child = process.start(["true"])
-    try:
-        assert wait_for(lambda: Path(f"/proc/{child.pid}/stat").read_text().split()[2] == "Z")
-        assert process.start_time(child.pid) == ""
-        assert process.start_time(os.getpid()) != ""
-    finally:
-        child.wait()
-
-
-def wait_for(look: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 10
-    while not look() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return look()
-
-
 def test_the_in_memory_driver_is_offered_to_nobody() -> None:
     assert "fake" not in DRIVERS
-
-
-@pytest.mark.system
-def test_a_machine_whose_start_was_not_recorded_is_replaced_by_one_that_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A labctl that is killed between starting a machine and writing its number down."""
-    driver, image = nspawn()
-    monkeypatch.setenv("LABCTL_HOME", str(tmp_path / "home"))
-    path = write(tmp_path, SMALL)
-    lab = LabState.create(specify(path, name=f"contract-killed-{os.getpid()}"), path)
-    lab.ensure_keys()
-    lab.meta["image"] = image
-    subject = Subject(driver, lab)
-    try:
-        driver.create_network(lab)
-        subject.begin()
-        before = subject.ask("cat /proc/sys/kernel/random/boot_id; stat -c %Y /proc/1")
-        (lab.node_directory(NODE) / "machine.json").unlink()
-        assert not driver.machine(lab, NODE).running
-        time.sleep(1.1)
-
-        subject.begin()
-
-        assert driver.machine(lab, NODE).running
-        assert subject.ask("cat /proc/sys/kernel/random/boot_id; stat -c %Y /proc/1") != before
-    finally:
-        left = [item for node in lab.spec.nodes for item in driver.destroy(lab, node)] + driver.destroy_network(lab)
-    assert left == []

@@ -1,0 +1,131 @@
+"""A driver and a lab for tests of real machines, which leave nothing behind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import tiny
+from support import specify, write
+
+from labctl.drivers.base import Driver
+from labctl.drivers.fake import Fake
+from labctl.drivers.libvirt import Libvirt
+from labctl.drivers.nspawn import Nspawn
+from labctl.drivers.vagrant import VagrantMachines
+from labctl.errors import LabError
+from labctl.images import box, vm
+from labctl.lab import paths
+from labctl.lab.down import remains
+from labctl.lab.state import LabState
+
+NODE, OTHER = "first", "second"
+STORE = Path("/var/lib/labctl/images")
+
+
+def golden_image() -> Path | None:
+    """An image that the machine's store has; never one made for a test."""
+    found = sorted(p for p in STORE.glob("debian12-debian-*") if (p / "manifest.json").exists())
+    return found[-1] if found else None
+
+
+def nspawn() -> tuple[Driver, list[str]]:
+    if os.geteuid() != 0:
+        pytest.skip("system containers need root")
+    driver = Nspawn()
+    try:
+        driver.probe()
+    except LabError as error:
+        pytest.skip(error.message)
+    image = golden_image()
+    if image is None:
+        pytest.skip(f"no golden image in {STORE}; labctl up zed-2node makes one")
+    return driver, [str(image)]
+
+
+def libvirt() -> tuple[Driver, list[str]]:
+    if os.geteuid() != 0:
+        pytest.skip("virtual machines need root")
+    driver = Libvirt(autodestroy=True)
+    try:
+        driver.probe()
+    except LabError as error:
+        pytest.skip(error.message)
+    return driver, [str(vm.ensure((tiny.ensure(),)))]
+
+
+def vagrant() -> tuple[Driver, list[str]]:
+    if os.geteuid() != 0:
+        pytest.skip("virtual machines need root")
+    driver = VagrantMachines()
+    try:
+        driver.probe()
+    except LabError as error:
+        pytest.skip(error.message)
+    return driver, [str(box.ensure(tiny.box_layers()))]
+
+
+MAKERS: dict[str, Callable[[], tuple[Driver, list[str]]]] = {
+    "fake": lambda: (Fake(), []),
+    "nspawn": nspawn,
+    "libvirt": libvirt,
+    "vagrant": vagrant,
+}
+
+
+@dataclass
+class Subject:
+    """A driver and a lab whose machines it makes."""
+
+    driver: Driver
+    lab: LabState
+
+    def ask(self, command: str, node: str = NODE) -> str:
+        """Run a command on a machine that must succeed."""
+        with self.driver.connect(self.lab, node, 60) as session:
+            result = session.run(command, timeout=30)
+        assert result.status == 0, result
+        return result.stdout
+
+    def begin(self, node: str = NODE) -> None:
+        self.driver.create(self.lab, node)
+        self.driver.start(self.lab, node)
+
+    def stand_on(self, *below: str) -> None:
+        """Bring the machines to rest, and on again with a new layer over these, or over all there are."""
+        self.driver.rest(self.lab, 30)
+        stack, number = below or self.lab.stack, self.lab.new_layer()
+        self.lab.layer(number).mkdir()
+        self.driver.branch(self.lab, stack, number)
+        self.lab.meta["stack"] = [number, *stack]
+        for node in self.lab.spec.nodes:
+            self.begin(node)
+
+    def left(self) -> list[str]:
+        """What carries the lab's mark, but for its own records."""
+        return [r for r in remains(self.lab.name) if r != f"directory {self.lab.directory}"]
+
+
+@contextmanager
+def subject_of(maker: str, topology: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Subject]:
+    """A lab of this topology with its network, made by a driver; destroyed at the end, which must leave nothing."""
+    driver, image = MAKERS[maker]()
+    monkeypatch.setenv("LABCTL_HOME", str(directory / "home"))
+    assert paths.home() == directory / "home"
+    path = write(directory, topology)
+    lab = LabState.create(specify(path, name=f"contract-{maker}-{os.getpid()}"), path)
+    lab.ensure_keys()
+    lab.meta["image"] = image
+    lab.save()
+    driver.create_network(lab)
+    made = Subject(driver, lab)
+    try:
+        yield made
+    finally:
+        left = [item for node in lab.spec.nodes for item in driver.destroy(lab, node)] + driver.destroy_network(lab)
+    assert left == []
+    assert made.left() == []
