@@ -38,8 +38,8 @@ from labctl.ssh import Session
 PROVIDER = "libvirt"
 #: The control group of Vagrant's own processes.
 COMMANDS = "_vagrant"
-#: A machine's files: it was asked for; its start has not ended.
-MADE, STARTING = "made", "starting"
+#: A machine's files: it was asked for; its start has not ended; one has.
+MADE, STARTING, STARTED = "made", "starting", "started"
 #: In a layer: whose machine has a snapshot of it; from which layer's snapshot the machine goes on, once.
 SNAPSHOT, RESTORE = "snapshot", "restore"
 #: Seconds for Vagrant's commands on a machine that is not slower than the host, besides what they wait for.
@@ -169,11 +169,14 @@ class VagrantMachines:
     def start(self, lab: LabState, node: str) -> None:
         if self.machine(lab, node).running:
             return
-        mark = lab.node_directory(node) / STARTING
-        again = mark.exists()
-        mark.touch()
-        self._vagrant(lab).up(node, PROVIDER, self._seconds(UP), provision=True if again else None)
-        mark.unlink()
+        own = lab.node_directory(node)
+        vagrant, again = self._vagrant(lab), (own / STARTING).exists()
+        if again and not (own / STARTED).exists():  # the key that Vagrant gave it may never have reached its disk
+            vagrant.destroy(node, self._seconds(COMMAND))
+        (own / STARTING).touch()
+        vagrant.up(node, PROVIDER, self._seconds(UP), provision=True if again else None)
+        (own / STARTED).touch()
+        (own / STARTING).unlink()
 
     def stop(self, lab: LabState, node: str, seconds: float) -> bool:
         running, _ = self._hypervisor(lab).state_of(node)
