@@ -128,18 +128,25 @@ class Ended:
 
 
 def follow(
-    child: subprocess.Popen[bytes], *, timeout: float, stop: Callable[[], bool] = lambda: False, grace: float = 30
+    child: subprocess.Popen[bytes],
+    *,
+    timeout: float,
+    stop: Callable[[], bool] = lambda: False,
+    grace: float = 30,
+    watch: Callable[[], None] = lambda: None,
 ) -> Ended:
     """Wait for a process of :func:`start`; when its time is up or ``stop`` says so, end it and all of its session's.
 
     :param timeout: seconds.
     :param grace: seconds between the signal INT and KILL.
+    :param watch: called about ten times a second until it has ended, and once more.
     """
     began = time.monotonic()
     late = stopped = False
     killed_at = 0.0
     while True:
         pid, status, usage = os.wait4(child.pid, os.WNOHANG)
+        watch()
         if pid:
             break
         now = time.monotonic()

@@ -8,9 +8,11 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,13 +30,16 @@ from labctl.nightly import facts, junit
 from labctl.nightly.history import History
 from labctl.nightly.matrix import Cell
 from labctl.nightly.run import artefacts
-from labctl.progress import step
+from labctl.progress import note, step, warn
 from labctl.releases.model import Release
 from labctl.topology.model import Component, VolumeBackend
 from labctl.vantage import Inside
 
 #: Seconds for pip, and for the conversion of the results.
 INSTALL, CONVERT = 1800, 120
+#: Seconds between the numbers of tests that have ended; how Tempest says that one has.
+TOLD = 30
+ENDED = re.compile(r"\{\d+\} (?P<test>.+?) (\[[\d.]+s\] )?\.\.\. (?P<outcome>ok|FAILED|SKIPPED)")
 #: Beside it: what its results are converted with.
 BESIDES = ("junitxml",)
 #: Project -> Tempest's word in [service_available] -> the component that offers it.
@@ -313,7 +318,8 @@ def _judge(
         step("tempest", " ".join(["run", *chosen.words, "--concurrency", str(workers)])),
         (where / "tempest.out").open("ab") as log,
     ):
-        ended = process.follow(process.start(inside, log=log, env=_variables(venv)), timeout=timeout)
+        child = process.start(inside, log=log, env=_variables(venv))
+        ended = process.follow(child, timeout=timeout, watch=Teller(where / "tempest.out"))
     cases = _results(venv, work, report, state)
     result = Result(number, cases, report, ended.status, ended.late, ended.seconds)
     outcome = "passed" if result.good else "timeout" if ended.late else "failed"
@@ -329,6 +335,30 @@ def _judge(
     if not cases:
         raise LabError(f"Tempest ended with {ended.status} and no result", f"less {where / 'tempest.out'}")
     return result
+
+
+class Teller:
+    """Tells while Tempest runs, from the lines that it writes: a failed test at once, their number now and then."""
+
+    def __init__(self, output: Path) -> None:
+        self._output = output
+        self._read, self._rest = 0, ""
+        self._counts: Counter[str] = Counter()
+        self._next = time.monotonic() + TOLD
+
+    def __call__(self) -> None:
+        with self._output.open() as handle:
+            handle.seek(self._read)
+            *lines, self._rest = (self._rest + handle.read()).split("\n")
+            self._read = handle.tell()
+        for line in lines:
+            if ended := ENDED.match(line):
+                self._counts[ended["outcome"]] += 1
+                if ended["outcome"] == "FAILED":
+                    warn("tempest", f"failed: {ended['test']}")
+        if self._counts and time.monotonic() >= self._next:
+            self._next = time.monotonic() + TOLD
+            note("tempest", ", ".join(f"{count} {outcome}" for outcome, count in sorted(self._counts.items())))
 
 
 def _results(venv: Path, work: Path, report: Path, state: LabState) -> list[junit.Case]:

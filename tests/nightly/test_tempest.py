@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support import ROOT, specify
 
-from labctl import releases
+from labctl import progress, releases
 from labctl.errors import LabError
 from labctl.lab.access import Access
 from labctl.lab.state import LabState
@@ -88,3 +88,18 @@ def test_results_keep_tempests_own_ids(tmp_path: Path) -> None:
     assert found["tempest.api.identity.v3.test_a.T.test_x[id-1,smoke]"].outcome == "passed"
     assert found["setUpClass (tempest.api.b.T)"].outcome == "skipped"
     assert found["tempest.api.c.T.test_y"].message == "Traceback"
+
+
+def test_a_run_tells_failures_at_once_and_numbers_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempest, "TOLD", 0)
+    output, said = tmp_path / "tempest.out", list[str]()
+    output.write_text("{0} tempest.a.T.test_one [0.5s] ... ok\n{1} tempest.a.T.test_tw")
+    with progress.subscribed(lambda event: said.append(event.text)):
+        teller = tempest.Teller(output)
+        teller()
+        with output.open("a") as more:
+            more.write(
+                "o [1.25s] ... FAILED\n\nCaptured traceback:\n ... ok\n{1} setUpClass (tempest.b.U) ... SKIPPED: no\n"
+            )
+        teller()
+    assert said == ["1 ok", "failed: tempest.a.T.test_two", "1 FAILED, 1 SKIPPED, 1 ok"]
