@@ -21,6 +21,7 @@ PARTS: dict[C, tuple[str, ...]] = {
         "libvirt-clients",
         "qemu-system-x86",
         "qemu-utils",
+        "genisoimage",  # for configuration drives; nova-compute only recommends it
         "open-iscsi",
     ),
     C.NEUTRON_L3: ("conntrack", "iputils-arping"),

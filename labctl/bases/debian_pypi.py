@@ -13,7 +13,7 @@ from labctl.topology.model import Component as C
 
 #: What Debian's packages of the projects depend on besides Python.
 NEEDED: dict[C, tuple[str, ...]] = {
-    C.NOVA_COMPUTE: ("bridge-utils", "dosfstools", "e2fsprogs", "genisoimage", "kpartx", "parted", "qemu-block-extra"),
+    C.NOVA_COMPUTE: ("bridge-utils", "dosfstools", "e2fsprogs", "kpartx", "parted", "qemu-block-extra"),
     C.NEUTRON_L2: ("bridge-utils",),
     C.NEUTRON_L3: ("haproxy", "keepalived", "radvd"),
     C.CINDER_VOLUME: ("cryptsetup-bin",),

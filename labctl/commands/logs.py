@@ -12,7 +12,6 @@ from typing import Annotated
 
 import typer
 
-from labctl import bases
 from labctl.commands.console import Format, err, out, progress
 from labctl.errors import LabError
 from labctl.lab import bundle as bundles
@@ -25,7 +24,7 @@ Output = Annotated[Format, typer.Option("-o", "--output", help="table or json")]
 def logs(
     lab: Annotated[str, typer.Argument(help="name of the lab")],
     node: Annotated[str | None, typer.Argument(help="name of a node; of a unit, for that of every node")] = None,
-    unit: Annotated[str | None, typer.Argument(help="a daemon by its project's name, or a unit")] = None,
+    unit: Annotated[str | None, typer.Argument(help="a daemon by its project's name, a project, or a unit")] = None,
     since: Annotated[str | None, typer.Option(help="10m, 2h, 09:30 or 2026-01-31")] = None,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="go on with what is written, until Ctrl-C")] = False,
     output: Output = Format.TABLE,
@@ -37,7 +36,7 @@ def logs(
     """
     state = LabState.load(lab)
     if node is not None and node not in state.spec.nodes:
-        if unit is not None or not _is_unit(state, node):
+        if unit is not None or not lines.units(state, node):
             raise LabError(f"{lab} has no node '{node}'; it has {', '.join(state.spec.nodes)}")
         node, unit = None, node
     nodes = [node] if node else list(state.spec.nodes)
@@ -71,11 +70,6 @@ def _text(line: lines.Line) -> str:
 
 def _row(line: lines.Line) -> dict[str, str]:
     return {"time": _time(line.at), "node": line.node, "source": line.source, "text": line.text}
-
-
-def _is_unit(state: LabState, word: str) -> bool:
-    units = bases.get(state.spec.base, state.spec.package_source).units
-    return word in units or any(word in names for names in units.values())
 
 
 def _time(at: float) -> str:

@@ -213,26 +213,35 @@ def _bare(unit: str) -> str:
     return unit.removesuffix(".service").removeprefix("openstack-")
 
 
+def units(lab: LabState, service: str) -> tuple[str, ...]:
+    """The units of a daemon, of all daemons of a project, or of a unit's name; none for any other word."""
+    known: Mapping[str, tuple[str, ...]] = bases.get(lab.spec.base, lab.spec.package_source).units
+    if service in known:
+        return known[service]
+    if whole := [u for daemon, names in known.items() if daemon.startswith(f"{service}-") for u in names]:
+        return tuple(whole)
+    return (service,) if any(service in names for names in known.values()) else ()
+
+
 def of_node(
     lab: LabState, node: str, after: float | None, service: str | None, file_bytes: int = FILE_BYTES
 ) -> list[Line]:
     """A node's lines in the order of their times, secrets hidden.
 
     :param after: seconds since the epoch.
-    :param service: a daemon by its project's name, or a unit.
+    :param service: a daemon by its project's name, a project, or a unit.
     :param file_bytes: how much of the end of each file is read.
     :raises LabError: the node's logs cannot be read.
     """
-    known: Mapping[str, tuple[str, ...]] = bases.get(lab.spec.base, lab.spec.package_source).units
-    units = known.get(service, (service,)) if service else ()
-    every = [u for names in known.values() for u in names]
-    found = sections(redactor(lab)(read(lab, node, script(after, units, file_bytes))))
+    wanted = (units(lab, service) or (service,)) if service else ()
+    every = [u for names in bases.get(lab.spec.base, lab.spec.package_source).units.values() for u in names]
+    found = sections(redactor(lab)(read(lab, node, script(after, wanted, file_bytes))))
     zone = _zone(found.pop("zone", ("+0000", ""))[0] or "+0000")
     lines: list[Line] = []
     for name, (changed, text) in found.items():
         if name == JOURNAL:
             lines += journal_lines(node, text)
-        elif not units or any(belongs(name, unit, every) for unit in units):
+        elif not wanted or any(belongs(name, unit, every) for unit in wanted):
             lines += file_lines(node, name, float(changed or 0), text, zone)
     return sorted((line for line in lines if after is None or line.at >= after), key=lambda line: line.at)
 

@@ -14,12 +14,12 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labctl import process, releases
+from labctl import bases, process, releases
 from labctl.e2e_support import cloud
 from labctl.errors import BrokenLabError, LabError
 from labctl.images import python as interpreters
@@ -33,6 +33,7 @@ from labctl.nightly.run import artefacts
 from labctl.progress import note, step, warn
 from labctl.releases.model import Release
 from labctl.topology.model import Component, VolumeBackend
+from labctl.topology.spec import LabSpec
 from labctl.vantage import Inside
 
 #: Seconds for pip, and for the conversion of the results.
@@ -50,7 +51,10 @@ SERVICES = {
     "neutron": Component.NEUTRON_SERVER,
     "cinder": Component.CINDER_CONTROLLER,
     "swift": Component.SWIFT_PROXY,
+    "horizon": Component.HORIZON,
 }
+#: Swift's own name of the role.
+RESELLER_ADMIN = "ResellerAdmin"
 
 
 @dataclass(frozen=True)
@@ -168,6 +172,32 @@ def look(lab: access.Access) -> Seen:
     return Seen(image, names[0], names[-1], network, extensions, tuple(k for k, v in served.items() if v))
 
 
+def dashboard(spec: LabSpec) -> str:
+    """Where Horizon of a lab is; empty without one."""
+    nodes = spec.running(Component.HORIZON)
+    path = bases.get(spec.base, spec.package_source).paths["horizon-url"]
+    return f"http://{nodes[0].name}{path}/" if nodes else ""
+
+
+def lend_role(lab: access.Access) -> bool:
+    """Make Swift's role for those who set the quotas of others' accounts, which no guide makes.
+
+    Called by a thread inside the lab's network.
+    """
+    identity = cloud.identity(cloud.as_admin(lab))
+    if identity.find_role(RESELLER_ADMIN) is not None:
+        return False
+    identity.create_role(name=RESELLER_ADMIN)
+    return True
+
+
+def return_role(lab: access.Access) -> None:
+    """Take back what :func:`lend_role` made."""
+    identity = cloud.identity(cloud.as_admin(lab))
+    if (role := identity.find_role(RESELLER_ADMIN)) is not None:
+        identity.delete_role(role)
+
+
 def configuration(state: LabState, lab: access.Access, release: Release, seen: Seen, work: Path) -> str:
     """The text of tempest.conf, which holds the administrator's password.
 
@@ -194,6 +224,7 @@ def configuration(state: LabState, lab: access.Access, release: Release, seen: S
             "v3_endpoint_type": "public",
             "default_domain_id": "default",
         },
+        "dashboard": {"dashboard_url": dashboard(spec)},
         "identity-feature-enabled": {"api_v2": False, "api_v3": True},
         "service_available": {name: spec.has(component) for name, component in SERVICES.items()},
         "compute": {
@@ -223,7 +254,7 @@ def configuration(state: LabState, lab: access.Access, release: Release, seen: S
             "api_v2": 2 in release.cinder_api_versions,
             "api_v3": 3 in release.cinder_api_versions,
         },
-        "object-storage": {"operator_role": release.member_role, "reseller_admin_role": "ResellerAdmin"},
+        "object-storage": {"operator_role": release.member_role, "reseller_admin_role": RESELLER_ADMIN},
         "object-storage-feature-enabled": {"discoverable_apis": ",".join(seen.object_storage)},
     }
     parser = configparser.RawConfigParser()
@@ -252,11 +283,12 @@ def run(name: str, chosen: Chosen, workers: int, timeout: float) -> Result:
     release = releases.get(lab.release)
     if chosen.file is not None and not chosen.file.is_file():
         raise LabError(f"there is no file {chosen.file}")
-    with Inside(state.namespace, state.hosts_file) as inside:
+    venv = environment(release)
+    with Inside(state.namespace, state.hosts_file) as inside, History() as history, ExitStack() as borrowed:
         inside.call(cloud.check, lab)
         seen = inside.call(look, lab)
-    venv = environment(release)
-    with History() as history:
+        if state.spec.has(Component.SWIFT_PROXY) and inside.call(lend_role, lab):
+            borrowed.callback(inside.call, return_role, lab)
         number, attempt, where = _begin(history, state)
         work = where / "tempest"
         process.run([venv / "bin" / "tempest", "init", work], timeout=CONVERT, env=_variables(venv))

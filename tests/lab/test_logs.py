@@ -152,6 +152,19 @@ def test_files_belong_to_units(path: str, unit: str, is_its: bool) -> None:
     assert belongs(path, unit, known) is is_its
 
 
+@pytest.mark.parametrize(
+    ("service", "units"),
+    [
+        ("nova-api", ("nova-api", "nova-api-metadata")),
+        ("cinder", ("cinder-api", "cinder-scheduler", "cinder-volume")),
+        ("rabbitmq-server", ("rabbitmq-server",)),
+        ("anything", ()),
+    ],
+)
+def test_a_daemon_a_project_and_a_unit_are_units(service: str, units: tuple[str, ...], lab: LabState) -> None:
+    assert logs.units(lab, service) == units
+
+
 def test_sections_are_told_apart() -> None:
     text = "##section zone\t+0200\n##section journal\t\na\nb\n\n##section nova/x.log\t7\n##sections are not heads\n"
     assert sections(text) == {

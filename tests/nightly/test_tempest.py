@@ -45,6 +45,9 @@ def test_the_configuration_says_what_the_lab_is(topology: str, tmp_path: Path) -
     assert parser["compute"]["build_timeout"] == "1800"  # three times as slow as the host
     assert parser.getboolean("service_available", "swift") == (topology != "rocky-2node")
     assert parser.getboolean("service_available", "nova")
+    horizon = {"zed-2node": "http://controller/horizon/", "rocky-2node": ""}
+    assert parser["dashboard"]["dashboard_url"] == horizon.get(topology, "http://controller/dashboard/")
+    assert parser.getboolean("service_available", "horizon") == (topology != "rocky-2node")
     assert parser.getboolean("volume-feature-enabled", "api_v2") == (2 in release.cinder_api_versions)
 
 
