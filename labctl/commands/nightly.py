@@ -56,7 +56,7 @@ def run_night(
     only: Only = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the run that was killed")] = False,
     either: Annotated[bool, typer.Option("--continue", help="--resume when one was killed, else a new one")] = False,
-    jobs: Annotated[int | None, typer.Option(min=1, help="cells at once; one a core when not given")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="cells at once; one for two cores when not given")] = None,
     keep: Annotated[
         bool | None, typer.Option("--keep-on-failure/--remove-on-failure", help="instead of what the file says")
     ] = None,

@@ -10,6 +10,8 @@ from labctl.errors import DeadlineError, LabError
 
 T = TypeVar("T")
 SHOWN = 2000  # characters of the last thing seen
+#: How many times as long as a probe took to leave the lab alone: one that is asked without a pause is slower still.
+REST = 2
 _patience = 1.0
 
 
@@ -56,7 +58,7 @@ def wait_for(
     :param what: completes "waiting for …".
     :param failed: the reason why this can never become done, or None.
     :param deadline: seconds, on machines that are not slower than the host.
-    :param interval: seconds between two probes.
+    :param interval: seconds between two probes; more where a probe takes long.
     :param show: how the last thing seen is put in the message.
     :raises FailedStateError: at once when ``failed`` gives a reason.
     :raises DeadlineError: not done in time; the message shows the last thing seen.
@@ -64,7 +66,8 @@ def wait_for(
     deadline = patient(deadline)
     began = time.monotonic()
     while True:
-        late = time.monotonic() - began >= deadline
+        asked = time.monotonic()
+        late = asked - began >= deadline
         seen = probe()
         if done(seen):
             return seen
@@ -73,5 +76,5 @@ def wait_for(
             raise FailedStateError(f"{what}: failed after {time.monotonic() - began:.0f} s: {reason}")
         if late:
             raise DeadlineError(f"{what}: not after {deadline:g} s; last seen: {show(seen)}")
-        left = deadline - (time.monotonic() - began)
-        time.sleep(max(0.0, min(interval, left)))
+        now = time.monotonic()
+        time.sleep(max(0.0, min(max(interval, REST * (now - asked)), deadline - (now - began))))

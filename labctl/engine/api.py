@@ -300,15 +300,17 @@ class Cloud:
         seconds *= self._patience
         deadline = time.monotonic() + seconds
         while True:
+            asked = time.monotonic()
             try:
                 missing = look()
             except (exceptions.ClientException, KeyError) as error:
                 missing = f"{type(error).__name__}: {error}"
             if not missing:
                 return False
-            if time.monotonic() > deadline:
+            now = time.monotonic()
+            if now > deadline:
                 raise DeadlineError(f"{what}: not so after {seconds:g} s: {missing}", "labctl status LAB")
-            time.sleep(0.4)
+            time.sleep(max(0.4, now - asked))
 
     @run.register
     def _(self, wanted: api.ComputeHosts) -> bool:

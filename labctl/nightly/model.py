@@ -88,7 +88,7 @@ class Nightly(Settings):
 
     matrix: tuple[Entry, ...] = Field(min_length=1)
     jobs: int | None = Field(
-        None, ge=1, le=64, description="cells at once; one a core when not given, as memory allows"
+        None, ge=1, le=64, description="cells at once; one for every two cores when not given, as memory allows"
     )
     retention: Retention = Retention()
     notify: Notify | None = None

@@ -29,6 +29,8 @@ from labctl.topology.units import show_size
 
 #: Bytes of the free memory that labs leave to everything else.
 RESERVE = 2**30
+#: Cores that a lab under test keeps busy; two labs on them take longer than one after the other.
+CORES = 2
 #: Seconds to wait for cells that are being interrupted.
 PATIENCE = 60
 
@@ -208,7 +210,7 @@ def _night(history: History, number: int, jobs: int | None, steps: Steps | None)
     free = max(0, available_memory() - RESERVE)
     stopping = threading.Event()
     made = Steps(stopping.is_set) if steps is None else Steps(stopping.is_set, steps.command, steps.environment)
-    jobs = jobs or os.cpu_count() or 1
+    jobs = jobs or max(1, (os.cpu_count() or 1) // CORES)
     note("night", f"run {number}: {jobs} cells at once in {show_size(free)} of memory")
     return Night(history, number, jobs, free, made, stopping)
 

@@ -63,3 +63,17 @@ def test_long_values_are_cut_at_the_front():
 def test_an_error_of_the_probe_ends_the_wait():
     with pytest.raises(ZeroDivisionError):
         wait_for("x", lambda: 1 / 0, lambda _: True, deadline=60)
+
+
+def test_a_slow_probe_is_not_repeated_at_once(monkeypatch):
+    clock, probes = [0.0], []
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
+
+    def slow():
+        probes.append(clock[0])
+        clock[0] += 5
+        return clock[0]
+
+    wait_for("x", slow, lambda seen: seen > 60, deadline=100, interval=1)
+    assert probes == [0, 15, 30, 45, 60]
