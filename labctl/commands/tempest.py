@@ -25,7 +25,7 @@ def tempest(
     junit: Annotated[Path | None, typer.Option(help="write the JUnit file here too")] = None,
     output: Output = Format.TABLE,
 ) -> None:
-    """Judge a lab with Tempest, the release's own version of it; status 1 when a test fails."""
+    """Judge a lab with Tempest, the release's own version of it; status 1 when one fails that should not."""
     from labctl.nightly import tempest as judge  # brings the SDK, which takes its time
 
     if regex and load_list:
@@ -38,14 +38,21 @@ def tempest(
         result = judge.run(lab, judge.Chosen(regex, load_list), workers, seconds)
     if junit:
         shutil.copyfile(result.report, junit)
-    count = {outcome: result.count(outcome) for outcome in ("passed", "failed", "skipped")}
+    count = {outcome: result.count(outcome) for outcome in ("passed", "failed", "known", "skipped")}
     failed = [case.name for case in result.cases if case.outcome == "failed"]
+    known = {case.name: case.message for case in result.cases if case.outcome == "known"}
     if output is Format.JSON:
         rest = {"seconds": round(result.seconds, 1), "late": result.late, "junit": str(result.report)}
-        typer.echo(json.dumps({"lab": lab, "run": result.run, **count, **rest, "failures": failed}, indent=1))
+        typer.echo(
+            json.dumps(
+                {"lab": lab, "run": result.run, **count, **rest, "failures": failed, "known_failures": known}, indent=1
+            )
+        )
     else:
         for name in failed:
             out.print(f"failed: {name}", markup=False)
+        for name, why in known.items():
+            out.print(f"fails on every lab of this release: {name}\n  {why}", markup=False)
         late = ", not finished in its time" if result.late else ""
         out.print(f"{lab}: {', '.join(f'{n} {o}' for o, n in count.items())} in {result.seconds:.0f} s{late}")
         out.print(f"  {result.report}; labctl nightly show {result.run}", markup=False)

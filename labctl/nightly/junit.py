@@ -16,7 +16,10 @@ _UNPRINTABLE = re.compile(r"[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010f
 
 @dataclass(frozen=True)
 class Case:
-    """A test: its id as the suite's runner takes it, ``passed``, ``failed`` or ``skipped``, and why."""
+    """A test: its id as the suite's runner takes it, ``passed``, ``failed``, ``skipped`` or ``known``, and why.
+
+    ``known``: it fails on a right lab too.
+    """
 
     name: str
     outcome: str

@@ -211,7 +211,7 @@ def _night(history: History, number: int, jobs: int | None, steps: Steps | None)
     stopping = threading.Event()
     made = Steps(stopping.is_set) if steps is None else Steps(stopping.is_set, steps.command, steps.environment)
     jobs = jobs or max(1, (os.cpu_count() or 1) // CORES)
-    note("night", f"run {number}: {jobs} cells at once in {show_size(free)} of memory")
+    note("night", f"run {number}: {jobs} cell{'s' if jobs > 1 else ''} at once in {show_size(free)} of memory")
     return Night(history, number, jobs, free, made, stopping)
 
 

@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,8 @@ class Result:
     @property
     def good(self) -> bool:
         """True when tests ran and none failed."""
-        return self.status == 0 and not self.late and self.count("passed") > 0
+        bad = self.count("failed") or (self.status and not self.count("known"))
+        return not bad and not self.late and self.count("passed") > 0
 
 
 # --- installing ------------------------------------------------------------------------------------
@@ -352,12 +353,12 @@ def _judge(
     ):
         child = process.start(inside, log=log, env=_variables(venv))
         ended = process.follow(child, timeout=timeout, watch=Teller(where / "tempest.out"))
-    cases = _results(venv, work, report, state)
+    cases = marked(_results(venv, work, report, state), releases.get(state.spec.release))
     result = Result(number, cases, report, ended.status, ended.late, ended.seconds)
     outcome = "passed" if result.good else "timeout" if ended.late else "failed"
     failed = [case.name for case in cases if case.outcome == "failed"]
     message = "" if result.good else f"{len(failed)} of {len(cases)} tests failed:\n" + "\n".join(failed[:20])
-    history.record_tests(attempt, cases)
+    history.record_tests(attempt, [replace(c, outcome="skipped") if c.outcome == "known" else c for c in cases])
     history.record_stage(attempt, "tempest", outcome, ended.seconds, ended.cpu_seconds)
     history.record_artefacts(attempt, {report: "junit", where / "tempest.out": "log"})
     bad = "" if result.good else "tempest"
@@ -367,6 +368,17 @@ def _judge(
     if not cases:
         raise LabError(f"Tempest ended with {ended.status} and no result", f"less {where / 'tempest.out'}")
     return result
+
+
+def marked(cases: list[junit.Case], release: Release) -> list[junit.Case]:
+    """The tests with those told apart that fail on every lab of a release; a warning where one does not any more."""
+    found = []
+    for case in cases:
+        why = next((why for test, why in release.tempest_known.items() if case.name.startswith(test)), "")
+        if why and case.outcome == "passed":
+            warn("tempest", f"passed, though labctl knows it to fail ({why}): {case.name}")
+        found.append(replace(case, outcome="known", message=why) if why and case.outcome == "failed" else case)
+    return found
 
 
 class Teller:

@@ -106,3 +106,24 @@ def test_a_run_tells_failures_at_once_and_numbers_now_and_then(tmp_path: Path, m
             )
         teller()
     assert said == ["1 ok", "failed: tempest.a.T.test_two", "1 FAILED, 1 SKIPPED, 1 ok"]
+
+
+def test_what_fails_on_every_lab_of_a_release_is_told_apart(tmp_path: Path) -> None:
+    zed = releases.get("zed")
+    (test,) = zed.tempest_known
+    cases = [junit.Case(f"{test}[smoke]", "failed", 1, "Traceback"), junit.Case("tempest.a", "passed", 1)]
+
+    def result(cases: list[junit.Case], status: int) -> tempest.Result:
+        return tempest.Result(1, cases, tmp_path, status, late=False, seconds=1)
+
+    marked = tempest.marked(cases, zed)
+    assert [case.outcome for case in marked] == ["known", "passed"]
+    assert "credential" in marked[0].message
+    assert result(marked, 1).good
+    assert not result(tempest.marked(cases, releases.get("train")), 1).good
+    assert not result([*marked, junit.Case("tempest.b", "failed", 1)], 1).good
+    assert not result(cases[1:], 1).good
+    said = list[str]()
+    with progress.subscribed(lambda event: said.append(event.text)):
+        tempest.marked([junit.Case(f"{test}[smoke]", "passed", 1)], zed)
+    assert "passed, though" in said[0]
