@@ -1,11 +1,9 @@
-"""The outside judge: OpenStack's own Tempest against a lab, with what the lab is written into its configuration."""
+"""The outside judge: OpenStack's own Tempest, installed, run against a lab, and its results."""
 
 from __future__ import annotations
 
-import configparser
 import fcntl
 import hashlib
-import io
 import json
 import os
 import re
@@ -13,27 +11,24 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from labctl import bases, process, releases
+from labctl import process, releases
 from labctl.e2e_support import cloud
-from labctl.errors import BrokenLabError, LabError
+from labctl.errors import LabError
 from labctl.images import python as interpreters
 from labctl.images.venv import constraints
 from labctl.lab import access, logs, paths
 from labctl.lab.state import LabState, write_atomic
-from labctl.nightly import facts, junit
+from labctl.nightly import facts, junit, tempest_conf
 from labctl.nightly.history import History
 from labctl.nightly.matrix import Cell
 from labctl.nightly.run import artefacts
 from labctl.progress import note, step, warn
 from labctl.releases.model import Release
-from labctl.topology.model import Component, VolumeBackend
-from labctl.topology.spec import LabSpec
+from labctl.topology.model import Component
 from labctl.vantage import Inside
 
 #: Seconds for pip, and for the conversion of the results.
@@ -43,18 +38,6 @@ TOLD = 30
 ENDED = re.compile(r"\{\d+\} (?P<test>.+?) (\[[\d.]+s\] )?\.\.\. (?P<outcome>ok|FAILED|SKIPPED)")
 #: Beside it: what its results are converted with.
 BESIDES = ("junitxml",)
-#: Project -> Tempest's word in [service_available] -> the component that offers it.
-SERVICES = {
-    "keystone": Component.KEYSTONE,
-    "glance": Component.GLANCE,
-    "nova": Component.NOVA_CONTROLLER,
-    "neutron": Component.NEUTRON_SERVER,
-    "cinder": Component.CINDER_CONTROLLER,
-    "swift": Component.SWIFT_PROXY,
-    "horizon": Component.HORIZON,
-}
-#: Swift's own name of the role.
-RESELLER_ADMIN = "ResellerAdmin"
 
 
 @dataclass(frozen=True)
@@ -139,137 +122,6 @@ def _install(program: Path, target: Path, wanted: list[str], limits: str) -> Non
     (target / "whole").touch()
 
 
-# --- configuring -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What only the lab's APIs can say."""
-
-    image: str
-    flavor: str
-    other_flavor: str
-    network: str
-    extensions: tuple[str, ...]
-    object_storage: tuple[str, ...]
-
-
-def look(lab: access.Access) -> Seen:
-    """Ask the lab; called by a thread inside its network.
-
-    :raises BrokenLabError: an image, flavor or network of its fixtures is not there.
-    """
-    admin = cloud.as_admin(lab)
-    flavors = {f.name: str(f.id) for f in admin.compute.flavors()}
-    missing = [name for name in lab.flavors[:2] if name not in flavors]
-    image = next((str(i.id) for i in admin.image.images() if i.name == lab.image), "")
-    network = next((str(n.id) for n in admin.network.networks() if n.name == lab.external_network), "")
-    missing += [name for name, found in ((lab.image, image), (lab.external_network, network)) if not found]
-    if missing:
-        raise BrokenLabError(f"{lab.lab} has no {', '.join(missing)}", f"labctl up {lab.lab}")
-    extensions = tuple(sorted(str(e.alias) for e in admin.network.extensions()))
-    served: Mapping[str, Any] = admin.object_store.get_info().to_dict() if "swift-proxy" in lab.components else {}
-    names = [flavors[name] for name in lab.flavors[:2]]
-    return Seen(image, names[0], names[-1], network, extensions, tuple(k for k, v in served.items() if v))
-
-
-def dashboard(spec: LabSpec) -> str:
-    """Where Horizon of a lab is; empty without one."""
-    nodes = spec.running(Component.HORIZON)
-    path = bases.get(spec.base, spec.package_source).paths["horizon-url"]
-    return f"http://{nodes[0].name}{path}/" if nodes else ""
-
-
-def lend_role(lab: access.Access) -> bool:
-    """Make Swift's role for those who set the quotas of others' accounts, which no guide makes.
-
-    Called by a thread inside the lab's network.
-    """
-    identity = cloud.identity(cloud.as_admin(lab))
-    if identity.find_role(RESELLER_ADMIN) is not None:
-        return False
-    identity.create_role(name=RESELLER_ADMIN)
-    return True
-
-
-def return_role(lab: access.Access) -> None:
-    """Take back what :func:`lend_role` made."""
-    identity = cloud.identity(cloud.as_admin(lab))
-    if (role := identity.find_role(RESELLER_ADMIN)) is not None:
-        identity.delete_role(role)
-
-
-def configuration(state: LabState, lab: access.Access, release: Release, seen: Seen, work: Path) -> str:
-    """The text of tempest.conf, which holds the administrator's password.
-
-    Options are those of Tempest's own sample; times are as many times longer as the lab's machines are slow.
-    """
-    spec = state.spec
-    slow = lab.patience
-    volumes = spec.volume_backend
-    sections: dict[str, dict[str, object]] = {
-        "DEFAULT": {"log_dir": work / "logs", "log_file": "tempest.log"},
-        "oslo_concurrency": {"lock_path": work / "locks"},
-        "auth": {
-            "use_dynamic_credentials": True,
-            "admin_username": "admin",
-            "admin_password": lab.admin_password,
-            "admin_project_name": lab.admin_project,
-            "admin_domain_name": cloud.DOMAIN,
-            "tempest_roles": release.member_role,
-        },
-        "identity": {
-            "auth_version": "v3",
-            "uri_v3": lab.auth_url,
-            "region": lab.region,
-            "v3_endpoint_type": "public",
-            "default_domain_id": "default",
-        },
-        "dashboard": {"dashboard_url": dashboard(spec)},
-        "identity-feature-enabled": {"api_v2": False, "api_v3": True},
-        "service_available": {name: spec.has(component) for name, component in SERVICES.items()},
-        "compute": {
-            "image_ref": seen.image,
-            "image_ref_alt": seen.image,
-            "flavor_ref": seen.flavor,
-            "flavor_ref_alt": seen.other_flavor,
-            "min_compute_nodes": len(spec.running(Component.NOVA_COMPUTE)),
-            "build_timeout": round(600 * slow),
-        },
-        "compute-feature-enabled": {"live_migration": False, "vnc_console": True},
-        "image-feature-enabled": {"api_v1": False, "api_v2": True},
-        "network": {"public_network_id": seen.network, "floating_network_name": lab.external_network},
-        "network-feature-enabled": {"api_extensions": ",".join(seen.extensions), "floating_ips": True},
-        "validation": {
-            "run_validation": True,
-            "image_ssh_user": lab.guest_user,
-            "ssh_timeout": round(300 * slow),
-            "connect_timeout": 60,
-        },
-        "volume": {
-            "storage_protocol": "nfs" if volumes is VolumeBackend.NFS else "iSCSI",
-            "build_timeout": round(300 * slow),
-        },
-        "volume-feature-enabled": {
-            "backup": False,
-            "api_v2": 2 in release.cinder_api_versions,
-            "api_v3": 3 in release.cinder_api_versions,
-        },
-        "object-storage": {"operator_role": release.member_role, "reseller_admin_role": RESELLER_ADMIN},
-        "object-storage-feature-enabled": {"discoverable_apis": ",".join(seen.object_storage)},
-    }
-    parser = configparser.RawConfigParser()
-    parser.optionxform = str  # type: ignore[assignment,method-assign]
-    for name, options in sections.items():
-        if name != "DEFAULT":
-            parser.add_section(name)
-        for key, value in options.items():
-            parser.set(name, key, str(value))
-    text = io.StringIO()
-    parser.write(text)
-    return text.getvalue()
-
-
 # --- running ---------------------------------------------------------------------------------------
 
 
@@ -287,15 +139,15 @@ def run(name: str, chosen: Chosen, workers: int, timeout: float) -> Result:
     venv = environment(release)
     with Inside(state.namespace, state.hosts_file) as inside, History() as history, ExitStack() as borrowed:
         inside.call(cloud.check, lab)
-        seen = inside.call(look, lab)
-        if state.spec.has(Component.SWIFT_PROXY) and inside.call(lend_role, lab):
-            borrowed.callback(inside.call, return_role, lab)
+        seen = inside.call(tempest_conf.look, lab)
+        if state.spec.has(Component.SWIFT_PROXY) and inside.call(tempest_conf.lend_role, lab):
+            borrowed.callback(inside.call, tempest_conf.return_role, lab)
         number, attempt, where = _begin(history, state)
         work = where / "tempest"
         process.run([venv / "bin" / "tempest", "init", work], timeout=CONVERT, env=_variables(venv))
         conf = work / "etc" / "tempest.conf"
         conf.unlink(missing_ok=True)
-        write_atomic(conf, configuration(state, lab, release, seen, work), 0o600)
+        write_atomic(conf, tempest_conf.configuration(state, lab, release, seen, work), 0o600)
         try:
             return _judge(history, number, attempt, state, venv, work, chosen, workers, timeout)
         finally:

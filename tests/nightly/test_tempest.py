@@ -12,8 +12,9 @@ from labctl import progress, releases
 from labctl.errors import LabError
 from labctl.lab.access import Access
 from labctl.lab.state import LabState
-from labctl.nightly import junit, tempest
-from labctl.nightly.tempest import Chosen, Seen
+from labctl.nightly import junit, tempest, tempest_conf
+from labctl.nightly.tempest import Chosen
+from labctl.nightly.tempest_conf import Seen
 
 SEEN = Seen("image-id", "flavor-1", "flavor-2", "network-id", ("router", "ext-gw-mode"), ("slo", "bulk_upload"))
 
@@ -35,7 +36,7 @@ def test_the_configuration_says_what_the_lab_is(topology: str, tmp_path: Path) -
     state = LabState(tmp_path, specify(path), {})
     release = releases.get(state.spec.release)
     parser = configparser.RawConfigParser()
-    parser.read_string(tempest.configuration(state, access(state, tmp_path), release, SEEN, tmp_path))
+    parser.read_string(tempest_conf.configuration(state, access(state, tmp_path), release, SEEN, tmp_path))
     assert parser["identity"]["uri_v3"] == "http://controller:5000/v3"
     assert parser["compute"]["image_ref"] == "image-id"
     assert (parser["compute"]["flavor_ref"], parser["compute"]["flavor_ref_alt"]) == ("flavor-1", "flavor-2")
