@@ -153,4 +153,4 @@ def test_disks_sizes_and_secrets_are_kept() -> None:
     spec = lab(changed)
     assert [(d.name, d.size) for d in spec.nodes["compute"].disks] == [("a", 2**30), ("b", 2**31)]
     assert spec.passwords == {"admin": "given"}
-    assert spec.nodes["compute"].memory == 2**30
+    assert spec.nodes["compute"].memory == 2**31
