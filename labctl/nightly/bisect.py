@@ -185,9 +185,9 @@ class Bisection:
         return list(json.loads(status)["later"])
 
     def _steps(self) -> Steps:
-        """labctl as it is in the worktree."""
+        """labctl as it is in the worktree; Python looks in its working directory first."""
         own = {"PYTHONPATH": str(self.tree), **self.environment}
-        return Steps(lambda: False, self.command, own)
+        return Steps(lambda: False, self.command, own, self.tree)
 
     # --- git -----------------------------------------------------------------------------------
 

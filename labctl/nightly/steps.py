@@ -14,6 +14,8 @@ from labctl.errors import LabError
 
 #: Seconds that a command has to end by itself when it is interrupted.
 GRACE = 30
+#: Characters of what a command said that are told.
+SAID = 4000
 LABCTL = (sys.executable, "-m", "labctl")
 
 
@@ -43,11 +45,13 @@ class Steps:
 
     :param command: labctl itself, as words.
     :param stop: says that the run is to stop.
+    :param directory: where they run; by default here. Its labctl is the one that is run, if it has one.
     """
 
     stop: Callable[[], bool]
     command: Sequence[str] = LABCTL
     environment: Mapping[str, str] | None = None
+    directory: Path | None = None
 
     def run(
         self, words: Sequence[str], log: Path, timeout: float, started: Callable[[str], None] = lambda _: None
@@ -62,7 +66,7 @@ class Steps:
         with log.open("ab") as sink:
             sink.write(f"$ labctl {' '.join(words)}\n".encode())
             sink.flush()
-            child = process.start([*self.command, *words], log=sink, env=env)
+            child = process.start([*self.command, *words], log=sink, env=env, directory=self.directory)
         try:
             started(json.dumps(process.identity(child.pid)))
         except LabError:
@@ -92,9 +96,14 @@ def tail(path: Path, size: int = 4000) -> str:
 
 
 def said(path: Path) -> str:
-    """The error that a command printed last, with its hint; else the last lines of its output."""
+    """The error that a command printed last, with its hint; else the last lines of its output.
+
+    Of a long one the first line, which says what failed, and the end, where programs say why.
+    """
     lines = tail(path, 20_000).rstrip().splitlines()
     for number in range(len(lines) - 1, -1, -1):
         if lines[number].startswith("error: "):
-            return "\n".join([lines[number].removeprefix("error: "), *lines[number + 1 :]])[:4000]
-    return "\n".join(lines[-8:])[-4000:]
+            first, rest = lines[number].removeprefix("error: ")[:SAID], "\n".join(lines[number + 1 :])
+            room = max(0, SAID - len(first))
+            return f"{first}\n{rest}".rstrip() if len(rest) < room else f"{first}\n…{rest[len(rest) - room :]}"
+    return "\n".join(lines[-8:])[-SAID:]

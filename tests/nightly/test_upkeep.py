@@ -8,15 +8,17 @@ from pathlib import Path
 
 import pytest
 from nights import STAND_IN, Bench
+from support import ROOT
 
 from labctl import process
 from labctl.errors import LabError
 from labctl.lab.state import names
-from labctl.nightly import upkeep
+from labctl.nightly import steps, upkeep
 from labctl.nightly.bisect import Bisection
 from labctl.nightly.matrix import Cell
 from labctl.nightly.model import Notify, NotifyOn, Retention
 from labctl.nightly.run import artefacts
+from labctl.nightly.steps import Steps
 
 
 def hook(bench: Bench, on: NotifyOn) -> Notify:
@@ -143,6 +145,26 @@ def test_a_bisection_names_the_first_bad_commit_and_goes_on_from_snapshots(
     assert len(json.loads(row["steps"])) == len(search.tries)
     assert names() == []
     assert git(root, "worktree", "list").count("\n") == 0
+
+
+def test_the_labctl_of_a_directory_is_the_one_that_runs_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bisection that is called in a checkout tries other commits than that checkout's."""
+    monkeypatch.chdir(ROOT)
+    (tmp_path / "labctl").mkdir()
+    (tmp_path / "labctl/__init__.py").touch()
+    (tmp_path / "labctl/__main__.py").write_text("print('another labctl')")
+    log = tmp_path / "log"
+    assert Steps(lambda: False, directory=tmp_path).run([], log, 60).good
+    assert log.read_text().splitlines()[-1] == "another labctl"
+
+
+def test_of_a_long_error_the_first_line_and_the_end_are_told(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("1.0s lab up\nerror: stage databases failed:\n" + "    traceback\n" * 1000 + "    Access denied\n")
+    said = steps.said(log)
+    assert said.startswith("stage databases failed:\n…")
+    assert said.endswith("Access denied")
+    assert len(said) < 4100
 
 
 def test_a_bisection_between_good_commits_is_refused(bench: Bench, repository: tuple[Path, list[str]]) -> None:
