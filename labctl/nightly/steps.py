@@ -15,7 +15,7 @@ from labctl.errors import LabError
 #: Seconds that a command has to end by itself when it is interrupted.
 GRACE = 30
 #: Characters of what a command said that are told.
-SAID = 4000
+SAID = 1600
 LABCTL = (sys.executable, "-m", "labctl")
 
 

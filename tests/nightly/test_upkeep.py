@@ -164,7 +164,7 @@ def test_of_a_long_error_the_first_line_and_the_end_are_told(tmp_path: Path) -> 
     said = steps.said(log)
     assert said.startswith("stage databases failed:\n…")
     assert said.endswith("Access denied")
-    assert len(said) < 4100
+    assert len(said) < 1700
 
 
 def test_a_bisection_between_good_commits_is_refused(bench: Bench, repository: tuple[Path, list[str]]) -> None:
