@@ -11,7 +11,7 @@ import shutil
 import sys
 import time
 from collections import Counter
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -144,21 +144,28 @@ def run(name: str, chosen: Chosen, workers: int, timeout: float) -> Result:
             borrowed.callback(inside.call, tempest_conf.return_role, lab)
         number, attempt, where = _begin(history, state)
         work = where / "tempest"
-        process.run([venv / "bin" / "tempest", "init", work], timeout=CONVERT, env=_variables(venv))
         conf = work / "etc" / "tempest.conf"
-        conf.unlink(missing_ok=True)
-        write_atomic(conf, tempest_conf.configuration(state, lab, release, seen, work), 0o600)
         try:
+            process.run([venv / "bin" / "tempest", "init", work], timeout=CONVERT, env=_variables(venv, where))
+            conf.unlink(missing_ok=True)
+            write_atomic(conf, tempest_conf.configuration(state, lab, release, seen, work), 0o600)
             return _judge(history, number, attempt, state, venv, work, chosen, workers, timeout)
+        except LabError as error:
+            row = history.cells(number)[0]
+            if row["state"] != "done":
+                history.update_attempt(attempt, outcome="error", message=error.message, ended=time.time())
+                ended = {"state": "done", "outcome": "error", "message": error.message, "ended": time.time()}
+                history.update_cell(row["id"], **ended)
+            raise
         finally:
-            with suppress(FileNotFoundError):
-                conf.unlink()  # it holds a password
+            conf.unlink(missing_ok=True)  # it holds a password
             history.end_run(number)
 
 
-def _variables(venv: Path) -> dict[str, str]:
+def _variables(venv: Path, home: Path) -> dict[str, str]:
+    """Tempest's environment. It lists its workspaces in the home directory, by names that must not come again."""
     kept = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy") and not k.startswith("OS_")}
-    return {**kept, "PATH": f"{venv / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"}
+    return {**kept, "HOME": str(home), "PATH": f"{venv / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"}
 
 
 def _begin(history: History, state: LabState) -> tuple[int, int, Path]:
@@ -203,7 +210,7 @@ def _judge(
         step("tempest", " ".join(["run", *chosen.words, "--concurrency", str(workers)])),
         (where / "tempest.out").open("ab") as log,
     ):
-        child = process.start(inside, log=log, env=_variables(venv))
+        child = process.start(inside, log=log, env=_variables(venv, where))
         ended = process.follow(child, timeout=timeout, watch=Teller(where / "tempest.out"))
     cases = marked(_results(venv, work, report, state), releases.get(state.spec.release))
     result = Result(number, cases, report, ended.status, ended.late, ended.seconds)
@@ -263,7 +270,11 @@ def _results(venv: Path, work: Path, report: Path, state: LabState) -> list[juni
     programs = [venv / "bin" / "stestr", venv / "bin" / "subunit2junitxml"]
     raw = work / "junit.raw"
     process.run(
-        ["sh", "-c", convert, "sh", *programs, raw], timeout=CONVERT, cwd=work, check=False, env=_variables(venv)
+        ["sh", "-c", convert, "sh", *programs, raw],
+        timeout=CONVERT,
+        cwd=work,
+        check=False,
+        env=_variables(venv, work.parent),
     )
     if not raw.exists() or not raw.stat().st_size:
         return []
