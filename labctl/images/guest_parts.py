@@ -29,7 +29,7 @@ PACKAGES = (
 )  # fmt: skip
 PROGRAMS = (
     "usr/sbin/dropbear", "usr/bin/dropbearkey", "usr/bin/dbclient", "usr/bin/sudo", "usr/bin/scp",
-    "usr/bin/lsblk", "usr/sbin/mke2fs", "usr/sbin/resize2fs", "usr/sbin/e2fsck",
+    "usr/bin/lsblk", "usr/sbin/blkid", "usr/sbin/mke2fs", "usr/sbin/resize2fs", "usr/sbin/e2fsck",
     "usr/lib/openssh/sftp-server",
 )  # fmt: skip
 LINKS = {
@@ -94,7 +94,8 @@ def assemble_root(root: Path, tree: Path, modules: kernel.Modules, version: str)
         if not path.is_symlink() and not path.exists():
             path.symlink_to("/bin/busybox")
     busybox.chmod(0o4755)  # ping, su and passwd work for the user; busybox gives the rights up for all else
-    (root / "usr/bin/sudo").chmod(0o4755)
+    for program in ("usr/bin/sudo", "usr/sbin/blkid"):  # who looks for a config drive by its label may not read disks
+        (root / program).chmod(0o4755)
     (root / "etc/shadow").chmod(0o600)
     (root / "etc/sudoers").chmod(0o440)
 

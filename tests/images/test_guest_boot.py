@@ -178,7 +178,12 @@ def metadata(key_file: Path) -> Iterator[int]:
             if len(asked) == 1 or self.path not in answers:
                 self.send_error(503 if len(asked) == 1 else 404)
                 return
-            body = answers[self.path].encode()
+            self.answer(answers[self.path].encode())
+
+        def do_POST(self) -> None:
+            self.answer(b"got " + self.rfile.read(int(self.headers["Content-Length"])))
+
+        def answer(self, body: bytes) -> None:
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -284,6 +289,7 @@ def test_the_tools_the_tests_use_are_there(machine: Machine) -> None:
     )
     base = "http://169.254.169.254/2009-04-04/meta-data"
     assert machine.succeed(f"curl -sf -m 5 {base}/hostname") == "web1.novalocal"
+    assert machine.succeed(f"curl -X POST -d secret {base}/password") == "got secret"
     assert machine.succeed(f"wget -q -O - {base}/instance-id") == "i-00000007"
     assert "1 packets received" in machine.succeed("ping -c 1 169.254.169.2")
     heard = "(nc -l -p 4000 >/tmp/heard &) ; sleep 1; echo hello | nc -w 1 127.0.0.1 4000; cat /tmp/heard"
@@ -368,6 +374,11 @@ def test_a_config_drive_serves_and_the_power_button_ends_cleanly(
         assert machine.succeed("cat /run/cirros/datasource/data/instance-id").startswith("0d3f2f0a-")
         assert machine.succeed("cat /var/log/ran") == "user data ran on drive1"
         machine.succeed("echo written >file")
+        if kind == "iso9660":
+            found = (
+                "sudo mount $(PATH=$PATH:/usr/sbin; blkid -L config-2 -o device) /mnt; cat /mnt/openstack/latest/*.json"
+            )
+            assert "0d3f2f0a-" in machine.succeed(found)
 
         machine.qmp("system_powerdown")
         assert machine.wait_for_power_off() < 10

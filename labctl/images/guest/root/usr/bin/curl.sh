@@ -2,7 +2,7 @@
 # curl for the few things asked of it in a test guest, on top of busybox wget (no TLS check, no 404 body).
 output=- seconds='' url=''
 set -f
-headers='' post=''
+headers='' post='' method=''
 while [ $# -gt 0 ]; do
     case $1 in
     --silent | --show-error | --fail | --location | --insecure) ;;
@@ -14,6 +14,7 @@ while [ $# -gt 0 ]; do
     -m) seconds=$2; shift ;;
     -H | --header) headers=$2; shift ;;
     -d | --data) post=$2; shift ;;
+    -X | --request) method=$2; shift ;;
     -[sSfLk]) ;;
     -[sSfLk]?*)
         flags=${1#-?}
@@ -26,6 +27,10 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
+case $method/$post in
+/* | GET/ | POST/?*) ;;
+*) echo "curl: $method with ${post:-no data} is not known to this guest's curl (a wrapper of busybox wget)" >&2; exit 2 ;;
+esac
 [ -n "$url" ] || { echo "curl: no URL specified" >&2; exit 2; }
 case $url in
 *://*) ;;
