@@ -10,8 +10,9 @@ from labctl.errors import DeadlineError, LabError
 
 T = TypeVar("T")
 SHOWN = 2000  # characters of the last thing seen
-#: How many times as long as a probe took to leave the lab alone: one that is asked without a pause is slower still.
-REST = 2
+#: How many times as long as a probe took to leave the lab alone, at most so many seconds: one that is asked without a
+#: pause is slower still.
+REST, LONGEST = 2, 5.0
 _patience = 1.0
 
 
@@ -77,4 +78,5 @@ def wait_for(
         if late:
             raise DeadlineError(f"{what}: not after {deadline:g} s; last seen: {show(seen)}")
         now = time.monotonic()
-        time.sleep(max(0.0, min(max(interval, REST * (now - asked)), deadline - (now - began))))
+        pause = max(interval, min(REST * (now - asked), LONGEST))
+        time.sleep(max(0.0, min(pause, deadline - (now - began))))

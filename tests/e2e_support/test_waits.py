@@ -76,4 +76,4 @@ def test_a_slow_probe_is_not_repeated_at_once(monkeypatch):
         return clock[0]
 
     wait_for("x", slow, lambda seen: seen > 60, deadline=100, interval=1)
-    assert probes == [0, 15, 30, 45, 60]
+    assert probes == [0, 10, 20, 30, 40, 50, 60]
