@@ -73,7 +73,7 @@ class Bench:
         code = (
             "import sys; from labctl.nightly import steps; from labctl import __main__;"
             f"steps.LABCTL = ({sys.executable!r}, {str(STAND_IN)!r}); "
-            "steps.Steps.__init__.__defaults__ = (steps.LABCTL, None);"
+            "steps.Steps.__init__.__defaults__ = (steps.LABCTL, None, None);"
             "sys.argv[0] = 'labctl'; __main__.main()"
         )
         log = (self.folder / "out").open("ab")
