@@ -94,10 +94,8 @@ def assemble_root(root: Path, tree: Path, modules: kernel.Modules, version: str)
         if not path.is_symlink() and not path.exists():
             path.symlink_to("/bin/busybox")
     busybox.chmod(0o4755)  # ping, su and passwd work for the user; busybox gives the rights up for all else
-    for privileged in (
-        "usr/bin/sudo",
-        "usr/sbin/blkid",
-    ):  # who looks for a config drive by its label may not read disks
+    # whoever looks for a config drive by its label may not read disks
+    for privileged in ("usr/bin/sudo", "usr/sbin/blkid"):
         (root / privileged).chmod(0o4755)
     (root / "etc/shadow").chmod(0o600)
     (root / "etc/sudoers").chmod(0o440)
