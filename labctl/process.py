@@ -99,7 +99,7 @@ def start(
     log: IO[bytes] | None = None,
     env: Mapping[str, str] | None = None,
     pass_fds: Sequence[int] = (),
-    directory: Path | None = None,
+    cwd: Path | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a process that outlives this one (its own session, no terminal) and return it."""
     sink: IO[bytes] | int = log if log is not None else subprocess.DEVNULL
@@ -111,7 +111,7 @@ def start(
         start_new_session=True,
         env=env,
         pass_fds=tuple(pass_fds),
-        cwd=directory,
+        cwd=cwd,
     )
 
 

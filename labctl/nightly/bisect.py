@@ -181,8 +181,10 @@ class Bisection:
         return "verify" if self.stage in ("test", "join") else ""
 
     def _later(self) -> list[str]:
-        status = process.output([*self.command, "status", self.lab, "-o", "json"], timeout=GIT)
-        return list(json.loads(status)["later"])
+        run = self._steps()
+        words = [*run.command, "status", self.lab, "-o", "json"]
+        status = process.run(words, timeout=GIT, env=run.variables, cwd=run.directory)
+        return list(json.loads(status.stdout)["later"])
 
     def _steps(self) -> Steps:
         """labctl as it is in the worktree; Python looks in its working directory first."""

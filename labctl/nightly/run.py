@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -209,7 +209,7 @@ def resume(history: History, jobs: int | None, steps: Steps | None) -> Night:
 def _night(history: History, number: int, jobs: int | None, steps: Steps | None) -> Night:
     free = max(0, available_memory() - RESERVE)
     stopping = threading.Event()
-    made = Steps(stopping.is_set) if steps is None else Steps(stopping.is_set, steps.command, steps.environment)
+    made = replace(steps or Steps(stopping.is_set), stop=stopping.is_set)
     jobs = jobs or max(1, (os.cpu_count() or 1) // CORES)
     note("night", f"run {number}: {jobs} cell{'s' if jobs > 1 else ''} at once in {show_size(free)} of memory")
     return Night(history, number, jobs, free, made, stopping)

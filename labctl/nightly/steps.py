@@ -53,6 +53,11 @@ class Steps:
     environment: Mapping[str, str] | None = None
     directory: Path | None = None
 
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment that they see."""
+        return {**os.environ, "PYTHONUNBUFFERED": "1", **(self.environment or {})}
+
     def run(
         self, words: Sequence[str], log: Path, timeout: float, started: Callable[[str], None] = lambda _: None
     ) -> Outcome:
@@ -62,11 +67,10 @@ class Steps:
         :raises Interrupted: the run was told to stop; the command was ended.
         """
         log.parent.mkdir(parents=True, exist_ok=True)
-        env = {**os.environ, "PYTHONUNBUFFERED": "1", **(self.environment or {})}
         with log.open("ab") as sink:
             sink.write(f"$ labctl {' '.join(words)}\n".encode())
             sink.flush()
-            child = process.start([*self.command, *words], log=sink, env=env, directory=self.directory)
+            child = process.start([*self.command, *words], log=sink, env=self.variables, cwd=self.directory)
         try:
             started(json.dumps(process.identity(child.pid)))
         except LabError:

@@ -71,9 +71,8 @@ class Bench:
     def process(self, *words: str) -> Any:
         """``labctl nightly run`` as a process of its own, which can be killed."""
         code = (
-            "import sys; from labctl.nightly import steps; from labctl import __main__;"
-            f"steps.LABCTL = ({sys.executable!r}, {str(STAND_IN)!r}); "
-            "steps.Steps.__init__.__defaults__ = (steps.LABCTL, None, None);"
+            "import functools, sys; from labctl.nightly import run, steps; from labctl import __main__;"
+            f"run.Steps = functools.partial(steps.Steps, command=({sys.executable!r}, {str(STAND_IN)!r}));"
             "sys.argv[0] = 'labctl'; __main__.main()"
         )
         log = (self.folder / "out").open("ab")
