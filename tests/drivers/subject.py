@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import tiny
+from real import golden_image, usable
 from support import specify, write
 
 from labctl.drivers.base import Driver
@@ -17,56 +18,24 @@ from labctl.drivers.fake import Fake
 from labctl.drivers.libvirt import Libvirt
 from labctl.drivers.nspawn import Nspawn
 from labctl.drivers.vagrant import VagrantMachines
-from labctl.errors import LabError
 from labctl.images import box, vm
 from labctl.lab import paths
 from labctl.lab.down import remains
 from labctl.lab.state import LabState
 
 NODE, OTHER = "first", "second"
-STORE = Path("/var/lib/labctl/images")
-
-
-def golden_image() -> Path | None:
-    """An image that the machine's store has; never one made for a test."""
-    found = sorted(p for p in STORE.glob("debian12-debian-*") if (p / "manifest.json").exists())
-    return found[-1] if found else None
 
 
 def nspawn() -> tuple[Driver, list[str]]:
-    if os.geteuid() != 0:
-        pytest.skip("system containers need root")
-    driver = Nspawn()
-    try:
-        driver.probe()
-    except LabError as error:
-        pytest.skip(error.message)
-    image = golden_image()
-    if image is None:
-        pytest.skip(f"no golden image in {STORE}; labctl up zed-2node makes one")
-    return driver, [str(image)]
+    return usable(Nspawn()), [str(golden_image())]
 
 
 def libvirt() -> tuple[Driver, list[str]]:
-    if os.geteuid() != 0:
-        pytest.skip("virtual machines need root")
-    driver = Libvirt(autodestroy=True)
-    try:
-        driver.probe()
-    except LabError as error:
-        pytest.skip(error.message)
-    return driver, [str(vm.ensure((tiny.ensure(),)))]
+    return usable(Libvirt(autodestroy=True)), [str(vm.ensure((tiny.ensure(),)))]
 
 
 def vagrant() -> tuple[Driver, list[str]]:
-    if os.geteuid() != 0:
-        pytest.skip("virtual machines need root")
-    driver = VagrantMachines()
-    try:
-        driver.probe()
-    except LabError as error:
-        pytest.skip(error.message)
-    return driver, [str(box.ensure(tiny.box_layers()))]
+    return usable(VagrantMachines()), [str(box.ensure(tiny.box_layers()))]
 
 
 MAKERS: dict[str, Callable[[], tuple[Driver, list[str]]]] = {

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from real import golden_image, usable
 from support import SMALL, specify, write
 
 from labctl import cgroup, drivers, loops, network, overlay, process
@@ -21,7 +22,6 @@ from labctl.lab import gc, paths, snapshot
 from labctl.lab.down import remains
 from labctl.lab.state import LabState, begin_removal, locked
 
-STORE = Path("/var/lib/labctl/images")
 HOLDER = """
 import time
 from labctl.lab.state import locked
@@ -220,21 +220,12 @@ def test_the_store_of_another_home_is_left_alone(home: Path, tmp_path: Path) -> 
 @pytest.fixture
 def containers(tmp_path: Path) -> Iterator[LabState]:
     """A lab of two running containers, one with a disk, in a home of its own."""
-    if os.geteuid() != 0:
-        pytest.skip("system containers need root")
-    driver = Nspawn()
-    try:
-        driver.probe()
-    except LabError as error:
-        pytest.skip(error.message)
-    images = sorted(p for p in STORE.glob("debian12-debian-*") if (p / "manifest.json").exists())
-    if not images:
-        pytest.skip(f"no golden image in {STORE}; labctl up zed-2node makes one")
+    driver, image = usable(Nspawn()), golden_image()
     text = SMALL.replace("    memory: 64 MiB\n", "    memory: 64 MiB\n    disks: {data: 1 GiB}\n", 1)
     path = write(tmp_path, text)
     lab = LabState.create(specify(path, name=f"gc-{os.getpid()}"), path)
     lab.ensure_keys()
-    lab.record_image((images[-1],))
+    lab.record_image((image,))
     driver.create_network(lab)
     for node in lab.spec.nodes:
         driver.create(lab, node)

@@ -1,0 +1,34 @@
+"""What tests of real machines need: a driver that works here, and an image to make them of; else they are skipped."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from labctl.drivers.base import Driver
+from labctl.errors import LabError
+
+STORE = Path("/var/lib/labctl/images")
+D = TypeVar("D", bound=Driver)
+
+
+def usable(driver: D) -> D:
+    """The driver, if it can make machines here."""
+    if os.geteuid() != 0:
+        pytest.skip(f"machines of the driver {driver.name} need root")
+    try:
+        driver.probe()
+    except LabError as error:
+        pytest.skip(error.message)
+    return driver
+
+
+def golden_image() -> Path:
+    """An image that the machine's store has; never one made for a test."""
+    found = sorted(p for p in STORE.glob("debian12-debian-*") if (p / "manifest.json").exists())
+    if not found:
+        pytest.skip(f"no golden image in {STORE}; labctl up zed-2node makes one")
+    return found[-1]
