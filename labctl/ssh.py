@@ -54,14 +54,17 @@ class Result:
 
 
 class Session:
-    """An open SSH connection to one node."""
+    """An open SSH connection to one node.
 
-    #: how many times slower than the host the node is; deadlines are that much longer
-    patience = 1.0
+    :param patience: how many times slower than the host the node is; deadlines are that much longer.
+    :param hint: what to do when the connection breaks.
+    """
 
-    def __init__(self, transport: paramiko.Transport, where: str) -> None:
+    def __init__(self, transport: paramiko.Transport, where: str, patience: float = 1.0, hint: str = "") -> None:
         self._transport = transport
         self.where = where
+        self.patience = patience
+        self._hint = hint
 
     def __enter__(self) -> Session:
         return self
@@ -99,8 +102,7 @@ class Session:
             return self._collect(channel, command, deadline, timeout, on_line)
         except (paramiko.SSHException, OSError, EOFError) as error:
             raise BrokenLabError(
-                f"{self.where}: the SSH connection broke while running {command[:80]!r}: {error}",
-                "labctl status LAB",
+                f"{self.where}: the SSH connection broke while running {command[:80]!r}: {error}", self._hint
             ) from error
 
     def _collect(
@@ -133,9 +135,7 @@ class Session:
         status = channel.recv_exit_status()
         channel.close()
         if status == -1:  # paramiko: closed before the command ended
-            raise BrokenLabError(
-                f"{self.where}: the SSH connection broke while running {command[:80]!r}", "labctl status LAB"
-            )
+            raise BrokenLabError(f"{self.where}: the SSH connection broke while running {command[:80]!r}", self._hint)
         return Result(status, out.decode(errors="replace"), err.decode(errors="replace"))
 
 
@@ -148,6 +148,7 @@ def connect(
     *,
     timeout: float,
     patience: float = 1.0,
+    hint: str = "",
 ) -> Session:
     """Open a session once the node answers.
 
@@ -155,6 +156,7 @@ def connect(
     :param host_key: the only public key accepted, ``TYPE BASE64``.
     :param timeout: seconds until the node must have answered.
     :param patience: how many times slower than the host the node is; its deadlines are that much longer.
+    :param hint: what to do when it does not answer, or the connection breaks later.
     :raises DeadlineError: it did not.
     :raises LabError: it shows another host key.
     """
@@ -179,15 +181,13 @@ def connect(
                 )
             transport.auth_publickey(user, key)
             transport.set_keepalive(15)
-            session = Session(transport, where)
-            session.patience = patience
-            return session
+            return Session(transport, where, patience, hint)
         except (OSError, EOFError, paramiko.SSHException) as error:
             last = f"{type(error).__name__}: {error}"
             if sock is not None:
                 sock.close()
             time.sleep(0.1)
-    raise DeadlineError(f"{where} does not answer on SSH after {timeout:g} s; last: {last}")
+    raise DeadlineError(f"{where} does not answer on SSH after {timeout:g} s; last: {last}", hint)
 
 
 def save_private(path: Path, text: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from labctl.engine import execute
+from labctl.engine import inside
 from labctl.errors import LabError
 from labctl.images.guest import GuestImage
 
@@ -28,11 +28,13 @@ class Apis:
     def instead(cls, monkeypatch: pytest.MonkeyPatch) -> Apis:
         """Put one in place of the engine's connection to a lab's APIs."""
         made = cls()
-        monkeypatch.setattr(execute, "Cloud", made.cloud)
-        monkeypatch.setattr(execute.vantage, "Inside", made.enter)
+        monkeypatch.setattr(inside, "Cloud", made.cloud)
+        monkeypatch.setattr(inside.vantage, "Inside", made.enter)
         return made
 
-    def cloud(self, auth_url: str, region: str, secrets: Any, guest: GuestImage | None, patience: float = 1) -> Apis:
+    def cloud(
+        self, lab: str, auth_url: str, region: str, secrets: Any, guest: GuestImage | None, patience: float
+    ) -> Apis:
         assert self.inside, "the APIs were used from outside the lab's namespace"
         assert secrets["ADMIN_PASS"].reveal()
         self.guests.append(guest)

@@ -87,8 +87,9 @@ def test_another_host_key_is_refused_before_anything_is_said(host: KeyPair, user
 
 def test_a_key_that_the_node_does_not_know_ends_in_an_error_without_a_password(host: KeyPair, user: KeyPair) -> None:
     server = Server(host, Accounts(new_key("another").public))
-    with pytest.raises(DeadlineError, match=r"node does not answer on SSH .*AuthenticationException"):
-        connect(server, "node", "root", user.private, host.public, timeout=2)
+    with pytest.raises(DeadlineError, match=r"node does not answer on SSH .*AuthenticationException") as raised:
+        connect(server, "node", "root", user.private, host.public, timeout=2, hint="labctl status small")
+    assert raised.value.hint == "labctl status small"
     server.close()
 
 

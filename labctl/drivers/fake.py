@@ -46,7 +46,7 @@ class FakeSession(Session):
     """A connection to a box."""
 
     def __init__(self, driver: Fake, box: Box, where: str) -> None:
-        self._driver, self._box, self.where = driver, box, where
+        self._driver, self._box, self.where, self.patience = driver, box, where, driver.patience
         self.closed = False
 
     def close(self) -> None:

@@ -325,7 +325,12 @@ class Nspawn:
 
     def connect(self, lab: LabState, node: str, seconds: float) -> Session:
         return reach.session(
-            lab, node, seconds, running=lambda: bool(self._nspawn_pid(lab, node)), console=self.console(lab, node)
+            lab,
+            node,
+            seconds,
+            running=lambda: bool(self._nspawn_pid(lab, node)),
+            console=self.console(lab, node),
+            hint=f"labctl status {lab.name}; labctl logs {lab.name}",
         )
 
     def console(self, lab: LabState, node: str) -> Path:

@@ -29,12 +29,12 @@ def session(
     running: Callable[[], bool],
     console: Path,
     patience: float = 1.0,
-    hint: str = "",
+    hint: str,
 ) -> Session:
     """Open a session to a machine's root account, waiting so many seconds for it to answer.
 
     :param running: whether the machine runs; one that does not is not waited for.
-    :param hint: what to do about one that runs and does not answer; without it, as ssh says.
+    :param hint: what to do about one that runs and does not answer.
     :raises DeadlineError: it does not answer; shows its console's last lines.
     """
     address = str(lab.spec.address(lab.spec.nodes[node]))
@@ -49,8 +49,6 @@ def session(
 
     keys = (lab.private_key(), lab.host_key(node))
     try:
-        return ssh_connect(connector, node, "root", *keys, timeout=seconds, patience=patience)
+        return ssh_connect(connector, node, "root", *keys, timeout=seconds, patience=patience, hint=hint)
     except DeadlineError as error:
-        raise DeadlineError(
-            f"{error.message}\nits last console lines:\n{console_tail(console)}", hint or error.hint
-        ) from error
+        raise DeadlineError(f"{error.message}\nits last console lines:\n{console_tail(console)}", error.hint) from error

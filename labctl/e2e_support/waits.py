@@ -7,12 +7,10 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from labctl.errors import DeadlineError, LabError
+from labctl.pace import pause
 
 T = TypeVar("T")
 SHOWN = 2000  # characters of the last thing seen
-#: How many times as long as a probe took to leave the lab alone, at most so many seconds: one that is asked without a
-#: pause is slower still.
-REST, LONGEST = 2, 5.0
 _patience = 1.0
 
 
@@ -78,5 +76,4 @@ def wait_for(
         if late:
             raise DeadlineError(f"{what}: not after {deadline:g} s; last seen: {show(seen)}")
         now = time.monotonic()
-        pause = max(interval, min(REST * (now - asked), LONGEST))
-        time.sleep(max(0.0, min(pause, deadline - (now - began))))
+        time.sleep(max(0.0, min(pause(now - asked, interval), deadline - (now - began))))

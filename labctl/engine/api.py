@@ -14,6 +14,7 @@ from keystoneauth1.identity import v3
 
 from labctl.errors import DeadlineError, LabError
 from labctl.images.guest import GuestImage
+from labctl.pace import pause
 from labctl.plan import api
 from labctl.secret import Secret, reveal
 
@@ -33,17 +34,20 @@ class _Known:
 class Cloud:
     """One authenticated session as the lab's admin; must be used inside the lab's namespace.
 
+    :param lab: its name, for errors.
     :param patience: how many times slower than the host the lab's machines are; deadlines are that much longer.
     """
 
     def __init__(
         self,
+        lab: str,
         auth_url: str,
         region: str,
         secrets: Mapping[str, Secret],
         guest: GuestImage | None,
         patience: float = 1.0,
     ) -> None:
+        self._lab = lab
         self._patience = patience
         self._auth_url = f"{auth_url}/v3"
         self._region = region
@@ -309,8 +313,8 @@ class Cloud:
                 return False
             now = time.monotonic()
             if now > deadline:
-                raise DeadlineError(f"{what}: not so after {seconds:g} s: {missing}", "labctl status LAB")
-            time.sleep(max(0.4, now - asked))
+                raise DeadlineError(f"{what}: not so after {seconds:g} s: {missing}", f"labctl status {self._lab}")
+            time.sleep(pause(now - asked, 0.4))
 
     @run.register
     def _(self, wanted: api.ComputeHosts) -> bool:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from labctl import vantage
 from labctl.drivers.base import Driver
+from labctl.engine import inside
 from labctl.engine.api import Cloud
 from labctl.engine.node import Outcome, run_stage
 from labctl.errors import LabError
@@ -79,7 +79,7 @@ def check_resources(spec: LabSpec, running: set[str], home: Path) -> None:
                 parts = ", ".join(f"{n.name} {show_size(n.memory)}" for n in nodes)
                 raise LabError(
                     f"the lab's nodes need {show_size(wanted)} of memory ({parts}), {show_size(free)} is free",
-                    "labctl list shows other labs; labctl down LAB frees their memory",
+                    "labctl list shows other labs; labctl down OTHER frees their memory",
                 )
     room = shutil.disk_usage(home)
     disks = sum(d.size for n in nodes for d in n.disks)
@@ -323,20 +323,8 @@ class Engine:
                 states.append("changed" if changed else "ok")
                 tell("api", operation.title, time.monotonic() - began)
 
-        self._inside(work, secrets, guest)
+        inside.ask(self.lab, self.driver, secrets, work, guest)
         return states
-
-    def _inside(
-        self, work: Callable[[Cloud], None], secrets: Mapping[str, Secret], guest: GuestImage | None = None
-    ) -> None:
-        """Call a function with the lab's APIs, where they can be reached."""
-
-        def call() -> None:
-            ctx = context(self.lab.spec)
-            work(Cloud(ctx.auth_url, ctx.lab.region, secrets, guest, self.driver.patience))
-
-        with vantage.Inside(self.lab.namespace, self.lab.hosts_file) as inside:
-            inside.call(call)
 
     def ask(
         self, operations: Sequence[ApiOperation], secrets: Mapping[str, Secret]
@@ -354,5 +342,5 @@ class Engine:
                 tell("api", operation.title, time.monotonic() - began)
 
         if operations:
-            self._inside(work, secrets)
+            inside.ask(self.lab, self.driver, secrets, work)
         return failed

@@ -12,16 +12,16 @@ from typing import Any, TypeVar
 
 from keystoneauth1.exceptions import ClientException
 
-from labctl import drivers, vantage
+from labctl import drivers
 from labctl.drivers.base import Driver
-from labctl.engine import leave
+from labctl.engine import inside, leave
 from labctl.engine.api import Cloud
 from labctl.engine.execute import Summary, check_resources
 from labctl.errors import BrokenLabError, LabError
 from labctl.lab.state import LabState
 from labctl.lab.up import converge
 from labctl.plan.operations import quote
-from labctl.plan.planner import context, plan
+from labctl.plan.planner import plan
 from labctl.progress import note, step
 from labctl.services.nova import MAPPED
 from labctl.topology.join import joined, joined_like, left
@@ -152,11 +152,8 @@ def _ask(state: LabState, question: Callable[[Cloud], T]) -> T:
 
     :raises LabError: they do not answer, or refuse.
     """
-    ctx, secrets = context(state.spec), state.secrets()
-    patience = drivers.get(state.spec.driver).patience
     try:
-        with vantage.Inside(state.namespace, state.hosts_file) as inside:
-            return inside.call(lambda: question(Cloud(ctx.auth_url, ctx.lab.region, secrets, None, patience)))
+        return inside.ask(state, drivers.get(state.spec.driver), state.secrets(), question)
     except ClientException as error:
         raise BrokenLabError(f"{state.name}: {type(error).__name__}: {error}", f"labctl status {state.name}") from error
 

@@ -27,7 +27,7 @@ class LocalSession(Session):
     """Runs what a node would run, here."""
 
     def __init__(self) -> None:
-        self.where = "here"
+        self.where, self.patience = "here", 1.0
 
     def run(
         self, command: str, *, timeout: float, stdin: bytes = b"", on_line: Callable[[str], None] | None = None

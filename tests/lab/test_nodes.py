@@ -13,7 +13,7 @@ from support import SMALL, specify, write
 
 from labctl import drivers
 from labctl.drivers.fake import Fake, FakeSession
-from labctl.engine import execute
+from labctl.engine import execute, inside
 from labctl.errors import LabError
 from labctl.lab import nodes
 from labctl.lab import up as bring
@@ -296,9 +296,8 @@ class Apis:
 @pytest.fixture
 def apis(monkeypatch: pytest.MonkeyPatch, driver: Fake) -> Apis:
     made = Apis()
-    for module in (execute, nodes):
-        monkeypatch.setattr(module, "Cloud", made.cloud)
-    monkeypatch.setattr(execute.vantage, "Inside", made.enter)
+    monkeypatch.setattr(inside, "Cloud", made.cloud)
+    monkeypatch.setattr(inside.vantage, "Inside", made.enter)
     monkeypatch.setattr(bring.guest, "ensure", lambda *_: SimpleNamespace(origin="a test"))
     run = FakeSession.run
 

@@ -352,7 +352,7 @@ def refuse_overcommitment(lab: LabState, running: set[str], domains: list[Any]) 
         raise LabError(
             f"the lab's machines need {show_size(new)} of memory; machines that run may still take "
             f"{show_size(promised)}, which is {show_size(promised + new)} together, and {show_size(free)} is free",
-            "labctl list shows other labs; labctl down LAB frees their memory",
+            "labctl list shows other labs; labctl down OTHER frees their memory",
         )
 
 
