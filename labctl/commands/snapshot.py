@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,7 +14,7 @@ from labctl import drivers
 from labctl.commands.console import Format, listing, out, progress
 from labctl.drivers.base import Driver
 from labctl.errors import LabError
-from labctl.lab import paths
+from labctl.lab import paths, portable
 from labctl.lab import snapshot as snaps
 from labctl.lab.state import LabState, locked
 from labctl.topology.units import show_size
@@ -108,6 +109,33 @@ def delete(lab: Lab, name: Annotated[str, typer.Argument(help="name of the snaps
     with changing(lab, f"labctl snapshot delete {lab} {name}") as (state, _):
         snaps.delete(state, name)
     out.print(f"{lab}: snapshot {name} deleted")
+
+
+@group.command("export")
+def export(
+    lab: Lab,
+    name: Annotated[str, typer.Argument(help="name of the snapshot")],
+    file: Annotated[Path | None, typer.Argument(help="the file to write; LAB-NAME.tar.zst when not given")] = None,
+) -> None:
+    """Write a snapshot to one file from which another machine brings the lab up; it holds the lab's keys."""
+    began, path = time.monotonic(), (file or Path(f"{lab}-{name}.tar.zst")).absolute()
+    with changing(lab, f"labctl snapshot export {lab} {name}") as (state, driver):
+        size = portable.export(state, driver, name, path)
+    out.print(f"{lab}: snapshot {name} exported in {_took(began)}, {show_size(size)}: {path}")
+
+
+@group.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="a file that labctl snapshot export has written")],
+    boot: Annotated[bool, typer.Option("--boot", help="leave the memory; machines start from their disks")] = False,
+) -> None:
+    """Make a lab of an exported snapshot, at rest: labctl snapshot restore starts it."""
+    began = time.monotonic()
+    header = portable.read(file)
+    lab, name = header.entry.spec.name, header.name
+    with locked(lab, f"labctl snapshot import {file}"), progress():
+        portable.import_(file, header, boot=boot)
+    out.print(f"{lab}: imported in {_took(began)}\n  try: labctl snapshot restore {lab} {name}")
 
 
 def register(app: typer.Typer) -> None:

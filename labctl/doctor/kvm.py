@@ -103,6 +103,12 @@ def cpu_flags() -> tuple[str, ...]:
     return tuple(f for f in ("vmx", "svm") if found and f in found[1].split())
 
 
+def processor() -> str:
+    """The processor's name, as its maker gave it."""
+    found = re.search(r"^model name\s*:\s*(.*)$", CPUINFO.read_text(), re.MULTILINE)
+    return found[1] if found else "unknown"
+
+
 def nested() -> bool:
     """True when the loaded kvm module lets guests have guests."""
     values = [MODULES / name / "parameters" / "nested" for name in ("kvm_intel", "kvm_amd")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -141,6 +142,23 @@ class Driver(Protocol):
         copied from the layer below, sparsely. The machines need not rest as long as ``stack`` is frozen.
 
         :raises LabError: it does not fit on the disk.
+        """
+        ...
+
+    def needs(self, lab: LabState, layer: str) -> dict[str, str]:
+        """What another host must have to go on from a frozen layer, beside the golden image and the layers.
+
+        Nothing where machines boot from their disks; else facts that :meth:`adopt` understands there.
+
+        :raises LabError: the machines cannot leave this host; says why.
+        """
+        ...
+
+    def adopt(self, lab: LabState, needs: Mapping[str, str]) -> None:
+        """Bring layers that came from another host in line with this one, before machines stand on them.
+
+        :param needs: as told there; with nothing machines boot from their disks, whatever else there is.
+        :raises LabError: this host does not have it; says what.
         """
         ...
 

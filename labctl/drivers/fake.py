@@ -11,7 +11,7 @@ import io
 import re
 import shutil
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -151,6 +151,12 @@ class Fake:
                 if box.root.parts[-3] == stack[0]:
                     box.frozen[stack[0]] = set(box.done)
                 box.frozen[layer] = set(box.frozen.get(stack[0], ()))
+
+    def needs(self, lab: LabState, layer: str) -> dict[str, str]:
+        return {}
+
+    def adopt(self, lab: LabState, needs: Mapping[str, str]) -> None:
+        """Nothing in a layer says where it is."""
 
     def pause(self, lab: LabState, node: str) -> None:
         box = self.boxes.get((lab.id, node))

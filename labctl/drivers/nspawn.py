@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -300,6 +301,12 @@ class Nspawn:
         pid = self._nspawn_pid(lab, node)
         paused = bool(pid) and cgroup.frozen(lab.name, node)
         return Machine(node, exists, bool(pid), f"pid {pid}" if pid else "", paused)
+
+    def needs(self, lab: LabState, layer: str) -> dict[str, str]:
+        return {}
+
+    def adopt(self, lab: LabState, needs: Mapping[str, str]) -> None:
+        """Nothing in a layer says where it is."""
 
     # --- faults --------------------------------------------------------------------------------
 

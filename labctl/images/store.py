@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from labctl import process
 from labctl.errors import LabError
 from labctl.lab import paths
 from labctl.lab.state import write_atomic
@@ -120,6 +121,44 @@ def ensure(recipe: Recipe, build: Callable[[Path], dict[str, Any]]) -> Path:
             raise
         finally:
             os.umask(mask)
+    return final
+
+
+def identity(directory: Path) -> str:
+    """What an image is, whoever built it: the hash of its tree. Two builds of a recipe differ in it."""
+    return str(json.loads((directory / "manifest.json").read_text())["tree"])
+
+
+def find(name: str, digest: str) -> Path | None:
+    """The image of this name and :func:`identity`, None when the store does not have it."""
+    places = (paths.images() / name, _beside(name, digest))
+    return next((p for p in places if (p / "manifest.json").exists() and identity(p) == digest), None)
+
+
+def _beside(name: str, digest: str) -> Path:
+    """Where an image goes whose name another build of the same recipe has."""
+    return paths.images() / f"{name}-{digest[:8]}"
+
+
+def take(made: Path, digest: str) -> Path:
+    """Bring an image that was built elsewhere into the store, unless it is there already.
+
+    :param made: its directory, which is moved; named as in its own store.
+    :param digest: its identity there.
+    :raises LabError: it is not what it says it is.
+    """
+    with _lock(made.name):
+        if there := find(made.name, digest):
+            return there
+        final = paths.images() / made.name
+        final = _beside(made.name, digest) if final.exists() else final
+        verify(made)
+        if identity(made) != digest:
+            raise LabError(f"{made.name} is another image than the one that was meant to be brought along")
+        _sweep(made.name)
+        work = paths.images() / f".building-{made.name}"
+        process.run(["mv", "-T", made, work], timeout=1800)  # perhaps from another file system
+        work.rename(final)
     return final
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -73,6 +74,13 @@ class Subject:
         self.lab.meta["stack"] = [number, *stack]
         for node in self.lab.spec.nodes:
             self.begin(node)
+
+    def leave(self) -> list[str]:
+        """Remove the lab whole; returns what is left."""
+        left = [item for node in self.lab.spec.nodes for item in self.driver.destroy(self.lab, node)]
+        left += self.driver.destroy_network(self.lab)
+        shutil.rmtree(self.lab.directory)
+        return left
 
     def left(self) -> list[str]:
         """What carries the lab's mark, but for its own records."""

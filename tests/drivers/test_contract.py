@@ -10,8 +10,10 @@ import pytest
 from subject import NODE, OTHER, Subject, subject_of
 from support import SMALL
 
+from labctl import drivers
 from labctl.drivers import DRIVERS
 from labctl.errors import LabError
+from labctl.lab import paths, portable, snapshot
 from labctl.links import WHOLE, Shape
 
 
@@ -220,6 +222,38 @@ def test_a_node_that_was_removed_has_nothing_of_frozen_layers_when_it_comes_agai
     subject.stand_on()
     assert subject.ask("cat file", OTHER) == "new\n"
     assert subject.ask("cat file") == "old\n"
+
+
+def test_a_snapshot_goes_to_a_host_that_has_nothing_of_the_lab(
+    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver, lab, file = subject.driver, subject.lab, tmp_path / "lab.tar.zst"
+    monkeypatch.setattr(drivers, "get", lambda name: driver)
+    for node in lab.spec.nodes:
+        subject.begin(node)
+        subject.ask(f"echo {node} >name", node)
+    boot = subject.ask("cat /proc/sys/kernel/random/boot_id")
+    snapshot.create(lab, driver, "ready")
+    subject.ask("echo later >name")
+    if driver.name == "vagrant":
+        with pytest.raises(LabError, match="kept by their hypervisor"):
+            portable.export(lab, driver, "ready", file)
+        return
+    portable.export(lab, driver, "ready", file)
+    assert subject.ask("cat name") == "later\n"
+    subject.leave()
+
+    monkeypatch.setenv("LABCTL_HOME", str(tmp_path / "elsewhere"))
+    paths.home().mkdir()
+    if driver.name == "nspawn":  # a whole Debian: it is here already
+        paths.images().symlink_to(lab.layers[0].parent)
+    subject.lab = portable.import_(file, portable.read(file))
+    snapshot.restore(subject.lab, driver, "ready")
+
+    assert [subject.ask("cat name", node) for node in (NODE, OTHER)] == ["first\n", "second\n"]
+    if driver.name == "libvirt":
+        assert subject.ask("cat /proc/sys/kernel/random/boot_id") == boot, "it booted, and did not go on"
+    assert subject.leave() == []
 
 
 def test_machines_are_apart_from_each_other(subject: Subject) -> None:

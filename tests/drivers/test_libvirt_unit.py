@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as tree
@@ -118,10 +120,19 @@ def test_disks_beyond_the_26th_have_names_too() -> None:
 
 def test_saved_memory_moves_to_the_files_of_a_new_layer() -> None:
     old = domain().xml().replace("<serial>_root", "<backingStore type='file'/><serial>_root")
-    found = tree.fromstring(moved(old, {"_root": Path("/new/root.qcow2")}, Path("/new/console.log")))
+    new = domain(
+        mark=replace(MARK, home="/new"),
+        boot=DirectBoot(Path("/new/vmlinuz"), Path("/new/initrd"), "quiet"),
+        disks=[Disk(Path("/new/root.qcow2"), "_root")],
+        console=Path("/new/console.log"),
+    )
+    moved_to = moved(old, new)
+    found = tree.fromstring(moved_to)
     assert [s.get("file") for s in found.findall("devices/disk/source")] == ["/new/root.qcow2", "/lab/seed.iso"]
     assert found.find("devices/disk/backingStore") is None
     assert found.find("devices/serial/source").get("path") == "/new/console.log"  # type: ignore[union-attr]
+    assert (found.findtext("os/kernel"), found.findtext("os/initrd")) == ("/new/vmlinuz", "/new/initrd")
+    assert read_mark(moved_to) == new.mark
 
 
 # --- disks and seed --------------------------------------------------------------------------------
@@ -255,7 +266,7 @@ def saved(lab: LabState, number: str, node: str) -> Path:
     path = lab.layer(number) / node / disks.MEMORY
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("memory")
-    (path.parent / disks.OWNER).write_text(seed.mark(lab, node))
+    (path.parent / disks.FACTS).write_text(json.dumps({"of": seed.mark(lab, node)}))
     return path
 
 

@@ -6,6 +6,7 @@ themselves, so that a layer may be linked into another lab; only the golden imag
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -20,8 +21,8 @@ from labctl.topology.units import show_size
 ANEW = "anew"
 #: A machine's saved memory, beside the disks that belong to it.
 MEMORY = "memory"
-#: Whose memory it is, as a seed's mark: a copy of the lab is another machine and starts from the disks.
-OWNER = "memory-of"
+#: Whose memory it is, and what it was saved with (JSON).
+FACTS = "memory.json"
 #: The number of the layer whose saved memory the machine goes on from, once.
 GOES_ON = "goes-on"
 #: virtio's limit for a disk's serial number, in bytes.
@@ -73,9 +74,20 @@ def create(lab: LabState, node: str, image: Path) -> None:
         if len(disk.name) > MAX_SERIAL:
             raise LabError(f"{node}: a virtio disk's name has up to {MAX_SERIAL} letters, not as '{disk.name}'")
     below = _below(lab, node)
-    _make(root(lab, node), spec.disk, _first(below, "root.qcow2") or image / "tree" / "disk.qcow2")
+    _make(root(lab, node), spec.disk, _first(below, "root.qcow2") or _golden(image))
     for disk in spec.disks:
         _make(additional(lab, node, disk.name), disk.size, _first(below, f"disks/{disk.name}.qcow2"))
+
+
+def _golden(image: Path) -> Path:
+    return image / "tree" / "disk.qcow2"
+
+
+def rebase(disk: Path, image: Path) -> None:
+    """Let a disk that stands on a golden one, wherever it was, stand on it where it is now."""
+    shown = json.loads(process.output(["qemu-img", "info", "--output=json", "-U", disk]))
+    if (shown.get("backing-filename") or "").startswith("/"):
+        process.run(["qemu-img", "rebase", "-u", "-F", "qcow2", "-b", _golden(image), disk])
 
 
 def _first(below: list[Path], name: str) -> Path | None:

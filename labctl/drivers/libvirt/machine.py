@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ from labctl import links, network, process
 from labctl.doctor import host, kvm
 from labctl.drivers import reach
 from labctl.drivers.base import Capabilities, Machine
-from labctl.drivers.libvirt import disks, memory, seed, wiring
+from labctl.drivers.libvirt import disks, memory, portable, seed, wiring
 from labctl.drivers.libvirt.connection import Connection, asked, installed, library, meant, release, translated
 from labctl.drivers.libvirt.domain import (
     Accelerator,
@@ -174,7 +175,7 @@ class Libvirt:
             if saved is None:
                 self._boot(lab, node)
             else:
-                memory.load(self.connection(), lab, node, saved, self.console(lab, node))
+                memory.load(self.connection(), saved, self._description(lab, node))
         if marker.exists():
             self._finish(lab, node)
 
@@ -274,6 +275,12 @@ class Libvirt:
 
     def branch(self, lab: LabState, stack: tuple[str, ...], layer: str) -> None:
         memory.branch(lab, stack, layer)
+
+    def needs(self, lab: LabState, layer: str) -> dict[str, str]:
+        return portable.needs(self.connection(), lab, layer)
+
+    def adopt(self, lab: LabState, needs: Mapping[str, str]) -> None:
+        portable.adopt(self.connection(), self.accelerator, lab, needs)
 
     # --- faults ------------------------------------------------------------------------------------
 

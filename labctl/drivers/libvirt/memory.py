@@ -7,6 +7,7 @@ whose ``NODE/goes-on`` names the layer that holds the memory until the machine h
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -16,10 +17,9 @@ from typing import Any
 from labctl.doctor import kvm
 from labctl.drivers.libvirt import disks, seed
 from labctl.drivers.libvirt.connection import Connection, asked, library, translated
-from labctl.drivers.libvirt.domain import Accelerator, moved, read_mark
+from labctl.drivers.libvirt.domain import Accelerator, Domain, moved, read_mark
 from labctl.errors import BrokenLabError, LabError
-from labctl.images import vm
-from labctl.lab.state import LabState
+from labctl.lab.state import LabState, write_atomic
 from labctl.parallel import side_by_side
 from labctl.progress import note, warn
 from labctl.ssh import Session
@@ -53,7 +53,7 @@ def branch(lab: LabState, stack: tuple[str, ...], layer: str) -> None:
     """Let the machines that stand on a new layer go on from the memory of the one below, if it is theirs."""
     for saved in sorted(lab.layer(stack[0]).glob(f"*/{disks.MEMORY}")):
         node = saved.parent.name
-        if (saved.parent / disks.OWNER).read_text() == seed.mark(lab, node):
+        if facts(saved)["of"] == seed.mark(lab, node):  # a copy of the lab is another one, and boots from the disks
             place = lab.layer(layer) / node
             place.mkdir(parents=True, exist_ok=True)
             (place / disks.GOES_ON).write_text(stack[0])
@@ -96,8 +96,22 @@ def _save(lab: LabState, node: str, domain: Any) -> None:
     new = path.with_name(f".{path.name}.new")
     with translated(f"the memory of {node} cannot be saved"):
         domain.saveFlags(str(new), None, library().VIR_DOMAIN_SAVE_PAUSED)
-    (path.parent / disks.OWNER).write_text(seed.mark(lab, node))
+    write_atomic(path.with_name(disks.FACTS), json.dumps({"of": seed.mark(lab, node), **here(domain.connect())}))
     new.rename(path)
+
+
+def here(handle: Any) -> dict[str, str]:
+    """What machines run on here, as far as their saved memory depends on it."""
+    with translated("libvirt"):
+        versions = {"qemu": handle.getVersion(), "libvirt": handle.getLibVersion()}
+    shown = {name: f"{n // 10**6}.{n // 1000 % 1000}.{n % 1000}" for name, n in versions.items()}
+    return {**shown, "processor": kvm.processor()}
+
+
+def facts(saved: Path) -> dict[str, str]:
+    """Whose a saved memory is, and what it was saved with; as :func:`here`."""
+    found: dict[str, str] = json.loads(saved.with_name(disks.FACTS).read_text())
+    return found
 
 
 def _refuse_guests_on_amd(nodes: list[str], accelerator: Accelerator, connect: Connect) -> None:
@@ -117,20 +131,19 @@ def _refuse_guests_on_amd(nodes: list[str], accelerator: Accelerator, connect: C
             )
 
 
-def load(connection: Connection, lab: LabState, node: str, saved: Path, console: Path) -> None:
+def load(connection: Connection, saved: Path, machine: Domain) -> None:
     """Bring a machine back from its memory, paused.
 
+    :param machine: as it would be booted; its files are where they are now.
     :raises LabError: libvirt cannot: another QEMU, another processor, a broken file.
     """
-    flags = library().VIR_DOMAIN_SAVE_PAUSED
+    flags, node = library().VIR_DOMAIN_SAVE_PAUSED, machine.mark.node
     with translated(f"{node} cannot go on from its saved memory"):
         description = connection.get().saveImageGetXMLDesc(str(saved), 0)
         mark = read_mark(description)
-        if mark is None or (mark.id, mark.node) != (lab.id, node):
-            raise LabError(f"{saved} is not the memory of {node} of this lab", f"labctl down {lab.name}")
-        files = {disk.name: disks.additional(lab, node, disk.name) for disk in lab.spec.nodes[node].disks}
-        files |= {vm.ROOT_SERIAL: disks.root(lab, node), vm.SEED_SERIAL: disks.seed(lab, node)}
-        connection.get().restoreFlags(str(saved), moved(description, files, console), flags)
+        if mark is None or mark.uuid != machine.mark.uuid:
+            raise LabError(f"{saved} is not the memory of {node} of this lab", f"labctl down {machine.mark.lab}")
+        connection.get().restoreFlags(str(saved), moved(description, machine), flags)
 
 
 def set_clocks(connect: Connect, nodes: list[str]) -> None:

@@ -14,6 +14,7 @@ import os
 import shutil
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -271,6 +272,15 @@ class VagrantMachines:
             place = lab.layer(layer) / node
             place.mkdir(parents=True, exist_ok=True)
             (place / RESTORE).write_text(_snapshot(stack[0]))
+
+    def needs(self, lab: LabState, layer: str) -> dict[str, str]:
+        raise LabError(
+            "what a Vagrant lab's machines have written is kept by their hypervisor, not in files that can leave it",
+            "the same topology with --driver libvirt",
+        )
+
+    def adopt(self, lab: LabState, needs: Mapping[str, str]) -> None:
+        raise LabError("no snapshot of a Vagrant lab was ever exported")
 
     def _refuse_to_clone(self, lab: LabState, below: Path) -> None:
         """Refuse to stand on layers whose machines are another lab's.

@@ -1,0 +1,172 @@
+"""A snapshot as one file, with all that another host needs to bring its lab up.
+
+The file (:mod:`labctl.archive`) holds the snapshot's layers, the lab's keys and the golden image's layers; its
+header is the lab's record and what the machines' saved memory needs. Imported, it is the same lab: name, id, keys,
+addresses and passwords. Whoever has the file can enter the lab.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from labctl import __version__, archive, drivers, sparse
+from labctl.drivers.base import Driver
+from labctl.errors import LabError
+from labctl.images import store
+from labctl.lab import paths
+from labctl.lab import snapshot as snaps
+from labctl.lab.clone import check_name
+from labctl.lab.state import LabState
+from labctl.progress import note, step
+from labctl.topology.model import NAME
+from labctl.topology.spec import LabSpec
+from labctl.topology.units import show_size
+
+FORMAT = "labctl snapshot 1"
+#: Seconds for the whole of it.
+DEADLINE = 7200
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Image(_Strict):
+    """A layer of the golden image: its name in the store, and its identity."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
+    digest: str
+
+
+class Entry(_Strict):
+    """A snapshot in a lab's record."""
+
+    created: float
+    stack: tuple[str, ...] = Field(min_length=1)
+    parent: str
+    stage: str
+    spec: LabSpec
+    facts: dict[str, Any]
+
+
+class Header(_Strict):
+    """What an exported snapshot says of itself; ``bytes`` are those of its content on disk."""
+
+    format: str = Field(pattern=f"^{FORMAT}$")
+    labctl: str
+    name: str = Field(pattern=f"^{NAME}$")
+    id: str = Field(pattern=r"^[0-9a-f]+$")
+    created: float
+    topology_file: str
+    entry: Entry
+    images: tuple[Image, ...]
+    needs: dict[str, str]
+    bytes: int
+
+
+def export(lab: LabState, driver: Driver, name: str, path: Path) -> int:
+    """Write a snapshot of a lab to a file; the caller holds the lab's lock. The lab goes on meanwhile.
+
+    :return: the file's size in bytes.
+    :raises LabError: there is no such snapshot, it cannot leave this host, or the file cannot be written.
+    """
+    snapshot, entry = snaps.find(lab, name), lab.meta["snapshots"][name]
+    images = [Path(layer) for layer in entry["facts"]["image"]]
+    content = [(lab.directory, f"layers/{number}") for number in snapshot.stack]
+    content += [(lab.directory, "keys"), *((image.parent, image.name) for image in images)]
+    size = sparse.used(*(directory / inner for directory, inner in content))
+    header = Header(
+        format=FORMAT,
+        labctl=__version__,
+        name=name,
+        id=lab.id,
+        created=lab.meta["created"],
+        topology_file=lab.meta["topology_file"],
+        entry=Entry(**{**entry, "parent": ""}),
+        images=tuple(Image(name=image.name, digest=store.identity(image)) for image in images),
+        needs=driver.needs(lab, snapshot.stack[0]),
+        bytes=size,
+    )
+    if not path.parent.is_dir():
+        raise LabError(f"there is no directory {path.parent}", f"mkdir -p {path.parent}")
+
+    def tell(done: int) -> None:
+        note("lab", f"{show_size(done)} written, of {show_size(size)} before compression")
+
+    with step("lab", f"export {name} to {path}"):
+        for image in images:
+            store.verify(image)
+        archive.write(path, header.model_dump(mode="json"), content, tell, DEADLINE)
+    return path.stat().st_size
+
+
+def read(path: Path) -> Header:
+    """What an exported snapshot says of itself.
+
+    :raises LabError: it is none, or was written by a labctl that this one does not understand.
+    """
+    found = archive.read_header(path)
+    try:
+        return Header.model_validate(found)
+    except ValidationError as error:
+        (first, *_) = error.errors()
+        where = ".".join(map(str, first["loc"]))
+        version = found.get("labctl", "an unknown version") if isinstance(found, dict) else "an unknown version"
+        raise LabError(
+            f"{path} was exported by labctl {version}, which this one ({__version__}) does not understand: "
+            f"{where}: {first['msg']}"
+        ) from error
+
+
+def import_(path: Path, header: Header, *, boot: bool = False) -> LabState:
+    """Make a lab at rest of an exported snapshot; the caller holds the lock of the lab's name.
+
+    :param header: what the file says of itself, as :func:`read`.
+    :param boot: leave the machines' memory, they start from their disks.
+    :raises LabError: the name is taken, the file is damaged, the disk is full, or this host cannot run the machines.
+    """
+    spec = header.entry.spec
+    check_name(spec.name)
+    driver = drivers.get(spec.driver)
+    driver.probe()
+    known = {image.name for image in header.images if store.find(image.name, image.digest)}
+    directory = paths.labs() / spec.name
+    paths.labs().mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(paths.labs()).free
+    if header.bytes > free:
+        raise LabError(
+            f"{paths.labs()} has {show_size(free)} free; {path} needs {show_size(header.bytes)}", "labctl gc --images"
+        )
+    with step("lab", f"check {path}"):
+        size = path.stat().st_size
+        archive.check(path, lambda done: note("lab", f"{show_size(done)} of {show_size(size)} read"))
+    directory.mkdir(mode=0o700)
+    try:
+        with step("lab", f"unpack {path}"):
+            archive.unpack(path, directory, known, lambda: _tell(directory, header.bytes), DEADLINE)
+            images = [store.find(i.name, i.digest) or store.take(directory / i.name, i.digest) for i in header.images]
+        lab = _record(directory, header, images)
+        driver.adopt(lab, {} if boot else header.needs)
+        lab.meta["stack"] = [snaps.branch(lab, driver, header.entry.stack), *header.entry.stack]
+        lab.save()
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+    return lab
+
+
+def _tell(directory: Path, size: int) -> None:
+    note("lab", f"{show_size(sparse.used(directory))} of {show_size(size)} unpacked")
+
+
+def _record(directory: Path, header: Header, images: list[Path]) -> LabState:
+    """The lab as it was recorded when the snapshot was taken, with that snapshot alone; not saved yet."""
+    entry = header.entry.model_dump(mode="json")
+    entry["facts"] = {**entry["facts"], "image": [str(image) for image in images]}
+    lasting = {"id": header.id, "created": header.created, "topology_file": header.topology_file}
+    meta = {**entry["facts"], **lasting, "stack": entry["stack"], "snapshots": {header.name: entry}}
+    return LabState(directory, header.entry.spec, meta)

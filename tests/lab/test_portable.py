@@ -1,0 +1,190 @@
+"""A snapshot as one file: the lab that comes out of it, and what is refused before anything is made."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import SMALL, specify, write
+
+from labctl import archive, drivers
+from labctl.drivers.fake import Fake
+from labctl.engine.execute import Engine, no_guest
+from labctl.errors import LabError
+from labctl.images import store
+from labctl.lab import paths, portable, snapshot
+from labctl.lab.state import LabState, exists
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch) -> Fake:
+    made = Fake()
+    monkeypatch.setattr(drivers, "get", lambda name: made)
+    return made
+
+
+def an_image(text: str) -> Path:
+    """An image of the store, with this content."""
+
+    def build(work: Path) -> dict[str, Any]:
+        (work / "tree").mkdir()
+        (work / "tree/file").write_text(text)
+        return {}
+
+    return store.ensure(store.Recipe("base", {}), build)
+
+
+@pytest.fixture
+def lab(tmp_path: Path, driver: Fake, monkeypatch: pytest.MonkeyPatch) -> LabState:
+    path = write(tmp_path, SMALL)
+    made = LabState.create(specify(path), path)
+    image = an_image("golden")
+    monkeypatch.setattr(driver, "image", lambda lab: (image,))
+    Engine(made, driver, no_guest).up()
+    return made
+
+
+def ask(lab: LabState, driver: Fake, command: str) -> str:
+    with driver.connect(lab, "first", 1) as session:
+        return session.run(command, timeout=10).stdout.strip()
+
+
+@pytest.fixture
+def file(tmp_path: Path, lab: LabState, driver: Fake) -> Path:
+    ask(lab, driver, "echo precious >told")
+    snapshot.create(lab, driver, "ready")
+    ask(lab, driver, "echo later >told")
+    path = tmp_path / "lab.tar.zst"
+    assert portable.export(lab, driver, "ready", path) == path.stat().st_size
+    return path
+
+
+def away(lab: LabState, driver: Fake) -> None:
+    """Another host: nothing of the lab, and an empty store."""
+    for node in lab.spec.nodes:
+        driver.destroy(lab, node)
+    shutil.rmtree(paths.home())
+
+
+def brought(path: Path, *, boot: bool = False) -> LabState:
+    return portable.import_(path, portable.read(path), boot=boot)
+
+
+def test_the_lab_comes_up_elsewhere_as_it_was(file: Path, lab: LabState, driver: Fake) -> None:
+    key, secrets, journal = lab.private_key(), lab.secrets(), lab.journal()
+    away(lab, driver)
+
+    found = brought(file)
+
+    assert [s.name for s in snapshot.snapshots(LabState.load("small"))] == ["ready"]
+    assert not any(driver.machine(found, node).running for node in found.spec.nodes)
+    snapshot.restore(found, driver, "ready")
+    assert ask(found, driver, "cat told") == "precious"
+    assert (found.id, found.spec, found.private_key()) == (lab.id, lab.spec, key)
+    assert (found.secrets(), found.journal()) == (secrets, journal)
+    (image,) = found.layers
+    assert (image / "tree/file").read_text() == "golden"
+    assert image.parent == paths.images()
+    assert Engine(found, driver, no_guest).up().stages == []
+
+
+def test_an_image_that_is_here_already_is_used(file: Path, lab: LabState, driver: Fake) -> None:
+    for node in lab.spec.nodes:
+        driver.destroy(lab, node)
+    shutil.rmtree(lab.directory)
+    before = sorted(paths.images().iterdir())
+    found = brought(file)
+    assert found.layers == lab.layers
+    assert sorted(paths.images().iterdir()) == before
+    assert sorted(p.name for p in found.directory.iterdir()) == ["keys", "lab.json", "layers"]
+
+
+def test_another_build_of_the_same_recipe_is_not_taken_for_it(file: Path, lab: LabState, driver: Fake) -> None:
+    away(lab, driver)
+    here = an_image("built here")
+    (image,) = brought(file).layers
+    assert image.name.startswith(f"{here.name}-")
+    assert ((here / "tree/file").read_text(), (image / "tree/file").read_text()) == ("built here", "golden")
+    store.verify(image)
+
+
+def test_a_lab_of_that_name_is_never_touched(file: Path, lab: LabState, driver: Fake) -> None:
+    with pytest.raises(LabError, match="a lab named small exists already"):
+        brought(file)
+    assert ask(lab, driver, "cat told") == "later"
+
+
+def test_a_damaged_file_leaves_nothing(file: Path, lab: LabState, driver: Fake) -> None:
+    away(lab, driver)
+    data = bytearray(file.read_bytes())
+    data[-500] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(LabError, match="is damaged"):
+        brought(file)
+    assert list(paths.labs().iterdir()) == []
+
+
+def test_what_this_host_cannot_run_leaves_nothing(
+    file: Path, lab: LabState, driver: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away(lab, driver)
+
+    def refuse(lab: LabState, needs: object) -> None:
+        raise LabError("the memory needs QEMU 99")
+
+    monkeypatch.setattr(driver, "adopt", refuse)
+    with pytest.raises(LabError, match="QEMU 99"):
+        brought(file)
+    assert not exists("small")
+    assert list(paths.labs().iterdir()) == []
+
+
+@pytest.mark.parametrize("boot", [False, True])
+def test_the_driver_is_told_what_the_memory_needs_unless_it_is_left(
+    boot: bool, lab: LabState, driver: Fake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(driver, "needs", lambda lab, layer: {"layer": layer})
+    snapshot.create(lab, driver, "ready")
+    path = tmp_path / "lab.tar.zst"
+    portable.export(lab, driver, "ready", path)
+    away(lab, driver)
+    told: list[object] = []
+    monkeypatch.setattr(driver, "adopt", lambda lab, needs: told.append(needs))
+    brought(path, boot=boot)
+    assert told == [{} if boot else {"layer": "1"}]
+
+
+def test_one_of_a_newer_labctl_is_named(file: Path, tmp_path: Path) -> None:
+    header = archive.read_header(file)
+    other = tmp_path / "newer.tar.zst"
+    archive.write(
+        other, {**header, "format": "labctl snapshot 2", "labctl": "9.9"}, [(tmp_path, "lab.yaml")], lambda _: None, 60
+    )
+    with pytest.raises(LabError, match=r"exported by labctl 9.9, which this one .* does not understand: format"):
+        portable.read(other)
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [("id", "../.."), ("images", [{"name": "../x", "digest": "0"}]), ("entry", {}), ("name", "a/b")],
+)
+def test_a_header_that_is_none_is_refused(where: str, value: object, file: Path, tmp_path: Path) -> None:
+    header = json.loads(json.dumps(archive.read_header(file)))
+    other = tmp_path / "other.tar.zst"
+    archive.write(other, {**header, where: value}, [(tmp_path, "lab.yaml")], lambda _: None, 60)
+    with pytest.raises(LabError, match=f"does not understand: {where}"):
+        portable.read(other)
+
+
+def test_a_file_in_no_directory_is_refused_before_anything_is_packed(lab: LabState, driver: Fake) -> None:
+    snapshot.create(lab, driver, "ready")
+    with pytest.raises(LabError, match="there is no directory /none"):
+        portable.export(lab, driver, "ready", Path("/none/lab.tar.zst"))
+
+
+def test_an_unknown_snapshot_is_named_with_those_there_are(lab: LabState, driver: Fake, tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="has no snapshot 'ready'; snapshots: none"):
+        portable.export(lab, driver, "ready", tmp_path / "file")
