@@ -16,7 +16,7 @@ import yaml
 from support import SMALL, specify, write
 
 from labctl import process
-from labctl.drivers.libvirt import disks, memory, seed
+from labctl.drivers.libvirt import Libvirt, disks, machine, memory, seed
 from labctl.drivers.libvirt.domain import (
     Accelerator,
     Card,
@@ -306,6 +306,102 @@ def test_memory_that_is_gone_is_an_error_and_no_cold_start(lab: LabState) -> Non
     path.unlink()
     with pytest.raises(BrokenLabError, match="with which first goes on, is gone"):
         memory.pending(lab, "first")
+
+
+class Paused:
+    """A domain that remembers in what order things were done."""
+
+    def __init__(self, node: str, done: list[str]) -> None:
+        self.node, self.done = node, done
+
+    def resume(self) -> None:
+        self.done.append(f"resume {self.node}")
+
+
+@pytest.fixture
+def at_rest(lab: LabState, monkeypatch: pytest.MonkeyPatch) -> tuple[Libvirt, list[str]]:
+    """A driver whose lab's machines have their memory saved; and what is done with them from now on."""
+    driver, done, domains = Libvirt(), list[str](), dict[str, Paused]()
+    for node in lab.spec.nodes:
+        saved(lab, "1", node)
+        lab.node_directory(node).mkdir(parents=True)
+
+    def load(connection: object, path: Path, node: str) -> None:
+        domains[node] = Paused(node, done)
+
+    monkeypatch.setattr(driver, "_domain", lambda lab, node: domains.get(node))
+    monkeypatch.setattr(driver, "_description", lambda lab, node: node)
+    monkeypatch.setattr(driver, "_end", lambda lab, node: done.append(f"end {node}") or domains.pop(node))
+    monkeypatch.setattr(memory, "load", load)
+    monkeypatch.setattr(memory, "set_clocks", lambda connect, nodes: done.append(f"clocks {' '.join(nodes)}"))
+    monkeypatch.setattr(machine.wiring, "plug_in", lambda spec, node: done.append(f"plug {node.name}"))
+    return driver, done
+
+
+TOGETHER = ["plug first", "plug second", "resume first", "resume second", "clocks first second"]
+
+
+def test_machines_go_on_together_with_the_last_that_is_loaded(
+    lab: LabState, at_rest: tuple[Libvirt, list[str]]
+) -> None:
+    driver, done = at_rest
+    driver.start(lab, "first")
+    assert done == []
+    driver.start(lab, "second")
+    assert done == TOGETHER
+    assert memory.pending(lab, "first") is None
+
+
+def test_one_that_another_has_let_go_on_meanwhile_is_left_alone(
+    lab: LabState, at_rest: tuple[Libvirt, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver, done = at_rest
+    finish = driver._finish
+
+    def late(lab: LabState, node: str) -> None:
+        if node == "first":
+            driver.start(lab, "second")
+        finish(lab, node)
+
+    monkeypatch.setattr(driver, "_finish", late)
+    driver.start(lab, "first")
+    assert done == TOGETHER
+
+
+def test_one_whose_memory_is_still_being_loaded_is_not_let_go(
+    lab: LabState, at_rest: tuple[Libvirt, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver, done = at_rest
+    load = memory.load
+
+    def slow(connection: Any, path: Path, node: Any) -> None:
+        load(connection, path, node)
+        if node == "first":
+            driver.start(lab, "second")
+            assert done == []
+
+    monkeypatch.setattr(memory, "load", slow)
+    driver.start(lab, "first")
+    assert done == TOGETHER
+
+
+def test_memory_that_a_killed_labctl_was_loading_is_loaded_again(
+    lab: LabState, at_rest: tuple[Libvirt, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver, done = at_rest
+    load = memory.load
+
+    def killed(connection: Any, path: Path, node: Any) -> None:
+        load(connection, path, node)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(memory, "load", killed)
+    with pytest.raises(KeyboardInterrupt):
+        driver.start(lab, "first")
+    monkeypatch.setattr(memory, "load", load)
+    for node in lab.spec.nodes:
+        driver.start(lab, node)
+    assert done == ["end first", *TOGETHER]
 
 
 class Answer:

@@ -16,7 +16,7 @@ from labctl.doctor import host, kvm
 from labctl.drivers import reach
 from labctl.drivers.base import Capabilities, Machine
 from labctl.drivers.libvirt import disks, memory, portable, seed, wiring
-from labctl.drivers.libvirt.connection import Connection, asked, installed, library, meant, release, translated
+from labctl.drivers.libvirt.connection import Connection, asked, library, meant, release, translated
 from labctl.drivers.libvirt.domain import (
     Accelerator,
     Card,
@@ -48,8 +48,9 @@ ARGUMENTS = "console=ttyS0 net.ifnames=0 mitigations=off tsc=reliable"
 OVERHEAD = 192 * 2**20
 #: How many times longer what a machine computes takes under emulation (docs/platform.md).
 EMULATED = 10.0
-#: A machine's file while it is being started: it is paused, or not yet plugged in.
+#: A machine's file while it is being started and paused, and how: it boots, or its memory is being loaded or is there.
 STARTING = "starting"
+BOOTS, LOADING, LOADED = "boots", "loading", "loaded"
 
 
 class Libvirt:
@@ -170,13 +171,16 @@ class Libvirt:
     def start(self, lab: LabState, node: str) -> None:
         marker = lab.node_directory(node) / STARTING
         saved = memory.pending(lab, node)
+        if _began(lab, node) == LOADING:  # by a labctl that was killed meanwhile
+            self._end(lab, node)
         if self._domain(lab, node) is None:
-            write_atomic(marker, "memory" if saved else "")
+            write_atomic(marker, LOADING if saved else BOOTS)
             if saved is None:
                 self._boot(lab, node)
             else:
                 memory.load(self.connection(), saved, self._description(lab, node))
-        if marker.exists():
+                write_atomic(marker, LOADED)
+        if _began(lab, node):
             self._finish(lab, node)
 
     def _boot(self, lab: LabState, node: str) -> None:
@@ -189,13 +193,14 @@ class Libvirt:
 
     def _finish(self, lab: LabState, node: str) -> None:
         """Plug a paused machine in and let it go on; those that go on from memory all at once, with the last."""
-        wiring.plug_in(lab.spec, lab.spec.nodes[node])
         with self._lock:
-            waiting = {n: d for n in lab.spec.nodes if (d := self._starting(lab, n)) is not None}
-            if any(memory.pending(lab, n) for n in lab.spec.nodes if n not in waiting):
-                return
+            waiting = {n: d for n in lab.spec.nodes if (d := self._waiting(lab, n)) is not None}
+            if node not in waiting or any(memory.pending(lab, n) for n in lab.spec.nodes if n not in waiting):
+                return  # the last one has let it go already, or will
             group = {n: d for n, d in waiting.items() if memory.pending(lab, n)} or {node: waiting[node]}
-            from_memory = (lab.node_directory(node) / STARTING).read_text() == "memory"
+            from_memory = _began(lab, node) == LOADED
+            for name in group:
+                wiring.plug_in(lab.spec, lab.spec.nodes[name])
             for name in group:
                 memory.spend(lab, name)  # before it runs: what is on its disks then is newer
             for domain in group.values():
@@ -206,16 +211,16 @@ class Libvirt:
         if from_memory:
             memory.set_clocks(lambda name: self.connect(lab, name, 60), list(group))
 
-    def _starting(self, lab: LabState, node: str) -> Any | None:
-        """The domain of a machine whose start is not finished."""
-        return self._domain(lab, node) if (lab.node_directory(node) / STARTING).exists() else None
+    def _waiting(self, lab: LabState, node: str) -> Any | None:
+        """The domain of a machine that is ready to go on."""
+        return self._domain(lab, node) if _began(lab, node) in (BOOTS, LOADED) else None
 
     def stop(self, lab: LabState, node: str, seconds: float) -> bool:
         domain = self._domain(lab, node)
         if domain is None:
             return True
         deadline, asked_at = time.monotonic() + seconds, 0.0
-        if seconds and not (lab.node_directory(node) / STARTING).exists():
+        if seconds and not _began(lab, node):
             self.resume(lab, node)
             while time.monotonic() < deadline and self._domain(lab, node) is not None:
                 if time.monotonic() > asked_at + 5:  # what has not booted yet does not see the power button
@@ -249,7 +254,7 @@ class Libvirt:
     def machine(self, lab: LabState, node: str) -> Machine:
         exists = disks.root(lab, node).exists() or bool(memory.pending(lab, node))
         domain = self._domain(lab, node)
-        if domain is None or (lab.node_directory(node) / STARTING).exists():
+        if domain is None or _began(lab, node):
             return Machine(node, exists, False)
         state = asked(domain.state)
         paused = state is not None and state[0] == library().VIR_DOMAIN_PAUSED
@@ -269,7 +274,7 @@ class Libvirt:
             return
         found = {node: domain for node in lab.spec.nodes if (domain := self._domain(lab, node)) is not None}
         for node in found:
-            if (lab.node_directory(node) / STARTING).exists():
+            if _began(lab, node):
                 raise BrokenLabError(f"{node} of {lab.name} has not been started to its end", f"labctl up {lab.name}")
         memory.save(lab, found, self.accelerator, lambda name: self.connect(lab, name, 60))
 
@@ -341,6 +346,14 @@ class Libvirt:
         return used
 
 
+def _began(lab: LabState, node: str) -> str:
+    """How a machine's start has begun that is not finished; empty for none."""
+    try:
+        return (lab.node_directory(node) / STARTING).read_text()
+    except FileNotFoundError:
+        return ""
+
+
 def refuse_overcommitment(lab: LabState, running: set[str], domains: list[Any]) -> None:
     """Count what machines that run may still take, which the kernel does not, since they have not touched it.
 
@@ -361,28 +374,6 @@ def refuse_overcommitment(lab: LabState, running: set[str], domains: list[Any]) 
             f"{show_size(promised)}, which is {show_size(promised + new)} together, and {show_size(free)} is free",
             "labctl list shows other labs; labctl down OTHER frees their memory",
         )
-
-
-def remains(lab: str) -> list[str]:
-    """The domains that carry the mark of a lab of this home, for those who have nothing but its name."""
-    return [f"domain {domain.name()}" for domain in _marked(lab)]
-
-
-def sweep(lab: str) -> list[str]:
-    """End a lab's domains by their mark; returns those that do not end."""
-    found = _marked(lab)
-    for domain in found:
-        with suppress(LabError):  # what is left is told
-            asked(domain.destroy)
-    return remains(lab) or (release() if found else [])
-
-
-def _marked(lab: str) -> list[Any]:
-    connection = meant()
-    if connection.idle or not installed():
-        return []
-    home = str(paths.home())
-    return [d for mark, d in connection.labs_domains() if (mark.lab, mark.home) == (lab, home)]
 
 
 def _boot_of(image: Path) -> DirectBoot | Firmware:
