@@ -72,6 +72,8 @@ def clone(lab: LabState, driver: Driver, name: str) -> LabState:
         snaps.wake(lab, driver)
         copy = _copy(lab, driver, spec)
         snaps.wake(copy, driver)
+        for each in (lab, copy):
+            snaps.sweep(each)  # the memory from which the lab went on
     for each in (lab, copy):
         gate(each, driver)
     return copy

@@ -130,10 +130,10 @@ def _inside_labs() -> Iterator[Finding]:
         with _free(_lock_of(name)) as free:
             if not free:
                 continue
-            waste = [lab.layer(number) for number in snaps.waste(lab)]
+            waste = snaps.waste(lab)
             nodes = _strangers(lab)
         if waste:
-            parts = tuple(f"directory {path}" for path in waste)
+            parts = tuple(map(_named, waste))
             yield Finding("layers", name, parts, sparse.used(*waste), _held(lab, _sweep))
         if nodes:
             yield Finding("nodes", name, tuple(nodes), 0, _held(lab, _remove_strangers))
@@ -149,7 +149,11 @@ def _held(lab: LabState, work: Callable[[LabState], list[str]]) -> Callable[[], 
 
 def _sweep(lab: LabState) -> list[str]:
     snaps.sweep(lab)
-    return [f"directory {lab.layer(number)}" for number in snaps.waste(lab)]
+    return list(map(_named, snaps.waste(lab)))
+
+
+def _named(path: Path) -> str:
+    return f"{'directory' if path.is_dir() else 'file'} {path}"
 
 
 def _strangers(lab: LabState) -> list[str]:

@@ -17,6 +17,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from labctl import sparse
@@ -24,7 +25,7 @@ from labctl.drivers.base import Driver
 from labctl.engine.health import gate
 from labctl.errors import BrokenLabError, LabError
 from labctl.lab import access, fault
-from labctl.lab.state import LabState
+from labctl.lab.state import GOES_ON, MEMORY, LabState
 from labctl.parallel import side_by_side
 from labctl.plan.planner import context
 from labctl.progress import note, step, warn
@@ -273,15 +274,25 @@ def delete(lab: LabState, name: str) -> None:
     sweep(lab)
 
 
-def waste(lab: LabState) -> list[str]:
-    """The layers that neither the lab nor a snapshot stands on: what a killed snapshot or restore has left."""
-    needed = {*lab.stack, *(number for s in lab.meta["snapshots"].values() for number in s["stack"])}
-    return sorted(p.name for p in (lab.directory / "layers").glob("*") if p.name not in needed)
+def waste(lab: LabState) -> list[Path]:
+    """Layers that neither the lab nor a snapshot stands on, and memory that no machine will go on from.
+
+    A killed snapshot or restore leaves such layers; a snapshot that was deleted leaves the memory in a layer that the
+    lab still stands on.
+    """
+    stacks = [lab.stack, *(s["stack"] for s in lab.meta["snapshots"].values())]
+    needed = {number for stack in stacks for number in stack}
+    resumed = {stack[0] for stack in stacks} | {p.read_text() for p in lab.top.glob(f"*/{GOES_ON}")}
+    layers = [p for p in (lab.directory / "layers").glob("*") if p.name not in needed]
+    return sorted(layers) + [p for n in sorted(needed - resumed) for p in sorted(lab.layer(n).glob(f"*/{MEMORY}"))]
 
 
 def sweep(lab: LabState) -> None:
-    """Remove the layers that nothing stands on; safe to repeat."""
-    for number in waste(lab):
-        shutil.rmtree(lab.layer(number), ignore_errors=True)
-        if lab.layer(number).exists():
-            note("lab", f"{lab.layer(number)} is not needed any more, but cannot be removed")
+    """Remove the layers and the memory that nothing needs; safe to repeat."""
+    for path in waste(lab):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+        if path.exists():
+            note("lab", f"{path} is not needed any more, but cannot be removed")

@@ -34,6 +34,8 @@ from labctl.topology.spec import LabSpec
 
 SCHEMA = 3
 RECORD = "lab.json"
+#: Beside a node's files in a layer: a machine's saved memory, and the layer whose memory it goes on from, once.
+MEMORY, GOES_ON = "memory", "goes-on"
 #: The record of a lab that is being removed: it can only be removed further.
 REMOVED = "removed.json"
 

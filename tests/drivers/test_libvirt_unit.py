@@ -31,7 +31,7 @@ from labctl.drivers.libvirt.domain import (
 )
 from labctl.errors import BrokenLabError, LabError
 from labctl.images import vm
-from labctl.lab.state import LabState
+from labctl.lab.state import MEMORY, LabState
 
 MARK = Mark("mine", "12ab34cd", "first", "/var/lib/labctl")
 DIRECT = DirectBoot(Path("/store/vmlinuz"), Path("/store/initrd"), "console=ttyS0")
@@ -263,7 +263,7 @@ def test_initiators_of_a_lab_are_told_apart(lab: LabState) -> None:
 
 
 def saved(lab: LabState, number: str, node: str) -> Path:
-    path = lab.layer(number) / node / disks.MEMORY
+    path = lab.layer(number) / node / MEMORY
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("memory")
     (path.parent / disks.FACTS).write_text(json.dumps({"of": seed.mark(lab, node)}))

@@ -15,7 +15,7 @@ from labctl.drivers.fake import Fake
 from labctl.engine.execute import Engine, no_guest
 from labctl.errors import BrokenLabError, LabError
 from labctl.lab import access, fault, snapshot
-from labctl.lab.state import LabState
+from labctl.lab.state import GOES_ON, MEMORY, LabState
 from labctl.topology.spec import LabSpec
 
 
@@ -373,3 +373,32 @@ def test_the_record_of_a_snapshot_is_plain_data(lab: LabState, driver: Fake) -> 
     entry = json.loads((lab.directory / "lab.json").read_text())["snapshots"]["ready"]
     assert sorted(entry) == ["created", "facts", "parent", "spec", "stack", "stage"]
     assert set(entry["facts"]) == {"image"}
+
+
+def memory(lab: LabState, number: str) -> Path:
+    """The saved memory of a machine, as a driver of virtual machines puts it into a layer."""
+    path = lab.layer(number) / "first" / MEMORY
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("memory")
+    return path
+
+
+def test_memory_goes_with_the_snapshot_it_was_saved_for(lab: LabState, driver: Fake) -> None:
+    tell(lab, driver, "kept")
+    snapshot.create(lab, driver, "ready")
+    saved = memory(lab, "1")
+    snapshot.sweep(lab)
+    assert saved.exists()
+    snapshot.delete(lab, "ready")
+    assert (saved.exists(), lab.layer("1").is_dir()) == (False, True)
+    assert told(lab, driver) == "kept"
+
+
+def test_memory_that_a_machine_goes_on_from_next_is_kept(lab: LabState, driver: Fake) -> None:
+    snapshot.create(lab, driver, "ready")
+    saved, waits = memory(lab, "1"), lab.top / "first" / GOES_ON
+    waits.write_text("1")
+    snapshot.delete(lab, "ready")
+    assert saved.exists()
+    waits.unlink()
+    assert snapshot.waste(lab) == [saved]

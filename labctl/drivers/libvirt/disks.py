@@ -19,12 +19,8 @@ from labctl.topology.units import show_size
 
 #: In a layer, beside a node's files: the node was made anew here, and has nothing of the layers below.
 ANEW = "anew"
-#: A machine's saved memory, beside the disks that belong to it.
-MEMORY = "memory"
 #: Whose memory it is, and what it was saved with (JSON).
 FACTS = "memory.json"
-#: The number of the layer whose saved memory the machine goes on from, once.
-GOES_ON = "goes-on"
 #: virtio's limit for a disk's serial number, in bytes.
 MAX_SERIAL = 20
 

@@ -32,6 +32,7 @@ from labctl.errors import BrokenLabError, LabError
 from labctl.images import golden, store, vm
 from labctl.lab import paths
 from labctl.lab.state import LabState, write_atomic
+from labctl.parallel import side_by_side
 from labctl.progress import note
 from labctl.ssh import Session
 from labctl.topology.units import show_size
@@ -269,8 +270,8 @@ class Libvirt:
 
     def rest(self, lab: LabState, seconds: float) -> None:
         if not seconds:
-            for node in lab.spec.nodes:
-                self._end(lab, node)
+            for future in side_by_side(lambda node: self._end(lab, node), lab.spec.nodes):
+                future.result()
             return
         found = {node: domain for node in lab.spec.nodes if (domain := self._domain(lab, node)) is not None}
         for node in found:

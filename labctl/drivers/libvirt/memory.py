@@ -19,7 +19,7 @@ from labctl.drivers.libvirt import disks, seed
 from labctl.drivers.libvirt.connection import Connection, asked, library, translated
 from labctl.drivers.libvirt.domain import Accelerator, Domain, moved, read_mark
 from labctl.errors import BrokenLabError, LabError
-from labctl.lab.state import LabState, write_atomic
+from labctl.lab.state import GOES_ON, MEMORY, LabState, write_atomic
 from labctl.parallel import side_by_side
 from labctl.progress import note, warn
 from labctl.ssh import Session
@@ -31,13 +31,13 @@ Connect = Callable[[str], Session]
 def pending(lab: LabState, node: str) -> Path | None:
     """The memory that a machine goes on from when it is started next, None when it boots."""
     own = lab.top / node
-    if (own / disks.MEMORY).exists():
-        return own / disks.MEMORY
+    if (own / MEMORY).exists():
+        return own / MEMORY
     try:
-        number = (own / disks.GOES_ON).read_text()
+        number = (own / GOES_ON).read_text()
     except FileNotFoundError:
         return None
-    path = lab.layer(number) / node / disks.MEMORY
+    path = lab.layer(number) / node / MEMORY
     if not path.exists():
         raise BrokenLabError(f"{path}, with which {node} goes on, is gone", f"labctl down {lab.name}")
     return path
@@ -45,18 +45,18 @@ def pending(lab: LabState, node: str) -> Path | None:
 
 def spend(lab: LabState, node: str) -> None:
     """Forget the memory that a machine goes on from: from now on its disks are newer."""
-    (lab.top / node / disks.MEMORY).unlink(missing_ok=True)
-    (lab.top / node / disks.GOES_ON).unlink(missing_ok=True)
+    (lab.top / node / MEMORY).unlink(missing_ok=True)
+    (lab.top / node / GOES_ON).unlink(missing_ok=True)
 
 
 def branch(lab: LabState, stack: tuple[str, ...], layer: str) -> None:
     """Let the machines that stand on a new layer go on from the memory of the one below, if it is theirs."""
-    for saved in sorted(lab.layer(stack[0]).glob(f"*/{disks.MEMORY}")):
+    for saved in sorted(lab.layer(stack[0]).glob(f"*/{MEMORY}")):
         node = saved.parent.name
         if facts(saved)["of"] == seed.mark(lab, node):  # a copy of the lab is another one, and boots from the disks
             place = lab.layer(layer) / node
             place.mkdir(parents=True, exist_ok=True)
-            (place / disks.GOES_ON).write_text(stack[0])
+            (place / GOES_ON).write_text(stack[0])
 
 
 def save(lab: LabState, domains: Mapping[str, Any], accelerator: Accelerator, connect: Connect) -> None:
@@ -81,7 +81,7 @@ def save(lab: LabState, domains: Mapping[str, Any], accelerator: Accelerator, co
             if asked(domain.isActive) and asked(domain.resume) is not None:
                 note(node, "goes on")
         raise
-    size = sum((lab.top / node / disks.MEMORY).stat().st_size for node in domains)
+    size = sum((lab.top / node / MEMORY).stat().st_size for node in domains)
     note("lab", f"memory saved, {show_size(size)} in {time.monotonic() - began:.1f} s")
 
 
@@ -92,7 +92,7 @@ def _flush(node: str, connect: Connect) -> None:
 
 
 def _save(lab: LabState, node: str, domain: Any) -> None:
-    path = lab.top / node / disks.MEMORY
+    path = lab.top / node / MEMORY
     new = path.with_name(f".{path.name}.new")
     with translated(f"the memory of {node} cannot be saved"):
         domain.saveFlags(str(new), None, library().VIR_DOMAIN_SAVE_PAUSED)
@@ -137,13 +137,14 @@ def load(connection: Connection, saved: Path, machine: Domain) -> None:
     :param machine: as it would be booted; its files are where they are now.
     :raises LabError: libvirt cannot: another QEMU, another processor, a broken file.
     """
-    flags, node = library().VIR_DOMAIN_SAVE_PAUSED, machine.mark.node
+    flags, node, began = library().VIR_DOMAIN_SAVE_PAUSED, machine.mark.node, time.monotonic()
     with translated(f"{node} cannot go on from its saved memory"):
         description = connection.get().saveImageGetXMLDesc(str(saved), 0)
         mark = read_mark(description)
         if mark is None or mark.uuid != machine.mark.uuid:
             raise LabError(f"{saved} is not the memory of {node} of this lab", f"labctl down {machine.mark.lab}")
         connection.get().restoreFlags(str(saved), moved(description, machine), flags)
+    note(node, f"memory loaded, {show_size(saved.stat().st_size)} in {time.monotonic() - began:.1f} s")
 
 
 def set_clocks(connect: Connect, nodes: list[str]) -> None:

@@ -10,7 +10,7 @@ from labctl.drivers.libvirt import disks, memory
 from labctl.drivers.libvirt.connection import Connection, library, translated
 from labctl.drivers.libvirt.domain import Accelerator
 from labctl.errors import LabError
-from labctl.lab.state import LabState
+from labctl.lab.state import MEMORY, LabState
 
 #: libvirt's modes of a CPU that is as the host's: its machines go on only on the same processor.
 _HOSTS_OWN = ("host-passthrough", "host-model")
@@ -18,7 +18,7 @@ _HOSTS_OWN = ("host-passthrough", "host-model")
 
 def needs(connection: Connection, lab: LabState, layer: str) -> dict[str, str]:
     """What machines need to go on from a layer's memory; nothing when it has none."""
-    saved = next(iter(sorted(lab.layer(layer).glob(f"*/{disks.MEMORY}"))), None)
+    saved = next(iter(sorted(lab.layer(layer).glob(f"*/{MEMORY}"))), None)
     if saved is None:
         return {}
     with translated(f"{saved} cannot be read"):
@@ -77,5 +77,5 @@ def adopt(connection: Connection, accelerator: Accelerator, lab: LabState, needs
         for root in sorted(layer.glob("*/root.qcow2")):
             disks.rebase(root, image)
         if not needs:
-            for saved in layer.glob(f"*/{disks.MEMORY}"):
+            for saved in layer.glob(f"*/{MEMORY}"):
                 saved.unlink()
