@@ -9,6 +9,7 @@ import pytest
 import requests
 
 from labctl.e2e_support import resources
+from labctl.e2e_support.waits import patient
 
 pytestmark = pytest.mark.needs("horizon")
 
@@ -35,7 +36,7 @@ def dashboard(lab):
     tried = []
     for path in PATHS:
         url = f"http://{host}{path}auth/login/"
-        answer = requests.get(url, timeout=PAGE_DEADLINE)
+        answer = requests.get(url, timeout=patient(PAGE_DEADLINE))
         if answer.status_code == 200 and "password" in answer.text:
             return url
         tried.append(f"{url}: {answer.status_code}")
@@ -55,7 +56,8 @@ def browser(tmp_path):
         options.add_argument(flag)
     service = webdriver.ChromeService(executable_path=driver, log_output=str(tmp_path / "chromedriver.log"))
     made = webdriver.Chrome(options=options, service=service)
-    made.set_page_load_timeout(PAGE_DEADLINE)
+    made.command_executor.client_config.timeout = patient(PAGE_DEADLINE) + 30  # of a command, such as loading a page
+    made.set_page_load_timeout(patient(PAGE_DEADLINE))
     yield made
     made.quit()
 
@@ -66,7 +68,7 @@ def until(browser, what, condition):
     from selenium.webdriver.support.ui import WebDriverWait
 
     try:
-        return WebDriverWait(browser, PAGE_DEADLINE, poll_frequency=0.5).until(condition)
+        return WebDriverWait(browser, patient(PAGE_DEADLINE), poll_frequency=0.5).until(condition)
     except TimeoutException:
         text = browser.find_element("tag name", "body").text[-800:]
         pytest.fail(f"{what}: not on {browser.current_url} ({browser.title}):\n{text}", pytrace=False)

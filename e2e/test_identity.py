@@ -10,6 +10,7 @@ from keystoneauth1.exceptions import Unauthorized
 from openstack.exceptions import ForbiddenException
 
 from labctl.e2e_support import cloud
+from labctl.e2e_support.waits import patient
 
 INTERFACES = {"public", "internal", "admin"}
 #: Component to the service types of which the catalog must have one.
@@ -107,7 +108,7 @@ def test_each_endpoint_of_the_catalog_answers_at_its_version_root(project):
         for endpoint in service["endpoints"]:
             url = urlsplit(endpoint["url"])
             root = f"{url.scheme}://{url.netloc}{VERSION_ROOT.get(service['type'], '/')}"
-            answer = requests.get(root, timeout=30, allow_redirects=False)
+            answer = requests.get(root, timeout=patient(30), allow_redirects=False)
             if answer.status_code not in (200, 300):
                 refused.append(f"{service['type']} {endpoint['interface']} {root}: {answer.status_code}")
     assert not refused

@@ -9,7 +9,7 @@ import pytest
 from openstack.exceptions import ConflictException
 
 from labctl.e2e_support import resources
-from labctl.e2e_support.waits import wait_for
+from labctl.e2e_support.waits import patient, wait_for
 
 RULE_DEADLINE = 60  # seconds until a changed rule is in the agent's packet filter
 PEER_DEADLINE = 150
@@ -18,7 +18,7 @@ PEER_DEADLINE = 150
 def opens(address, port=22):
     """True when a new TCP connection comes about."""
     try:
-        with socket.create_connection((address, port), timeout=4):
+        with socket.create_connection((address, port), timeout=max(4, patient(1))):
             return True
     except OSError:
         return False

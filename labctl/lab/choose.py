@@ -119,6 +119,7 @@ def _resolve(
         mechanism=mechanism,
         virt_type=virt_type,
         volume_backend=_volume_backend(topology, driver, able),
+        own_kernel=able.own_kernel,
         package_source=release.bases[base].value,
     )
 

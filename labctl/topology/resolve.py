@@ -23,6 +23,7 @@ def resolve(
     mechanism: Mechanism,
     virt_type: VirtType,
     volume_backend: VolumeBackend = VolumeBackend.NFS,
+    own_kernel: bool = False,
     package_source: str,
 ) -> LabSpec:
     """Return the spec of one lab of a checked topology. The same arguments give the same spec, MACs included.
@@ -56,6 +57,7 @@ def resolve(
         mechanism=mechanism,
         virt_type=virt_type,
         volume_backend=volume_backend,
+        own_kernel=own_kernel,
         vault=topology.options.vault,
         networks={key: _network(key, network) for key, network in topology.networks.items()},
         nodes={key: node for key, node in nodes.items() if node.join is Join.START},

@@ -94,6 +94,7 @@ class LabSpec(Frozen):
     mechanism: Mechanism  # never AUTO
     virt_type: VirtType
     volume_backend: VolumeBackend  # never AUTO
+    own_kernel: bool = False  # machines, not containers
     vault: str = VAULT
     networks: dict[str, NetworkSpec]
     nodes: dict[str, NodeSpec]
