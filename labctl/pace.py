@@ -5,8 +5,8 @@ Whoever is asked again at once is slower still: on two cores the questions take 
 
 from __future__ import annotations
 
-#: How many times as long as an answer took to leave the lab alone, at most so many seconds.
-REST, LONGEST = 2, 5.0
+#: How many times as long as an answer took to leave the lab alone; after so many seconds once as long is enough.
+REST, LONG = 2, 5.0
 
 
 def pause(took: float, interval: float) -> float:
@@ -15,4 +15,4 @@ def pause(took: float, interval: float) -> float:
     :param took: seconds that the answer took.
     :param interval: seconds to leave it alone at least.
     """
-    return max(interval, min(REST * took, LONGEST))
+    return max(interval, min(REST * took, max(LONG, took)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shlex
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
@@ -19,6 +20,7 @@ from labctl.errors import DeadlineError, LabError
 SSH_DEADLINE = 180  # seconds from the first attempt to a shell; guests run under software emulation
 CONNECT_TIMEOUT = 10
 HANDSHAKE_TIMEOUT = 45  # key exchange of an emulated guest while two others boot
+FAULT_INTERVAL = 10  # between two questions to nova whether the guest can answer at all: each costs the lab some
 
 
 class GuestCommandError(LabError):
@@ -87,7 +89,7 @@ def _transient(error: BaseException) -> bool:
 class Guest:
     """A shell in a guest. Use as a context manager or call :meth:`close`.
 
-    :param failed: the reason why the server can never answer any more, or None; asked before each attempt.
+    :param failed: the reason why the server can never answer any more, or None; asked now and then.
     :param console: the guest's console, shown when no login comes about.
     """
 
@@ -107,6 +109,7 @@ class Guest:
         self._console = console
         self._policy = PinOnFirstContact()
         self._client: paramiko.SSHClient | None = None
+        self._look_again = 0.0
 
     def connect(self, deadline: float = SSH_DEADLINE) -> Guest:
         """Log in, again and again until the deadline (seconds); after a reboot call it once more.
@@ -139,9 +142,11 @@ class Guest:
             return f"(console not read: {error})"
 
     def _connect_once(self) -> None:
-        reason = self._failed()
-        if reason:
-            raise FailedStateError(f"SSH to {self.address}: {reason}")
+        if time.monotonic() >= self._look_again:
+            reason = self._failed()
+            if reason:
+                raise FailedStateError(f"SSH to {self.address}: {reason}")
+            self._look_again = time.monotonic() + patient(FAULT_INTERVAL)
         self.close()
         client = paramiko.SSHClient()
         client.set_missing_host_key_policy(self._policy)

@@ -156,6 +156,9 @@ def create_server(
         ]
     else:
         attrs["image_id"] = image_id(project)
+    if project.lab.patience > 1:
+        # CirrOS asks the metadata service for a minute; on emulated nodes an answer may take longer than that
+        attrs["has_config_drive"] = True
     return project.connection.compute.create_server(**attrs)
 
 
