@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +12,9 @@ from xml.etree import ElementTree as tree
 import pycdlib
 import pytest
 import yaml
-from support import SMALL, specify, write
 
 from labctl import process
-from labctl.drivers.libvirt import Libvirt, disks, machine, memory, seed
+from labctl.drivers.libvirt import disks, seed
 from labctl.drivers.libvirt.domain import (
     Accelerator,
     Card,
@@ -31,7 +29,7 @@ from labctl.drivers.libvirt.domain import (
 )
 from labctl.errors import BrokenLabError, LabError
 from labctl.images import vm
-from labctl.lab.state import MEMORY, LabState
+from labctl.lab.state import LabState
 
 MARK = Mark("mine", "12ab34cd", "first", "/var/lib/labctl")
 DIRECT = DirectBoot(Path("/store/vmlinuz"), Path("/store/initrd"), "console=ttyS0")
@@ -136,14 +134,6 @@ def test_saved_memory_moves_to_the_files_of_a_new_layer() -> None:
 
 
 # --- disks and seed --------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def lab(tmp_path: Path, home: Path) -> LabState:
-    path = write(tmp_path, SMALL.replace("runs: [etcd]", "disks: {data: 1 GiB}\n    runs: [etcd]"))
-    state = LabState.create(specify(path, name="mine"), path)
-    state.ensure_keys()
-    return state
 
 
 @pytest.fixture
@@ -257,188 +247,3 @@ def test_a_seed_is_one_that_cloud_init_reads(lab: LabState) -> None:
 def test_initiators_of_a_lab_are_told_apart(lab: LabState) -> None:
     name = "etc/iscsi/initiatorname.iscsi"
     assert seed.files(lab, "first")[name] != seed.files(lab, "second")[name]
-
-
-# --- memory ----------------------------------------------------------------------------------------
-
-
-def saved(lab: LabState, number: str, node: str) -> Path:
-    path = lab.layer(number) / node / MEMORY
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("memory")
-    (path.parent / disks.FACTS).write_text(json.dumps({"of": seed.mark(lab, node)}))
-    return path
-
-
-def test_a_machine_at_rest_goes_on_once_from_its_own_layer(lab: LabState) -> None:
-    assert memory.pending(lab, "first") is None
-    path = saved(lab, "1", "first")
-    assert memory.pending(lab, "first") == path
-    memory.spend(lab, "first")
-    assert memory.pending(lab, "first") is None
-
-
-def test_machines_over_a_frozen_layer_go_on_from_its_memory_which_stays(lab: LabState) -> None:
-    path = saved(lab, "1", "first")
-    lab.layer("2").mkdir()
-    memory.branch(lab, ("1",), "2")
-    lab.meta["stack"] = ["2", "1"]
-    assert (memory.pending(lab, "first"), memory.pending(lab, "second")) == (path, None)
-
-    memory.spend(lab, "first")
-    assert memory.pending(lab, "first") is None
-    assert path.exists()
-
-
-def test_a_copy_of_a_lab_starts_from_the_disks(lab: LabState) -> None:
-    saved(lab, "1", "first")
-    lab.layer("2").mkdir()
-    lab.meta.update({"id": "another", "stack": ["2", "1"]})
-    memory.branch(lab, ("1",), "2")
-    assert memory.pending(lab, "first") is None
-
-
-def test_memory_that_is_gone_is_an_error_and_no_cold_start(lab: LabState) -> None:
-    path = saved(lab, "1", "first")
-    lab.layer("2").mkdir()
-    memory.branch(lab, ("1",), "2")
-    lab.meta["stack"] = ["2", "1"]
-    path.unlink()
-    with pytest.raises(BrokenLabError, match="with which first goes on, is gone"):
-        memory.pending(lab, "first")
-
-
-class Paused:
-    """A domain that remembers in what order things were done."""
-
-    def __init__(self, node: str, done: list[str]) -> None:
-        self.node, self.done = node, done
-
-    def resume(self) -> None:
-        self.done.append(f"resume {self.node}")
-
-
-@pytest.fixture
-def at_rest(lab: LabState, monkeypatch: pytest.MonkeyPatch) -> tuple[Libvirt, list[str]]:
-    """A driver whose lab's machines have their memory saved; and what is done with them from now on."""
-    driver, done, domains = Libvirt(), list[str](), dict[str, Paused]()
-    for node in lab.spec.nodes:
-        saved(lab, "1", node)
-        lab.node_directory(node).mkdir(parents=True)
-
-    def load(connection: object, path: Path, node: str) -> None:
-        domains[node] = Paused(node, done)
-
-    monkeypatch.setattr(driver, "_domain", lambda lab, node: domains.get(node))
-    monkeypatch.setattr(driver, "_description", lambda lab, node: node)
-    monkeypatch.setattr(driver, "_end", lambda lab, node: done.append(f"end {node}") or domains.pop(node))
-    monkeypatch.setattr(memory, "load", load)
-    monkeypatch.setattr(memory, "set_clocks", lambda connect, nodes: done.append(f"clocks {' '.join(nodes)}"))
-    monkeypatch.setattr(machine.wiring, "plug_in", lambda spec, node: done.append(f"plug {node.name}"))
-    return driver, done
-
-
-TOGETHER = ["plug first", "plug second", "resume first", "resume second", "clocks first second"]
-
-
-def test_machines_go_on_together_with_the_last_that_is_loaded(
-    lab: LabState, at_rest: tuple[Libvirt, list[str]]
-) -> None:
-    driver, done = at_rest
-    driver.start(lab, "first")
-    assert done == []
-    driver.start(lab, "second")
-    assert done == TOGETHER
-    assert memory.pending(lab, "first") is None
-
-
-def test_one_that_another_has_let_go_on_meanwhile_is_left_alone(
-    lab: LabState, at_rest: tuple[Libvirt, list[str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    driver, done = at_rest
-    finish = driver._finish
-
-    def late(lab: LabState, node: str) -> None:
-        if node == "first":
-            driver.start(lab, "second")
-        finish(lab, node)
-
-    monkeypatch.setattr(driver, "_finish", late)
-    driver.start(lab, "first")
-    assert done == TOGETHER
-
-
-def test_one_whose_memory_is_still_being_loaded_is_not_let_go(
-    lab: LabState, at_rest: tuple[Libvirt, list[str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    driver, done = at_rest
-    load = memory.load
-
-    def slow(connection: Any, path: Path, node: Any) -> None:
-        load(connection, path, node)
-        if node == "first":
-            driver.start(lab, "second")
-            assert done == []
-
-    monkeypatch.setattr(memory, "load", slow)
-    driver.start(lab, "first")
-    assert done == TOGETHER
-
-
-def test_memory_that_a_killed_labctl_was_loading_is_loaded_again(
-    lab: LabState, at_rest: tuple[Libvirt, list[str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    driver, done = at_rest
-    load = memory.load
-
-    def killed(connection: Any, path: Path, node: Any) -> None:
-        load(connection, path, node)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(memory, "load", killed)
-    with pytest.raises(KeyboardInterrupt):
-        driver.start(lab, "first")
-    monkeypatch.setattr(memory, "load", load)
-    for node in lab.spec.nodes:
-        driver.start(lab, node)
-    assert done == ["end first", *TOGETHER]
-
-
-class Answer:
-    """A session that says one thing."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-    def __enter__(self) -> Answer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def run(self, command: str, timeout: float) -> Any:
-        return type("Result", (), {"stdout": self.text, "status": 0})
-
-
-@pytest.mark.parametrize(
-    ("accelerator", "flags", "users", "refused"),
-    [
-        (Accelerator("kvm", "host-passthrough"), ("svm",), "3\n", True),
-        (Accelerator("kvm", "host-passthrough"), ("svm",), "0\n", False),
-        (Accelerator("kvm", "host-passthrough"), ("vmx",), "3\n", False),
-        (Accelerator("qemu", "qemu64"), ("svm",), "3\n", False),
-    ],
-)
-def test_amd_processors_do_not_save_machines_that_have_guests(
-    monkeypatch: pytest.MonkeyPatch, accelerator: Accelerator, flags: tuple[str, ...], users: str, refused: bool
-) -> None:
-    monkeypatch.setattr(memory.kvm, "cpu_flags", lambda: flags)
-
-    def check() -> None:
-        memory._refuse_guests_on_amd(["compute"], accelerator, lambda node: Answer(users))  # type: ignore[arg-type,return-value]
-
-    if refused:
-        with pytest.raises(LabError, match="compute runs guests under KVM on an AMD processor"):
-            check()
-    else:
-        check()
