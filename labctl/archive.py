@@ -15,13 +15,13 @@ import json
 import os
 import struct
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from labctl import process
 from labctl.errors import DeadlineError, LabError
+from labctl.progress import every
 
 #: One of sixteen numbers that begin a frame which is passed over.
 _MAGIC = 0x184D2A5C
@@ -76,7 +76,7 @@ def write(
             command += ["-C", str(directory), f"./{name}"]
         _follow(["sh", "-c", 'to=$0; exec "$@" >>"$to"', str(new), *command], seconds, lambda: tell(new.stat().st_size))
         with new.open("rb") as source:
-            digest = _digest(source, new.stat().st_size, lambda _: None)
+            digest = hashlib.file_digest(source, "sha256").hexdigest()
         with new.open("ab") as sink:
             sink.write(_trailer(digest))
             os.fsync(sink.fileno())
@@ -94,15 +94,13 @@ def read_header(path: Path) -> Any:
     :raises LabError: it cannot be read.
     """
     with _opened(path) as source:
-        start = source.read(_FRAME.size)
-        if len(start) == _FRAME.size:
-            magic, length = _FRAME.unpack(start)
-            if magic == _MAGIC and length <= _MAX_HEADER:
-                try:
-                    return json.loads(source.read(length))
-                except ValueError:
-                    pass
-    raise NoArchiveError(f"{path} was not written by labctl snapshot export")
+        try:
+            magic, length = _FRAME.unpack(source.read(_FRAME.size))
+            if magic != _MAGIC or length > _MAX_HEADER:
+                raise ValueError("another file's beginning")
+            return json.loads(source.read(length))
+        except (struct.error, ValueError) as error:
+            raise NoArchiveError(f"{path} was not written by labctl snapshot export") from error
 
 
 def check(path: Path, tell: Tell) -> None:
@@ -143,36 +141,28 @@ def _opened(path: Path) -> IO[bytes]:
 
 
 def _digest(source: IO[bytes], length: int, tell: Tell) -> str:
-    found, left, told = hashlib.sha256(), length, time.monotonic()
+    found, left, due = hashlib.sha256(), length, every(_TELL)
     while left and (chunk := source.read(min(_CHUNK, left))):
         found.update(chunk)
         left -= len(chunk)
-        if time.monotonic() > told + _TELL:
+        if due():
             tell(length - left)
-            told = time.monotonic()
     return found.hexdigest()
 
 
 def _follow(command: list[str], seconds: float, tell: Callable[[], None]) -> None:
-    """Run a command that takes long, and end it when we are ended."""
-    told = time.monotonic()
+    """Run tar to its end."""
+    due = every(_TELL)
 
     def watch() -> None:
-        nonlocal told
-        if time.monotonic() > told + _TELL:
+        if due():
             tell()
-            told = time.monotonic()
 
     with tempfile.TemporaryFile() as log:
-        child = process.start(command, log=log)
-        try:
-            ended = process.follow(child, timeout=seconds, watch=watch)
-        except BaseException:
-            process.follow(child, timeout=0, grace=5)
-            raise
+        ended = process.follow(process.start(command, log=log), timeout=seconds, grace=5, watch=watch)
         log.seek(0)
         said = log.read().decode(errors="replace").strip()
     if ended.late:
-        raise DeadlineError(f"no end after {seconds:g} s: {' '.join(command[:2])}")
+        raise DeadlineError(f"no end after {seconds:g} s: tar")
     if ended.status:
         raise LabError(f"tar ended with {ended.status}: {said[-500:]}")

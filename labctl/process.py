@@ -139,10 +139,26 @@ def follow(
 ) -> Ended:
     """Wait for a process of :func:`start`; when its time is up or ``stop`` says so, end it and all of its session's.
 
+    It is ended too when the wait is broken off, as by ^C.
+
     :param timeout: seconds.
     :param grace: seconds between the signal INT and KILL.
     :param watch: called about ten times a second until it has ended, and once more.
     """
+    try:
+        return _followed(child, timeout, stop, grace, watch)
+    except BaseException:
+        _followed(child, 0, lambda: False, grace, lambda: None)
+        raise
+
+
+def _followed(
+    child: subprocess.Popen[bytes],
+    timeout: float,
+    stop: Callable[[], bool],
+    grace: float,
+    watch: Callable[[], None],
+) -> Ended:
     began = time.monotonic()
     late = stopped = False
     killed_at = 0.0

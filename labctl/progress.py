@@ -56,6 +56,20 @@ def warn(where: str, text: str) -> None:
     emit(Event(Kind.WARN, where, text))
 
 
+def every(seconds: float) -> Callable[[], bool]:
+    """A question that is answered with True once every so many seconds, for what would else be said too often."""
+    said = time.monotonic()
+
+    def due() -> bool:
+        nonlocal said
+        if time.monotonic() - said < seconds:
+            return False
+        said = time.monotonic()
+        return True
+
+    return due
+
+
 @contextmanager
 def step(where: str, text: str) -> Iterator[None]:
     """Announce a piece of work and how long it took, or that it failed."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from labctl import process
 
@@ -26,3 +29,14 @@ def wait_for(look: Callable[[], bool]) -> bool:
     while not look() and time.monotonic() < deadline:
         time.sleep(0.01)
     return look()
+
+
+def test_a_child_that_is_not_waited_for_any_more_is_ended() -> None:
+    child = process.start(["sleep", "60"])
+
+    def broken_off() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        process.follow(child, timeout=60, watch=broken_off)
+    assert child.returncode == -signal.SIGINT

@@ -99,14 +99,18 @@ def device() -> Device:
 
 def cpu_flags() -> tuple[str, ...]:
     """The processor's flags for hardware virtualisation: vmx (Intel) or svm (AMD), or none."""
-    found = re.search(r"^flags\s*:(.*)$", CPUINFO.read_text(), re.MULTILINE)
-    return tuple(f for f in ("vmx", "svm") if found and f in found[1].split())
+    known = _cpuinfo("flags").split()
+    return tuple(f for f in ("vmx", "svm") if f in known)
 
 
 def processor() -> str:
     """The processor's name, as its maker gave it."""
-    found = re.search(r"^model name\s*:\s*(.*)$", CPUINFO.read_text(), re.MULTILINE)
-    return found[1] if found else "unknown"
+    return _cpuinfo("model name") or "unknown"
+
+
+def _cpuinfo(key: str) -> str:
+    found = re.search(rf"^{key}\s*:(.*)$", CPUINFO.read_text(), re.MULTILINE)
+    return found[1].strip() if found else ""
 
 
 def nested() -> bool:

@@ -19,7 +19,7 @@ from labctl import process
 from labctl.errors import DeadlineError, LabError
 from labctl.images import iso
 from labctl.images.kickstart import LABEL, MAC, MARKER, Answers
-from labctl.progress import note, step
+from labctl.progress import every, note, step
 
 QEMU = "qemu-system-x86_64"
 #: Debian's own package of its network installer (debian-installer-12-netboot-amd64).
@@ -180,18 +180,16 @@ def install(
     console.write_bytes(b"")
     log = console.with_name(f"{console.stem}-qemu.log")
     seen = Console(console)
-    began = said = time.monotonic()
+    began, due = time.monotonic(), every(30)
     with step("image", "install"), log.open("wb") as sink:
         machine = process.start(command(boot, disk, console, memory=memory, cpus=cpus, kvm=kvm), log=sink)
         try:
             while machine.poll() is None:
                 if what := seen.look():
                     raise LabError(f"{what}; the console's last lines:\n{_shown(seen)}", f"less -R {console}")
-                now = time.monotonic()
-                if now - began > seconds:
+                if time.monotonic() - began > seconds:
                     raise DeadlineError(f"not installed after {seconds:g} s; last on the console:\n{_shown(seen)}")
-                if now - said > 30 and seen.last:
-                    said = now
+                if seen.last and due():
                     note("image", f"installer: {seen.last[-1][:100]}")
                 time.sleep(0.5)
             if what := seen.look():

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -17,7 +16,7 @@ import requests
 
 from labctl.errors import LabError
 from labctl.lab import paths
-from labctl.progress import note, step
+from labctl.progress import every, note, step
 from labctl.topology.units import show_size
 
 VAULT = "http://vault.centos.org"
@@ -241,12 +240,11 @@ def _download(url: str, partial: Path) -> None:
 
 def _receive(response: requests.Response, sink: IO[bytes], have: int, rest: int) -> None:
     """Write what comes, and say every few seconds how much of it is there."""
-    total, said = have + rest, time.monotonic()
+    total, due = have + rest, every(5)
     for chunk in response.iter_content(CHUNK):
         sink.write(chunk)
         have += len(chunk)
-        if time.monotonic() - said >= 5:
-            said = time.monotonic()
+        if due():
             part = f" of {show_size(total)}, {100 * have // total} %" if rest else ""
             note("image", f"{show_size(have)}{part}")
 

@@ -24,6 +24,9 @@ from labctl.lab import paths
 from labctl.lab.state import write_atomic
 from labctl.progress import note, step
 
+#: What the name of a half-built image begins with.
+BUILDING = ".building-"
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -102,7 +105,7 @@ def ensure(recipe: Recipe, build: Callable[[Path], dict[str, Any]]) -> Path:
                 verify(final)
             return final
         _sweep(recipe.name)
-        work = paths.images() / f".building-{recipe.name}"
+        work = _work(recipe.name)
         work.mkdir(parents=True)
         mask = os.umask(0o022)  # what a tree says is for all, whatever the user's own files are
         try:
@@ -143,12 +146,13 @@ def _beside(name: str, digest: str) -> Path:
 def take(made: Path, digest: str) -> Path:
     """Bring an image that was built elsewhere into the store, unless it is there already.
 
-    :param made: its directory, which is moved; named as in its own store.
+    :param made: its directory, which is moved, or removed; named as in its own store.
     :param digest: its identity there.
     :raises LabError: it is not what it says it is.
     """
     with _lock(made.name):
         if there := find(made.name, digest):
+            shutil.rmtree(made)
             return there
         final = paths.images() / made.name
         final = _beside(made.name, digest) if final.exists() else final
@@ -156,14 +160,19 @@ def take(made: Path, digest: str) -> Path:
         if identity(made) != digest:
             raise LabError(f"{made.name} is another image than the one that was meant to be brought along")
         _sweep(made.name)
-        work = paths.images() / f".building-{made.name}"
+        work = _work(made.name)
         process.run(["mv", "-T", made, work], timeout=1800)  # perhaps from another file system
         work.rename(final)
     return final
 
 
+def _work(name: str) -> Path:
+    """Where an image is made until it is whole."""
+    return paths.images() / f"{BUILDING}{name}"
+
+
 def _sweep(name: str) -> None:
     """Remove what a killed build left; the lock says that nobody is building it now."""
-    work = paths.images() / f".building-{name}"
+    work = _work(name)
     if work.exists():
         shutil.rmtree(work)

@@ -22,14 +22,13 @@ from pathlib import Path
 from labctl import cgroup, drivers, loops, network, overlay, sparse
 from labctl.drivers.nspawn import PROPAGATE
 from labctl.errors import LabError
+from labctl.images.store import BUILDING
 from labctl.lab import down as teardown
 from labctl.lab import paths
 from labctl.lab import snapshot as snaps
 from labctl.lab.state import LabState, exists, locked, names
 from labctl.progress import step
 from labctl.topology.model import NAME
-
-BUILDING = ".building-"
 
 
 @dataclass(frozen=True)

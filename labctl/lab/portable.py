@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from labctl import __version__, archive, drivers, sparse
 from labctl.drivers.base import Driver
@@ -22,8 +21,7 @@ from labctl.lab import snapshot as snaps
 from labctl.lab.clone import check_name
 from labctl.lab.state import LabState
 from labctl.progress import note, step
-from labctl.topology.model import NAME
-from labctl.topology.spec import LabSpec
+from labctl.topology.model import NAME, Frozen
 from labctl.topology.units import show_size
 
 FORMAT = "labctl snapshot 1"
@@ -31,29 +29,14 @@ FORMAT = "labctl snapshot 1"
 DEADLINE = 7200
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Image(_Strict):
+class Image(Frozen):
     """A layer of the golden image: its name in the store, and its identity."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
     digest: str
 
 
-class Entry(_Strict):
-    """A snapshot in a lab's record."""
-
-    created: float
-    stack: tuple[str, ...] = Field(min_length=1)
-    parent: str
-    stage: str
-    spec: LabSpec
-    facts: dict[str, Any]
-
-
-class Header(_Strict):
+class Header(Frozen):
     """What an exported snapshot says of itself; ``bytes`` are those of its content on disk."""
 
     format: str = Field(pattern=f"^{FORMAT}$")
@@ -62,7 +45,7 @@ class Header(_Strict):
     id: str = Field(pattern=r"^[0-9a-f]+$")
     created: float
     topology_file: str
-    entry: Entry
+    entry: snaps.Entry
     images: tuple[Image, ...]
     needs: dict[str, str]
     bytes: int
@@ -74,8 +57,8 @@ def export(lab: LabState, driver: Driver, name: str, path: Path) -> int:
     :return: the file's size in bytes.
     :raises LabError: there is no such snapshot, it cannot leave this host, or the file cannot be written.
     """
-    snapshot, entry = snaps.find(lab, name), lab.meta["snapshots"][name]
-    images = [Path(layer) for layer in entry["facts"]["image"]]
+    snapshot = snaps.find(lab, name)
+    images = [Path(layer) for layer in snapshot.facts["image"]]
     content = [(lab.directory, f"layers/{number}") for number in snapshot.stack]
     content += [(lab.directory, "keys"), *((image.parent, image.name) for image in images)]
     size = sparse.used(*(directory / inner for directory, inner in content))
@@ -86,7 +69,7 @@ def export(lab: LabState, driver: Driver, name: str, path: Path) -> int:
         id=lab.id,
         created=lab.meta["created"],
         topology_file=lab.meta["topology_file"],
-        entry=Entry(**{**entry, "parent": ""}),
+        entry=snaps.Entry(**{**lab.meta["snapshots"][name], "parent": ""}),
         images=tuple(Image(name=image.name, digest=store.identity(image)) for image in images),
         needs=driver.needs(lab, snapshot.stack[0]),
         bytes=size,
@@ -133,7 +116,7 @@ def import_(path: Path, header: Header, *, boot: bool = False) -> LabState:
     check_name(spec.name)
     driver = drivers.get(spec.driver)
     driver.probe()
-    known = {image.name for image in header.images if store.find(image.name, image.digest)}
+    here = {i.name: found for i in header.images if (found := store.find(i.name, i.digest))}
     directory = paths.labs() / spec.name
     paths.labs().mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(paths.labs()).free
@@ -147,8 +130,8 @@ def import_(path: Path, header: Header, *, boot: bool = False) -> LabState:
     directory.mkdir(mode=0o700)
     try:
         with step("lab", f"unpack {path}"):
-            archive.unpack(path, directory, known, lambda: _tell(directory, header.bytes), DEADLINE)
-            images = [store.find(i.name, i.digest) or store.take(directory / i.name, i.digest) for i in header.images]
+            archive.unpack(path, directory, here, lambda: _tell(directory, header.bytes), DEADLINE)
+            images = [here.get(i.name) or store.take(directory / i.name, i.digest) for i in header.images]
         lab = _record(directory, header, images)
         driver.adopt(lab, {} if boot else header.needs)
         lab.meta["stack"] = [snaps.branch(lab, driver, header.entry.stack), *header.entry.stack]

@@ -16,9 +16,10 @@ import re
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from labctl import sparse
 from labctl.drivers.base import Driver
@@ -29,7 +30,7 @@ from labctl.lab.state import GOES_ON, MEMORY, LabState
 from labctl.parallel import side_by_side
 from labctl.plan.planner import context
 from labctl.progress import note, step, warn
-from labctl.topology.model import NAME, Component
+from labctl.topology.model import NAME, Component, Frozen
 from labctl.topology.spec import LabSpec
 from labctl.topology.units import show_size
 
@@ -44,28 +45,29 @@ LASTING = ("id", "created", "topology_file", "stack", "snapshots")
 _CARRIED = ("journal.json", "secrets.json")
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """One snapshot; ``created`` in seconds since the epoch, ``stage`` when labctl took it by itself after one."""
+class Entry(Frozen):
+    """A snapshot in a lab's record, under its name.
 
-    name: str
+    ``created`` in seconds since the epoch, ``stage`` when labctl took it by itself after one.
+    """
+
     created: float
-    stack: tuple[str, ...]
+    stack: tuple[Annotated[str, Field(pattern=r"^[0-9]+$")], ...] = Field(min_length=1)
     parent: str
     stage: str
     spec: LabSpec
-    facts: Mapping[str, Any]
+    facts: dict[str, Any]
 
-    @classmethod
-    def read(cls, name: str, entry: Mapping[str, Any]) -> Snapshot:
-        """The snapshot of an entry of a lab's record."""
-        spec = LabSpec.model_validate(entry["spec"])
-        return cls(name, entry["created"], tuple(entry["stack"]), entry["parent"], entry["stage"], spec, entry["facts"])
+
+class Snapshot(Entry):
+    """One snapshot."""
+
+    name: str
 
 
 def snapshots(lab: LabState) -> list[Snapshot]:
     """The snapshots of a lab, the oldest first."""
-    found = [Snapshot.read(name, entry) for name, entry in lab.meta["snapshots"].items()]
+    found = [Snapshot(name=name, **entry) for name, entry in lab.meta["snapshots"].items()]
     return sorted(found, key=lambda s: s.created)
 
 
@@ -78,7 +80,7 @@ def find(lab: LabState, name: str) -> Snapshot:
     if name not in entries:
         known = ", ".join(s.name for s in snapshots(lab)) or "none"
         raise LabError(f"{lab.name} has no snapshot '{name}'; snapshots: {known}", f"labctl snapshot list {lab.name}")
-    return Snapshot.read(name, entries[name])
+    return Snapshot(name=name, **entries[name])
 
 
 def used(lab: LabState, snapshot: Snapshot) -> int:
@@ -116,16 +118,16 @@ def create(lab: LabState, driver: Driver, name: str, stage: str = "", *, stop: b
         raise LabError(
             f"{lab.name} has a snapshot '{name}' already", f"labctl snapshot delete {lab.name} {name}, or another name"
         )
-    entry = {
-        "created": time.time(),
-        "stack": list(lab.stack),
-        "parent": _standing_on(lab),
-        "stage": stage,
-        "spec": lab.spec.model_dump(mode="json"),
-        "facts": {key: value for key, value in lab.meta.items() if key not in LASTING},
-    }
+    entry = Entry(
+        created=time.time(),
+        stack=lab.stack,
+        parent=_standing_on(lab),
+        stage=stage,
+        spec=lab.spec,
+        facts={key: value for key, value in lab.meta.items() if key not in LASTING},
+    )
     with step("lab", f"snapshot {name}"):
-        freeze(lab, driver, {name: entry})
+        freeze(lab, driver, {name: entry.model_dump(mode="json")})
         if not stop:
             wake(lab, driver)
     if not stop:

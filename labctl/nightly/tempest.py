@@ -26,7 +26,7 @@ from labctl.nightly import facts, junit, tempest_conf
 from labctl.nightly.history import History
 from labctl.nightly.matrix import Cell
 from labctl.nightly.run import artefacts
-from labctl.progress import note, step, warn
+from labctl.progress import every, note, step, warn
 from labctl.releases.model import Release
 from labctl.topology.model import Component
 from labctl.vantage import Inside
@@ -247,7 +247,7 @@ class Teller:
         self._output = output
         self._read, self._rest = 0, ""
         self._counts: Counter[str] = Counter()
-        self._next = time.monotonic() + TOLD
+        self._due = every(TOLD)
 
     def __call__(self) -> None:
         with self._output.open() as handle:
@@ -259,8 +259,7 @@ class Teller:
                 self._counts[ended["outcome"]] += 1
                 if ended["outcome"] == "FAILED":
                     warn("tempest", f"failed: {ended['test']}")
-        if self._counts and time.monotonic() >= self._next:
-            self._next = time.monotonic() + TOLD
+        if self._counts and self._due():
             note("tempest", ", ".join(f"{count} {outcome}" for outcome, count in sorted(self._counts.items())))
 
 

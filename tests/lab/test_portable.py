@@ -179,6 +179,15 @@ def test_a_header_that_is_none_is_refused(where: str, value: object, file: Path,
         portable.read(other)
 
 
+def test_a_layer_outside_the_lab_is_refused(file: Path, tmp_path: Path) -> None:
+    header = archive.read_header(file)
+    header["entry"]["stack"] = ["../../elsewhere"]
+    other = tmp_path / "other.tar.zst"
+    archive.write(other, header, [(tmp_path, "lab.yaml")], lambda _: None, 60)
+    with pytest.raises(LabError, match=r"does not understand: entry\.stack"):
+        portable.read(other)
+
+
 def test_a_file_in_no_directory_is_refused_before_anything_is_packed(lab: LabState, driver: Fake) -> None:
     snapshot.create(lab, driver, "ready")
     with pytest.raises(LabError, match="there is no directory /none"):
