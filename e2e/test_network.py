@@ -86,7 +86,7 @@ def test_floating_ip_moves_between_ports_and_is_released(lab, project, network, 
     neutron = project.connection.network
     first = neutron.create_port(name=name("first"), network_id=network.id)
     second = neutron.create_port(name=name("second"), network_id=network.id)
-    floating = neutron.create_ip(floating_network_id=network.external.id, port_id=first.id)
+    floating = neutron.create_ip(floating_network_id=network.external, port_id=first.id)
     assert ip_address(floating.floating_ip_address) in ip_network(lab.external_cidr)
     assert floating.fixed_ip_address == first.fixed_ips[0]["ip_address"]
 

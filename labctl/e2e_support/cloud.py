@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any, cast
 
 from keystoneauth1 import session as keystone_session
@@ -16,6 +17,8 @@ from labctl.lab.access import Access
 
 REQUEST_TIMEOUT = 60  # seconds without a byte from an API before a request is given up
 DOMAIN = "Default"
+#: What the APIs of a lab said of their versions, by address: the same for every user, so asked for once.
+_versions: defaultdict[str, dict[str, Any]] = defaultdict(dict)
 
 
 def session(
@@ -30,7 +33,9 @@ def session(
         user_domain_name=DOMAIN,
         project_domain_name=DOMAIN,
     )
-    return keystone_session.Session(auth=auth, timeout=patient(timeout), app_name="labctl-e2e")
+    return keystone_session.Session(
+        auth=auth, timeout=patient(timeout), app_name="labctl-e2e", discovery_cache=_versions[lab.lab]
+    )
 
 
 def connect(lab: Access, user: str, password: str, project: str) -> Connection:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +13,13 @@ from openstack.connection import Connection
 from openstack.exceptions import NotFoundException
 
 from labctl.e2e_support.projects import Project
-from labctl.e2e_support.waits import wait_for
+from labctl.e2e_support.waits import patient, wait_for
 from labctl.errors import BrokenLabError
 
 ACTIVE_DEADLINE = 180  # seconds
 GONE_DEADLINE = 120
 VOLUME_DEADLINE = 180
+SERVER_INTERVAL = 1  # between two questions after servers: nova asks neutron twice to answer one
 CIDR = "172.16.77.0/24"  # every project has its own router namespace, so all may use the same
 
 
@@ -37,12 +38,12 @@ class Names:
 
 @dataclass(frozen=True)
 class Net:
-    """A self-service network with one subnet, and the router to the outside."""
+    """A self-service network with one subnet, and the router to the network with the id ``external``."""
 
     network: Any
     subnet: Any
     router: Any
-    external: Any
+    external: str
 
     @property
     def id(self) -> str:
@@ -50,27 +51,37 @@ class Net:
         return str(self.network.id)
 
 
-def external_network(project: Project) -> Any:
-    """The lab's provider network.
+#: Ids of what `up` made, which are the same for all tests of a run, by lab, kind and name.
+_ids: dict[tuple[str, str, str], str] = {}
+
+
+def _made_by_up(project: Project, kind: str, name: str, find: Callable[[str], Any]) -> str:
+    """The id of something that `up` made, looked up as the project sees it; one look-up for all tests.
 
     :raises BrokenLabError: the project does not see it.
     """
-    lab = project.lab
-    found = project.connection.network.find_network(lab.external_network)
-    if found is None:
-        raise BrokenLabError(
-            f"lab {lab.lab} shows no network {lab.external_network!r} to its projects", f"labctl up {lab.lab}"
-        )
-    return found
+    lab = project.lab.lab
+    key = (lab, kind, name)
+    if key not in _ids:
+        found = find(name)
+        if found is None:
+            raise BrokenLabError(f"lab {lab} shows no {kind} {name!r} to its projects", f"labctl up {lab}")
+        _ids[key] = str(found.id)
+    return _ids[key]
+
+
+def external_network_id(project: Project) -> str:
+    """The id of the lab's provider network."""
+    return _made_by_up(project, "network", project.lab.external_network, project.connection.network.find_network)
 
 
 def make_network(project: Project, name: str, cidr: str = CIDR) -> Net:
     """A network, a subnet with DHCP, and a router with the external network as its gateway."""
     net = project.connection.network
-    external = external_network(project)
+    external = external_network_id(project)
     network = net.create_network(name=name)
     subnet = net.create_subnet(name=name, network_id=network.id, ip_version=4, cidr=cidr)
-    router = net.create_router(name=name, external_gateway_info={"network_id": external.id})
+    router = net.create_router(name=name, external_gateway_info={"network_id": external})
     net.add_interface_to_router(router.id, subnet=subnet.id)
     return Net(network, subnet, router, external)
 
@@ -97,25 +108,14 @@ def make_security_group(project: Project, name: str) -> Any:
 
 
 def image_id(project: Project) -> str:
-    """The id of the lab's guest image.
-
-    :raises BrokenLabError: glance has no image of that name.
-    """
-    lab = project.lab
-    found = project.connection.image.find_image(lab.image)
-    if found is None:
-        raise BrokenLabError(f"lab {lab.lab} has no image {lab.image!r}", f"labctl up {lab.lab}")
-    return str(found.id)
+    """The id of the lab's guest image."""
+    return _made_by_up(project, "image", project.lab.image, project.connection.image.find_image)
 
 
 def flavor_id(project: Project, name: str = "") -> str:
     """The id of a flavor; of the lab's smallest one when no name is given."""
     wanted = name or project.lab.flavors[0]
-    found = project.connection.compute.find_flavor(wanted)
-    if found is None:
-        lab = project.lab.lab
-        raise BrokenLabError(f"lab {lab} has no flavor {wanted!r}", f"labctl up {lab}")
-    return str(found.id)
+    return _made_by_up(project, "flavor", wanted, project.connection.compute.find_flavor)
 
 
 def create_server(
@@ -182,6 +182,7 @@ def wait_server(connection: Connection, server: Any, status: str = "ACTIVE", dea
         done=lambda seen: seen.status == status and not seen.task_state,
         failed=fault,
         deadline=deadline,
+        interval=patient(SERVER_INTERVAL),
         show=_state,
     )
 
@@ -202,6 +203,7 @@ def delete_server(connection: Connection, server: Any, deadline: float = GONE_DE
         done=lambda seen: seen is None,
         failed=lambda seen: fault(seen) if seen.task_state is None else None,
         deadline=deadline,
+        interval=patient(SERVER_INTERVAL),
         show=_state,
     )
 
@@ -223,7 +225,7 @@ def floating_address(project: Project, server: Any) -> str:
     port = port_of(project, server)
     for known in net.ips(port_id=port.id):
         return str(known.floating_ip_address)
-    made = net.create_ip(floating_network_id=external_network(project).id, port_id=port.id)
+    made = net.create_ip(floating_network_id=external_network_id(project), port_id=port.id)
     return str(made.floating_ip_address)
 
 
