@@ -6,7 +6,7 @@ import pytest
 from openstack.exceptions import NotFoundException
 
 from labctl.e2e_support import resources
-from labctl.e2e_support.waits import FailedStateError, wait_for
+from labctl.e2e_support.waits import FailedStateError, patient, wait_for
 
 pytestmark = pytest.mark.needs("heat")
 
@@ -51,7 +51,7 @@ def create(heat, name, body, parameters=None, rollback=False):
         template=body,
         parameters=parameters or {},
         is_rollback_disabled=not rollback,
-        timeout_mins=10,
+        timeout_mins=round(patient(10)),
     )
     return stack.id
 

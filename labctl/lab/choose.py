@@ -81,8 +81,9 @@ def choose(
     release = releases.get(topology.release)
     chosen_driver = _driver(topology, driver, base)
     chosen_base, passed_over = _base(topology, release, base, chosen_driver)
-    able = drivers.get(chosen_driver).capabilities()
-    return Choice(_resolve(topology, release, name, chosen_base, chosen_driver, able), passed_over)
+    made_by = drivers.get(chosen_driver)
+    spec = _resolve(topology, release, name, chosen_base, chosen_driver, made_by.capabilities(), made_by.patience)
+    return Choice(spec, passed_over)
 
 
 def draft(topology: Topology, *, name: str | None = None, base: str | None = None, driver: str | None = None) -> Choice:
@@ -102,7 +103,13 @@ def draft(topology: Topology, *, name: str | None = None, base: str | None = Non
 
 
 def _resolve(
-    topology: Topology, release: Release, name: str | None, base: str, driver: str, able: Capabilities
+    topology: Topology,
+    release: Release,
+    name: str | None,
+    base: str,
+    driver: str,
+    able: Capabilities,
+    patience: float = 1.0,
 ) -> LabSpec:
     mechanism = topology.options.mechanism
     if mechanism is Mechanism.AUTO:
@@ -120,6 +127,7 @@ def _resolve(
         virt_type=virt_type,
         volume_backend=_volume_backend(topology, driver, able),
         own_kernel=able.own_kernel,
+        patience=patience,
         package_source=release.bases[base].value,
     )
 

@@ -171,6 +171,36 @@ class Chapter:
         return ()
 
 
+def children(ctx: Context) -> int:
+    """How many processes a daemon starts to serve for it; 0, which is to serve in itself, rather than one.
+
+    Under eventlet a parent looks for ended children a hundred times a second (eventlet/green/os.py, waitpid),
+    which is 8 % of an emulated processor, and it is one process more.
+    """
+    return ctx.lab.workers if ctx.lab.workers > 1 else 0
+
+
+def patient(ctx: Context, seconds: float) -> int:
+    """A service's own time limit, on machines that are as slow as this lab's.
+
+    What comes too late is asked for again, and then what is slow has twice the work.
+
+    :param seconds: the limit that the service has by itself.
+    """
+    return round(seconds * ctx.lab.patience)
+
+
+def stretch(ctx: Context, conf: Ini, section: str, limits: dict[str, float], service: str) -> None:
+    """Make time limits of a service longer where the machines are emulated; elsewhere they stay its own.
+
+    :param limits: the service's own, in seconds.
+    :param service: whose configuration reference gives them.
+    """
+    if ctx.lab.patience > 1:
+        longer = {option: patient(ctx, seconds) for option, seconds in limits.items()}
+        conf.set(section, f"labctl: emulated machines; {service} configuration, default {limits}", longer)
+
+
 def authtoken(ctx: Context, conf: Ini, user: str) -> None:
     """The ``[keystone_authtoken]`` block that all services share (facts 6.0)."""
     conf.set(
@@ -211,6 +241,8 @@ def password_auth(ctx: Context, user: str, *, region: bool = True) -> dict[str, 
 def messaging(ctx: Context, conf: Ini) -> None:
     """How the release names the message bus (facts 6.0)."""
     source = "guide: RabbitMQ message queue access; facts 6.0"
+    stretch(ctx, conf, "DEFAULT", {"rpc_response_timeout": 60}, "oslo.messaging")
+    stretch(ctx, conf, "oslo_messaging_rabbit", {"heartbeat_timeout_threshold": 60}, "oslo.messaging")
     if ctx.release.transport_url:
         conf.set("DEFAULT", source, {"transport_url": ctx.transport_url})
         # When the whole lab starts again, agents ask before their server listens. Without its queue the question

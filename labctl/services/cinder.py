@@ -16,6 +16,7 @@ from labctl.services.base import (
     messaging,
     password_auth,
     service_account,
+    stretch,
     sync,
 )
 from labctl.services.wsgi import processes
@@ -59,6 +60,7 @@ def configuration(ctx: Context, node: NodeSpec) -> File:
     conf.set("DEFAULT", GUIDE, {"my_ip": str(ctx.lab.address(node)), "auth_strategy": "keystone"})
     conf.set("DEFAULT", "cinder.conf: the packages set it", {"state_path": "/var/lib/cinder"})
     messaging(ctx, conf)
+    stretch(ctx, conf, "DEFAULT", {"report_interval": 10, "service_down_time": 60}, "cinder")
     conf.set("database", GUIDE, {"connection": ctx.database_url("cinder", "cinder")})
     authtoken(ctx, conf, "cinder")
     conf.set("oslo_concurrency", GUIDE, {"lock_path": "/var/lib/cinder/tmp"})

@@ -12,6 +12,7 @@ from labctl.services.base import (
     Context,
     Daemon,
     authtoken,
+    children,
     http_ready,
     service_account,
     sync,
@@ -26,7 +27,7 @@ GUIDE = "guide: glance install, install and configure components; facts 6.2"
 def _shared(ctx: Context, name: str) -> Ini:
     """What the API and the registry have alike."""
     conf = Ini(f"/etc/glance/{name}", group="glance")
-    conf.set("DEFAULT", "topology: options.workers", {"workers": ctx.lab.workers})
+    conf.set("DEFAULT", "topology: options.workers", {"workers": children(ctx)})
     conf.set("database", GUIDE, {"connection": ctx.database_url("glance", "glance")})
     authtoken(ctx, conf, "glance")
     conf.set("paste_deploy", GUIDE, {"flavor": "keystone"})

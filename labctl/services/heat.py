@@ -16,6 +16,7 @@ from labctl.services.base import (
     messaging,
     password_auth,
     service_account,
+    stretch,
     sync,
 )
 from labctl.services.wsgi import processes
@@ -33,6 +34,7 @@ def configuration(ctx: Context) -> File:
     host, workers = ctx.host(Component.HEAT), ctx.lab.workers
     conf = Ini("/etc/heat/heat.conf", group="heat")
     messaging(ctx, conf)
+    stretch(ctx, conf, "DEFAULT", {"engine_life_check_timeout": 2}, "heat")
     conf.set(
         "DEFAULT",
         GUIDE,

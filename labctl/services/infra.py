@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from labctl.plan.operations import Command, Directory, File, Item, Operation, Parallel, Unit, Wait
 from labctl.secret import mark
-from labctl.services.base import Context
+from labctl.services.base import Context, patient
 from labctl.topology.model import Component
 from labctl.topology.spec import LabSpec, NodeSpec
 
@@ -66,6 +66,8 @@ character-set-server = utf8
 innodb_flush_log_at_trx_commit = 2
 innodb_buffer_pool_size = 128M
 skip-name-resolve = off
+# a client that has not said who it is by then is sent away
+connect_timeout = {patient(ctx, 10)}
 # {node.name} serves {ctx.lab.address(node)} and its own localhost
 """
 

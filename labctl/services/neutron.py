@@ -16,6 +16,7 @@ from labctl.services.base import (
     messaging,
     password_auth,
     service_account,
+    stretch,
     sync,
 )
 from labctl.services.wsgi import processes
@@ -49,7 +50,10 @@ def neutron_conf(ctx: Context, node: NodeSpec) -> File:
     daemon = {"root_helper_daemon": "sudo neutron-rootwrap-daemon /etc/neutron/rootwrap.conf"}
     conf.set("agent", "neutron.conf: as the packages ship it", rootwrap)
     conf.set("agent", "oslo.rootwrap guide, daemon mode; devstack", daemon)
-    if not ctx.lab.own_kernel:
+    # seconds between two reports, and until one counts as lost: late ones are repeated, and cost the server more
+    if ctx.lab.patience > 1:
+        conf.set("agent", "labctl: emulated machines; neutron configuration, default 30", {"report_interval": 60})
+    elif not ctx.lab.own_kernel:
         # what an agent says before the server runs is not heard (agents_db.py, START_TIME), and containers start anew
         # with every snapshot. Not in machines: it is also the deadline of a report (agent/rpc.py), which emulated
         # ones do not meet, and those that come late cost the server all its time
@@ -70,6 +74,7 @@ def neutron_conf(ctx: Context, node: NodeSpec) -> File:
             "topology: options.workers",
             {"api_workers": workers, "rpc_workers": workers, "rpc_state_report_workers": 0},
         )
+        stretch(ctx, conf, "DEFAULT", {"agent_down_time": 75}, "neutron")
         conf.set("database", GUIDE, {"connection": ctx.database_url("neutron", "neutron")})
         conf.set("nova", GUIDE, password_auth(ctx, "nova"))
     return conf.file()

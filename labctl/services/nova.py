@@ -26,6 +26,7 @@ from labctl.services.base import (
     messaging,
     password_auth,
     service_account,
+    stretch,
     sync,
 )
 from labctl.services.wsgi import processes
@@ -48,6 +49,7 @@ def _shared(ctx: Context, node: NodeSpec, conf: Ini) -> None:
     conf.set("DEFAULT", GUIDE, {"my_ip": str(ctx.lab.address(node))})
     conf.set("DEFAULT", "nova.conf: the default is the code's own directory", {"state_path": "/var/lib/nova"})
     messaging(ctx, conf)
+    stretch(ctx, conf, "DEFAULT", {"report_interval": 10, "service_down_time": 60}, "nova")
     if release.nova_use_neutron:
         driver = "nova.virt.firewall.NoopFirewallDriver"
         conf.set("DEFAULT", GUIDE, {"use_neutron": True, "firewall_driver": driver})
@@ -111,6 +113,7 @@ def configuration(ctx: Context, node: NodeSpec) -> File:
         conf.set("placement_database", CONTROLLER, {"connection": ctx.database_url("placement", "placement")})
     if node.has(Component.NOVA_COMPUTE):
         conf.set("DEFAULT", COMPUTE, {"compute_driver": "libvirt.LibvirtDriver"})
+        stretch(ctx, conf, "DEFAULT", {"vif_plugging_timeout": 300, "heal_instance_info_cache_interval": 60}, "nova")
         conf.set(
             "vnc",
             COMPUTE,

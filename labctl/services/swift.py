@@ -6,7 +6,7 @@ from labctl.plan.api import ApiOperation, CatalogAnswers, CatalogEntry
 from labctl.plan.config import Ini
 from labctl.plan.operations import Command, Copy, Directory, File, Operation
 from labctl.secret import mark
-from labctl.services.base import Chapter, Context, Daemon, password_auth, service_account
+from labctl.services.base import Chapter, Context, Daemon, children, password_auth, service_account, stretch
 from labctl.topology.model import Component
 from labctl.topology.spec import DiskSpec, NodeSpec
 
@@ -55,9 +55,10 @@ def proxy_conf(ctx: Context) -> File:
     """proxy-server.conf with keystone's middlewares in the pipeline."""
     conf = Ini("/etc/swift/proxy-server.conf", group="swift")
     conf.set("DEFAULT", GUIDE, {"bind_port": 8080, "user": "swift", "swift_dir": "/etc/swift"})
-    conf.set("DEFAULT", "topology: options.workers", {"workers": ctx.lab.workers})
+    conf.set("DEFAULT", "topology: options.workers", {"workers": children(ctx)})
     conf.set("pipeline:main", GUIDE, {"pipeline": pipeline(ctx)})
     conf.set("app:proxy-server", GUIDE, {"use": "egg:swift#proxy", "account_autocreate": True})
+    stretch(ctx, conf, "app:proxy-server", {"node_timeout": 10, "conn_timeout": 0.5}, "swift")
     auth = password_auth(ctx, "swift", region=False)
     conf.set(
         "filter:authtoken",
@@ -95,8 +96,7 @@ def server_conf(ctx: Context, node: NodeSpec, kind: str) -> File:
             "mount_check": True,
         },
     )
-    workers = ctx.lab.workers if ctx.lab.workers > 1 else 0  # 0: serve in the parent, one process less
-    conf.set("DEFAULT", "topology: options.workers", {"workers": workers})
+    conf.set("DEFAULT", "topology: options.workers", {"workers": children(ctx)})
     conf.set("pipeline:main", STORAGE, {"pipeline": f"healthcheck recon {kind}-server"})
     conf.set(f"app:{kind}-server", STORAGE, {"use": f"egg:swift#{kind}"})
     conf.set("filter:healthcheck", STORAGE, {"use": "egg:swift#healthcheck"})

@@ -24,6 +24,7 @@ def resolve(
     virt_type: VirtType,
     volume_backend: VolumeBackend = VolumeBackend.NFS,
     own_kernel: bool = False,
+    patience: float = 1.0,
     package_source: str,
 ) -> LabSpec:
     """Return the spec of one lab of a checked topology. The same arguments give the same spec, MACs included.
@@ -58,6 +59,7 @@ def resolve(
         virt_type=virt_type,
         volume_backend=volume_backend,
         own_kernel=own_kernel,
+        patience=patience,
         vault=topology.options.vault,
         networks={key: _network(key, network) for key, network in topology.networks.items()},
         nodes={key: node for key, node in nodes.items() if node.join is Join.START},

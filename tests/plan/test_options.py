@@ -43,9 +43,14 @@ def specs(topology: Path, base: str) -> list[LabSpec]:
     if releases.get(spec.release).linuxbridge:
         mechanisms.append(Mechanism.LINUXBRIDGE)
     return [
-        spec.model_copy(update={"mechanism": mechanism, "virt_type": virt_type, "volume_backend": backend})
+        spec.model_copy(
+            update={"mechanism": mechanism, "virt_type": virt_type, "volume_backend": backend, "patience": patience}
+        )
         for mechanism in mechanisms
-        for virt_type, backend in ((VirtType.QEMU, VolumeBackend.NFS), (VirtType.KVM, VolumeBackend.LVM))
+        for virt_type, backend, patience in (
+            (VirtType.QEMU, VolumeBackend.NFS, 1.0),
+            (VirtType.KVM, VolumeBackend.LVM, 12.0),
+        )
     ]
 
 
