@@ -154,6 +154,15 @@ def test_volumes_are_a_volume_group_where_nodes_can_have_one(tmp_path: Path, mon
     assert choose(topology).spec.volume_backend is VolumeBackend.LVM
 
 
+def test_a_lab_knows_how_slow_its_machines_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    topology = load(write(tmp_path))
+    assert choose(topology).spec.patience == 1
+    machines = Fake()
+    monkeypatch.setattr(machines, "patience", 12.0)
+    monkeypatch.setitem(drivers.DRIVERS, "nspawn", machines)
+    assert choose(topology).spec.patience == 12
+
+
 # --- another release -------------------------------------------------------------------------------
 
 
