@@ -198,7 +198,8 @@ def stretch(ctx: Context, conf: Ini, section: str, limits: dict[str, float], ser
     """
     if ctx.lab.patience > 1:
         longer = {option: patient(ctx, seconds) for option, seconds in limits.items()}
-        conf.set(section, f"labctl: emulated machines; {service} configuration, default {limits}", longer)
+        own = ", ".join(f"{option} {seconds:g} s" for option, seconds in limits.items())
+        conf.set(section, f"labctl: emulated machines; defaults of {service}: {own}", longer)
 
 
 def authtoken(ctx: Context, conf: Ini, user: str) -> None:
