@@ -20,12 +20,13 @@ from openstack.connection import Connection
 from labctl.background import collected, started
 from labctl.e2e_support import resources
 from labctl.e2e_support.projects import Project
+from labctl.e2e_support.waits import patient
 from labctl.lab import remote
 from labctl.lab.access import Access
 from labctl.secret import Redactor
 
-API_DEADLINE = 30  # seconds for the consoles, and for the states
-NODE_DEADLINE = 40  # seconds for all nodes together
+API_DEADLINE = 30  # seconds for the consoles, and for the states; more on slow machines
+NODE_DEADLINE = 40  # seconds for all nodes together; more on slow machines
 LOGS = "nova neutron cinder glance heat keystone placement swift apache2 httpd"
 JOURNAL_LINES = 300
 LOG_LINES = 200
@@ -148,6 +149,6 @@ def capture(
     (directory / "failure.txt").write_text(redact(text))
     began = time.monotonic()
     for name, (future, deadline) in jobs.items():
-        left = max(0.0, deadline - (time.monotonic() - began))
+        left = max(0.0, patient(deadline) - (time.monotonic() - began))
         (directory / name).write_text(redact(collected(future, left)))
     return directory
