@@ -36,7 +36,7 @@ from labctl.lab.state import LabState, begin_removal, remove_directory
 from labctl.parallel import side_by_side
 
 PATIENCE = 600  # seconds for a machine to answer
-MODELS = (("qemu64", ()), ("qemu64", ("svm", "npt")), ("Nehalem", ()), ("maximum", ()))
+MODELS = (("qemu64", ()), ("qemu64", ("svm",)), ("qemu64", ("svm", "npt")), ("Nehalem", ()), ("maximum", ()))
 
 
 def topology(nodes: int, release: str) -> str:

@@ -58,7 +58,9 @@ def ssh(
     if node not in state.spec.nodes:
         raise LabError(f"{lab} has no node '{node}'; it has {', '.join(state.spec.nodes)}")
     if node in _stopped(state):
-        raise BrokenLabError(f"{node} of {lab} does not run", f"labctl up {lab}; labctl status {lab}")
+        why = drivers.get(state.spec.driver).machine(state, node).detail
+        said = f": {why}" if why else ""
+        raise BrokenLabError(f"{node} of {lab} does not run{said}", f"labctl up {lab}; labctl status {lab}")
     if shutil.which("ssh") is None:
         raise LabError("ssh is not installed", "apt-get install openssh-client")
     keys = state.directory / "keys"

@@ -184,6 +184,9 @@ def status(
         raise typer.Exit(1 if ailments else 0)
     out.print(f"{lab}: {describe(state.spec)}, driver {state.spec.driver}\n")
     listing(output, rows, ["node", "state", "address", "runs"])
+    for row in rows:
+        if row["state"] == "stopped" and row["detail"]:
+            out.print(f"{row['node']}: {row['detail']}; labctl up {lab}", markup=False)
     for name in state.spec.later:
         out.print(f"joins later: {name}; labctl node add {lab} {name}")
     for one in fault.active(state):

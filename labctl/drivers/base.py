@@ -36,6 +36,7 @@ class Machine:
     node: str
     exists: bool
     running: bool
+    #: what it runs as, or why it does not run where that is known
     detail: str = ""
     #: its processes (or processors) are stopped where they are; such a machine counts as running
     paused: bool = False

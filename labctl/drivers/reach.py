@@ -14,11 +14,25 @@ from labctl.ssh import connect as ssh_connect
 
 #: Lines of a console that an error shows.
 LINES = 15
+#: Bytes at a console's end in which a panic is looked for.
+LOOKED_AT = 256 * 1024
+BOOTS, PANICS = "] Linux version ", "Kernel panic - "
 
 
 def console_tail(path: Path) -> str:
     """The last lines of a console's file."""
     return "\n".join(path.read_text(errors="replace").splitlines()[-LINES:]) if path.exists() else "(none)"
+
+
+def panic(path: Path) -> str:
+    """The words with which the kernel has given up since it was booted last; nothing when it has not."""
+    if not path.exists():
+        return ""
+    with path.open("rb") as console:
+        console.seek(max(0, path.stat().st_size - LOOKED_AT))
+        since_boot = console.read().decode(errors="replace").rpartition(BOOTS)[2]
+    found = since_boot.rfind(PANICS)
+    return "" if found < 0 else since_boot[found:].partition("\n")[0].strip()
 
 
 def session(

@@ -126,7 +126,7 @@ def _dead(lab: LabState, driver: Driver, node: str) -> Ailment:
     machine, console = driver.machine(lab, node), driver.console(lab, node)
     lines = console.read_text(errors="replace").splitlines() if console.exists() else []
     last = next((line.strip() for line in reversed(lines) if line.strip()), "nothing on its console")
-    return Ailment(node, "machine does not run" if machine.exists else "machine is gone", last)
+    return Ailment(node, "machine does not run" if machine.exists else "machine is gone", machine.detail or last)
 
 
 def _of(made: Plan, stages: set[str], node: str) -> Iterable[Operation]:

@@ -75,6 +75,8 @@ def test_everything_is_virtio_and_random_numbers_come_from_urandom() -> None:
     assert {t.get("bus") for t in found.findall("devices/disk/target")} == {"virtio"}
     assert found.find("devices/interface/model").get("type") == "virtio"  # type: ignore[union-attr]
     assert found.findtext("devices/rng/backend") == "/dev/urandom"
+    assert found.find("devices/panic") is not None
+    assert found.findtext("on_crash") == "destroy"
     assert [d.findtext("serial") for d in found.findall("devices/disk")] == ["_root", "_seed"]
     assert [d.find("readonly") is not None for d in found.findall("devices/disk")] == [False, True]
 

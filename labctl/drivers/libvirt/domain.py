@@ -185,6 +185,7 @@ class Domain:
         _add(serial, "source", path=str(self.console), append="on")
         rng = _add(devices, "rng", model="virtio")
         _add(rng, "backend", "/dev/urandom", model="random")
+        _add(devices, "panic", model="isa")  # a kernel that panics says so, and on_crash ends the machine
         _add(devices, "memballoon", model="none")
         _add(devices, "controller", type="usb", model="none")
 
