@@ -57,9 +57,9 @@ def ssh(
     state = LabState.load(lab)
     if node not in state.spec.nodes:
         raise LabError(f"{lab} has no node '{node}'; it has {', '.join(state.spec.nodes)}")
-    if node in _stopped(state):
-        why = drivers.get(state.spec.driver).machine(state, node).detail
-        said = f": {why}" if why else ""
+    machine = drivers.get(state.spec.driver).machine(state, node)
+    if not machine.running:
+        said = f": {machine.detail}" if machine.detail else ""
         raise BrokenLabError(f"{node} of {lab} does not run{said}", f"labctl up {lab}; labctl status {lab}")
     if shutil.which("ssh") is None:
         raise LabError("ssh is not installed", "apt-get install openssh-client")

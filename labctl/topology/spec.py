@@ -95,7 +95,7 @@ class LabSpec(Frozen):
     virt_type: VirtType
     volume_backend: VolumeBackend  # never AUTO
     own_kernel: bool = False  # machines, not containers
-    patience: float = 1.0  # how many times slower than the host the machines are
+    patience: float = 1.0  # how many times slower than the host its services are configured for
     vault: str = VAULT
     networks: dict[str, NetworkSpec]
     nodes: dict[str, NodeSpec]

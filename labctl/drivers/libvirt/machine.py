@@ -256,8 +256,10 @@ class Libvirt:
     def machine(self, lab: LabState, node: str) -> Machine:
         exists = disks.root(lab, node).exists() or bool(memory.pending(lab, node))
         domain = self._domain(lab, node)
-        if domain is None or _began(lab, node):
+        if domain is None:
             return Machine(node, exists, False, reach.panic(self.console(lab, node)))
+        if _began(lab, node):  # what its console has is of an earlier boot
+            return Machine(node, exists, False)
         state = asked(domain.state)
         paused = state is not None and state[0] == library().VIR_DOMAIN_PAUSED
         return Machine(node, exists, state is not None, f"domain {domain.name()}", paused)
