@@ -6,8 +6,12 @@ import shlex
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
-from labctl.e2e_support import capture
+import pytest
+
+from labctl.e2e_support import capture, waits
 
 
 def test_given_values_tokens_and_passwords_are_replaced():
@@ -74,3 +78,20 @@ def test_node_script_prints_only_errors_since_the_test_began(tmp_path: Path):
     assert "nova old" not in printed.stdout
     assert "nova fine" not in printed.stdout
     assert printed.stderr == ""
+
+
+@pytest.mark.parametrize(("patience", "kept"), [(1.0, "(not captured: no end after"), (20.0, "last words")])
+def test_slow_nodes_have_the_time_to_tell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: float, kept: str
+) -> None:
+    def last_words(lab: str, node: str, since: float) -> str:
+        time.sleep(0.6)
+        return "last words"
+
+    monkeypatch.setattr(capture, "node_text", last_words)
+    monkeypatch.setattr(capture, "NODE_DEADLINE", 0.2)
+    monkeypatch.setattr(waits, "_patience", patience)
+    lab: Any = SimpleNamespace(lab="lab", nodes=("compute",), secrets=(), components=frozenset())
+    capture.capture(lab, None, (), tmp_path / "kept", time.time(), "it failed")
+    assert (tmp_path / "kept/node-compute.txt").read_text().startswith(kept)
+    assert (tmp_path / "kept/failure.txt").read_text() == "it failed"

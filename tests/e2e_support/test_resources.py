@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from openstack.exceptions import NotFoundException
 
-from labctl.e2e_support import resources
+from labctl.e2e_support import cleanup, resources, waits
 from labctl.errors import BrokenLabError
 
 
@@ -73,3 +76,75 @@ def test_what_is_not_there_is_named_and_looked_up_again() -> None:
         with pytest.raises(BrokenLabError, match="lab lab shows no flavor 'absent' to its projects"):
             resources.flavor_id(owner, "absent")
     assert owner.asked == ["absent", "absent"]
+
+
+class Clock:
+    """Time that passes only in sleeps."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(time, "sleep", self._sleep)
+
+    def _sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+@pytest.fixture(params=[1.0, 12.0])
+def patience(request: pytest.FixtureRequest) -> Iterator[float]:
+    waits.be_patient(request.param)
+    yield request.param
+    waits.be_patient(1.0)
+
+
+class Nova:
+    """Servers that are done after some minutes; it notes when it is asked."""
+
+    def __init__(self, clock: Clock, done_at: float, done: Any) -> None:
+        self.asked: list[float] = []
+        self.deleted: list[str] = []
+        self._clock, self._done_at, self._done = clock, done_at, done
+        self.compute = SimpleNamespace(get_server=self._get, delete_server=self.deleted.append)
+
+    def _get(self, server_id: str) -> Any:
+        self.asked.append(self._clock.now)
+        if self._clock.now < self._done_at:
+            return server("BUILD")
+        if self._done is None:
+            raise NotFoundException(server_id)
+        return self._done
+
+
+def server(status: str) -> Any:
+    return SimpleNamespace(id="1", name="one", status=status, task_state=None, vm_state="", fault=None)
+
+
+def test_slow_machines_are_asked_for_a_servers_state_less_often(clock: Clock, patience: float) -> None:
+    nova: Any = Nova(clock, 60, server("ACTIVE"))
+    assert resources.wait_server(nova, server("BUILD")).status == "ACTIVE"
+    assert nova.asked == [at * patience for at in range(int(60 / patience) + 1)]
+
+
+def test_slow_machines_are_asked_less_often_whether_a_server_is_gone(clock: Clock, patience: float) -> None:
+    nova: Any = Nova(clock, 60, None)
+    resources.delete_server(nova, server("ACTIVE"))
+    assert nova.deleted == ["1"]
+    assert nova.asked == [at * patience for at in range(int(60 / patience) + 1)]
+
+
+def test_slow_machines_are_listed_less_often_in_the_clean_up(clock: Clock, patience: float) -> None:
+    asked: list[float] = []
+
+    def listed() -> list[Any]:
+        asked.append(clock.now)
+        return [server("ACTIVE")] if clock.now < 60 else []
+
+    sweep = cleanup.Sweep()
+    sweep.remove("servers", listed, lambda _: None, gone_within=180)
+    assert sweep.problems == []
+    assert asked == [0.0, *(at * patience for at in range(int(60 / patience) + 1))]

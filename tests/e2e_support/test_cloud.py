@@ -1,0 +1,76 @@
+"""Sessions to a lab's APIs: what their services say of their versions is asked for once."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from keystoneauth1 import discover
+
+from labctl.e2e_support import cloud
+
+
+class Keystone(http.server.ThreadingHTTPServer):
+    """A server that says which versions it has, and counts how often it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.asked = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/v3"
+
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    server: Keystone
+
+    def do_GET(self) -> None:
+        self.server.asked += 1
+        links = [{"rel": "self", "href": self.server.url}]
+        answer = json.dumps({"version": {"id": "v3.14", "status": "stable", "links": links}}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing is printed."""
+
+
+@pytest.fixture
+def keystone() -> Iterator[Keystone]:
+    with Keystone() as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cloud, "_versions", type(cloud._versions)(dict))
+
+
+def versions(lab: str, user: str, keystone: Keystone) -> discover.Discover:
+    access: Any = SimpleNamespace(lab=lab, auth_url=keystone.url)
+    session = cloud.session(access, user, "password", "project")
+    return discover.get_discovery(session, keystone.url)
+
+
+def test_versions_are_asked_for_once_for_all_users_of_a_lab(keystone: Keystone) -> None:
+    said = [versions("lab", user, keystone).url_for((3, 0)) for user in ("admin", "one", "two")]
+    assert said == [keystone.url] * 3
+    assert keystone.asked == 1
+
+
+def test_what_another_lab_said_at_the_same_address_is_not_taken_over(keystone: Keystone) -> None:
+    # labs of the same documented addresses live side by side, each in a namespace of its own
+    versions("lab", "admin", keystone)
+    versions("other", "admin", keystone)
+    assert keystone.asked == 2
