@@ -81,6 +81,11 @@ def outputs(stack):
     return {output["output_key"]: output["output_value"] for output in stack.outputs}
 
 
+def own(project, listed):
+    """The ids of what the project itself has of one kind; what others share with it is not its own."""
+    return {seen.id for seen in listed() if seen.project_id == project.id}
+
+
 @pytest.mark.smoke
 def test_sample_stack_of_the_notes_gives_its_server_s_address_and_is_updated(lab, project, network, name):
     heat, nova = project.connection.orchestration, project.connection.compute
@@ -170,6 +175,7 @@ def test_stack_with_network_router_volume_and_floating_ip_is_reached_and_leaves_
             },
         },
     }
+    networks, routers = own(project, neutron.networks), own(project, neutron.routers)
     body = template(parts, {"address": {"value": {"get_attr": ["floating", "floating_ip_address"]}}})
     stack_id = create(heat, name("whole"), body)
     stack = wait_stack(heat, stack_id, "CREATE_COMPLETE")
@@ -189,8 +195,8 @@ def test_stack_with_network_router_volume_and_floating_ip_is_reached_and_leaves_
     assert list(project.connection.compute.servers()) == []
     assert list(project.connection.block_storage.volumes()) == []
     assert list(neutron.ips()) == []
-    assert list(neutron.routers()) == []
-    assert [n for n in neutron.networks() if n.project_id == project.id] == []
+    assert own(project, neutron.routers) == routers
+    assert own(project, neutron.networks) == networks
 
 
 def test_failing_template_rolls_back_what_it_made(project, name):
@@ -224,7 +230,8 @@ def test_failing_template_rolls_back_what_it_made(project, name):
 
 
 def test_failing_template_without_roll_back_says_why(project, name):
-    heat = project.connection.orchestration
+    heat, neutron = project.connection.orchestration, project.connection.network
+    networks = own(project, neutron.networks)
     parts = {
         "net": {"type": "OS::Neutron::Net"},
         "subnet": {
@@ -241,4 +248,4 @@ def test_failing_template_without_roll_back_says_why(project, name):
     with pytest.raises(FailedStateError, match=r"CREATE_FAILED.*subnet"):
         wait_stack(heat, stack_id, "CREATE_COMPLETE")
     delete(heat, stack_id)
-    assert [n for n in project.connection.network.networks() if n.project_id == project.id] == []
+    assert own(project, neutron.networks) == networks

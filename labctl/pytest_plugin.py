@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 LAB: pytest.StashKey[Access] = pytest.StashKey()
 BEGAN: pytest.StashKey[float] = pytest.StashKey()
+#: True for a test of which a part has failed.
+FAILED: pytest.StashKey[bool] = pytest.StashKey()
 SUITE = "e2e"
 
 
@@ -175,6 +177,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
     """Hide secrets; on a failure store what the lab says, and show where and how to run the test again."""
     report: pytest.TestReport = yield
+    item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
     lab = item.config.stash.get(LAB, None)
     if lab is None:
         return report

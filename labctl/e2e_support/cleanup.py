@@ -12,7 +12,7 @@ from openstack.exceptions import NotFoundException
 
 from labctl.e2e_support import cloud
 from labctl.e2e_support.projects import Project
-from labctl.e2e_support.resources import SERVER_INTERVAL
+from labctl.e2e_support.resources import SERVER_INTERVAL, Net
 from labctl.e2e_support.waits import patient, wait_for
 from labctl.errors import LabError
 
@@ -107,30 +107,36 @@ def _own(found: Iterable[Any], project_id: str) -> list[Any]:
     return [resource for resource in found if resource.project_id == project_id]
 
 
-def _networking(sweep: Sweep, admin: Connection, project_id: str) -> None:
+def _networking(sweep: Sweep, admin: Connection, project_id: str, keep: Net | None = None) -> None:
     net = admin.network
     mine = {"project_id": project_id}
-    sweep.remove("floating IPs", lambda: _own(net.ips(**mine), project_id), net.delete_ip)
-    sweep.remove("routers", lambda: _own(net.routers(**mine), project_id), lambda r: _detach_router(admin, r))
+    kept = {keep.network.id, keep.subnet.id, keep.router.id} if keep else set()
+
+    def own(listed: Callable[..., Iterable[Any]]) -> Iterable[Any]:
+        return (found for found in _own(listed(**mine), project_id) if found.id not in kept)
+
+    sweep.remove("floating IPs", lambda: own(net.ips), net.delete_ip)
+    sweep.remove("routers", lambda: own(net.routers), lambda r: _detach_router(admin, r))
     sweep.remove(
         "ports",
-        lambda: (
-            port for port in _own(net.ports(**mine), project_id) if not (port.device_owner or "").startswith("network:")
-        ),
+        lambda: (port for port in own(net.ports) if not (port.device_owner or "").startswith("network:")),
         net.delete_port,
     )
-    sweep.remove("subnets", lambda: _own(net.subnets(**mine), project_id), net.delete_subnet)
-    sweep.remove("networks", lambda: _own(net.networks(**mine), project_id), net.delete_network)
+    sweep.remove("subnets", lambda: own(net.subnets), net.delete_subnet)
+    sweep.remove("networks", lambda: own(net.networks), net.delete_network)
 
 
-def destroy(admin: Connection, project: Project) -> None:
-    """Remove all that the project holds, its user and itself.
+def _security_groups(sweep: Sweep, admin: Connection, project_id: str, spared: str = "") -> None:
+    net = admin.network
+    sweep.remove(
+        "security groups",
+        lambda: (g for g in _own(net.security_groups(project_id=project_id), project_id) if g.name != spared),
+        net.delete_security_group,
+    )
 
-    Neutron is cleaned as administrator, who alone may delete the project's default security group.
 
-    :raises LeftBehindError: lists everything that could not be removed.
-    """
-    sweep = Sweep()
+def _contents(sweep: Sweep, admin: Connection, project: Project, keep: Net | None = None) -> bool:
+    """Remove what the project holds, all but its security groups; tell whether it may have any."""
     user = project.connection
     types: set[str] = set()
     sweep.attempt("user's catalog", lambda: types.update(s["type"] for s in cloud.catalog(user)))
@@ -140,7 +146,7 @@ def destroy(admin: Connection, project: Project) -> None:
         compute = user.compute
         sweep.remove("servers", lambda: compute.servers(), compute.delete_server, SERVERS_GONE)
     if "network" in types:
-        _networking(sweep, admin, project.id)
+        _networking(sweep, admin, project.id, keep)
     if types & {"volumev3", "block-storage", "block-store"}:
         storage = user.block_storage
         sweep.remove("snapshots", lambda: storage.snapshots(), storage.delete_snapshot, VOLUMES_GONE)
@@ -151,18 +157,39 @@ def destroy(admin: Connection, project: Project) -> None:
     if "compute" in types:
         compute = user.compute
         sweep.remove("key pairs", lambda: compute.keypairs(), lambda k: compute.delete_keypair(k.name))
-    if "network" in types:
-        net = admin.network
-        sweep.remove(
-            "security groups",
-            lambda: _own(net.security_groups(project_id=project.id), project.id),
-            net.delete_security_group,
-        )
     if "object-store" in types:
         sweep.remove("containers", lambda: user.object_store.containers(), lambda c: _empty_container(user, c))
-    sweep.attempt(f"user {project.user}", lambda: cloud.identity(admin).delete_user(project.user_id))
-    sweep.attempt(f"project {project.name}", lambda: cloud.identity(admin).delete_project(project.id))
+    return "network" in types
+
+
+def _told(sweep: Sweep, project: Project) -> None:
     if sweep.problems:
         raise LeftBehindError(
             f"left behind of project {project.name} ({project.id}):\n  " + "\n  ".join(sweep.problems)
         )
+
+
+def empty(admin: Connection, project: Project, keep: Net | None = None) -> None:
+    """Remove all that the project holds but its user, its default security group and the network to keep.
+
+    :raises LeftBehindError: lists everything that could not be removed.
+    """
+    sweep = Sweep()
+    if _contents(sweep, admin, project, keep):
+        _security_groups(sweep, admin, project.id, spared="default")
+    _told(sweep, project)
+
+
+def destroy(admin: Connection, project: Project) -> None:
+    """Remove all that the project holds, its user and itself.
+
+    Neutron is cleaned as administrator, who alone may delete the project's default security group.
+
+    :raises LeftBehindError: lists everything that could not be removed.
+    """
+    sweep = Sweep()
+    if _contents(sweep, admin, project):
+        _security_groups(sweep, admin, project.id)
+    sweep.attempt(f"user {project.user}", lambda: cloud.identity(admin).delete_user(project.user_id))
+    sweep.attempt(f"project {project.name}", lambda: cloud.identity(admin).delete_project(project.id))
+    _told(sweep, project)

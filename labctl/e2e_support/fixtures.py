@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,10 +12,11 @@ from openstack.connection import Connection
 
 from labctl.e2e_support import cleanup, cloud, guest, projects, resources
 from labctl.e2e_support.guest import Guest, KeyPair
+from labctl.e2e_support.kept import KeptProject
 from labctl.e2e_support.projects import Project
 from labctl.e2e_support.resources import Names, Net
 from labctl.lab.access import Access
-from labctl.pytest_plugin import LAB, artifacts
+from labctl.pytest_plugin import FAILED, LAB, artifacts
 
 if TYPE_CHECKING:
     from labctl.e2e_support.faults import Faults
@@ -88,28 +88,30 @@ def faults(lab: Access, admin: Connection, project: Project) -> Iterator[Faults]
         made.wait_recovered()
 
 
-@contextmanager
-def _project(request: pytest.FixtureRequest, lab: Access, admin: Connection, name: str) -> Iterator[Project]:
-    made = projects.create(lab, admin, name)
-    request.node.stash.setdefault(PROJECTS, []).append(made)
-    try:
-        yield made
-    finally:
-        cleanup.destroy(admin, made)
+@pytest.fixture(scope="session")
+def kept_project(lab: Access, admin: Connection) -> Iterator[KeptProject]:
+    """The worker's project, which goes from test to test."""
+    kept = KeptProject(lab, admin)
+    yield kept
+    kept.remove()
 
 
 @pytest.fixture
-def project(request: pytest.FixtureRequest, lab: Access, admin: Connection, name: Names) -> Iterator[Project]:
-    """A throw-away project with an ordinary user; removed afterwards with all that it holds."""
-    with _project(request, lab, admin, name("project")) as made:
-        yield made
+def project(request: pytest.FixtureRequest, kept_project: KeptProject, name: Names) -> Iterator[Project]:
+    """A project with an ordinary user, empty but for the `network` of earlier tests; emptied afterwards."""
+    made = kept_project.project(name)
+    request.node.stash.setdefault(PROJECTS, []).append(made)
+    yield made
+    kept_project.give_back(failed=request.node.stash.get(FAILED, False))
 
 
 @pytest.fixture
 def other_project(request: pytest.FixtureRequest, lab: Access, admin: Connection, name: Names) -> Iterator[Project]:
-    """A second throw-away project, to show what is kept from it."""
-    with _project(request, lab, admin, name("other")) as made:
-        yield made
+    """A second, throw-away project, to show what is kept from it; removed afterwards with all that it holds."""
+    made = projects.create(lab, admin, name("other"))
+    request.node.stash.setdefault(PROJECTS, []).append(made)
+    yield made
+    cleanup.destroy(admin, made)
 
 
 @pytest.fixture
@@ -121,9 +123,12 @@ def keypair(project: Project, name: Names) -> KeyPair:
 
 
 @pytest.fixture
-def network(project: Project, name: Names) -> Net:
-    """A self-service network with a subnet and a router to the external network."""
-    return resources.make_network(project, name("net"))
+def network(project: Project, kept_project: KeptProject, name: Names) -> Net:
+    """The project's self-service network with a subnet and a router to the external network.
+
+    It is there for the tests that follow, too: leave it as it was.
+    """
+    return kept_project.network(name)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Throw-away projects: one project and one ordinary user for each test."""
+"""Projects for tests: one project and one ordinary user."""
 
 from __future__ import annotations
 

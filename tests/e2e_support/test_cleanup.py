@@ -78,3 +78,32 @@ def test_what_belongs_to_others_is_never_removed_even_when_the_filter_is_ignored
     cleanup._networking(sweep, SimpleNamespace(network=network), "p1")
     assert removed == ["mine"] * 5
     assert sweep.problems == []
+
+
+def test_kept_network_stays_when_the_project_is_emptied(monkeypatch):
+    removed: list[str] = []
+
+    def of_project(*names: str) -> list[SimpleNamespace]:
+        return [SimpleNamespace(id=n, name=n, project_id="p1", device_owner="", status="ACTIVE") for n in names]
+
+    has = {
+        "ips": of_project("address"),
+        "routers": of_project("kept-router", "router"),
+        "ports": of_project("port"),
+        "subnets": of_project("kept-subnet", "subnet"),
+        "networks": of_project("kept-net", "net"),
+        "security_groups": of_project("default", "group"),
+    }
+    network = SimpleNamespace(**{kind: lambda found=found, **_: iter(found) for kind, found in has.items()})
+    for kind in ("ip", "router", "port", "subnet", "network", "security_group"):
+        setattr(network, f"delete_{kind}", lambda r: removed.append(r.id))
+    network.ports = lambda project_id=None, device_id=None: iter(has["ports"]) if project_id else iter([])
+    monkeypatch.setattr(cleanup.cloud, "catalog", lambda _: [{"type": "network"}])
+    keep = SimpleNamespace(
+        network=SimpleNamespace(id="kept-net"),
+        subnet=SimpleNamespace(id="kept-subnet"),
+        router=SimpleNamespace(id="kept-router"),
+    )
+    project = SimpleNamespace(id="p1", name="p", connection=None)
+    cleanup.empty(SimpleNamespace(network=network), project, keep)
+    assert removed == ["address", "router", "port", "subnet", "net", "group"]
