@@ -121,12 +121,18 @@ show_unit() {
     echo "look further: systemctl status $1; journalctl -u $1"
 }
 
+enable_unit() { # unit; for a link systemd need not read all units again, which takes an emulated machine seconds
+    state=$(systemctl is-enabled "$1") && return 0
+    [ "$state" != masked ] || systemctl unmask "$1"
+    systemctl --no-reload enable "$1"
+} 2>/dev/null
+
 start_unit() { # unit stamp seconds secrets [part]; a changed secret is a changed input too
     mkdir -p "$stamps"
     kept="$stamps/$1${5:+.$5}"
     stamp=$(printf '%s %s' "$2" "${4:-}" | sha256sum | cut -c 1-16)
     if systemctl is-active -q "$1" && [ "$(cat "$kept" 2>/dev/null)" = "$stamp" ]; then return 0; fi
-    systemctl is-enabled -q "$1" 2>/dev/null || { systemctl unmask "$1" && systemctl enable "$1"; } 2>/dev/null
+    enable_unit "$1"
     systemctl reset-failed "$1" 2>/dev/null
     if ! timeout $(($3 * patience)) systemctl restart "$1"; then
         show_unit "$1"

@@ -153,8 +153,7 @@ def _disk(ctx: Context, disk: DiskSpec) -> tuple[Operation, ...]:
         File(f"/etc/systemd/system/{unit}", text, source="guide: swift install, storage nodes (there as fstab line)"),
         Command(
             f"mount {point}",
-            f"systemctl daemon-reload && systemctl enable -q {unit} && systemctl restart {unit} && "
-            f"mountpoint -q {point}",
+            f"systemctl enable -q {unit} && systemctl restart {unit} && mountpoint -q {point}",
             unless=f"mountpoint -q {point}",
             source=STORAGE,
         ),

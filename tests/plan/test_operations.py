@@ -57,8 +57,11 @@ SHIMS = {
         is-active)
             if [ "$2" = -q ]; then [ -e "$state/active-$3" ]; exit; fi
             if [ -e "$state/failed-$2" ]; then echo failed; else echo active; fi ;;
-        is-enabled) [ -e "$state/enabled-$3" ] ;;
-        enable) touch "$state/enabled-$2" ;;
+        is-enabled)
+            if [ -e "$state/masked-$2" ]; then echo masked; exit 1; fi
+            if [ -e "$state/enabled-$2" ]; then echo enabled; else echo disabled; exit 1; fi ;;
+        unmask) rm "$state/masked-$2" ;;
+        --no-reload) [ "$2" = enable ] && [ ! -e "$state/masked-$3" ] && touch "$state/enabled-$3" ;;
         restart) [ ! -e "$state/broken-$2" ] && touch "$state/active-$2" ;;
         cat) cat "$state/unit-$2" 2>/dev/null ;;
         show) echo "NRestarts=$(cat "$state/restarts-$4" 2>/dev/null || echo 0)" ;;
@@ -590,6 +593,19 @@ def test_a_unit_is_enabled_and_started_once(machine: Machine) -> None:
 
     assert restarts(machine) == 1
     assert (machine.state / "enabled-keystone").exists()
+
+
+def test_a_masked_unit_is_unmasked_and_enabled(machine: Machine) -> None:
+    (machine.state / "masked-keystone").touch()
+    assert machine.run(Unit("keystone")).states == ["changed"]
+    assert (machine.state / "enabled-keystone").exists()
+
+
+def test_units_are_enabled_without_reading_all_of_them_again(machine: Machine) -> None:
+    for name in ("keystone", "glance-api", "keystone"):
+        machine.run(Unit(name))
+    changing = [said for said in machine.log("systemctl") if "enable " in said or "mask" in said or "reload" in said]
+    assert changing == ["--no-reload enable keystone", "--no-reload enable glance-api"]
 
 
 def test_a_unit_is_restarted_when_its_inputs_changed(machine: Machine) -> None:

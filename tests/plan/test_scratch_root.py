@@ -54,8 +54,8 @@ case "$name $1" in
 "firewall-cmd --list-ports" | "firewall-cmd --permanent") cat "$state/openings" 2>/dev/null ;;
 "firewall-cmd -q") case "$*" in *--add-port*)
     echo "$*" | tr ' ' '\n' | sed -n 's/--add-port=//p' | xargs >"$state/openings" ;; esac ;;
-"systemctl enable") for u; do [ -z "${u%%-*}" ] || : >"$state/enabled-$u"; done ;;
-"systemctl is-enabled") [ -e "$state/enabled-$3" ] ;;
+"systemctl enable" | "systemctl --no-reload") for u; do [ -z "${u%%-*}" ] || : >"$state/enabled-$u"; done ;;
+"systemctl is-enabled") for u; do :; done; [ -e "$state/enabled-$u" ] ;;
 "systemctl disable") rm -f "$state/enabled-firewalld"; : >"$state/off" ;;
 "systemctl restart") : >"$state/active-$2" ;;
 "systemctl is-active") if [ "$2" = -q ]; then [ -e "$state/active-$3" ]; else
@@ -153,7 +153,7 @@ def test_a_nodes_programs_ask_what_the_golden_list_says_and_nothing_the_second_t
         c for c in calls.splitlines() if not re.search(rf"^systemctl \S+ .*\b({'|'.join(map(re.escape, units))})$", c)
     ]
     started = sorted(
-        c for c in set(calls.splitlines()) if re.match(r"systemctl (enable|restart) ", c) and c not in kept
+        c for c in set(calls.splitlines()) if re.match(r"systemctl (--no-reload enable|restart) ", c) and c not in kept
     )
     text = "\n".join([*kept, "# side by side:", *started]) + "\n"
     golden = GOLDEN / f"{lab}-{node}.txt"
