@@ -12,8 +12,8 @@ from openstack.exceptions import NotFoundException
 
 from labctl.e2e_support import cloud
 from labctl.e2e_support.projects import Project
-from labctl.e2e_support.resources import SERVER_INTERVAL, Net
-from labctl.e2e_support.waits import patient, wait_for
+from labctl.e2e_support.resources import Net
+from labctl.e2e_support.waits import wait_for
 from labctl.errors import LabError
 
 SERVERS_GONE = 180  # seconds
@@ -69,7 +69,6 @@ class Sweep:
                     done=lambda left: not left,
                     failed=_all_failed,
                     deadline=gone_within,
-                    interval=patient(SERVER_INTERVAL),
                 ),
             )
 

@@ -13,13 +13,12 @@ from openstack.connection import Connection
 from openstack.exceptions import NotFoundException
 
 from labctl.e2e_support.projects import Project
-from labctl.e2e_support.waits import patient, wait_for
+from labctl.e2e_support.waits import wait_for
 from labctl.errors import BrokenLabError
 
 ACTIVE_DEADLINE = 180  # seconds
 GONE_DEADLINE = 120
 VOLUME_DEADLINE = 180
-SERVER_INTERVAL = 1  # between two questions after servers: nova asks neutron twice to answer one
 CIDR = "172.16.77.0/24"  # every project has its own router namespace, so all may use the same
 
 
@@ -182,7 +181,6 @@ def wait_server(connection: Connection, server: Any, status: str = "ACTIVE", dea
         done=lambda seen: seen.status == status and not seen.task_state,
         failed=fault,
         deadline=deadline,
-        interval=patient(SERVER_INTERVAL),
         show=_state,
     )
 
@@ -203,7 +201,6 @@ def delete_server(connection: Connection, server: Any, deadline: float = GONE_DE
         done=lambda seen: seen is None,
         failed=lambda seen: fault(seen) if seen.task_state is None else None,
         deadline=deadline,
-        interval=patient(SERVER_INTERVAL),
         show=_state,
     )
 

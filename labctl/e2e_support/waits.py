@@ -15,13 +15,13 @@ _patience = 1.0
 
 
 def be_patient(factor: float) -> None:
-    """From now on every deadline is so many times longer: the lab's machines are so many times slower."""
+    """From now on deadlines and the intervals of waits are so many times longer: the lab's machines are slower."""
     global _patience
     _patience = factor
 
 
 def patient(seconds: float) -> float:
-    """A deadline on the lab under test, from one on machines that are not slower than the host."""
+    """A time on the lab under test, from one on machines that are not slower than the host."""
     return seconds * _patience
 
 
@@ -57,12 +57,13 @@ def wait_for(
     :param what: completes "waiting for …".
     :param failed: the reason why this can never become done, or None.
     :param deadline: seconds, on machines that are not slower than the host.
-    :param interval: seconds between two probes; more where a probe takes long.
+    :param interval: seconds between two probes, likewise; more where a probe takes long. Each question takes time
+        from its own answer: nova asks neutron twice to tell how a server is.
     :param show: how the last thing seen is put in the message.
     :raises FailedStateError: at once when ``failed`` gives a reason.
     :raises DeadlineError: not done in time; the message shows the last thing seen.
     """
-    deadline = patient(deadline)
+    deadline, interval = patient(deadline), patient(interval)
     began = time.monotonic()
     while True:
         asked = time.monotonic()
