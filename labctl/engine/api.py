@@ -346,6 +346,19 @@ class Cloud:
         return self._until(wanted.title, wanted.seconds, look)
 
     @run.register
+    def _(self, wanted: api.DhcpPlugged) -> bool:
+        def look() -> str:
+            # whoever has switched DHCP off since waits for nobody
+            asking = {s["network_id"] for s in self.get("network", "/v2.0/subnets?enable_dhcp=true")["subnets"]}
+            ports = self.get("network", "/v2.0/ports?device_owner=network:dhcp")["ports"]
+            served = {p["network_id"] for p in ports if p["status"] == "ACTIVE"}
+            networks = self.get("network", "/v2.0/networks")["networks"]
+            absent = [n["name"] for n in networks if n["name"] in wanted.networks and n["id"] in asking - served]
+            return f"no DHCP server's port is ACTIVE in {', '.join(absent)}" if absent else ""
+
+        return self._until(wanted.title, wanted.seconds, look)
+
+    @run.register
     def _(self, wanted: api.ServicesUp) -> bool:
         path = "/services" if wanted.type == "orchestration" else "/os-services"
 

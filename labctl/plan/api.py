@@ -256,6 +256,28 @@ class AgentsAlive:
 
 
 @dataclass(frozen=True)
+class DhcpPlugged:
+    """Wait until the DHCP server's port in each of the networks that `up` made is ACTIVE.
+
+    An agent starts what it works with (privileged helpers, name spaces) for its first network. On an emulated
+    node that takes minutes, and neutron gives a DHCP server up for good that takes longer than five
+    (``Dnsmasq.enable`` in neutron/agent/linux/dhcp.py): so nobody may ask for more networks before.
+
+    :param seconds: deadline.
+    """
+
+    networks: tuple[str, ...]
+    seconds: int = 120
+
+    @property
+    def title(self) -> str:
+        return f"DHCP in {', '.join(self.networks)}"
+
+    def guide(self) -> str:
+        return "\n".join(f"openstack port list --network {n} --device-owner network:dhcp" for n in self.networks)
+
+
+@dataclass(frozen=True)
 class ServicesUp:
     """Wait until a service's own list (nova, cinder, heat) shows each (binary, host) up.
 
@@ -312,6 +334,7 @@ ApiOperation = (
     | ComputeHosts
     | HypervisorsMapped
     | AgentsAlive
+    | DhcpPlugged
     | ServicesUp
     | CatalogAnswers
 )

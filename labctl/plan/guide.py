@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from labctl.plan import api
 from labctl.plan.operations import Database, File, Item, Operation, Unit, Wait, flatten
-from labctl.plan.planner import Plan, Stage, context, plan
+from labctl.plan.planner import Plan, Stage, context, plan, served
 from labctl.plan.words import Words
 from labctl.secret import MARK
 from labctl.services import SERVICES, keystone, nova
@@ -90,7 +90,8 @@ def _chapters(ctx: Context, made: Plan) -> Iterator[tuple[str, str, tuple[Step, 
         }
         yield "settle", "settle-is", (Step("", settled),)
     if "fixtures" in stages:
-        yield "fixtures", "fixtures-is", (Step("", {ctx.identity_host: _as_client(ctx, stages["fixtures"].api)}),)
+        calls = (*stages["fixtures"].api, *served(ctx))
+        yield "fixtures", "fixtures-is", (Step("", {ctx.identity_host: _as_client(ctx, calls)}),)
 
 
 def _flat(nodes: Mapping[str, tuple[Item, ...]]) -> dict[str, tuple[Operation, ...]]:
@@ -178,6 +179,8 @@ def said(ctx: Context, call: api.ApiOperation) -> str:
         return call.guide()
     if isinstance(call, api.AgentsAlive):
         return "neutron agent-list"
+    if isinstance(call, api.DhcpPlugged):
+        return "neutron port-list --device_owner network:dhcp"
     if isinstance(call, api.ServicesUp) and call.type.startswith("volume"):
         return "cinder service-list"
     if isinstance(call, api.ProviderNetwork):

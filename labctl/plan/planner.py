@@ -255,6 +255,12 @@ def _fixtures(ctx: Context) -> tuple[api.ApiOperation, ...]:
     return tuple(made)
 
 
+def served(ctx: Context) -> tuple[api.ApiOperation, ...]:
+    """What shows that the networks of the fixtures can be used."""
+    networks = tuple(o.name for o in _fixtures(ctx) if isinstance(o, api.ProviderNetwork | api.SelfServiceNetwork))
+    return (api.DhcpPlugged(networks),) if networks and ctx.lab.has(Component.NEUTRON_DHCP) else ()
+
+
 def _records(ctx: Context, services: tuple[Service, ...], stages: list[Stage]) -> dict[str, tuple[Item, ...]]:
     """What people type to verify an installation, once for each state of the lab; its output is kept.
 
@@ -340,7 +346,6 @@ def plan(lab: LabSpec) -> Plan:
         ),
         Stage("fixtures", {ctx.identity_host: _openrc(ctx)}, api=_fixtures(ctx)),
     ]
-    stages.append(
-        Stage("verify", api=tuple(o for s in present for o in s.verify(ctx)), after=_records(ctx, present, stages))
-    )
+    answers = (*(o for s in present for o in s.verify(ctx)), *served(ctx))
+    stages.append(Stage("verify", api=answers, after=_records(ctx, present, stages)))
     return Plan(lab.name, tuple(stages))
