@@ -19,6 +19,9 @@ from labctl.secret import mark
 from labctl.topology.model import Component
 from labctl.topology.spec import LabSpec, NodeSpec
 
+#: Seconds without a sign of life after which RabbitMQ and oslo.messaging give a connection up: the default of both.
+HEARTBEAT = 60
+
 
 @dataclass(frozen=True)
 class Context:
@@ -243,7 +246,7 @@ def messaging(ctx: Context, conf: Ini) -> None:
     """How the release names the message bus (facts 6.0)."""
     source = "guide: RabbitMQ message queue access; facts 6.0"
     stretch(ctx, conf, "DEFAULT", {"rpc_response_timeout": 60}, "oslo.messaging")
-    stretch(ctx, conf, "oslo_messaging_rabbit", {"heartbeat_timeout_threshold": 60}, "oslo.messaging")
+    stretch(ctx, conf, "oslo_messaging_rabbit", {"heartbeat_timeout_threshold": HEARTBEAT}, "oslo.messaging")
     if ctx.release.transport_url:
         conf.set("DEFAULT", source, {"transport_url": ctx.transport_url})
         # When the whole lab starts again, agents ask before their server listens. Without its queue the question
