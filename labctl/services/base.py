@@ -7,6 +7,7 @@ operating system: packages, units and paths come from the base.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -193,8 +194,8 @@ def patient(ctx: Context, seconds: float) -> int:
     return round(seconds * ctx.lab.patience)
 
 
-def stretch(ctx: Context, conf: Ini, section: str, limits: dict[str, float], service: str) -> None:
-    """Make time limits of a service longer where the machines are emulated; elsewhere they stay its own.
+def stretch(ctx: Context, conf: Ini, section: str, limits: Mapping[str, float], service: str) -> None:
+    """Make time limits and periods of a service longer on emulated machines; elsewhere they stay its own.
 
     :param limits: the service's own, in seconds.
     :param service: whose configuration reference gives them.

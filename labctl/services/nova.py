@@ -113,7 +113,9 @@ def configuration(ctx: Context, node: NodeSpec) -> File:
         conf.set("placement_database", CONTROLLER, {"connection": ctx.database_url("placement", "placement")})
     if node.has(Component.NOVA_COMPUTE):
         conf.set("DEFAULT", COMPUTE, {"compute_driver": "libvirt.LibvirtDriver"})
-        stretch(ctx, conf, "DEFAULT", {"vif_plugging_timeout": 300, "heal_instance_info_cache_interval": 60}, "nova")
+        # what is free is counted when a guest comes or goes, too; in between qemu-img looks at every guest's disk
+        limits = {"vif_plugging_timeout": 300, "heal_instance_info_cache_interval": 60, "update_resources_interval": 60}
+        stretch(ctx, conf, "DEFAULT", limits, "nova")
         conf.set(
             "vnc",
             COMPUTE,

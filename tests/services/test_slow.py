@@ -40,7 +40,9 @@ def test_limits_between_services_fit_the_machines(patience: float) -> None:
         ("nova.conf", "DEFAULT", "rpc_response_timeout", "720"),
         ("nova.conf", "DEFAULT", "service_down_time", "720"),
         ("nova.conf", "DEFAULT", "vif_plugging_timeout", "3600"),
+        ("nova.conf", "DEFAULT", "update_resources_interval", "720"),
         ("cinder.conf", "DEFAULT", "service_down_time", "720"),
+        ("cinder.conf", "DEFAULT", "periodic_interval", "720"),
         ("heat.conf", "DEFAULT", "engine_life_check_timeout", "24"),
         ("proxy-server.conf", "app:proxy-server", "conn_timeout", "6"),
     }
