@@ -143,7 +143,8 @@ def _contents(sweep: Sweep, admin: Connection, project: Project, keep: Net | Non
         sweep.remove("stacks", lambda: _stacks(user), lambda s: _delete_stack(user, s), STACKS_GONE)
     if "compute" in types:
         compute = user.compute
-        sweep.remove("servers", lambda: compute.servers(), compute.delete_server, SERVERS_GONE)
+        # without details: for those, nova asks neutron for every server's security groups
+        sweep.remove("servers", lambda: compute.servers(details=False), compute.delete_server, SERVERS_GONE)
     if "network" in types:
         _networking(sweep, admin, project.id, keep)
     if types & {"volumev3", "block-storage", "block-store"}:
