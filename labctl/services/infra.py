@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from labctl.plan.operations import Command, Directory, File, Item, Operation, Parallel, Unit, Wait
 from labctl.secret import mark
-from labctl.services.base import HEARTBEAT, Context, patient
+from labctl.services.base import Context, patient
 from labctl.topology.model import Component
 from labctl.topology.spec import LabSpec, NodeSpec
 
@@ -119,17 +119,6 @@ def _etcd_conf(ctx: Context, node: NodeSpec) -> str:
     return "".join(f'{k}="{v}"\n' for k, v in values.items())
 
 
-def _rabbitmq_env(ctx: Context) -> File:
-    switches = ctx.base.erlang_quiet
-    lines = ["# Made by labctl: no busy waiting, so that an idle lab leaves the cores to its guests"]
-    if ctx.lab.patience > 1:
-        # the shorter of both sides' counts (AMQP 0-9-1, connection.tune), while oslo.messaging sends by its own alone
-        lines.append(f"# emulated machines: the services' heartbeat_timeout_threshold; RabbitMQ's own is {HEARTBEAT} s")
-        switches += f" -rabbit heartbeat {patient(ctx, HEARTBEAT)}"
-    lines.append(f'RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="{switches}"')
-    return File("/etc/rabbitmq/rabbitmq-env.conf", "\n".join(lines) + "\n", source="RabbitMQ runtime guide")
-
-
 def _rabbitmq_user() -> Command:
     password = mark("RABBIT_PASS")
     stamp = "/var/lib/labctl/stamps/rabbitmq-user"
@@ -169,7 +158,11 @@ def infrastructure(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
     if node.has(Component.MARIADB):
         begin("mariadb", *_mariadb(ctx, node))
     if node.has(Component.RABBITMQ):
-        begin("rabbitmq", _rabbitmq_env(ctx))
+        tuning = (
+            "# Made by labctl: no busy waiting, so that an idle lab leaves the cores to its guests\n"
+            f'RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="{ctx.base.erlang_quiet}"\n'
+        )
+        begin("rabbitmq", File("/etc/rabbitmq/rabbitmq-env.conf", tuning, source="RabbitMQ runtime guide"))
         after.append(_rabbitmq_user())
     if node.has(Component.MEMCACHED):
         begin("memcached", _memcached(ctx, node))
