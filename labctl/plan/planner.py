@@ -256,9 +256,11 @@ def _fixtures(ctx: Context) -> tuple[api.ApiOperation, ...]:
 
 
 def served(ctx: Context) -> tuple[api.ApiOperation, ...]:
-    """What shows that the networks of the fixtures can be used."""
+    """What has to come about on emulated machines before anyone asks for networks of their own."""
+    if ctx.lab.patience <= 1 or not ctx.lab.has(Component.NEUTRON_DHCP):
+        return ()
     networks = tuple(o.name for o in _fixtures(ctx) if isinstance(o, api.ProviderNetwork | api.SelfServiceNetwork))
-    return (api.DhcpPlugged(networks),) if networks and ctx.lab.has(Component.NEUTRON_DHCP) else ()
+    return (api.DhcpPlugged(networks),) if networks else ()
 
 
 def _records(ctx: Context, services: tuple[Service, ...], stages: list[Stage]) -> dict[str, tuple[Item, ...]]:

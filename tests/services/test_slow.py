@@ -8,6 +8,7 @@ from configparser import ConfigParser
 import pytest
 from support import ROOT, whole
 
+from labctl.plan.api import DhcpPlugged
 from labctl.plan.planner import plan
 from labctl.topology.spec import LabSpec
 
@@ -57,6 +58,14 @@ def test_no_connection_to_the_message_bus_needs_signs_of_life(patience: float, l
     """Bug: clients sent one every 150 s, and the server, with its own limit, closed each connection after 120 s."""
     found = settings(whole(TOPOLOGY, "debian12").model_copy(update={"patience": patience}))
     assert {seen[3] for seen in found if seen[2] == "heartbeat_timeout_threshold"} == limit
+
+
+@pytest.mark.parametrize(("patience", "waited"), [(1.0, []), (12.0, [("provider",)])])
+def test_nobody_asks_an_emulated_dhcp_agent_for_more_before_its_first_network_is_served(
+    patience: float, waited: list[tuple[str, ...]]
+) -> None:
+    stages = plan(whole(TOPOLOGY, "debian12").model_copy(update={"patience": patience})).stages
+    assert [o.networks for s in stages for o in s.api if isinstance(o, DhcpPlugged)] == waited
 
 
 def test_an_agent_is_not_called_dead_before_it_has_missed_several_reports() -> None:
