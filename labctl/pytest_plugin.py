@@ -177,10 +177,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
     """Hide secrets; on a failure store what the lab says, and show where and how to run the test again."""
     report: pytest.TestReport = yield
-    item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
     lab = item.config.stash.get(LAB, None)
     if lab is None:
         return report
+    item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
     from labctl.e2e_support import capture, fixtures
 
     projects = item.stash.get(fixtures.PROJECTS, [])

@@ -125,17 +125,8 @@ def _networking(sweep: Sweep, admin: Connection, project_id: str, keep: Net | No
     sweep.remove("networks", lambda: own(net.networks), net.delete_network)
 
 
-def _security_groups(sweep: Sweep, admin: Connection, project_id: str, spared: str = "") -> None:
-    net = admin.network
-    sweep.remove(
-        "security groups",
-        lambda: (g for g in _own(net.security_groups(project_id=project_id), project_id) if g.name != spared),
-        net.delete_security_group,
-    )
-
-
-def _contents(sweep: Sweep, admin: Connection, project: Project, keep: Net | None = None) -> bool:
-    """Remove what the project holds, all but its security groups; tell whether it may have any."""
+def _contents(sweep: Sweep, admin: Connection, project: Project, keep: Net | None = None, spared: str = "") -> None:
+    """Remove what the project holds but the network to keep and the security group with the name that is spared."""
     user = project.connection
     types: set[str] = set()
     sweep.attempt("user's catalog", lambda: types.update(s["type"] for s in cloud.catalog(user)))
@@ -157,9 +148,15 @@ def _contents(sweep: Sweep, admin: Connection, project: Project, keep: Net | Non
     if "compute" in types:
         compute = user.compute
         sweep.remove("key pairs", lambda: compute.keypairs(), lambda k: compute.delete_keypair(k.name))
+    if "network" in types:
+        net = admin.network
+        sweep.remove(
+            "security groups",
+            lambda: (g for g in _own(net.security_groups(project_id=project.id), project.id) if g.name != spared),
+            net.delete_security_group,
+        )
     if "object-store" in types:
         sweep.remove("containers", lambda: user.object_store.containers(), lambda c: _empty_container(user, c))
-    return "network" in types
 
 
 def _told(sweep: Sweep, project: Project) -> None:
@@ -175,8 +172,7 @@ def empty(admin: Connection, project: Project, keep: Net | None = None) -> None:
     :raises LeftBehindError: lists everything that could not be removed.
     """
     sweep = Sweep()
-    if _contents(sweep, admin, project, keep):
-        _security_groups(sweep, admin, project.id, spared="default")
+    _contents(sweep, admin, project, keep, spared="default")
     _told(sweep, project)
 
 
@@ -188,8 +184,7 @@ def destroy(admin: Connection, project: Project) -> None:
     :raises LeftBehindError: lists everything that could not be removed.
     """
     sweep = Sweep()
-    if _contents(sweep, admin, project):
-        _security_groups(sweep, admin, project.id)
+    _contents(sweep, admin, project)
     sweep.attempt(f"user {project.user}", lambda: cloud.identity(admin).delete_user(project.user_id))
     sweep.attempt(f"project {project.name}", lambda: cloud.identity(admin).delete_project(project.id))
     _told(sweep, project)

@@ -245,8 +245,8 @@ def messaging(ctx: Context, conf: Ini) -> None:
     source = "guide: RabbitMQ message queue access; facts 6.0"
     stretch(ctx, conf, "DEFAULT", {"rpc_response_timeout": 60}, "oslo.messaging")
     if ctx.lab.patience > 1:
-        # A client sends by its own limit, the server closes by the shorter one, and oslo.log 5.0.1's lock lets the
-        # thread that sends (in uWSGI a native one) hang a request for good. TCP's keep-alive finds dead peers.
+        # A client sends by its own limit, the server closes by the shorter one, and a request was seen to hang for
+        # good, likely in oslo.log 5.0.1's lock, which the thread that sends takes. TCP's keep-alive finds dead peers.
         reason = "labctl: emulated machines; default of oslo.messaging: 60 s; Launchpad bug 1983863 (oslo.log)"
         conf.set("oslo_messaging_rabbit", reason, {"heartbeat_timeout_threshold": 0})
     if ctx.release.transport_url:

@@ -107,3 +107,13 @@ def test_kept_network_stays_when_the_project_is_emptied(monkeypatch):
     project = SimpleNamespace(id="p1", name="p", connection=None)
     cleanup.empty(SimpleNamespace(network=network), project, keep)
     assert removed == ["address", "router", "port", "subnet", "net", "group"]
+
+
+def test_servers_are_listed_without_details_which_nova_asks_neutron_for(monkeypatch):
+    asked: list[bool] = []
+    compute = SimpleNamespace(
+        servers=lambda details=True: asked.append(details) or [], delete_server=None, keypairs=lambda: []
+    )
+    monkeypatch.setattr(cleanup.cloud, "catalog", lambda _: [{"type": "compute"}])
+    cleanup.empty(None, SimpleNamespace(id="p1", name="p", connection=SimpleNamespace(compute=compute)))
+    assert asked == [False]

@@ -203,3 +203,36 @@ def test_collecting_needs_no_lab(suite):
     result = project.runpytest_subprocess("--collect-only", "-q", "e2e")
     result.stdout.fnmatch_lines(["*test_a.py::test_a*"])
     assert not (project.path / "entered").exists()
+
+
+RETURNED = """
+import types
+import pytest
+
+class Kept:
+    def project(self, name):
+        return types.SimpleNamespace(password="projectpass", name="p", connection=None)
+
+    def give_back(self, *, failed):
+        with open("returned", "a") as log:
+            log.write(f"{failed}\\n")
+
+@pytest.fixture(scope="session")
+def kept_project():
+    return Kept()
+
+@pytest.fixture
+def broken(project):
+    raise OSError("no network")
+
+def test_passes(project): pass
+def test_fails(project): assert False
+def test_passes_again(project): pass
+def test_is_not_set_up(broken): pass
+"""
+
+
+def test_a_project_is_given_back_as_failed_after_a_test_or_a_fixture_that_failed(suite):
+    project = suite(e2e=RETURNED)
+    project.runpytest_subprocess("e2e").assert_outcomes(passed=2, failed=1, errors=1)
+    assert (project.path / "returned").read_text().split() == ["False", "True", "False", "True"]
