@@ -22,6 +22,7 @@ pytestmark = [
     pytest.mark.skipif(bool(process.missing("ip", "nft", "sysctl")), reason="needs ip, nft and sysctl"),
 ]
 
+NEEDS_PING = pytest.mark.skipif(bool(process.missing("ping")), reason="ping is not installed")
 A, B, NAT = (f"net{letter}-{os.getpid()}" for letter in "abn")
 FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 
@@ -44,6 +45,12 @@ def made(name: str, text: str, tmp_path: Path) -> LabSpec:
     for node in spec.nodes.values():
         network.attach_container(spec, node)
     return spec
+
+
+def answers(address: str) -> bool:
+    """The address answers the first node of lab A."""
+    words = ["ip", "netns", "exec", network.node_namespace(A, "first"), "ping", "-c", "1", "-W", "2", address]
+    return process.run(words, check=False).returncode == 0
 
 
 @pytest.fixture
@@ -86,11 +93,10 @@ def test_nothing_of_a_lab_is_on_the_host(tmp_path: Path) -> None:
         assert network.delete(A) == []
 
 
-@pytest.mark.skipif(bool(process.missing("ping")), reason="ping is not installed")
+@NEEDS_PING
 def test_a_node_reaches_its_gateway_and_its_neighbour(labs: tuple[LabSpec, LabSpec]) -> None:
-    node = ["ip", "netns", "exec", network.node_namespace(A, "first"), "ping", "-c", "1", "-W", "2"]
-    for address in ("10.0.0.1", "10.0.0.12"):
-        process.run([*node, address])
+    assert answers("10.0.0.1")
+    assert answers("10.0.0.12")
     routes = process.output(["ip", "-n", network.node_namespace(A, "first"), "route"])
     assert "default via 10.0.0.1" in routes
 
@@ -156,6 +162,7 @@ def test_an_uplink_is_there_when_asked_for_and_gone_with_the_lab(tmp_path: Path)
     assert process.run(["nft", "list", "table", "ip", f"labctl_{device}"], check=False).returncode != 0
 
 
+@NEEDS_PING
 @pytest.mark.parametrize("missing", ["cards", "bridges"])
 def test_a_network_that_a_killed_labctl_left_half_made_is_completed(missing: str, tmp_path: Path) -> None:
     spec = specify(write(tmp_path, SMALL), name=A)
@@ -169,12 +176,12 @@ def test_a_network_that_a_killed_labctl_left_half_made_is_completed(missing: str
             words = ["link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", namespace]
             process.run(["ip", "-n", network.lab_namespace(A), *words])
         made(A, SMALL, tmp_path)
-        words = ["ip", "netns", "exec", network.node_namespace(A, "first"), "ping", "-c", "1", "-W", "2", "10.0.0.12"]
-        assert process.run(words, check=False).returncode == 0
+        assert answers("10.0.0.12")
     finally:
         assert network.delete(A) == []
 
 
+@NEEDS_PING
 def test_a_containers_cards_go_and_come_again_without_the_others(tmp_path: Path) -> None:
     spec = made(A, SMALL, tmp_path)
     node, namespace = spec.nodes["second"], network.node_namespace(A, "second")
@@ -186,8 +193,7 @@ def test_a_containers_cards_go_and_come_again_without_the_others(tmp_path: Path)
                 ["ip", "-n", network.lab_namespace(A), "-br", "link"]
             )
         network.attach_container(spec, node)
-        words = ["ip", "netns", "exec", network.node_namespace(A, "first"), "ping", "-c", "1", "-W", "2", "10.0.0.12"]
-        assert process.run(words, check=False).returncode == 0
+        assert answers("10.0.0.12")
     finally:
         assert network.delete(A) == []
 
