@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -246,6 +247,8 @@ def test_a_seed_is_one_that_cloud_init_reads(lab: LabState) -> None:
     assert entry["addresses"] == ["10.0.0.11/24"]
 
 
-def test_initiators_of_a_lab_are_told_apart(lab: LabState) -> None:
-    name = "etc/iscsi/initiatorname.iscsi"
-    assert seed.files(lab, "first")[name] != seed.files(lab, "second")[name]
+def test_initiators_of_a_lab_are_told_apart_by_names_that_targets_accept(lab: LabState) -> None:
+    lines = [seed.files(lab, node)["etc/iscsi/initiatorname.iscsi"][0].decode() for node in ("first", "second")]
+    assert lines[0] != lines[1]
+    for line in lines:  # RFC 3720, 3.2.6.3.1; rtslib, which is LIO's, wants the domain's dot too
+        assert re.fullmatch(r"InitiatorName=iqn\.\d{4}-[01]\d(\.[a-z0-9-]+){2,}:[a-z0-9.:-]{1,190}\n", line)

@@ -29,6 +29,13 @@ def cards(spec: LabSpec, node: str, *, way_out: bool = True) -> str:
     return "\n".join(lines) + "\n"
 
 
+def initiator(lab: LabState, node: str) -> str:
+    """A node's own iSCSI name, as Debian's open-iscsi forms them: the image's is the same for all nodes, and a
+    target tells initiators apart by it. The part before the first colon must be a date and a reversed domain of
+    two labels or more (RFC 3720, 3.2.6.3.1): LIO's rtslib refuses others with "WWN not valid as: iqn"."""
+    return f"iqn.1993-08.org.debian:01:{lab.id}:{node}"
+
+
 def files(lab: LabState, node: str) -> dict[str, tuple[bytes, int]]:
     """Path to content and mode of everything that only this node has."""
     return {
@@ -38,8 +45,7 @@ def files(lab: LabState, node: str) -> dict[str, tuple[bytes, int]]:
         "etc/ssh/ssh_host_ed25519_key": (lab.host_private_key(node).encode(), 0o600),
         "etc/ssh/ssh_host_ed25519_key.pub": (lab.host_key(node).encode(), 0o644),
         "root/.ssh/authorized_keys": (lab.public_key().encode(), 0o600),
-        # the image's is the same for all, and a target tells initiators apart by it
-        "etc/iscsi/initiatorname.iscsi": (f"InitiatorName=iqn.2020-01.labctl:{lab.id}:{node}\n".encode(), 0o600),
+        "etc/iscsi/initiatorname.iscsi": (f"InitiatorName={initiator(lab, node)}\n".encode(), 0o600),
         "etc/labctl/network": (cards(lab.spec, node).encode(), 0o644),
     }
 
