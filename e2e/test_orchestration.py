@@ -163,6 +163,7 @@ def test_stack_with_network_router_volume_and_floating_ip_is_reached_and_leaves_
                 "image": lab.image,
                 "flavor": lab.flavors[0],
                 "key_name": keypair.name,
+                "config_drive": resources.wants_config_drive(lab),
                 "networks": [{"port": {"get_resource": "port"}}],
             },
         },

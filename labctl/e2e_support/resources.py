@@ -15,6 +15,7 @@ from openstack.exceptions import NotFoundException
 from labctl.e2e_support.projects import Project
 from labctl.e2e_support.waits import wait_for
 from labctl.errors import BrokenLabError
+from labctl.lab.access import Access
 
 ACTIVE_DEADLINE = 180  # seconds
 GONE_DEADLINE = 120
@@ -117,6 +118,12 @@ def flavor_id(project: Project, name: str = "") -> str:
     return _made_by_up(project, "flavor", wanted, project.connection.compute.find_flavor)
 
 
+def wants_config_drive(lab: Access) -> bool:
+    """Whether servers of this lab learn their key from a drive: CirrOS asks the metadata service for a minute, and
+    for the key once, for ten seconds; on emulated nodes an answer may take longer than that."""
+    return lab.patience > 1
+
+
 def create_server(
     project: Project,
     name: str,
@@ -155,8 +162,7 @@ def create_server(
         ]
     else:
         attrs["image_id"] = image_id(project)
-    if project.lab.patience > 1:
-        # CirrOS asks the metadata service for a minute; on emulated nodes an answer may take longer than that
+    if wants_config_drive(project.lab):
         attrs["has_config_drive"] = True
     return project.connection.compute.create_server(**attrs)
 
