@@ -11,7 +11,6 @@ from keystoneauth1.identity import v3
 from openstack.connection import Connection
 from openstack.identity.v3._proxy import Proxy as IdentityV3
 
-from labctl.e2e_support.waits import patient
 from labctl.errors import BrokenLabError
 from labctl.lab.access import Access
 
@@ -24,7 +23,10 @@ _versions: defaultdict[str, dict[str, Any]] = defaultdict(dict)
 def session(
     lab: Access, user: str, password: str, project: str, *, timeout: float = REQUEST_TIMEOUT
 ) -> keystone_session.Session:
-    """A keystone session scoped to a project of the default domain. No request is made yet."""
+    """A keystone session scoped to a project of the default domain. No request is made yet.
+
+    :param timeout: seconds without a byte before a request is given up; as many times more as the lab is slow.
+    """
     auth = v3.Password(
         auth_url=lab.auth_url,
         username=user,
@@ -34,7 +36,7 @@ def session(
         project_domain_name=DOMAIN,
     )
     return keystone_session.Session(
-        auth=auth, timeout=patient(timeout), app_name="labctl-e2e", discovery_cache=_versions[lab.lab]
+        auth=auth, timeout=timeout * lab.patience, app_name="labctl-e2e", discovery_cache=_versions[lab.lab]
     )
 
 

@@ -31,8 +31,8 @@ from labctl.plan.planner import plan
 from labctl.progress import step, warn
 from labctl.secret import hide
 
-DEADLINE = 60  # seconds for all parts together, which are collected side by side
-STATES = 45  # seconds for the states of one node
+DEADLINE = 60  # seconds for all parts together, which are collected side by side; more on slow machines
+STATES = 45  # seconds for the states of one node; more on slow machines
 FILE_BYTES = 2 * 2**20  # of the end of a console or an events file
 KEPT = 3  # automatic bundles of a lab
 #: Files of a lab's directory that say what was done; keys, access/ and secrets.json are never read.
@@ -55,7 +55,7 @@ def write(lab: LabState, target: Path) -> None:
     missing: dict[str, str] = {}
     members: dict[str, str] = {}
     with step("lab", "collect logs, configuration and states"):
-        for name, found in _collected(parts(lab), missing).items():
+        for name, found in _collected(parts(lab), missing, DEADLINE * lab.spec.patience).items():
             members |= {f"{name}/{member}" if member else name: text for member, text in found.items()}
     for name, why in missing.items():
         warn("lab", f"the bundle lacks {name}: {why}")
@@ -111,10 +111,12 @@ def parts(lab: LabState) -> dict[str, Callable[[], Members]]:
     return found
 
 
-def _collected(work: Mapping[str, Callable[[], Members]], missing: dict[str, str]) -> dict[str, Members]:
+def _collected(
+    work: Mapping[str, Callable[[], Members]], missing: dict[str, str], seconds: float
+) -> dict[str, Members]:
     """Run everything side by side; what fails or is late is named in ``missing``."""
     running = {name: started(collect) for name, collect in work.items()}
-    deadline = time.monotonic() + DEADLINE
+    deadline = time.monotonic() + seconds
     found: dict[str, Members] = {}
     for name, future in running.items():
         try:
@@ -213,7 +215,11 @@ def _states(lab: LabState, node: str) -> Members:
         try:
             session.run(script, timeout=STATES, on_line=lines.append)
         except DeadlineError:  # what has come by now is worth having
-            lines += ["", "##section incomplete\t", f"no end after {STATES} s; what follows was not asked"]
+            lines += [
+                "",
+                "##section incomplete\t",
+                f"no end after {STATES * lab.spec.patience:g} s; what follows was not asked",
+            ]
     said = "\n".join(lines).lstrip("\n")
     return {f"{name}.txt": text for name, (_, text) in logs.sections(said).items()}
 

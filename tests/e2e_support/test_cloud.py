@@ -1,4 +1,4 @@
-"""Sessions to a lab's APIs: what their services say of their versions is asked for once."""
+"""Sessions to a lab's APIs: versions are asked for once, and slow labs have longer to answer."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from keystoneauth1 import discover
+from keystoneauth1.session import Session
 
 from labctl.e2e_support import cloud
 
@@ -58,7 +59,7 @@ def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def versions(lab: str, user: str, keystone: Keystone) -> discover.Discover:
-    access: Any = SimpleNamespace(lab=lab, auth_url=keystone.url)
+    access: Any = SimpleNamespace(lab=lab, auth_url=keystone.url, patience=1.0)
     session = cloud.session(access, user, "password", "project")
     return discover.get_discovery(session, keystone.url)
 
@@ -74,3 +75,17 @@ def test_what_another_lab_said_at_the_same_address_is_not_taken_over(keystone: K
     versions("lab", "admin", keystone)
     versions("other", "admin", keystone)
     assert keystone.asked == 2
+
+
+@pytest.mark.parametrize(("patience", "seconds"), [(1.0, 20), (10.0, 200)])
+def test_a_slow_lab_has_as_much_longer_for_each_answer(
+    patience: float, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # also for the very first question, which decides whether the lab works at all
+    asked = []
+    monkeypatch.setattr(Session, "get_token", lambda self: asked.append(self.timeout))
+    access: Any = SimpleNamespace(
+        lab="lab", auth_url="http://nowhere", patience=patience, admin_password="p", admin_project="admin"
+    )
+    cloud.check(access)
+    assert asked == [seconds]

@@ -170,6 +170,24 @@ def test_a_part_without_end_or_with_an_error_costs_only_itself(
     assert "nodes/data/console.txt" in found
 
 
+@pytest.mark.parametrize(("patience", "kept"), [(1.0, False), (20.0, True)])
+def test_the_deadline_is_as_much_later_as_the_lab_is_slow(
+    lab: LabState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: float, kept: bool
+) -> None:
+    def slow(*_: object) -> dict[str, str]:
+        time.sleep(1.5)
+        return {"keystone.log": "came late"}
+
+    lab.spec = lab.spec.model_copy(update={"patience": patience})
+    monkeypatch.setattr(bundle, "DEADLINE", 1)
+    monkeypatch.setattr(bundle, "_logs", slow)
+    target = tmp_path / "x.tar.zst"
+    bundle.write(lab, target)
+    found = opened(target)
+    assert ("nodes/api/log" not in json.loads(found["contents.json"])["missing"]) is kept
+    assert (found.get("nodes/api/log/keystone.log") == "came late") is kept
+
+
 def test_the_states_that_came_before_the_deadline_are_kept(
     lab: LabState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
