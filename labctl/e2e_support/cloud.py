@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any, cast
 
+import requests
 from keystoneauth1 import session as keystone_session
 from keystoneauth1.access import AccessInfoV3
 from keystoneauth1.identity import v3
@@ -18,11 +19,25 @@ REQUEST_TIMEOUT = 60  # seconds without a byte from an API before a request is g
 DOMAIN = "Default"
 #: What the APIs of a lab said of their versions, by address: the same for every user, so asked for once.
 _versions: defaultdict[str, dict[str, Any]] = defaultdict(dict)
+_READS = ("GET", "HEAD", "OPTIONS")
 
 
-def session(
-    lab: Access, user: str, password: str, project: str, *, timeout: float = REQUEST_TIMEOUT
-) -> keystone_session.Session:
+class Session(keystone_session.Session):
+    """A keystone session that remembers in which services it was asked to change something."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        #: Service types as in catalogs; "" for a request to a bare URL.
+        self.changed: set[str] = set()
+
+    def request(self, url: str, method: str, *args: Any, **options: Any) -> requests.Response:
+        """Send a request; remember its service unless it only reads, or asks for the session's own token."""
+        if method.upper() not in _READS and options.get("authenticated") is not False:
+            self.changed.add((options.get("endpoint_filter") or {}).get("service_type") or "")
+        return super().request(url, method, *args, **options)
+
+
+def session(lab: Access, user: str, password: str, project: str, *, timeout: float = REQUEST_TIMEOUT) -> Session:
     """A keystone session scoped to a project of the default domain. No request is made yet.
 
     :param timeout: seconds without a byte before a request is given up; as many times more as the lab is slow.
@@ -35,9 +50,7 @@ def session(
         user_domain_name=DOMAIN,
         project_domain_name=DOMAIN,
     )
-    return keystone_session.Session(
-        auth=auth, timeout=timeout * lab.patience, app_name="labctl-e2e", discovery_cache=_versions[lab.lab]
-    )
+    return Session(auth=auth, timeout=timeout * lab.patience, app_name="labctl-e2e", discovery_cache=_versions[lab.lab])
 
 
 def connect(lab: Access, user: str, password: str, project: str) -> Connection:
@@ -89,6 +102,17 @@ def check(lab: Access, timeout: float = 20) -> None:
             f"lab {lab.lab} gives no token at {lab.auth_url}: {type(error).__name__}: {error}",
             f"labctl status {lab.lab}; labctl up {lab.lab}",
         ) from error
+
+
+def changed(*connections: Connection) -> set[str]:
+    """The types of the services in which any of these connections has changed something."""
+    return set().union(*(cast(Session, connection.session).changed for connection in connections))
+
+
+def forget_changes(*connections: Connection) -> None:
+    """What these connections have changed so far is undone, or of no more interest."""
+    for connection in connections:
+        cast(Session, connection.session).changed.clear()
 
 
 def body(response: Any) -> Any:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
+import pytest
 from openstack.exceptions import NotFoundException
 
 from labctl.e2e_support import cleanup
@@ -80,6 +82,11 @@ def test_what_belongs_to_others_is_never_removed_even_when_the_filter_is_ignored
     assert sweep.problems == []
 
 
+def user(*changed: str, **proxies: Any) -> SimpleNamespace:
+    """A connection that has changed something in these services."""
+    return SimpleNamespace(session=SimpleNamespace(changed=set(changed)), **proxies)
+
+
 def test_kept_network_stays_when_the_project_is_emptied(monkeypatch):
     removed: list[str] = []
 
@@ -104,8 +111,8 @@ def test_kept_network_stays_when_the_project_is_emptied(monkeypatch):
         subnet=SimpleNamespace(id="kept-subnet"),
         router=SimpleNamespace(id="kept-router"),
     )
-    project = SimpleNamespace(id="p1", name="p", connection=None)
-    cleanup.empty(SimpleNamespace(network=network), project, keep)
+    project = SimpleNamespace(id="p1", name="p", connection=user("network"))
+    cleanup.empty(user(network=network), project, keep)
     assert removed == ["address", "router", "port", "subnet", "net", "group"]
 
 
@@ -115,5 +122,74 @@ def test_servers_are_listed_without_details_which_nova_asks_neutron_for(monkeypa
         servers=lambda details=True: asked.append(details) or [], delete_server=None, keypairs=lambda: []
     )
     monkeypatch.setattr(cleanup.cloud, "catalog", lambda _: [{"type": "compute"}])
-    cleanup.empty(None, SimpleNamespace(id="p1", name="p", connection=SimpleNamespace(compute=compute)))
+    cleanup.empty(user(), SimpleNamespace(id="p1", name="p", connection=user("compute", compute=compute)))
     assert asked == [False]
+
+
+class Proxies:
+    """All services of a catalog: remembers what was listed; every list is empty."""
+
+    def __init__(self, *changed: str) -> None:
+        self.session = SimpleNamespace(changed=set(changed))
+        self.listed: list[str] = []
+
+    def __getattr__(self, service: str) -> Any:
+        return Listing(self.listed)
+
+
+class Listing:
+    def __init__(self, listed: list[str]) -> None:
+        self._listed = listed
+
+    def __getattr__(self, kind: str) -> Any:
+        def found(**_: Any) -> list[Any]:
+            self._listed.append(kind)
+            return []
+
+        return None if kind.startswith("delete_") else found
+
+
+NETWORKING = {"ips", "routers", "ports", "subnets", "networks", "security_groups"}
+EVERYTHING = NETWORKING | {"stacks", "servers", "keypairs", "snapshots", "volumes", "images", "containers"}
+
+
+@pytest.mark.parametrize(
+    ("by_user", "by_admin", "listed"),
+    [
+        ((), (), set()),
+        (("identity",), ("placement",), set()),
+        (("object-store",), (), {"containers"}),
+        (("image",), ("identity",), {"images"}),
+        (("network",), (), NETWORKING),
+        (("volumev3",), (), {"snapshots", "volumes", "images"}),
+        (("block-storage",), (), {"snapshots", "volumes", "images"}),
+        (("object-store",), ("network",), NETWORKING | {"containers"}),
+        (("compute",), (), EVERYTHING - {"stacks", "containers"}),
+        (("orchestration",), (), EVERYTHING),
+        (("",), (), EVERYTHING),
+        (("dns",), (), EVERYTHING),
+    ],
+)
+def test_project_is_emptied_where_something_was_changed(
+    by_user: tuple[str, ...], by_admin: tuple[str, ...], listed: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    types = ("compute", "network", "volumev3", "image", "object-store", "orchestration", "identity")
+    monkeypatch.setattr(cleanup.cloud, "catalog", lambda _: [{"type": each} for each in types])
+    admin, ordinary = Proxies(*by_admin), Proxies(*by_user)
+    cleanup.empty(admin, SimpleNamespace(id="p1", name="p", connection=ordinary))
+    assert {*admin.listed, *ordinary.listed} == listed
+    # what is emptied is looked at once
+    again = len(admin.listed) + len(ordinary.listed)
+    cleanup.empty(admin, SimpleNamespace(id="p1", name="p", connection=ordinary))
+    assert len(admin.listed) + len(ordinary.listed) == again
+
+
+def test_project_that_goes_is_searched_in_every_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    types = ("compute", "network", "block-store", "image", "object-store", "orchestration")
+    monkeypatch.setattr(cleanup.cloud, "catalog", lambda _: [{"type": each} for each in types])
+    monkeypatch.setattr(
+        cleanup.cloud, "identity", lambda _: SimpleNamespace(delete_user=lambda _: 0, delete_project=lambda _: 0)
+    )
+    admin, ordinary = Proxies(), Proxies()
+    cleanup.destroy(admin, SimpleNamespace(id="p1", name="p", user="u", user_id="u1", connection=ordinary))
+    assert {*admin.listed, *ordinary.listed} == EVERYTHING

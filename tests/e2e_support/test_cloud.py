@@ -89,3 +89,20 @@ def test_a_slow_lab_has_as_much_longer_for_each_answer(
     )
     cloud.check(access)
     assert asked == [seconds]
+
+
+def test_session_remembers_the_services_in_which_it_changed_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Session, "request", lambda *_, **__: None)
+    access: Any = SimpleNamespace(lab="lab", auth_url="http://nowhere", patience=1.0, region="RegionOne")
+    user, other = (cloud.connect(access, name, "password", "project") for name in ("user", "other"))
+    user.session.get("/servers", endpoint_filter={"service_type": "compute"})
+    user.session.head("/images/id", endpoint_filter={"service_type": "image"})
+    user.session.post("http://nowhere/auth/tokens", authenticated=False)  # its own token
+    assert cloud.changed(user, other) == set()
+    user.session.post("/servers", endpoint_filter={"service_type": "compute"})
+    other.session.put("/container/object", endpoint_filter={"service_type": "object-store"})
+    other.session.delete("http://nowhere/v3/auth/tokens")  # who knows which service that is
+    assert cloud.changed(user, other) == {"compute", "object-store", ""}
+    cloud.forget_changes(user)
+    assert cloud.changed(user) == set()
+    assert cloud.changed(other) == {"object-store", ""}
