@@ -15,6 +15,7 @@ import typer
 from labctl import __version__
 from labctl.cli import app
 from labctl.errors import LabError
+from labctl.secret import Redactor
 
 BUG = 3
 INTERRUPTED = 130
@@ -44,8 +45,9 @@ def run() -> None:
             error.show()
             sys.exit(error.exit_code)
         log = Path(tempfile.mkstemp(prefix="labctl-bug-", suffix=".log")[1])
-        log.write_text(f"labctl {__version__}: {sys.argv}\n{traceback.format_exc()}")
-        typer.echo(f"error: this is a bug in labctl: {sys.exc_info()[1]!r}\n  details: {log}", err=True)
+        hide = Redactor(())  # people send these; which lab's passwords may be in them is not known here
+        log.write_text(hide(f"labctl {__version__}: {sys.argv}\n{traceback.format_exc()}"))
+        typer.echo(f"error: this is a bug in labctl: {hide(repr(error))}\n  details: {log}", err=True)
         status = BUG
     if status == INTERRUPTED and sys.argv[1:2] in (["up"], ["down"]):  # typer turns ^C into this status itself
         typer.echo("interrupted: `labctl up` continues the lab, `labctl down` removes it", err=True)

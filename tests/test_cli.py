@@ -175,6 +175,22 @@ def test_a_bug_ends_with_3_and_keeps_the_traceback(
     assert "Traceback" in log.read_text()
 
 
+def test_a_bug_s_traceback_and_message_hide_what_looks_like_a_password(
+    labctl: Labctl, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def broken() -> list[str]:
+        raise RuntimeError("cannot parse mysql+pymysql://nova:geheim77@controller/nova")
+
+    monkeypatch.setattr("labctl.lab.repair.recorded", broken)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    status, _, err = labctl("list")
+    assert status == 3
+    (log,) = tmp_path.glob("labctl-bug-*.log")
+    for told in (err, log.read_text()):
+        assert "cannot parse mysql+pymysql://***@controller/nova" in told
+        assert "geheim77" not in told
+
+
 def test_an_interruption_ends_with_130_and_says_how_to_go_on(
     labctl: Labctl, fake: Fake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
