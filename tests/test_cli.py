@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -159,33 +160,38 @@ def test_wrong_usage_ends_with_2(words: tuple[str, ...], labctl: Labctl) -> None
     assert err.strip()
 
 
-def test_a_bug_ends_with_3_and_keeps_the_traceback(
-    labctl: Labctl, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    def broken() -> list[str]:
-        raise RuntimeError("never thought of")
+#: Status, what was said, and the log that was kept.
+Bug = Callable[[str], tuple[int, str, Path]]
 
-    monkeypatch.setattr("labctl.lab.repair.recorded", broken)
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    status, _, err = labctl("list")
+
+@pytest.fixture
+def bug(labctl: Labctl, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bug:
+    """Run labctl into an error that nobody thought of."""
+
+    def run(message: str) -> tuple[int, str, Path]:
+        def broken() -> list[str]:
+            raise RuntimeError(message)
+
+        monkeypatch.setattr("labctl.lab.repair.recorded", broken)
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+        status, _, err = labctl("list")
+        (log,) = tmp_path.glob("labctl-bug-*.log")
+        return status, err, log
+
+    return run
+
+
+def test_a_bug_ends_with_3_and_keeps_the_traceback(bug: Bug) -> None:
+    status, err, log = bug("never thought of")
     assert status == 3
     assert "this is a bug in labctl: RuntimeError('never thought of')" in err
-    (log,) = tmp_path.glob("labctl-bug-*.log")
     assert str(log) in err
     assert "Traceback" in log.read_text()
 
 
-def test_a_bug_s_traceback_and_message_hide_what_looks_like_a_password(
-    labctl: Labctl, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    def broken() -> list[str]:
-        raise RuntimeError("cannot parse mysql+pymysql://nova:geheim77@controller/nova")
-
-    monkeypatch.setattr("labctl.lab.repair.recorded", broken)
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    status, _, err = labctl("list")
+def test_a_bug_s_traceback_and_message_hide_what_looks_like_a_password(bug: Bug) -> None:
+    status, err, log = bug("cannot parse mysql+pymysql://nova:geheim77@controller/nova")
     assert status == 3
-    (log,) = tmp_path.glob("labctl-bug-*.log")
     for told in (err, log.read_text()):
         assert "cannot parse mysql+pymysql://***@controller/nova" in told
         assert "geheim77" not in told
