@@ -77,6 +77,26 @@ def delete(heat, stack_id):
     )
 
 
+def wait_servers_gone(project):
+    """Wait until nova lists no server of the project; any that is not DELETED is one that heat left behind.
+
+    Nova marks a server DELETED before it takes the record away (``ComputeManager._delete_instance``);
+    heat looks no further (``NovaClientPlugin.check_delete_server_complete``).
+    """
+
+    def show(left):
+        return ", ".join(f"{server.name}: {server.status}" for server in left)
+
+    wait_for(
+        "nova to forget the stack's server",
+        lambda: list(project.connection.compute.servers()),
+        done=lambda left: not left,
+        failed=lambda left: show(left) if any(server.status != "DELETED" for server in left) else None,
+        deadline=30,
+        show=show,
+    )
+
+
 def outputs(stack):
     return {output["output_key"]: output["output_value"] for output in stack.outputs}
 
@@ -118,7 +138,7 @@ def test_sample_stack_of_the_notes_gives_its_server_s_address_and_is_updated(lab
     assert kept.metadata["changed"] == "yes"
 
     delete(heat, stack_id)
-    assert list(nova.servers()) == []
+    wait_servers_gone(project)
 
 
 @pytest.mark.needs("cinder-volume")
@@ -193,7 +213,7 @@ def test_stack_with_network_router_volume_and_floating_ip_is_reached_and_leaves_
     guest.close()
 
     delete(heat, stack_id)
-    assert list(project.connection.compute.servers()) == []
+    wait_servers_gone(project)
     assert list(project.connection.block_storage.volumes()) == []
     assert list(neutron.ips()) == []
     assert own(project, neutron.routers) == routers
