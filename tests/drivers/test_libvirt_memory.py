@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -61,6 +63,25 @@ def test_memory_that_is_gone_is_an_error_and_no_cold_start(lab: LabState) -> Non
     path.unlink()
     with pytest.raises(BrokenLabError, match="with which first goes on, is gone"):
         memory.pending(lab, "first")
+
+
+def test_clocks_are_set_to_what_the_host_s_shows_when_the_command_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, ways, behind = [1000.3], [2.0, 0.4, 0.4], list[float]()
+
+    def sleep(seconds: float) -> None:
+        clock[0] += seconds
+
+    def run(command: str, timeout: float) -> SimpleNamespace:
+        way = ways.pop(0)
+        sleep(way)
+        if found := re.search(r"-s @(\d+)", command):
+            behind.append(clock[0] - int(found[1]))
+        sleep(way)
+        return SimpleNamespace(status=0, stderr="")
+
+    monkeypatch.setattr(memory, "time", SimpleNamespace(time=lambda: clock[0], sleep=sleep))
+    memory.set_clocks(lambda node: nullcontext(SimpleNamespace(run=run)), ["first"])  # type: ignore[arg-type, return-value]
+    assert behind == [pytest.approx(0, abs=0.001)]
 
 
 class Paused:

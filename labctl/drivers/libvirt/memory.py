@@ -148,14 +148,21 @@ def load(connection: Connection, saved: Path, machine: Domain) -> None:
 
 
 def set_clocks(connect: Connect, nodes: list[str]) -> None:
-    """Set the clocks of machines that stood still while they were saved."""
+    """Set the clocks of machines that stood still while they were saved.
+
+    Whole seconds are set, as not every date(1) takes fractions, and the command goes out half a
+    round trip before the second begins: just after a restore the way to an emulated machine took a second.
+    """
 
     def work(node: str) -> None:
         with connect(node) as session:
-            session.run("true", timeout=60)  # the first command of a session takes longer than the next
-            now = time.time()
-            time.sleep(math.ceil(now) - now)  # not every date(1) takes fractions
-            done = session.run(f"date -u -s @{math.ceil(now)} >/dev/null", timeout=60)
+            for _ in range(2):  # the first command of a session takes longer than the next
+                sent = time.time()
+                session.run("date -u >/dev/null", timeout=60)
+            on_the_way = (time.time() - sent) / 2
+            second = math.ceil(time.time() + on_the_way)
+            time.sleep(max(0, second - on_the_way - time.time()))
+            done = session.run(f"date -u -s @{second} >/dev/null", timeout=60)
             if done.status != 0:
                 raise LabError(done.stderr.strip())
 
