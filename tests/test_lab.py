@@ -99,7 +99,7 @@ def test_no_secret_is_in_anything_that_the_runs_left(lab: str, kept: Path) -> No
     assert len(secrets) > 40
     texts = {"(printed)": "\n".join(SAID)}
     bundles = [kept / "asked.tar.zst", *(state.directory / "bundles").glob("*.tar.zst")]
-    assert len(bundles) == 2, "the failed run made no bundle"
+    assert len(bundles) > 1, "the failed run made no bundle"
     for path in bundles:
         texts[str(path)] = process.run(["tar", "--zstd", "-xOf", path]).stdout
         assert "nova-compute" in texts[str(path)]

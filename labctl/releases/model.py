@@ -147,6 +147,8 @@ class Release:
     tempest: tuple[str, ...]
     #: [identity] password_hash_rounds exists (from pike)
     password_hash_rounds: bool = True
+    #: oslo.log has eventlet's locks in processes with native threads, too (5.0.1; eventlet issue 432)
+    green_log_locks: bool = False
     #: tests of that Tempest that fail on a right lab, and why: its packages have changed since
     tempest_known: Mapping[str, str] = field(default_factory=dict)
 

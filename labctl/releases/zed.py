@@ -30,6 +30,7 @@ ZED = Release(
     authtoken_public_uri="www_authenticate_uri",
     transport_url=True,
     service_token=True,
+    green_log_locks=True,
     service_role_bootstrapped=False,
     member_role="member",
     member_role_bootstrapped=True,

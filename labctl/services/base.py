@@ -203,6 +203,20 @@ def stretch(ctx: Context, conf: Ini, section: str, limits: Mapping[str, float], 
         conf.set(section, f"labctl: emulated machines; defaults of {service}: {own}", longer)
 
 
+def privileged(ctx: Context, conf: Ini, *sections: str) -> None:
+    """Give each of a service's privileged helpers one thread, where two can stop each other for good.
+
+    A helper's logging has eventlet's locks (oslo.log, ``_fix_eventlet_logging``). When two of its threads meet at one,
+    the second is never woken ("greenlet.error: cannot switch to a different thread" in the log), and its service waits
+    for the answer forever: a layer-3 agent then makes no more routers, and says nothing.
+
+    :param sections: of the helpers' options, which oslo.privsep's ``PrivContext`` calls ``cfg_section``.
+    """
+    if ctx.release.green_log_locks:
+        for section in sections:
+            conf.set(section, "oslo.privsep configuration; eventlet issue 432", {"thread_pool_size": 1})
+
+
 def authtoken(ctx: Context, conf: Ini, user: str) -> None:
     """The ``[keystone_authtoken]`` block that all services share (facts 6.0)."""
     conf.set(

@@ -15,6 +15,7 @@ from labctl.services.base import (
     http_ready,
     messaging,
     password_auth,
+    privileged,
     service_account,
     stretch,
     sync,
@@ -29,6 +30,8 @@ NFS = "cinder admin guide: NFS driver; docs/platform.md: containers have no devi
 #: The lab's shared directory as cinder's NFS driver names it: HOST:PATH.
 SHARE_PATH = "/var/lib/labctl/shared/cinder"
 VOLUME_GROUP = "cinder-volumes"
+#: Sections of a volume node's privileged helpers (cinder/privsep, os-brick).
+HELPERS = ("cinder_sys_admin", "privsep_osbrick")
 
 #: In a container the "NFS server" is a directory bound into every node: mounting it is one more bind.
 #: os-brick and nova call `mount -t nfs HOST:PATH POINT -o …`, which runs this helper.
@@ -76,6 +79,7 @@ def configuration(ctx: Context, node: NodeSpec) -> File:
         conf.set("service_user", "bug 2004555; facts 6.4", {"send_service_user_token": True, **token})
     if not node.has(Component.CINDER_VOLUME):
         return conf.file()
+    privileged(ctx, conf, *HELPERS)
     backend = ctx.lab.volume_backend.value
     conf.set("DEFAULT", STORAGE, {"enabled_backends": backend})
     if ctx.lab.volume_backend is VolumeBackend.LVM:

@@ -15,6 +15,7 @@ from labctl.services.base import (
     http_ready,
     messaging,
     password_auth,
+    privileged,
     service_account,
     stretch,
     sync,
@@ -29,6 +30,8 @@ L2_AGENT = {
     Mechanism.LINUXBRIDGE: "neutron-linuxbridge-agent",
     Mechanism.OPENVSWITCH: "neutron-openvswitch-agent",
 }
+#: Sections of the agents' privileged helpers (neutron/privileged).
+HELPERS = ("privsep", *(f"privsep_{of}" for of in ("dhcp_release", "ovs_vsctl", "namespace", "conntrack", "link")))
 COMPONENTS = (
     Component.NEUTRON_SERVER,
     Component.NEUTRON_L2,
@@ -45,6 +48,7 @@ def neutron_conf(ctx: Context, node: NodeSpec) -> File:
     messaging(ctx, conf)
     authtoken(ctx, conf, "neutron")
     conf.set("oslo_concurrency", GUIDE, {"lock_path": "/var/lib/neutron/tmp"})
+    privileged(ctx, conf, *HELPERS)
     rootwrap = {"root_helper": "sudo neutron-rootwrap /etc/neutron/rootwrap.conf"}
     # an agent runs dozens of commands for each port, and each would start a Python interpreter
     daemon = {"root_helper_daemon": "sudo neutron-rootwrap-daemon /etc/neutron/rootwrap.conf"}

@@ -25,6 +25,7 @@ from labctl.services.base import (
     http_ready,
     messaging,
     password_auth,
+    privileged,
     service_account,
     stretch,
     sync,
@@ -39,6 +40,8 @@ COMPUTE = "guide: nova install, compute node; facts 6.4"
 LAB = "labctl: a lab of a few guests on few cores"
 #: Name of the disk that holds guests, where a topology has one.
 INSTANCES = "instances"
+#: Sections of a compute node's privileged helpers (nova/privsep, os-brick, os-vif).
+HELPERS = ("nova_sys_admin", "privsep_osbrick", "vif_plug_linux_bridge_privileged", "vif_plug_ovs_privileged")
 #: With a host's name at its end: the stamp, on the controller, of a host that is mapped into cell1.
 MAPPED = "/var/lib/labctl/stamps/nova-host-"
 
@@ -113,6 +116,7 @@ def configuration(ctx: Context, node: NodeSpec) -> File:
         conf.set("placement_database", CONTROLLER, {"connection": ctx.database_url("placement", "placement")})
     if node.has(Component.NOVA_COMPUTE):
         conf.set("DEFAULT", COMPUTE, {"compute_driver": "libvirt.LibvirtDriver"})
+        privileged(ctx, conf, *HELPERS)
         # what is free is counted when a guest comes or goes, too; in between qemu-img looks at every guest's disk
         limits = {"vif_plugging_timeout": 300, "heal_instance_info_cache_interval": 60, "update_resources_interval": 60}
         stretch(ctx, conf, "DEFAULT", limits, "nova")
