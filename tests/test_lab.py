@@ -1,4 +1,4 @@
-"""One real lab, from nothing to nothing: up, proven by the end-to-end suite, again, beside another, down."""
+"""One real lab, from nothing to nothing: up, proven by the end-to-end suite, again, beside another, restored, down."""
 
 from __future__ import annotations
 
@@ -154,6 +154,22 @@ def test_another_lab_with_the_same_addresses_runs_beside_it(lab: str) -> None:
     finally:
         labctl("down", SECOND)
     assert remains(SECOND) == []
+
+
+def networks(lab: str) -> set[str]:
+    rows = json.loads(labctl("exec", lab, "--", "openstack", "network", "list", "-f", "json"))
+    return {row["Name"] for row in rows}
+
+
+def test_a_restored_snapshot_is_the_lab_as_it_was_and_boots_guests(lab: str) -> None:
+    labctl("snapshot", "create", lab, "ready")
+    before = networks(lab)
+    labctl("exec", lab, "--", "openstack", "network", "create", "later")
+    assert networks(lab) == {*before, "later"}
+    labctl("snapshot", "restore", lab, "ready")
+    assert networks(lab) == before
+    one = "test_guest_has_its_allocated_address_and_the_security_group_decides_who_gets_in"
+    assert "1 passed" in labctl("test", lab, "-n", "0", "--", "-k", one)
 
 
 def test_down_leaves_nothing_and_can_be_repeated() -> None:
