@@ -64,9 +64,14 @@ def test_a_second_up_changes_nothing(lab: str) -> None:
     )
 
 
+def listed(lab: str, kind: str) -> list[dict[str, str]]:
+    """What the client inside the lab lists of a kind of resource."""
+    rows: list[dict[str, str]] = json.loads(labctl("exec", lab, "--", "openstack", kind, "list", "-f", "json"))
+    return rows
+
+
 def test_a_client_inside_the_lab_sees_its_hypervisor(lab: str) -> None:
-    rows = json.loads(labctl("exec", lab, "--", "openstack", "hypervisor", "list", "-f", "json"))
-    assert [row["Hypervisor Hostname"] for row in rows] == ["compute"]
+    assert [row["Hypervisor Hostname"] for row in listed(lab, "hypervisor")] == ["compute"]
     assert "Id" in labctl("ssh", lab, "compute", "--", "virsh", "list")
 
 
@@ -82,6 +87,8 @@ def test_tells(lab, admin, project):
 
 
 def test_no_secret_is_in_anything_that_the_runs_left(lab: str, kept: Path) -> None:
+    state = LabState.load(lab)
+    earlier = set(bundles_of(state))
     (kept / "e2e").mkdir()
     (kept / "e2e" / "test_tells.py").write_text(TELLTALE)
     words = ["--junit", str(kept / "told.xml"), "--", "--lab-artifacts", str(kept / "told"), f"--rootdir={kept}", "-rA"]
@@ -94,12 +101,11 @@ def test_no_secret_is_in_anything_that_the_runs_left(lab: str, kept: Path) -> No
         labctl(verb, lab if verb != "plan" else "zed-2node")
     labctl("bundle", lab, "-o", str(kept / "asked.tar.zst"))
 
-    state = LabState.load(lab)
     secrets = secrets_of(state)
     assert len(secrets) > 40
     texts = {"(printed)": "\n".join(SAID)}
-    bundles = [kept / "asked.tar.zst", *(state.directory / "bundles").glob("*.tar.zst")]
-    assert len(bundles) > 1, "the failed run made no bundle"
+    assert len(set(bundles_of(state)) - earlier) == 1, "the failed run made no bundle"
+    bundles = [kept / "asked.tar.zst", *bundles_of(state)]
     for path in bundles:
         texts[str(path)] = process.run(["tar", "--zstd", "-xOf", path]).stdout
         assert "nova-compute" in texts[str(path)]
@@ -117,6 +123,11 @@ def test_no_secret_is_in_anything_that_the_runs_left(lab: str, kept: Path) -> No
     assert any(name.endswith("failure.txt") for name in texts)
     leaks = [f"{name}: {what}" for name, text in texts.items() for what, value in secrets.items() if value in text]
     assert leaks == []
+
+
+def bundles_of(state: LabState) -> list[Path]:
+    """The bundles that failed runs of the suite have made."""
+    return list((state.directory / "bundles").glob("*.tar.zst"))
 
 
 def secrets_of(state: LabState) -> dict[str, str]:
@@ -156,18 +167,13 @@ def test_another_lab_with_the_same_addresses_runs_beside_it(lab: str) -> None:
     assert remains(SECOND) == []
 
 
-def networks(lab: str) -> set[str]:
-    rows = json.loads(labctl("exec", lab, "--", "openstack", "network", "list", "-f", "json"))
-    return {row["Name"] for row in rows}
-
-
 def test_a_restored_snapshot_is_the_lab_as_it_was_and_boots_guests(lab: str) -> None:
     labctl("snapshot", "create", lab, "ready")
-    before = networks(lab)
+    before = {row["Name"] for row in listed(lab, "network")}
     labctl("exec", lab, "--", "openstack", "network", "create", "later")
-    assert networks(lab) == {*before, "later"}
+    assert {row["Name"] for row in listed(lab, "network")} == {*before, "later"}
     labctl("snapshot", "restore", lab, "ready")
-    assert networks(lab) == before
+    assert {row["Name"] for row in listed(lab, "network")} == before
     one = "test_guest_has_its_allocated_address_and_the_security_group_decides_who_gets_in"
     assert "1 passed" in labctl("test", lab, "-n", "0", "--", "-k", one)
 

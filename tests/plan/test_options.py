@@ -15,7 +15,6 @@ from support import ROOT, TOPOLOGIES, variants, whole
 from labctl import releases
 from labctl.plan.planner import plan
 from labctl.releases import RELEASES
-from labctl.services import cinder, neutron, nova
 from labctl.topology.load import load
 from labctl.topology.model import Mechanism, VirtType, VolumeBackend
 from labctl.topology.spec import LabSpec
@@ -23,8 +22,19 @@ from labctl.topology.spec import LabSpec
 PROJECTS = ("keystone", "glance", "placement", "nova", "neutron", "cinder", "heat")
 #: Files read in the place of, or after, another one: their options are the other one's.
 SAME_AS = {"nova-compute.conf": "nova.conf", "nova-cpu.conf": "nova.conf"}
-#: Sections for which oslo.privsep registers the options of [privsep] once a helper's context is made.
-HELPERS = {*neutron.HELPERS, *nova.HELPERS, *cinder.HELPERS}
+#: Sections for which oslo.privsep registers the options of [privsep] once a helper's context is made, so that no
+#: catalog has them: cfg_section in Zed's nova/privsep, neutron/privileged, cinder/privsep, os_brick and vif_plug_*.
+HELPERS = {
+    "nova.conf": (
+        *("nova_sys_admin", "privsep_osbrick"),
+        *("vif_plug_linux_bridge_privileged", "vif_plug_ovs_privileged"),
+    ),
+    "neutron.conf": (
+        *("privsep_dhcp_release", "privsep_ovs_vsctl", "privsep_namespace"),
+        *("privsep_conntrack", "privsep_link"),
+    ),
+    "cinder.conf": ("cinder_sys_admin", "privsep_osbrick"),
+}
 #: Files below a project's directory that oslo.config does not read.
 OTHER_KINDS = ("api-paste.ini", "-uwsgi.ini", "policy.json", "policy.yaml", "rootwrap.conf", "/nfs_shares")
 
@@ -77,7 +87,8 @@ def findings(spec: LabSpec, directory: Path) -> tuple[set[str], list[str], list[
             path.parent.mkdir(exist_ok=True)
             path.write_text(file.content)
             names = check_options.as_sets(known["files"][kind])
-            names |= {section: names["privsep"] for section in HELPERS if "privsep" in names}
+            if spec.release == "zed":
+                names |= dict.fromkeys(HELPERS.get(kind, ()), names["privsep"])
             for section, options in known.get("unchecked", {}).get(kind, {}).items():
                 names[section] = names.get(section, set()) | set(options)
             deprecated = check_options.as_sets(known["deprecated"].get(kind, {}))
