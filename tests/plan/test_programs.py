@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import grp
 import os
 import shutil
 from collections.abc import Callable
@@ -24,8 +22,6 @@ from labctl.plan.operations import (
 from labctl.plan.planner import plan
 from labctl.secret import MARK, Secret
 
-ME = getpass.getuser()
-MY_GROUP = grp.getgrgid(os.getgid()).gr_name
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="changes owners and accounts, which needs root")
 
 
