@@ -87,8 +87,8 @@ def findings(spec: LabSpec, directory: Path) -> tuple[set[str], list[str], list[
             path.parent.mkdir(exist_ok=True)
             path.write_text(file.content)
             names = check_options.as_sets(known["files"][kind])
-            if spec.release == "zed":
-                names |= dict.fromkeys(HELPERS.get(kind, ()), names["privsep"])
+            if spec.release == "zed" and kind in HELPERS:
+                names |= dict.fromkeys(HELPERS[kind], names["privsep"])
             for section, options in known.get("unchecked", {}).get(kind, {}).items():
                 names[section] = names.get(section, set()) | set(options)
             deprecated = check_options.as_sets(known["deprecated"].get(kind, {}))
