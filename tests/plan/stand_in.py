@@ -12,6 +12,8 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from labctl import process
 from labctl.engine.node import archive
 from labctl.plan.operations import Chain, Command, File, Item
@@ -21,6 +23,7 @@ MARKER = re.compile(r"##labctl (\d+) (ok|changed|failed) (\d+)")
 
 ME = getpass.getuser()
 MY_GROUP = grp.getgrgid(os.getgid()).gr_name
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="changes owners and accounts, which needs root")
 
 SHIMS = {
     "mysql": """

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from stand_in import ME, MY_GROUP, RPM, TOOLS, Machine, chain, file
+from stand_in import ME, MY_GROUP, RPM, TOOLS, Machine, as_root, chain, file
 
 from labctl.plan import operations
 from labctl.plan.operations import (
@@ -27,8 +27,6 @@ from labctl.plan.operations import (
     Wait,
 )
 from labctl.secret import Secret
-
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="changes owners and accounts, which needs root")
 
 
 def package_file(machine: Machine, text: str) -> Path:

@@ -8,22 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from stand_in import MARKER, Machine, chain, file
+from stand_in import MARKER, Machine, as_root, chain, file
 from support import specify, variants
 
 from labctl import process
 from labctl.plan import script
-from labctl.plan.operations import (
-    Chain,
-    Command,
-    Parallel,
-    Wait,
-)
+from labctl.plan.operations import Chain, Command, Parallel, Wait
 from labctl.plan.planner import plan
 from labctl.secret import MARK, Secret
-
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="changes owners and accounts, which needs root")
-
 
 # --- commands --------------------------------------------------------------------------------------
 
