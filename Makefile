@@ -6,37 +6,35 @@
 PYTHON ?= python3
 LAB ?= zed-2node
 WORKERS ?= 4
+# what proves the lab: smoke, one way through each service; all, every test
+SUITE ?= smoke
 N ?= 30
 VENV := .venv
 LABCTL := $(VENV)/bin/labctl
 
-.PHONY: lab test setup system venv lint unit system-tests contract torture clean
+.PHONY: lab test setup setup-lab lint unit contract torture clean
 
-lab: setup
+lab: setup-lab
 	$(LABCTL) up $(LAB)
-	$(LABCTL) test $(LAB) -n $(WORKERS)
+	$(LABCTL) test $(LAB) -n $(WORKERS) $(if $(filter smoke,$(SUITE)),--smoke)
 	$(LABCTL) info $(LAB) --credentials
 
 test: setup
 	./tools/test
 
-setup: system venv
+# everything: the other drivers, browser, linters
+setup:
+	@PYTHON=$(PYTHON) ./tools/setup test $(VENV)
 
-system:
-	./tools/setup-system
+setup-lab:
+	@PYTHON=$(PYTHON) ./tools/setup $(if $(filter smoke,$(SUITE)),lab,browser) $(VENV)
 
-venv: $(VENV)/.done
-
-$(VENV)/.done: pyproject.toml
-	./tools/setup-venv $(VENV)
-	touch $@
-
-lint: venv
+lint: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-unit: venv
+unit: setup
 	$(VENV)/bin/pytest tests -m "not system"
 
 # labctl killed N times at random moments on a small lab; prints a table

@@ -37,6 +37,11 @@ def result(future: Future[T], seconds: float) -> T:
     return future.result()
 
 
+def ended(future: Future[T], seconds: float) -> None:
+    """Wait until :func:`started` work has ended, well or not, but no longer than so many seconds."""
+    wait([future], timeout=seconds)
+
+
 def collected(future: Future[str], seconds: float) -> str:
     """The text of :func:`started`, or in one line why there is none."""
     try:

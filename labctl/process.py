@@ -1,16 +1,19 @@
 """The one place that starts processes.
 
-Commands are argument lists, never shell text. Every call has a deadline, and a failure says which
-command failed and shows the end of what it printed.
+Commands are argument lists, never shell text. Every call has a deadline, and a failure says in its first
+line what failed and why, in the program's own last words; what does not fit a message is in a log that it names.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import selectors
 import shlex
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -19,27 +22,99 @@ from pathlib import Path
 from typing import IO
 
 from labctl.errors import DeadlineError, LabError
+from labctl.lab import paths
 
 Argument = str | Path
 #: What libraries raise that start processes by themselves: ``returncode``, ``cmd``.
 Failed = subprocess.CalledProcessError
 
 
-class CommandError(LabError):
-    """A command ended with another status than 0."""
+#: A message shows no more of a command line than so many characters, nor more of its output than so many lines.
+SHOWN, LINES = 200, 12
+#: How programs begin the line that says why they failed, the most telling first. dpkg's names a package, of which
+#: the next line says what went wrong.
+_TELLING = (
+    re.compile(r"(?i)no space left on device"),
+    re.compile(r"^dpkg: error processing .*"),
+    re.compile(r"^(E|Err|error|fatal|ERROR|CommandError|mmdebstrap)\b.*:"),
+    re.compile(r"^\w*(\.\w+)*(Error|Exception)\b"),
+)
 
-    def __init__(self, message: str, status: int, output: str) -> None:
+
+class CommandError(LabError):
+    """A command ended with another status than 0.
+
+    ``output`` is the end of what it printed, ``reason`` the line of it that says why.
+    """
+
+    def __init__(self, message: str, status: int, output: str, reason: str) -> None:
         super().__init__(message)
         self.status = status
         self.output = output
+        self.reason = reason
 
 
 def _words(command: Sequence[Argument]) -> list[str]:
     return [str(word) for word in command]
 
 
-def _tail(text: str, lines: int = 15) -> str:
-    return "\n".join(text.strip().splitlines()[-lines:])
+def _tail(text: str, lines: int = LINES) -> str:
+    return "\n".join(line[:SHOWN] for line in text.strip().splitlines()[-lines:])
+
+
+def shown(command: Sequence[Argument]) -> str:
+    """A command line as a message shows it."""
+    line = shlex.join(_words(command))
+    return line if len(line) <= SHOWN else f"{line[: SHOWN - 2]} …"
+
+
+def last_words(text: str) -> str:
+    """The line in which a program says why it failed: the most telling one, else the last; one line of 400 characters.
+
+    dpkg says on one line which package failed, and on the next how: they are joined.
+    """
+    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
+    for pattern in _TELLING:
+        for number, line in enumerate(lines):
+            if pattern.search(line):
+                follows = f" {lines[number + 1]}" if line.endswith(":") and number + 1 < len(lines) else ""
+                return (line + follows)[:400]
+    return lines[-1][:400] if lines else "it said nothing"
+
+
+def _failure(name: str, words: list[str], status: int, said: str, log: Path | None) -> CommandError:
+    """The error of a command that failed; what its message has no room for is in a log."""
+    tail = _tail(said)
+    if log is None and (len(shlex.join(words)) > SHOWN or len(said.strip()) > len(tail)):
+        log = _kept(words, said)
+    reason = last_words(said)
+    parts = [f"{name or shown(words)} failed with status {status}: {reason}"]
+    if tail and tail != reason:
+        parts.append(tail)
+    if log is not None:
+        parts.append(f"whole log: {log}")
+    return CommandError("\n".join(parts), status, tail, reason)
+
+
+def _kept(words: list[str], said: str) -> Path | None:
+    """Write down a command line and its output, for a message that shows only parts of them."""
+    with suppress(OSError):
+        paths.logs().mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f"{Path(words[0]).name}-", suffix=".log", dir=paths.logs())
+        with os.fdopen(handle, "w", errors="replace") as sink:
+            sink.write(f"$ {shlex.join(words)}\n{said}")
+        return Path(name)
+    return None
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who hears a command while it runs."""
+
+    #: told each line that it prints; True keeps the line out of the log
+    line: Callable[[str], bool]
+    #: called about once a second; what it raises ends the command
+    tick: Callable[[], None] = lambda: None
 
 
 def run(
@@ -51,29 +126,41 @@ def run(
     cwd: Path | None = None,
     log: Path | None = None,
     check: bool = True,
+    name: str = "",
+    listener: Listener | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end and return what it printed (stdout and stderr apart, as UTF-8, never refused).
 
     :param timeout: seconds.
     :param log: append the output to this file instead of returning it.
+    :param name: what a message calls the command; by default its command line.
+    :param listener: hears what is printed, line by line, on its way to ``log``.
     :raises CommandError: status other than 0, unless ``check`` is off.
     :raises DeadlineError: not finished in time.
     """
     words = _words(command)
+    begin = 0
     try:
         if log is not None:
-            with log.open("a") as sink:
-                done = subprocess.run(
-                    words,
-                    input=stdin,
-                    stdout=sink,
-                    stderr=sink,
-                    text=True,
-                    errors="replace",
-                    timeout=timeout,
-                    env=env,
-                    cwd=cwd,
-                )
+            with log.open("a", errors="replace") as sink:
+                sink.write(f"$ {shlex.join(words)}\n")
+                sink.flush()
+                begin = sink.tell()
+                if listener is not None:
+                    status = _heard(words, sink, timeout, listener, env, cwd)
+                    done = subprocess.CompletedProcess(words, status, "", "")
+                else:
+                    done = subprocess.run(
+                        words,
+                        input=stdin,
+                        stdout=sink,
+                        stderr=sink,
+                        text=True,
+                        errors="replace",
+                        timeout=timeout,
+                        env=env,
+                        cwd=cwd,
+                    )
         else:
             done = subprocess.run(
                 words, input=stdin, capture_output=True, text=True, errors="replace", timeout=timeout, env=env, cwd=cwd
@@ -81,11 +168,71 @@ def run(
     except FileNotFoundError as error:
         raise LabError(f"{words[0]} is not installed", "labctl doctor") from error
     except subprocess.TimeoutExpired as error:
-        raise DeadlineError(f"no end after {timeout:g} s: {shlex.join(words)}") from error
+        raise _late(name, words, timeout, log, begin) from error
     if check and done.returncode != 0:
-        said = _tail(log.read_text(errors="replace")) if log is not None else _tail(done.stderr or done.stdout)
-        raise CommandError(f"{shlex.join(words)} ended with {done.returncode}:\n{said}", done.returncode, said)
+        said = _since(log, begin) if log is not None else done.stderr.strip() or done.stdout
+        raise _failure(name, words, done.returncode, said, log)
     return done
+
+
+def _late(name: str, words: list[str], timeout: float, log: Path | None, begin: int) -> DeadlineError:
+    said = _since(log, begin).strip() if log is not None else ""
+    last = f"; last: {said.splitlines()[-1][:SHOWN]}" if said else ""
+    if log is None and len(shlex.join(words)) > SHOWN:
+        log = _kept(words, "")
+    where = f"\nwhole log: {log}" if log is not None else ""
+    return DeadlineError(f"timed out after {timeout:g} s: {name or shown(words)}{last}{where}")
+
+
+def _since(log: Path, begin: int) -> str:
+    with log.open(errors="replace") as source:
+        source.seek(begin)
+        return source.read()
+
+
+def _heard(
+    words: list[str],
+    sink: IO[str],
+    timeout: float,
+    listener: Listener,
+    env: Mapping[str, str] | None,
+    cwd: Path | None,
+) -> int:
+    """Run a command with a listener to what it prints; returns its status."""
+    deadline = time.monotonic() + timeout
+    with (
+        subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env, cwd=cwd
+        ) as child,
+        selectors.DefaultSelector() as ready,
+    ):
+        assert child.stdout is not None
+        ready.register(child.stdout, selectors.EVENT_READ)
+        rest = b""
+        try:
+            while True:
+                if time.monotonic() > deadline:
+                    raise subprocess.TimeoutExpired(words, timeout)
+                listener.tick()
+                if not ready.select(1):
+                    if child.poll() is not None:  # what it has started may hold the pipe open for good
+                        break
+                    continue
+                chunk = os.read(child.stdout.fileno(), 65536)
+                if not chunk:
+                    break
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    text = line.decode(errors="replace")
+                    if not listener.line(text):
+                        sink.write(text + "\n")
+                sink.flush()
+            if rest:
+                sink.write(rest.decode(errors="replace"))
+            return child.wait(max(1.0, deadline - time.monotonic()))
+        except BaseException:
+            child.kill()
+            raise
 
 
 def output(command: Sequence[Argument], *, timeout: float = 60) -> str:

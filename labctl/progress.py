@@ -20,6 +20,7 @@ class Kind(StrEnum):
 
     BEGIN = "begin"
     NOTE = "note"
+    PROGRESS = "progress"
     WARN = "warn"
     END = "end"
     FAIL = "fail"
@@ -27,12 +28,18 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Event:
-    """One line of progress. ``where`` is a node or ``lab``/``image``; ``seconds`` is set on END and FAIL."""
+    """One line of progress. ``where`` is a node or ``lab``/``image``; ``seconds`` is set on END and FAIL.
+
+    On PROGRESS ``text`` is what is in work, ``share`` how much of it all is done (0 to 1), ``left`` an estimate of
+    the seconds that the rest takes; each may be unknown.
+    """
 
     kind: Kind
     where: str
     text: str
     seconds: float | None = None
+    share: float | None = None
+    left: float | None = None
     at: float = field(default_factory=time.time)
 
 
@@ -68,6 +75,27 @@ def every(seconds: float) -> Callable[[], bool]:
         return True
 
     return due
+
+
+class Meter:
+    """Tells how far a piece of work is, at most twice a second, with an estimate of what is left."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._began = time.monotonic()
+        self._told = 0.0
+
+    def __call__(self, text: str, share: float | None = None) -> None:
+        """Say what is in work now, and which share of all is done."""
+        now = time.monotonic()
+        if now - self._told < 0.5:
+            return
+        self._told = now
+        spent = now - self._began
+        # the first files say little about the rest
+        known = share is not None and share >= 0.05 and spent >= 3
+        left = spent * (1 - share) / share if known and share else None
+        emit(Event(Kind.PROGRESS, self._where, text, share=share, left=left))
 
 
 @contextmanager

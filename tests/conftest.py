@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from real import golden_image
 from support import SMALL, specify, write
 
 from labctl.drivers.nspawn import Nspawn
+from labctl.images import retry
 from labctl.lab.state import LabState
 
 
@@ -30,6 +32,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in left]
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _downloads() -> None:
+    """Tests with homes of their own load no package twice."""
+    if os.geteuid() == 0:
+        os.environ.setdefault("LABCTL_CACHE", "/var/lib/labctl/cache")
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tried again is tried again at once."""
+    monkeypatch.setattr(retry, "PAUSE", 0.01)
+
+
 @pytest.fixture(autouse=True)
 def home(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A labctl home of the test's own; system tests may use the machine's image store and choose theirs."""
@@ -42,16 +57,16 @@ def home(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.fixture
 def containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LabState]:
     """A lab of two running containers, ``first`` and ``second``, in which no service was configured."""
-    images = sorted(Path("/var/lib/labctl/images").glob("debian12-debian-*/manifest.json"))
-    if os.geteuid() != 0 or not images:
-        pytest.skip("needs root and a golden image; labctl up zed-2node makes one")
+    if os.geteuid() != 0:
+        pytest.skip("containers need root")
+    image = golden_image()
     monkeypatch.setenv("LABCTL_HOME", str(tmp_path / "home"))
     driver = Nspawn()
     driver.probe()
     path = write(tmp_path, SMALL)
     lab = LabState.create(specify(path, name=f"containers-{os.getpid()}"), path)
     lab.ensure_keys()
-    lab.record_image((images[-1].parent,))
+    lab.record_image(image)
     driver.create_network(lab)
     try:
         for node in lab.spec.nodes:

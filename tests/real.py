@@ -10,6 +10,7 @@ import pytest
 
 from labctl.drivers.base import Driver
 from labctl.errors import LabError
+from labctl.images import store
 
 STORE = Path("/var/lib/labctl/images")
 D = TypeVar("D", bound=Driver)
@@ -26,9 +27,11 @@ def usable(driver: D) -> D:
     return driver
 
 
-def golden_image() -> Path:
-    """An image that the machine's store has; never one made for a test."""
-    found = sorted(p for p in STORE.glob("debian12-debian-*") if (p / "manifest.json").exists())
-    if not found:
-        pytest.skip(f"no golden image in {STORE}; labctl up zed-2node makes one")
-    return found[-1]
+def golden_image() -> tuple[Path, ...]:
+    """The layers of an image that the machine's store has, the uppermost first; never ones made for a test."""
+    tops = [p for p in sorted(STORE.glob("debian12-debian-*")) if (p / "manifest.json").exists()]
+    for top in reversed(tops):
+        layers = (top, *(STORE / name for name in store.manifest_of(top).get("below", ())))
+        if len(layers) > 1 and all((layer / "manifest.json").exists() for layer in layers):
+            return layers
+    pytest.skip(f"no golden image in {STORE}; labctl up zed-2node makes one")

@@ -31,6 +31,40 @@ PARTS: dict[C, tuple[str, ...]] = {
     C.SWIFT_STORAGE: ("xfsprogs", "rsync"),
 }
 
+#: What Debian's packages of the projects depend on besides Python, and projects from PyPI have to be given.
+NEEDED: dict[C, tuple[str, ...]] = {
+    C.NOVA_COMPUTE: ("bridge-utils", "dosfstools", "e2fsprogs", "kpartx", "parted", "qemu-block-extra"),
+    C.NEUTRON_L2: ("bridge-utils",),
+    C.NEUTRON_L3: ("haproxy", "keepalived", "radvd"),
+    C.CINDER_VOLUME: ("cryptsetup-bin",),
+}
+
+#: Shared libraries of an interpreter that is not Debian's and of what pip builds, and uWSGI's mime types.
+LIBRARIES = (
+    "libbz2-1.0",
+    "libcrypt1",
+    "liberasurecode1",
+    "libexpat1",
+    "libffi8",
+    "liblzma5",
+    "libncursesw6",
+    "libnsl2",
+    "libreadline8",
+    "libsqlite3-0",
+    "libssl3",
+    "libtirpc3",
+    "libuuid1",
+    "libvirt0",
+    "zlib1g",
+    "media-types",
+)
+OPENVSWITCH = ("openvswitch-switch",)
+
+#: All of Debian itself that nodes run beside the system, wherever OpenStack comes from: one layer for every release.
+SERVICES = tuple(
+    dict.fromkeys(name for group in (*PARTS.values(), *NEEDED.values(), LIBRARIES, OPENVSWITCH) for name in group)
+)
+
 PACKAGES: dict[C, tuple[str, ...]] = {
     C.MARIADB: (*PARTS[C.MARIADB], "python3-pymysql"),
     C.RABBITMQ: PARTS[C.RABBITMQ],
@@ -241,6 +275,9 @@ def openstack_units(units: Mapping[str, tuple[str, ...]], extra: tuple[str, ...]
     return tuple(dict.fromkeys([u for names in units.values() for u in names if u != "chrony"] + list(extra)))
 
 
+#: Those of them that Debian itself has: a lab's nodes start what their components need.
+SERVICE_UNITS = openstack_units(SYSTEM_UNITS, SYSTEM_EXTRA_UNITS)
+
 DEBIAN12 = Base(
     name="debian12",
     title="Debian 12",
@@ -249,10 +286,13 @@ DEBIAN12 = Base(
     backing_format=True,
     suite="bookworm",
     common_packages=COMMON,
+    system_packages=SYSTEM,
+    service_packages=SERVICES,
+    service_units=SERVICE_UNITS,
     packages=PACKAGES,
     l2_packages={
         "linuxbridge": ("neutron-linuxbridge-agent",),
-        "openvswitch": ("neutron-openvswitch-agent", "openvswitch-switch"),
+        "openvswitch": ("neutron-openvswitch-agent", *OPENVSWITCH),
     },
     units=UNITS,
     paths=PATHS,

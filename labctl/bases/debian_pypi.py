@@ -11,34 +11,6 @@ from labctl.bases.model import Base, WsgiApi
 from labctl.releases.model import PackageSource
 from labctl.topology.model import Component as C
 
-#: What Debian's packages of the projects depend on besides Python.
-NEEDED: dict[C, tuple[str, ...]] = {
-    C.NOVA_COMPUTE: ("bridge-utils", "dosfstools", "e2fsprogs", "kpartx", "parted", "qemu-block-extra"),
-    C.NEUTRON_L2: ("bridge-utils",),
-    C.NEUTRON_L3: ("haproxy", "keepalived", "radvd"),
-    C.CINDER_VOLUME: ("cryptsetup-bin",),
-}
-
-#: Shared libraries of the interpreter and of what pip builds, and uWSGI's mime types.
-LIBRARIES = (
-    "libbz2-1.0",
-    "libcrypt1",
-    "liberasurecode1",
-    "libexpat1",
-    "libffi8",
-    "liblzma5",
-    "libncursesw6",
-    "libnsl2",
-    "libreadline8",
-    "libsqlite3-0",
-    "libssl3",
-    "libtirpc3",
-    "libuuid1",
-    "libvirt0",
-    "zlib1g",
-    "media-types",
-)
-
 
 def _swift(kind: str, *daemons: str) -> tuple[str, ...]:
     unit = f"openstack-swift-{kind}"
@@ -84,9 +56,12 @@ DEBIAN12_PYPI = Base(
     source=PackageSource.PYPI,
     backing_format=True,
     suite=debian.DEBIAN12.suite,
-    common_packages=(*debian.SYSTEM, *LIBRARIES),
-    packages={c: (*debian.PARTS.get(c, ()), *NEEDED.get(c, ())) for c in C},
-    l2_packages={"linuxbridge": (), "openvswitch": ("openvswitch-switch",)},
+    system_packages=debian.SYSTEM,
+    service_packages=debian.SERVICES,
+    service_units=debian.SERVICE_UNITS,
+    common_packages=(*debian.SYSTEM, *debian.LIBRARIES),
+    packages={c: (*debian.PARTS.get(c, ()), *debian.NEEDED.get(c, ())) for c in C},
+    l2_packages={"linuxbridge": (), "openvswitch": debian.OPENVSWITCH},
     units=UNITS,
     paths={**debian.SYSTEM_PATHS, "plugin-ini": "/etc/neutron/plugin.ini", "horizon-url": "/dashboard"},
     # the other APIs are the projects' own eventlet servers, as in RDO's packages

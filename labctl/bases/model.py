@@ -70,6 +70,11 @@ class Base:
     openstack_units: tuple[str, ...]
     #: units of the system that a lab never wants
     unwanted_units: tuple[str, ...]
+    #: what labctl's own images are made of in layers: the system; services of the operating system itself, which every
+    #: release has; and the units of these
+    system_packages: tuple[str, ...] = ()
+    service_packages: tuple[str, ...] = ()
+    service_units: tuple[str, ...] = ()
     #: qemu-img makes no overlay without the format of its backing file (QEMU 6.1 and later)
     backing_format: bool = False
     #: the package manager, as people type it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,36 +28,103 @@ class Format(StrEnum):
     JSON = "json"
 
 
+#: Seconds after which something that still runs is told again, where no terminal shows it.
+AGAIN = 30.0
+#: Characters of a bar.
+BAR = 24
+
+
+def _duration(seconds: float) -> str:
+    """About how long something takes, as people say it."""
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
 class _Lines:
-    """Progress as lines: when, where, what, how long. On a terminal also the step that runs now."""
+    """Progress as lines: when, where, what, how long.
+
+    On a terminal the step that runs now is shown with a bar and an estimate; elsewhere it has a line of its own at
+    least every half minute.
+    """
 
     def __init__(self) -> None:
-        self._began = time.monotonic()
+        self._began = self._printed = time.monotonic()
         self._status = err.status("") if err.is_terminal else None
-        self._depth = 0
+        #: the steps that run, and how far each place's work is
+        self._open: list[tuple[str, str, float]] = []
+        self._progress: dict[str, Event] = {}
+        self._lock = threading.RLock()
 
     def __call__(self, event: Event) -> None:
-        at = f"{time.monotonic() - self._began:7.1f}s"
-        took = f" [dim]{event.seconds:.1f} s[/dim]" if event.seconds is not None else ""
-        if event.kind is Kind.BEGIN:
-            self._depth += 1
-            if self._status:
-                self._status.update(f"{event.where}: {event.text}")
-                self._status.start()
+        with self._lock:
+            if event.kind is Kind.PROGRESS:
+                self._progress[event.where] = event
+                self._show()
+                return
+            if event.kind is Kind.BEGIN:
+                self._open.append((event.where, event.text, time.monotonic()))
+                if self._status:
+                    self._show()
+                    self._status.start()
+                else:
+                    self._print(event.where, f"{_plain(event.text)} …")
+                return
+            if event.kind in (Kind.END, Kind.FAIL):
+                self._close(event)
+            took = f" [dim]{event.seconds:.1f} s[/dim]" if event.seconds is not None else ""
+            marker = {
+                Kind.FAIL: "[red]failed[/red] ",
+                Kind.WARN: "[yellow]warning[/yellow] ",
+                Kind.END: "[green]done[/green] ",
+            }
+            indent = "  " if event.kind is Kind.NOTE else ""
+            self._print(event.where, f"{indent}{marker.get(event.kind, '')}{_plain(event.text)}{took}")
+
+    def _close(self, event: Event) -> None:
+        """Forget a step that ended, and what was told of the work in it."""
+        ended = [s for s in self._open if s[:2] == (event.where, event.text)]
+        if ended:
+            self._open.remove(ended[-1])
+        self._progress.pop(event.where, None)
+        if self._status:
+            if self._open:
+                self._show()
             else:
-                err.print(f"{at} {event.where:<12} {event.text} …")
-            return
-        if event.kind in (Kind.END, Kind.FAIL):
-            self._depth -= 1
-            if self._status and self._depth == 0:
                 self._status.stop()
-        marker = {
-            Kind.FAIL: "[red]failed[/red] ",
-            Kind.WARN: "[yellow]warning[/yellow] ",
-            Kind.END: "[green]done[/green] ",
-        }
-        indent = "  " if event.kind is Kind.NOTE else ""
-        err.print(f"{at} {event.where:<12} {indent}{marker.get(event.kind, '')}{_plain(event.text)}{took}")
+
+    def _print(self, where: str, text: str) -> None:
+        self._printed = time.monotonic()
+        err.print(f"{self._printed - self._began:7.1f}s {where:<12} {text}")
+
+    def _show(self) -> None:
+        """Bring the terminal's last line up to date."""
+        if self._status and self._open:
+            where, text, _ = self._open[-1]
+            told = self._progress.get(where)
+            self._status.update(f"{where}: {_plain(text)}{self._told(told, bar=True) if told else ''}")
+
+    @staticmethod
+    def _told(event: Event, *, bar: bool) -> str:
+        parts = []
+        if event.share is not None:
+            done = round(event.share * BAR)
+            drawn = f"{'━' * done}[dim]{'━' * (BAR - done)}[/dim] " if bar else ""
+            parts.append(f"{drawn}{event.share:.0%}")
+        parts.append(_plain(event.text))
+        if event.left is not None:
+            parts.append(f"about {_duration(event.left)} left")
+        return " " + ", ".join(p for p in parts if p)
+
+    def remind(self) -> None:
+        """Tell what still runs, when nothing was told for a while."""
+        with self._lock:
+            now = time.monotonic()
+            if self._status or not self._open or now - self._printed < AGAIN:
+                return
+            where, text, began = self._open[-1]
+            told = self._progress.get(where)
+            self._print(
+                where, f"  {_plain(text)}: {_duration(now - began)} so far{self._told(told, bar=False) if told else ''}"
+            )
 
 
 def _plain(text: str) -> str:
@@ -64,17 +132,37 @@ def _plain(text: str) -> str:
 
 
 @contextmanager
+def _reminding(lines: _Lines) -> Iterator[None]:
+    over = threading.Event()
+
+    def remind() -> None:
+        while not over.wait(1):
+            lines.remind()
+
+    thread = threading.Thread(target=remind, daemon=True, name="labctl-progress")
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@contextmanager
 def progress(log: Path | None = None) -> Iterator[None]:
     """Show progress on standard error, and keep it as JSON lines in ``log``."""
-    with subscribed(_Lines()):
+    lines = _Lines()
+    with subscribed(lines), _reminding(lines):
         if log is None:
             yield
             return
 
         def keep(event: Event) -> None:
-            if log.parent.is_dir():
+            if event.kind is not Kind.PROGRESS and log.parent.is_dir():
                 with log.open("a") as sink:
-                    sink.write(json.dumps(vars(event)) + "\n")
+                    sink.write(
+                        json.dumps({k: v for k, v in vars(event).items() if v is not None or k == "seconds"}) + "\n"
+                    )
 
         with subscribed(keep):
             yield

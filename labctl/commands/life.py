@@ -44,7 +44,7 @@ def up(
         try:
             summary = bring.up(spec, path, until, start)
         except LabError as error:
-            hint = error.hint or f"{command} continues"
+            hint = f"{error.hint}; then {command} continues" if error.hint else f"{command} continues"
             if kept := bundle.after_failure(spec.name):
                 hint += f"\n  logs, configuration and states of the lab: {kept}"
             raise LabError(error.message, hint) from error

@@ -13,7 +13,7 @@ from pathlib import Path
 from labctl import cgroup, process
 from labctl.doctor import kvm
 from labctl.errors import LabError
-from labctl.images.debian import apt_sources
+from labctl.images.apt import sources as apt_sources
 from labctl.lab import paths
 from labctl.progress import step
 from labctl.topology.units import show_size

@@ -21,6 +21,10 @@ SCRIPT = Path(__file__).with_name("chroot.sh")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
+#: Packages' scripts ask nobody.
+QUIET = {"DEBIAN_FRONTEND": "noninteractive", "DEBCONF_NONINTERACTIVE_SEEN": "true"}
+
+
 @dataclass(frozen=True)
 class Bind:
     """A file or directory of this machine, seen inside; read-only unless ``writable``."""
@@ -50,10 +54,19 @@ class Chroot:
         """The tree of what was changed."""
         return self.directory / "upper"
 
-    def run(self, *command: str, timeout: float, check: bool = True) -> str:
+    def run(
+        self,
+        *command: str,
+        timeout: float,
+        check: bool = True,
+        name: str = "",
+        listener: process.Listener | None = None,
+    ) -> str:
         """Run a command inside as root and return what it printed (nothing when it goes to the log).
 
         :param timeout: seconds.
+        :param name: what messages call it; by default the command without what brings it inside.
+        :param listener: hears each line on its way to the log.
         :raises CommandError: status other than 0, unless ``check`` is off.
         """
         root, work = self.directory / "root", self.directory / "work"
@@ -67,8 +80,10 @@ class Chroot:
                 *("--", *command),
             ],
             timeout=timeout,
-            env={"PATH": PATH, "HOME": "/root", "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive", **self.env},
+            env={"PATH": PATH, "HOME": "/root", "LC_ALL": "C.UTF-8", **QUIET, **self.env},
             log=self.log,
             check=check,
+            name=name or process.shown(command),
+            listener=listener,
         )
         return done.stdout or ""

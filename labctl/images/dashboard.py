@@ -1,4 +1,4 @@
-"""horizon from the Python Package Index: its settings, its static files, and how it is served.
+"""horizon: its static files; and from the Python Package Index its settings and how it is served.
 
 RDO's package collects and compresses the static files while it is built, and so does the image: a node
 has neither the compiler of the style sheets' time nor the minute it takes.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from labctl import process
 from labctl.images.chroot import Chroot
 
 PROJECT = "horizon"
@@ -47,6 +48,37 @@ static-map = /static={environment}/share/openstack-dashboard/static
 """
 
 
+#: django-compressor works in four threads, two of which may render the same node and meet in the style sheets'
+#: compiler, which shares its state (Debian bug 1069097; django-compressor issue 1291): "Syntax error: Found
+#: 'inline-blo'". An error of a thread that is none of the expected is lost besides. So: one thread, and every error.
+COMPRESS = f"""
+import concurrent.futures as futures
+from django.core.management import execute_from_command_line
+
+class One(futures.ThreadPoolExecutor):
+    def __init__(self, max_workers=None, *rest, **named):
+        super().__init__(1, *rest, **named)
+        self.asked = []
+
+    def submit(self, *words, **named):
+        self.asked.append(super().submit(*words, **named))
+        return self.asked[-1]
+
+    def shutdown(self, *words, **named):
+        super().shutdown(*words, **named)
+        for future in self.asked:
+            future.result()
+
+futures.ThreadPoolExecutor = One
+execute_from_command_line(["django", "compress", "--force", "{_SETTINGS}"])
+"""
+
+
+def _make(inside: Chroot, python: str) -> None:
+    inside.run(python, *_DJANGO, "collectstatic", "--noinput", "--clear", _SETTINGS, timeout=300, name="collectstatic")
+    inside.run(python, "-c", COMPRESS, timeout=900, name="django-compressor")
+
+
 def collect(inside: Chroot, environment: str, made: Path) -> None:
     """Link the settings to /etc and make the static files.
 
@@ -59,6 +91,29 @@ def collect(inside: Chroot, environment: str, made: Path) -> None:
         (local / name).symlink_to(f"{DIRECTORY}/{name}")
     inside.run("mkdir", "-p", f"{DIRECTORY}/local_settings.d", STATE, timeout=10)
     python = f"{environment}/bin/python"
-    inside.run(python, *_DJANGO, "collectstatic", "--noinput", _SETTINGS, timeout=300)
-    inside.run(python, *_DJANGO, "compress", "--force", _SETTINGS, timeout=900)
-    inside.run(python, *_DJANGO, "check", _SETTINGS, timeout=300)
+    _make(inside, python)
+    inside.run(python, *_DJANGO, "check", _SETTINGS, timeout=300, name="django check")
+
+
+#: Debian's package collects and compresses in its scripts, each time one of thirty other packages is configured, if
+#: it has this file, which is left out until it is done.
+MANAGE = "/usr/share/openstack-dashboard/manage.py"
+_DATA = "/var/lib/openstack-dashboard"
+
+
+def unpack_manage(archives: Path, inside: Chroot) -> None:
+    """Give a tree the one file that was left out of Debian's package when it was installed.
+
+    :param archives: where the package is.
+    """
+    package = max(archives.glob("openstack-dashboard_*.deb"), key=lambda path: path.stat().st_mtime)
+    unpack = 'dpkg-deb --fsys-tarfile "$1" | tar -x -C "$2" ".$3"'
+    process.run(["sh", "-c", unpack, "sh", package, inside.upper, MANAGE], timeout=60, name="dpkg-deb")
+
+
+def collect_packaged(inside: Chroot) -> None:
+    """Make the static files of Debian's packages, as their own scripts would."""
+    inside.run("mkdir", "-p", f"{_DATA}/static/js", f"{_DATA}/static/css", timeout=10)
+    _make(inside, "python3")
+    inside.run("rm", "-f", f"{_DATA}/secret-key/.secret_key_store", timeout=10)
+    inside.run("chown", "-R", "www-data", f"{_DATA}/secret-key", f"{_DATA}/static", timeout=60)

@@ -18,7 +18,7 @@ def ensure(base: str, source: str, release: str) -> tuple[Path, ...]:
     recipe = bases.get(base, source)
     if recipe.source is PackageSource.PYPI:
         return pypi.ensure(recipe, releases.get(release))
-    return (debian.ensure(recipe),)
+    return debian.ensure(recipe)
 
 
 def disk(spec: LabSpec) -> Path:

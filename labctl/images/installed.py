@@ -20,7 +20,7 @@ from labctl.bases.model import Base
 from labctl.doctor import kvm
 from labctl.engine.node import archive
 from labctl.errors import LabError
-from labctl.images import debian, installer, iso, kickstart, media, store, udebs
+from labctl.images import apt, debian, installer, iso, kickstart, media, store, udebs
 from labctl.images.installer import Boot
 from labctl.images.kickstart import Answers
 from labctl.lab import paths
@@ -82,7 +82,7 @@ def mirror() -> str:
 
     :raises LabError: they name none.
     """
-    for line in debian.apt_sources().read_text().splitlines():
+    for line in apt.sources().read_text().splitlines():
         if found := re.match(r"(?:URIs:|deb(?: \[[^]]*\])?)\s+(http://\S+)", line):
             return found[1].rstrip("/")
     raise LabError("the machine's apt sources name no mirror that is reached by http")

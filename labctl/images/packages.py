@@ -8,45 +8,48 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from labctl import process
-from labctl.errors import LabError
+from labctl.images import apt
+from labctl.lab import paths
 
 #: Directories of / that Debian's merged /usr replaces by links.
 MERGED = ("bin", "sbin", "lib", "lib64")
 
 
-def _apt(command: list[str], *, cwd: Path | None = None, timeout: float = 60) -> str:
-    try:
-        return process.run(command, cwd=cwd, timeout=timeout).stdout
-    except process.CommandError as error:
-        raise LabError(error.message, "apt-get update, then try again") from error
-
-
-def depends(packages: Iterable[str]) -> set[str]:
-    """Return the direct dependencies of packages, virtual ones left out.
-
-    :raises LabError: apt does not know one of them, or there is no apt.
-    """
-    return set(re.findall(r"Depends: ([a-z0-9][^\s<]*)", _apt(["apt-cache", "depends", *packages])))
-
-
 def with_libraries(names: Iterable[str]) -> list[str]:
-    """The packages with all the shared libraries they need, and nothing else: no debconf, no perl."""
+    """The packages with all the shared libraries they need, and nothing else: no debconf, no perl.
+
+    :raises LabError: the mirror does not know one of them, or its index cannot be had.
+    """
     wanted = new = set(names)
     while new:
-        libraries = {name for name in depends(sorted(new)) if re.match(r"lib(?!.*perl)|zlib", name)}
+        depends = apt.Archive.here().depends(sorted(new), log())
+        libraries = {name for name in depends if re.match(r"lib(?!.*perl)|zlib", name)}
         new = libraries - wanted
         wanted = wanted | new
     return sorted(wanted)
 
 
-def download(names: Iterable[str], directory: Path) -> list[Path]:
-    """Download packages, and only those, into a new directory.
+def log() -> Path:
+    """What apt says of packages that are only unpacked."""
+    path = paths.logs() / "packages.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
-    :raises LabError: apt does not know the packages, or cannot reach its archive.
+
+def depends(packages: Iterable[str]) -> set[str]:
+    """Return the direct dependencies of packages, virtual ones left out.
+
+    :raises LabError: the mirror does not know one of them, or its index cannot be had.
     """
-    directory.mkdir()
-    _apt(["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", *names], cwd=directory, timeout=300)
-    return sorted(directory.glob("*.deb"))
+    return apt.Archive.here().depends(list(packages), log())
+
+
+def download(names: Iterable[str], directory: Path) -> list[Path]:
+    """Bring packages, and only those, into a new directory; what was downloaded before comes from the cache.
+
+    :raises LabError: the mirror does not know the packages, or they cannot be had.
+    """
+    return apt.Archive.here().download(sorted(names), directory, log())
 
 
 def unpack(packages: list[Path], tree: Path) -> None:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import configparser
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from labctl import process
 from labctl.images.chroot import Bind
 from labctl.lab import paths
+from labctl.progress import Meter
 
 #: Where pip's cache is inside.
 CACHE = "/var/cache/pip"
@@ -22,6 +25,31 @@ CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_
 #: Settings that say what to install and where, which is ours to say.
 IGNORED = ("CACHE_DIR", "CONSTRAINT", "REQUIREMENT", "TARGET", "PREFIX", "ROOT", "USER", "REQUIRE_VIRTUALENV", "LOG")
 RESOLVER = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf")
+
+
+class Told:
+    """Follows pip's lines: tells how many distributions it has, which it has in work, what it builds."""
+
+    _LINE = re.compile(
+        r"^\s*(Collecting|Downloading|Building wheel for|Installing collected packages:)\s*([^\s,;<>=!~(]+)"
+    )
+
+    def __init__(self) -> None:
+        self._meter = Meter("image")
+        self._collected = 0
+
+    def _line(self, text: str) -> bool:
+        if found := self._LINE.match(text):
+            doing, what = found.groups()
+            self._collected += doing == "Collecting"
+            said = "installing them" if doing.startswith("Installing") else f"{doing.lower()} {what.rpartition('/')[2]}"
+            self._meter(f"{self._collected} distributions, {said}")
+        return False
+
+    @property
+    def listener(self) -> process.Listener:
+        """For the command."""
+        return process.Listener(self._line)
 
 
 def _home() -> Path:
@@ -87,7 +115,7 @@ def binds(built_for: str) -> tuple[Bind, ...]:
     local += [Path(os.environ[name]) for name in CERTIFICATES if os.environ.get(name)]
     local += [*_configuration_files(), _home() / ".netrc", *(Path(p) for p in RESOLVER)]
     cache = cache_directory(dict(settings))
-    wheels = paths.home() / "cache" / "wheels" / built_for
+    wheels = paths.cache() / "wheels" / built_for
     for path in (cache, wheels):
         path.mkdir(parents=True, exist_ok=True)
     return (

@@ -1,6 +1,6 @@
 """The image of a release from the Python Package Index: its environment, and what packages would add to it.
 
-Four layers: the system of the base, the interpreter, the environment with the projects (minutes), and this
+Layers: the system of the base, the interpreter, the environment with the projects (minutes), and this
 one (seconds), which makes them look like packages: accounts, directories, commands on the path,
 configuration of the projects, units.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from packaging.utils import canonicalize_name
 
 from labctl.bases.model import Base
 from labctl.errors import LabError
-from labctl.images import dashboard, debian, python, store, venv
+from labctl.images import dashboard, debian, python, stack, store, venv
 from labctl.images.pypi_units import ACCOUNTS, COMMAND_PROJECTS, DAEMONS, Account, Wsgi, sudoers
 from labctl.releases.model import Release
 
@@ -42,14 +41,15 @@ def ensure(base: Base, release: Release) -> tuple[Path, ...]:
     found = python.find(release.pypi.python, release.title)
     system = debian.ensure(base)
     runtime = python.ensure(found)
-    packages = json.loads((system / "manifest.json").read_text())["packages"]
+    packages = store.manifest_of(system[0])["packages"]
     projects = venv.Environment(release, release.pypi, found, system, runtime, packages).ensure()
     names = [Requirement(r).name for r in release.pypi.projects.values()]
     recipe = store.Recipe(
         f"{base.name}-{release.name}",
         {
             "version": RECIPE_VERSION,
-            "system": system.name,
+            # accounts of the system have the numbers that its packages' scripts found free
+            "system": [store.identity(layer) for layer in system],
             "projects": projects.name,
             "commands": sorted([*names, *COMMAND_PROJECTS]),
             "files": hashlib.sha256(repr(list(_files(release))).encode()).hexdigest(),
@@ -57,7 +57,7 @@ def ensure(base: Base, release: Release) -> tuple[Path, ...]:
         },
     )
     made = store.ensure(recipe, lambda work: _build(release, work, system, projects, names))
-    return (made, projects, runtime, system)
+    return (made, projects, runtime, *system)
 
 
 def _files(release: Release) -> Iterator[tuple[str, str, str]]:
@@ -74,14 +74,14 @@ def _has(environment: Path, pattern: str) -> bool:
     return any(environment.glob(pattern))
 
 
-def _build(release: Release, work: Path, system: Path, projects: Path, names: list[str]) -> dict[str, Any]:
+def _build(release: Release, work: Path, system: tuple[Path, ...], projects: Path, names: list[str]) -> dict[str, Any]:
     tree = work / "tree"
     home = release.environment
     environment = projects / "tree" / home.lstrip("/")
     present = {a.name: a for a in ACCOUNTS if _concerns(a, environment)}
     linked = _commands(environment, [*names, *COMMAND_PROJECTS])
-    _link(tree, system / "tree", home, linked)
-    _accounts(tree, system / "tree", list(present.values()))
+    _link(tree, system, home, linked)
+    _accounts(tree, system, list(present.values()))
     if (environment / "etc").is_dir():
         shutil.copytree(environment / "etc", tree / "etc", symlinks=True, dirs_exist_ok=True)
     for needs, path, text in _files(release):
@@ -93,7 +93,7 @@ def _build(release: Release, work: Path, system: Path, projects: Path, names: li
             _write(tree / f"etc/sudoers.d/{account.name}", sudoers(account.name), 0o440)
     lines = [f"d /run/{place}{name} 0755 {name} {name} -\n" for name in present for place in ("", "lock/")]
     _write(tree / "usr/lib/tmpfiles.d/openstack.conf", "".join(lines))
-    _inherit(tree, system / "tree")
+    _inherit(tree, system)
     return {"commands": sorted(linked)}
 
 
@@ -103,11 +103,11 @@ def _write(path: Path, text: str, mode: int = 0o644) -> None:
     path.chmod(mode)
 
 
-def _inherit(tree: Path, system: Path) -> None:
+def _inherit(tree: Path, system: tuple[Path, ...]) -> None:
     """Give directories that the system has too its owner and mode: the uppermost layer's count in a node."""
     for directory in [p for p in tree.rglob("*") if p.is_dir() and not p.is_symlink()]:
-        below = system / directory.relative_to(tree)
-        if below.is_dir():
+        below = stack.find(system, directory.relative_to(tree))
+        if below is not None and below.is_dir():
             status = below.stat()
             os.chown(directory, status.st_uid, status.st_gid)
             directory.chmod(status.st_mode & 0o7777)
@@ -131,20 +131,22 @@ def _commands(environment: Path, names: list[str]) -> list[str]:
     return sorted(name for name in found if (environment / "bin" / name).exists())
 
 
-def _link(tree: Path, system: Path, home: str, commands: list[str]) -> None:
+def _link(tree: Path, system: tuple[Path, ...], home: str, commands: list[str]) -> None:
     (tree / "usr/bin").mkdir(parents=True)
     for name in commands:
-        if not any((system / place / name).is_symlink() or (system / place / name).exists() for place in PATH):
+        if not any(stack.find(system, f"{place}/{name}") for place in PATH):
             (tree / "usr/bin" / name).symlink_to(f"{home}/bin/{name}")
 
 
-def _accounts(tree: Path, system: Path, accounts: list[Account]) -> None:
+def _accounts(tree: Path, system: tuple[Path, ...], accounts: list[Account]) -> None:
     """Add users and groups to the system's own files, which a layer can only replace as a whole."""
     names = {a.name for a in accounts}
+    found = {n: stack.find(system, f"etc/{n}") for n in ("passwd", "group", "shadow", "gshadow")}
+    sources = {n: path for n, path in found.items() if path is not None}
     files = {
         # Debian's novnc makes a user nova without a package of nova
-        n: [line for line in (system / "etc" / n).read_text().splitlines() if line.split(":")[0] not in names]
-        for n in ("passwd", "group", "shadow", "gshadow")
+        n: [line for line in path.read_text().splitlines() if line.split(":")[0] not in names]
+        for n, path in sources.items()
     }
     for name in ("passwd", "group"):
         taken = {line.split(":")[2]: line.split(":")[0] for line in files[name]}
@@ -160,7 +162,7 @@ def _accounts(tree: Path, system: Path, accounts: list[Account]) -> None:
         for file in ("group", "gshadow"):
             files[file] = [_joined(line, name, account.groups) for line in files[file]]
     for name, lines in files.items():
-        status = (system / "etc" / name).stat()
+        status = sources[name].stat()
         _write(tree / "etc" / name, "\n".join(lines) + "\n", status.st_mode & 0o7777)
         os.chown(tree / "etc" / name, status.st_uid, status.st_gid)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from labctl import process
 from labctl.errors import DeadlineError, LabError
-from labctl.images import store
+from labctl.images import retry, store
 from labctl.progress import step
 
 #: Raise when the steps below change what is in the layer.
@@ -127,6 +127,9 @@ def _probe(executable: Path, minor: str, refused: list[str]) -> Interpreter | No
     except DeadlineError:
         refused.append(f"{executable}: no answer in {_ANSWER_SECONDS} s")
         return None
+    except process.CommandError as error:
+        refused.append(f"{executable}: {error.reason}")
+        return None
     except (LabError, OSError, ValueError) as error:
         refused.append(f"{executable}: {str(error).strip().splitlines()[-1]}")
         return None
@@ -154,10 +157,11 @@ def _probe(executable: Path, minor: str, refused: list[str]) -> Interpreter | No
 def _bring(minor: str, refused: list[str]) -> Interpreter | None:
     try:
         with step("image", f"uv installs Python {minor}"):
-            process.run(["uv", "python", "install", minor], timeout=900)
+            retry.again(lambda: process.run(["uv", "python", "install", minor], timeout=900, name="uv python install"))
         path = process.output(["uv", "python", "find", "--python-preference", "only-managed", minor], timeout=60)
     except LabError as error:
-        refused.append(f"uv python install {minor}: {error.message.strip().splitlines()[-1]}")
+        why = error.reason if isinstance(error, process.CommandError) else retry.first_line(error)
+        refused.append(f"uv python install {minor}: {why}")
         return None
     return _probe(Path(path), minor, refused)
 
@@ -200,7 +204,7 @@ def _build(found: Interpreter, work: Path) -> dict[str, Any]:
     process.run(
         [found.executable, "-I", "-m", "compileall", "-q", "-d", f"{found.home}/lib/python{found.minor}", stdlib],
         timeout=300,
-        log=work / "build.log",
+        log=store.log_of(work),
         check=False,  # lib2to3 has files that are no Python 3 on purpose
     )
     return {"interpreter": found.version, "copied from": str(found.prefix)}

@@ -1,8 +1,9 @@
 """The image store: an image's name is the hash of what it was made from.
 
 An image is built in a hidden directory under a lock, described by a manifest, and renamed into place in
-one step, so a half-built image is never seen. On use the tree is compared with its manifest by every
-file's path, size, mode and time of change; a tree that was touched is refused.
+one step, so a half-built image is never seen. What was said while it was built lies in it, or in labctl's logs
+when it failed. On use the tree is compared with its manifest by every file's path, size, mode and time of
+change; a tree that was touched is refused.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from labctl.errors import LabError
 from labctl.lab import paths
 from labctl.lab.state import write_atomic
 from labctl.progress import note, step
+from labctl.topology.units import show_size
 
 #: What the name of a half-built image begins with.
 BUILDING = ".building-"
@@ -84,8 +87,7 @@ def verify(directory: Path) -> None:
 
     :raises LabError: when it is not what was published.
     """
-    manifest = json.loads((directory / "manifest.json").read_text())
-    if tree_digest(directory / "tree") != manifest["tree"]:
+    if tree_digest(directory / "tree") != identity(directory):
         raise LabError(
             f"the image {directory.name} was changed since it was built",
             f"rm -rf {directory}; then labctl up",
@@ -96,7 +98,7 @@ def ensure(recipe: Recipe, build: Callable[[Path], dict[str, Any]]) -> Path:
     """Return the image of a recipe, building it when the store has none.
 
     :param build: fills ``DIRECTORY/tree`` and returns facts for the manifest.
-    :raises LabError: when the build fails (nothing stays), or the stored image was changed.
+    :raises LabError: when the build fails (nothing stays but its log), or the stored image was changed.
     """
     final = paths.images() / recipe.name
     with _lock(recipe.name):
@@ -107,6 +109,9 @@ def ensure(recipe: Recipe, build: Callable[[Path], dict[str, Any]]) -> Path:
         _sweep(recipe.name)
         work = _work(recipe.name)
         work.mkdir(parents=True)
+        log = log_of(work)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.unlink(missing_ok=True)
         mask = os.umask(0o022)  # what a tree says is for all, whatever the user's own files are
         try:
             with step("image", f"build {recipe.name}"):
@@ -117,10 +122,17 @@ def ensure(recipe: Recipe, build: Callable[[Path], dict[str, Any]]) -> Path:
                     "tree": tree_digest(work / "tree"),
                     **facts,
                 }
+                if log.exists():
+                    shutil.move(log, work / "build.log")
                 write_atomic(work / "manifest.json", json.dumps(manifest, indent=1))
                 work.rename(final)
-        except BaseException:
+        except BaseException as error:
+            full = out_of_space(error, work)
             shutil.rmtree(work, ignore_errors=True)
+            if full is not None:
+                raise full from error
+            if isinstance(error, LabError):
+                error.message = f"image {recipe.kind}: {error.message}"
             raise
         finally:
             os.umask(mask)
@@ -129,7 +141,7 @@ def ensure(recipe: Recipe, build: Callable[[Path], dict[str, Any]]) -> Path:
 
 def identity(directory: Path) -> str:
     """What an image is, whoever built it: the hash of its tree. Two builds of a recipe differ in it."""
-    return str(json.loads((directory / "manifest.json").read_text())["tree"])
+    return str(manifest_of(directory)["tree"])
 
 
 def find(name: str, digest: str) -> Path | None:
@@ -164,6 +176,29 @@ def take(made: Path, digest: str) -> Path:
         process.run(["mv", "-T", made, work], timeout=1800)  # perhaps from another file system
         work.rename(final)
     return final
+
+
+def out_of_space(error: BaseException, place: Path) -> LabError | None:
+    """The error to tell when a build failed for want of room, None when it failed for another reason."""
+    said = error.message if isinstance(error, LabError) else str(error)
+    if "no space left on device" not in said.lower() and getattr(error, "errno", None) not in (ENOSPC, EDQUOT):
+        return None
+    free = shutil.disk_usage(place).free
+    return LabError(
+        f"no space left on the file system of {place.parent} ({show_size(free)} free) to build the image\n{said}",
+        "labctl gc --images, or LABCTL_HOME on a larger file system; what was built before is kept",
+    )
+
+
+def log_of(work: Path) -> Path:
+    """Where a build in a directory of the store writes what it and its programs say."""
+    return paths.logs() / f"{work.name.removeprefix(BUILDING)}.log"
+
+
+def manifest_of(directory: Path) -> dict[str, Any]:
+    """What an image says of itself: its recipe, the hash of its tree, what its build found worth knowing."""
+    found: dict[str, Any] = json.loads((directory / "manifest.json").read_text())
+    return found
 
 
 def _work(name: str) -> Path:

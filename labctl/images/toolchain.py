@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
-from labctl.images import store
-from labctl.images.chroot import Bind, Chroot
+from labctl.images import apt, debian, stack, store
+from labctl.images.chroot import Chroot
 from labctl.progress import step
 
 #: Raise when the steps below change what is in the layer.
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 #: libvirt-python, pyeclib, cryptography and its like, uWSGI, and compiled parts of pure packages.
 PACKAGES = (
     "g++",
@@ -28,34 +27,25 @@ PACKAGES = (
 )
 
 
-def ensure(system: Path) -> Path:
-    """Return the layer with a compiler for a system layer, installing it when needed."""
-    inputs = {"version": RECIPE_VERSION, "system": system.name, "packages": sorted(PACKAGES)}
+def ensure(system: tuple[Path, ...]) -> Path:
+    """Return the layer with a compiler for a system's layers, installing it when needed.
+
+    :param system: the uppermost first.
+    """
+    inputs = {
+        "version": RECIPE_VERSION,
+        "system": [store.identity(layer) for layer in system],
+        "packages": sorted(PACKAGES),
+    }
     return store.ensure(store.Recipe("toolchain", inputs), lambda work: _build(system, work))
 
 
-def _build(system: Path, work: Path) -> dict[str, Any]:
-    # the sources, keys and proxies are the machine's own
-    binds = tuple(Bind(Path(p)) for p in ("/etc/apt", "/etc/resolv.conf", "/etc/hosts") if Path(p).exists())
-    inside = Chroot((system,), work / "build", binds, log=work / "build.log")
+def _build(system: tuple[Path, ...], work: Path) -> dict[str, Any]:
+    archive, log = apt.Archive.here(), store.log_of(work)
+    inside = Chroot(system, work / "build", log=log)
+    with step("image", "download packages to build with"):
+        archive.fetch(PACKAGES, log, stack.dpkg_status(system))
     with step("image", f"install {len(PACKAGES)} packages to build with"):
-        inside.run("apt-get", "-q", "update", timeout=300)
-        inside.run(
-            "apt-get",
-            "-q",
-            "install",
-            "-y",
-            "--no-install-recommends",
-            "-oDpkg::Options::=--force-unsafe-io",
-            *PACKAGES,
-            timeout=1200,
-        )
-    for rest in ("var/lib/apt/lists", "var/cache/apt", "var/log", "tmp", "etc/apt", "etc/resolv.conf", "etc/hosts"):
-        path = inside.upper / rest
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-    inside.upper.rename(work / "tree")
-    shutil.rmtree(inside.directory)
+        archive.install(inside, PACKAGES)
+    debian.finish(inside, work)
     return {}

@@ -18,7 +18,7 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from labctl.images import dashboard, pip, store, toolchain
+from labctl.images import dashboard, pip, retry, store, toolchain
 from labctl.images.chroot import Bind, Chroot
 from labctl.images.python import MODULES, Interpreter
 from labctl.progress import step
@@ -81,7 +81,7 @@ def published_constraints(release: str) -> str:
 class Environment:
     """A release's virtual environment: what it is made from, and how.
 
-    :param system: the layer it will run on.
+    :param system: the layers it will run on, the uppermost first.
     :param runtime: the layer with its interpreter.
     :param packages: the system's packages and their versions.
     """
@@ -89,7 +89,7 @@ class Environment:
     release: Release
     pypi: PyPI
     interpreter: Interpreter
-    system: Path
+    system: tuple[Path, ...]
     runtime: Path
     packages: Mapping[str, str]
 
@@ -146,7 +146,7 @@ class Environment:
         (files / "constraints.txt").write_text(self.constraints)
         (files / "local_settings.py").write_text(dashboard.settings(place))
         inside = Chroot(
-            (toolchain.ensure(self.system), self.runtime, self.system),
+            (toolchain.ensure(self.system), self.runtime, *self.system),
             work / "build",
             (
                 Bind(made, place, writable=True),
@@ -155,16 +155,17 @@ class Environment:
                 *pip.binds(store.Recipe("wheels", self.libraries).name),
             ),
             pip.environment(),
-            work / "build.log",
+            store.log_of(work),
         )
         python, install = f"{place}/bin/python", ("-m", "pip", "install", "--no-compile")
         with step("image", f"Python {self.interpreter.minor} in the node's system"):
             inside.run(self.interpreter.program, "-c", f"import {', '.join(MODULES)}", timeout=300)
             inside.run(self.interpreter.program, "-m", "venv", place, timeout=600)
-            inside.run(python, *install, "--upgrade", *TOOLS, timeout=1200)
+            retry.again(lambda: inside.run(python, *install, "--upgrade", *TOOLS, timeout=1200, name="pip install"))
         with step("image", f"{self.release.title}: pip installs {len(self.requirements)} projects and what they need"):
             limited = ("-c", "/requirements/constraints.txt", "-r", "/requirements/requirements.txt")
-            inside.run(python, *install, *limited, timeout=3600)
+            words = (python, *install, "--progress-bar=off", *limited)
+            retry.again(lambda: inside.run(*words, timeout=3600, name="pip install", listener=pip.Told().listener))
         site = next(made.glob("lib/python*/site-packages"))
         with step("image", "leave out tests, compile"):
             # horizon's URLs name its suite

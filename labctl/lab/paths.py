@@ -34,3 +34,14 @@ def labs() -> Path:
 def images() -> Path:
     """The image store."""
     return home() / "images"
+
+
+def logs() -> Path:
+    """What programs said that failed, image builds among them, until ``labctl gc`` removes it."""
+    return home() / "logs"
+
+
+def cache() -> Path:
+    """What was downloaded and can be downloaded again: $LABCTL_CACHE, which homes may share, or the home's own."""
+    chosen = os.environ.get("LABCTL_CACHE")
+    return Path(chosen).resolve() if chosen else home() / "cache"

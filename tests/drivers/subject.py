@@ -28,7 +28,7 @@ NODE, OTHER = "first", "second"
 
 
 def nspawn() -> tuple[Driver, list[str]]:
-    return usable(Nspawn()), [str(golden_image())]
+    return usable(Nspawn()), [str(layer) for layer in golden_image()]
 
 
 def libvirt() -> tuple[Driver, list[str]]:

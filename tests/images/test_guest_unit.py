@@ -190,6 +190,7 @@ def test_packages_that_apt_cannot_find_say_what_to_type(tmp_path: Path, monkeypa
     with pytest.raises(LabError) as raised:
         guest_parts.download(tmp_path / "debs")
 
+    assert "No packages found" in raised.value.message
     assert "apt-get update" in raised.value.hint
 
 

@@ -110,7 +110,7 @@ def test_a_tree_is_started_by_the_kernel_beside_it(tmp_path: Path) -> None:
 
 def test_the_mirror_is_the_machines_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "debian.sources"
-    monkeypatch.setattr("labctl.images.debian.SOURCES", (path,))
+    monkeypatch.setattr("labctl.images.apt.SOURCES", (path,))
     path.write_text("Types: deb\nURIs: http://mirror.example/debian/\nSuites: bookworm\n")
     assert installed.mirror() == "http://mirror.example/debian"
     path.write_text("deb [signed-by=/k] http://mirror.example/debian bookworm main\n")

@@ -68,7 +68,10 @@ def test_what_to_install_and_where_is_not_the_machines_to_say(machine: Path, mon
     assert not {"PIP_CONSTRAINT", "PIP_TARGET"} & set(pip.environment())
 
 
-def test_downloads_are_shared_with_the_machine_and_built_wheels_are_not(machine: Path, home: Path) -> None:
+def test_downloads_are_shared_with_the_machine_and_built_wheels_are_not(
+    machine: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LABCTL_CACHE", raising=False)
     found = seen()
 
     assert found[pip.CACHE] == ("rw", str(machine / ".cache/pip"))

@@ -69,7 +69,7 @@ def built(tmp_path: Path, system: Path, projects: Path) -> Path:
     """The uppermost layer's tree."""
     work = tmp_path / "work"
     work.mkdir()
-    pypi._build(TRAIN, work, system, projects, ["nova"])
+    pypi._build(TRAIN, work, (system,), projects, ["nova"])
     return work / "tree"
 
 
@@ -103,7 +103,7 @@ def test_a_user_that_a_system_package_made_under_the_name_gives_way(
         passwd.write("nova:x:112:118::/var/lib/nova:/bin/bash\n")
     (tmp_path / "work").mkdir()
 
-    pypi._build(TRAIN, tmp_path / "work", system, projects, ["nova"])
+    pypi._build(TRAIN, tmp_path / "work", (system,), projects, ["nova"])
 
     found = [line for line in lines(tmp_path / "work/tree/etc/passwd") if line.startswith("nova:")]
     assert [line.split(":")[2] for line in found] == ["162"]
@@ -114,7 +114,7 @@ def test_a_number_that_is_taken_is_an_error(tmp_path: Path, system: Path) -> Non
         group.write("ceph:x:162:\n")
 
     with pytest.raises(LabError, match="nova cannot be number 162: in /etc/group that is ceph"):
-        pypi._accounts(tmp_path / "tree", system / "tree", [Account("nova", 162)])
+        pypi._accounts(tmp_path / "tree", (system,), [Account("nova", 162)])
 
 
 @as_root

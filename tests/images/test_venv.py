@@ -52,7 +52,7 @@ LIBRARIES = {"libvirt0": "9.0.0-4+deb12u2", "libc6": "2.36-9", "novnc": "1:1.3.0
 def made_from(release: releases.Release, packages: dict[str, str]) -> venv.Environment:
     assert release.pypi
     found = python.Interpreter(release.pypi.python[0], "3", *[Path("/")] * 4, None)
-    return venv.Environment(release, release.pypi, found, Path("system"), Path("python"), packages)
+    return venv.Environment(release, release.pypi, found, (Path("system"),), Path("python"), packages)
 
 
 def test_only_a_library_that_is_linked_with_makes_projects_be_built_anew() -> None:

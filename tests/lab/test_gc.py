@@ -225,7 +225,7 @@ def containers(tmp_path: Path) -> Iterator[LabState]:
     path = write(tmp_path, text)
     lab = LabState.create(specify(path, name=f"gc-{os.getpid()}"), path)
     lab.ensure_keys()
-    lab.record_image((image,))
+    lab.record_image(image)
     driver.create_network(lab)
     for node in lab.spec.nodes:
         driver.create(lab, node)

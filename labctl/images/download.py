@@ -1,0 +1,106 @@
+"""Many small files from one mirror at once.
+
+apt asks a mirror for one file after the other over one connection; with 950 packages that is mostly waiting. What
+this brings is checked by size and SHA-256 of apt's verified index; what it cannot bring is left to apt, which knows
+the host's credentials, goes on with partial files, tries again, and says what is wrong.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+
+from labctl import process
+from labctl.progress import Meter
+from labctl.topology.units import show_size
+
+#: Connections at once; more are unfriendly to a mirror.
+CONNECTIONS = 8
+#: Seconds to connect, and of silence.
+TIMEOUT = (10, 30)
+CHUNK = 2**18
+#: A line of ``apt-get --print-uris``.
+_LINE = re.compile(r"^'(?P<url>https?://[^']+)' (?P<name>\S+) (?P<size>\d+) SHA256:(?P<sha256>[0-9a-f]{64})$")
+_PROXY = re.compile(r'^Acquire::(?P<scheme>https?)::Proxy "(?P<proxy>[^"]+)";$', re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A file of a mirror."""
+
+    url: str
+    name: str
+    size: int
+    sha256: str
+
+
+def wanted(uris: str) -> list[Wanted]:
+    """The files that ``apt-get --print-uris`` names, of those that have a SHA-256 and come over HTTP."""
+    found = (_LINE.match(line) for line in uris.splitlines())
+    return [Wanted(m["url"], m["name"], int(m["size"]), m["sha256"]) for m in found if m]
+
+
+def proxies() -> dict[str, str]:
+    """The proxies that apt is told to use on this machine."""
+    said = process.run(["apt-config", "dump"], check=False).stdout
+    return {m["scheme"]: m["proxy"] for m in _PROXY.finditer(said) if m["proxy"].upper() != "DIRECT"}
+
+
+def bring(files: Sequence[Wanted], directory: Path, meter: Meter) -> int:
+    """Download files into a directory, several at once, each whole or not at all; returns how many came.
+
+    After the first that fails no other is begun.
+
+    :param directory: where whole files go; those in work are in ``partial`` in it.
+    """
+    total = sum(f.size for f in files) or 1
+    lock, failed = threading.Lock(), threading.Event()
+    came = {"files": 0, "bytes": 0}
+    through, own = proxies(), threading.local()
+
+    def fetch(file: Wanted) -> None:
+        if failed.is_set():
+            return
+        try:
+            if not hasattr(own, "session"):
+                own.session = requests.Session()
+                own.session.proxies = through
+            _receive(own.session, file, directory)
+        except (requests.RequestException, OSError, ValueError):
+            failed.set()
+            return
+        with lock:
+            came["files"] += 1
+            came["bytes"] += file.size
+            meter(
+                f"{show_size(came['bytes'])} of {show_size(total)}, {file.name.partition('_')[0]}",
+                came["bytes"] / total,
+            )
+
+    # the largest first: none of them is left to be waited for alone at the end
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        list(pool.map(fetch, sorted(files, key=lambda f: -f.size)))
+    return came["files"]
+
+
+def _receive(session: requests.Session, file: Wanted, directory: Path) -> None:
+    partial = directory / "partial" / file.name
+    found, size = hashlib.sha256(), 0
+    with session.get(file.url, stream=True, timeout=TIMEOUT) as response:
+        response.raise_for_status()
+        with partial.open("wb") as sink:
+            for chunk in response.iter_content(CHUNK):
+                sink.write(chunk)
+                found.update(chunk)
+                size += len(chunk)
+    if size != file.size or found.hexdigest() != file.sha256:
+        partial.unlink()
+        raise ValueError(f"{file.url} is not what the index says")
+    partial.rename(directory / file.name)
