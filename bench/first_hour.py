@@ -11,6 +11,7 @@ machine's CPU-seconds. Run it alone: what else works on the machine counts.
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import re
 import shutil
@@ -120,7 +121,7 @@ def main() -> int:
                 if waiting and waiting[1].search(line):
                     marks.append((waiting[0], now, cpu_seconds()))
         print(f"\n{'part':<20}{'seconds':>9}{'CPU-seconds':>13}")
-        for (name, start, used), (_, until, after) in zip(marks, marks[1:], strict=False):
+        for (name, start, used), (_, until, after) in itertools.pairwise(marks):
             print(f"{name:<20}{until - start:>9.1f}{after - used:>13.1f}")
         print(f"{'total':<20}{marks[-1][1] - began:>9.1f}{marks[-1][2] - worked:>13.1f}")
         print(f"make lab ended with {run.returncode}; every line with its time: {chosen.log}")
