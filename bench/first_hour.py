@@ -32,8 +32,10 @@ for place in proc sys dev; do mount --rbind "/$place" "$root/$place"; done
 mount -t proc proc "$root/proc"
 for place in run tmp; do mount -t tmpfs tmpfs "$root/$place"; done
 while [ "$1" != -- ]; do
-    if [ -d "$1" ]; then mkdir -p "$root$1"; else mkdir -p "$root${1%/*}"; : >"$root$1"; fi
+    # read-only, whatever runs inside: these are the machine's own
+    mkdir -p "$root$1"
     mount --bind "$1" "$root$1"
+    mount -o remount,bind,ro "$root$1"
     shift
 done
 shift
@@ -64,17 +66,31 @@ def cpu_seconds() -> float:
 
 
 def bare_tree(tree: Path) -> None:
-    """Make the tree of a Debian on which nothing was installed."""
+    """Make the tree of a Debian on which nothing was installed, with copies of this machine's pip configuration."""
     words = ["mmdebstrap", "--variant=important", "--include=make,ca-certificates", "bookworm", tree, apt.sources()]
     subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     subprocess.run(["git", "clone", "-q", ROOT, tree / "root/labctl"], check=True)
+    own = Path("usr/local/share/ca-certificates")
+    shutil.copytree("/" / own, tree / own, dirs_exist_ok=True)
+    subprocess.run(["chroot", tree, "update-ca-certificates"], check=True, stdout=subprocess.DEVNULL)
+    for file in (p for p in shown() if p.is_file()):
+        target = tree / str(file).lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        shutil.copyfile(file, target)
+
+
+def shown() -> list[Path]:
+    """Files and directories of this machine that its pip is configured with; certificates are the tree's own."""
+    found = {b.source for b in pip.binds("bench") if not b.writable and b.source.exists()}
+    return sorted(p for p in found if not p.is_relative_to("/etc/ssl"))
 
 
 def inside(tree: Path, *words: str) -> list[str]:
     """The command line that runs a command in the container."""
-    shown = {str(b.source) for b in pip.binds("bench") if not b.writable and b.source.exists()}
+    directories = [str(p) for p in shown() if p.is_dir()]
     namespaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child=KILL"]
-    return [*namespaces, "sh", "-c", ENTER, "sh", str(tree), *sorted(shown), "--", *words]
+    return [*namespaces, "sh", "-c", ENTER, "sh", str(tree), *directories, "--", *words]
 
 
 def environment() -> dict[str, str]:

@@ -36,7 +36,8 @@ SHOWN, LINES = 200, 12
 _TELLING = (
     re.compile(r"(?i)no space left on device"),
     re.compile(r"^dpkg: error processing .*"),
-    re.compile(r"^(E|Err|error|fatal|ERROR|CommandError|mmdebstrap)\b.*:"),
+    re.compile(r"^(?:E|error|fatal|ERROR|CommandError): |^[\w./-]+: (?:error|fatal|cannot)\b"),
+    re.compile(r"^Err\b.*"),
     re.compile(r"^\w*(\.\w+)*(Error|Exception)\b"),
 )
 

@@ -54,6 +54,12 @@ def home(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     return place
 
 
+@pytest.fixture(scope="session")
+def golden() -> tuple[Path, ...]:
+    """The layers of the machine's golden image, the uppermost first."""
+    return golden_image()
+
+
 @pytest.fixture
 def containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LabState]:
     """A lab of two running containers, ``first`` and ``second``, in which no service was configured."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import re
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ from labctl.progress import Meter, note, warn
 
 SOURCES = (Path("/etc/apt/sources.list.d/debian.sources"), Path("/etc/apt/sources.list"))
 #: Seconds: for an index, for all downloads of a layer, without any progress of a download, of silence of a mirror.
-INDEX, DOWNLOAD, STALLED, SILENCE = 300, 7200, 120, 30
+INDEX, DOWNLOAD, STALLED, SILENCE = 300, 7200, 120, 20
 #: Seconds for the installation of a layer's packages.
 INSTALL = 1800
 #: Of apt's and dpkg's own status lines (apt: doc/progress-reporting.md): kind, what, per cent, words for people.
@@ -53,7 +54,7 @@ Dir::Cache::pkgcache "";
 Dir::Cache::srcpkgcache "";
 Acquire::Languages {{ "none"; }};
 Acquire::Check-Valid-Until "false";
-Acquire::Retries "3";
+Acquire::Retries "2";
 Acquire::http::Timeout "{silence}";
 Acquire::https::Timeout "{silence}";
 APT::Architecture "{architecture}";
@@ -194,7 +195,14 @@ class Archive:
             return
         try:
             retry.again(
-                lambda: self._apt(log, "-oAPT::Update::Error-Mode=any", "update", timeout=INDEX, name="apt-get update")
+                lambda: self._apt(
+                    log,
+                    "-oAPT::Update::Error-Mode=any",
+                    "-oAcquire::Retries=0",
+                    "update",
+                    timeout=INDEX,
+                    name="apt-get update",
+                )
             )
         except LabError as error:
             if not any(self.lists.glob("*_Packages*")):
@@ -222,7 +230,14 @@ class Archive:
         :raises LabError: one cannot be had; names it and the mirror.
         """
         self.update(log)
-        words = (f"-oDir::State::status={status or self.empty}", "--download-only", "install", *packages)
+        # a copy: apt makes its locks beside the file, and a layer's tree is not to be touched
+        with tempfile.TemporaryDirectory(dir=self.empty.parent) as place:
+            installed = Path(place) / "status"
+            shutil.copyfile(status or self.empty, installed)
+            self._fetch(packages, installed, log)
+
+    def _fetch(self, packages: Sequence[str], status: Path, log: Path) -> None:
+        words = (f"-oDir::State::status={status}", "--download-only", "install", *packages)
 
         def fetch() -> None:
             uris = self._listed("-oAcquire::ForceHash=SHA256", "--print-uris", *words)

@@ -289,7 +289,8 @@ def _add(
     with step("image", f"{layer.title}: install {len(layer.packages)} packages and what they need"):
         archive.install(inside, layer.packages, f"-oDpkg::Options::=--path-exclude={dashboard.MANAGE}")
         present = [f"{unit}.service" for unit in units if _has_unit(inside, unit)]
-        inside.run("systemctl", "--root=/", "disable", *present, timeout=120)
+        if present:
+            inside.run("systemctl", "--root=/", "disable", *present, timeout=120)
         inside.run("sh", "-c", "rm -f /etc/rc[0-6S].d/[SK]*", timeout=10)
         private = (stubs / "private").read_text().split() if (stubs / "private").exists() else []
         if "openstack-dashboard" in (inside.upper / "var/lib/dpkg/status").read_text():
