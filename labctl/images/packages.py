@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 from labctl import process
 from labctl.images import apt
@@ -15,25 +17,16 @@ from labctl.lab import paths
 MERGED = ("bin", "sbin", "lib", "lib64")
 
 
-def with_libraries(names: Iterable[str]) -> list[str]:
-    """The packages with all the shared libraries they need, and nothing else: no debconf, no perl.
-
-    :raises LabError: the mirror does not know one of them, or its index cannot be had.
-    """
-    wanted = new = set(names)
-    while new:
-        depends = apt.Archive.here().depends(sorted(new), log())
-        libraries = {name for name in depends if re.match(r"lib(?!.*perl)|zlib", name)}
-        new = libraries - wanted
-        wanted = wanted | new
-    return sorted(wanted)
+T = TypeVar("T")
 
 
-def log() -> Path:
-    """What apt says of packages that are only unpacked."""
-    path = paths.logs() / "packages.log"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
+def _asked(ask: Callable[[apt.Archive, Path], T]) -> T:
+    """Ask the machine's archive something; what apt said is kept when it fails."""
+    log = paths.logs() / f"packages-{os.getpid()}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    answer = ask(apt.Archive.here(), log)
+    log.unlink(missing_ok=True)
+    return answer
 
 
 def depends(packages: Iterable[str]) -> set[str]:
@@ -41,7 +34,20 @@ def depends(packages: Iterable[str]) -> set[str]:
 
     :raises LabError: the mirror does not know one of them, or its index cannot be had.
     """
-    return apt.Archive.here().depends(list(packages), log())
+    return _asked(lambda archive, log: archive.depends(list(packages), log))
+
+
+def with_libraries(names: Iterable[str]) -> list[str]:
+    """The packages with all the shared libraries they need, and nothing else: no debconf, no perl.
+
+    :raises LabError: the mirror does not know one of them, or its index cannot be had.
+    """
+    wanted = new = set(names)
+    while new:
+        libraries = {name for name in depends(sorted(new)) if re.match(r"lib(?!.*perl)|zlib", name)}
+        new = libraries - wanted
+        wanted = wanted | new
+    return sorted(wanted)
 
 
 def download(names: Iterable[str], directory: Path) -> list[Path]:
@@ -49,7 +55,7 @@ def download(names: Iterable[str], directory: Path) -> list[Path]:
 
     :raises LabError: the mirror does not know the packages, or they cannot be had.
     """
-    return apt.Archive.here().download(sorted(names), directory, log())
+    return _asked(lambda archive, log: archive.download(sorted(names), directory, log))
 
 
 def unpack(packages: list[Path], tree: Path) -> None:

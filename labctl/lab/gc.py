@@ -48,11 +48,12 @@ class Finding:
 def find(*, images: bool = False) -> list[Finding]:
     """Everything of this home that has no owner.
 
-    :param images: also images that no lab stands on, which the next ``up`` may have to build again.
+    :param images: also images that no lab stands on, and packages they were made of, which the next ``up`` may have
+        to build and download again.
     :raises LabError: ``images`` was asked for, but which are needed cannot be told.
     """
-    found = [*_labs(), *_inside_labs(), *_containers(), *_locks(), *_builds()]
-    return [*found, *_unused_images()] if images else found
+    found = [*_labs(), *_inside_labs(), *_containers(), *_locks(), *_builds(), *_logs()]
+    return [*found, *_unused_images(), *_downloads()] if images else found
 
 
 def remove(found: list[Finding]) -> list[str]:
@@ -255,6 +256,32 @@ def _builds() -> Iterator[Finding]:
         with _free(lock) as free:
             if free and not (store / name).exists() and not (store / f"{BUILDING}{name}").exists():
                 yield Finding("lock", name, (f"file {lock}",), sparse.used(lock), _unlink(lock))
+
+
+def _logs() -> Iterator[Finding]:
+    """What programs said that failed, image builds among them; not of a build that is at work."""
+    for log in sorted(paths.logs().glob("*.log")):
+        with _free(paths.images() / f".{log.stem}.lock") as free:
+            if free:
+                yield Finding("log", log.stem, (f"file {log}",), sparse.used(log), _forget(log))
+
+
+def _downloads() -> Iterator[Finding]:
+    """Packages of labctl's own cache; one that homes share is nobody's to remove."""
+    cache = paths.home() / "cache" / "apt"
+    if paths.cache() == cache.parent and cache.is_dir():
+        yield Finding("downloads", "apt", (f"directory {cache}",), sparse.used(cache), _forget(cache))
+
+
+def _forget(path: Path) -> Callable[[], list[str]]:
+    def remove() -> list[str]:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+        return [str(path)] if path.exists() else []
+
+    return remove
 
 
 def _at_work(directory: Path) -> list[int]:

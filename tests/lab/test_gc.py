@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import sys
@@ -212,6 +213,41 @@ def test_the_store_of_another_home_is_left_alone(home: Path, tmp_path: Path) -> 
     image("unused")
     (tmp_path / "theirs" / ".building-x").mkdir()
     assert found(images=True) == []
+
+
+def test_logs_of_what_failed_go_and_that_of_a_build_at_work_stays(home: Path) -> None:
+    paths.logs().mkdir(parents=True)
+    failed, building = paths.logs() / "debian12-openstack-0.log", paths.logs() / "debian12-services-1.log"
+    for log in (failed, building):
+        log.write_text("said\n")
+    paths.images().mkdir(parents=True)
+    lock = paths.images() / ".debian12-services-1.lock"
+    with lock.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        found = [f for f in gc.find() if f.kind == "log"]
+        assert [f.name for f in found] == ["debian12-openstack-0"]
+        assert gc.remove(found) == []
+    assert not failed.exists()
+    assert building.exists()
+
+
+def test_downloads_go_with_images_and_a_shared_cache_stays(
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    own, shared = home / "cache/apt/archives", tmp_path / "shared/apt/archives"
+    for cache in (own, shared):
+        cache.mkdir(parents=True)
+        (cache / "x_1_all.deb").write_text("x")
+    paths.images().mkdir(parents=True)
+    monkeypatch.setenv("LABCTL_CACHE", str(tmp_path / "shared"))
+    assert not [f for f in gc.find(images=True) if f.kind == "downloads"]
+    monkeypatch.delenv("LABCTL_CACHE")
+    assert not [f for f in gc.find() if f.kind == "downloads"]
+
+    assert gc.remove([f for f in gc.find(images=True) if f.kind == "downloads"]) == []
+
+    assert not own.exists()
+    assert shared.exists()
 
 
 # --- real ones -------------------------------------------------------------------------------------
