@@ -19,7 +19,7 @@ from pathlib import Path
 
 from labctl import process
 from labctl.errors import DeadlineError, LabError
-from labctl.images import download, retry
+from labctl.images import bulk, retry
 from labctl.images.chroot import Bind, Chroot
 from labctl.lab import paths
 from labctl.lab.state import write_atomic
@@ -241,9 +241,9 @@ class Archive:
 
         def fetch() -> None:
             uris = self._listed("-oAcquire::ForceHash=SHA256", "--print-uris", *words)
-            if files := download.wanted(uris):
+            if files := bulk.wanted(uris):
                 with self._alone():
-                    download.bring(files, self.archives, Meter("image"))
+                    bulk.bring(files, self.archives, Meter("image"))
             if uris.strip():
                 self._apt(log, *words, timeout=DOWNLOAD)
 
@@ -267,10 +267,10 @@ class Archive:
         directory.mkdir()
 
         def fetch() -> None:
-            files = download.wanted(self._listed("-oAcquire::ForceHash=SHA256", "--print-uris", "download", *packages))
+            files = bulk.wanted(self._listed("-oAcquire::ForceHash=SHA256", "--print-uris", "download", *packages))
             absent = [f for f in files if not (self.archives / f.name).exists()]
             with self._alone():
-                download.bring(absent, self.archives, Meter("image"))
+                bulk.bring(absent, self.archives, Meter("image"))
             for file in files:
                 if (kept := self.archives / file.name).exists():
                     shutil.copyfile(kept, directory / file.name)

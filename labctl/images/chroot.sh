@@ -5,7 +5,12 @@
 set -eu
 root=$1 lower=$2 upper=$3 work=$4
 shift 4
-mount -t overlay -o "lowerdir=$lower,upperdir=$upper,workdir=$work" labctl-build "$root"
+# Nothing that is written here has to outlive a crash: a build that was cut off is thrown away. The kernel marks a
+# volatile overlay's directory, so that nobody takes it for whole by mistake; the next command of the build may.
+rm -rf "$work/work/incompat"
+layers="lowerdir=$lower,upperdir=$upper,workdir=$work"
+mount -t overlay -o "$layers,volatile" labctl-build "$root" 2>/dev/null ||
+    mount -t overlay -o "$layers" labctl-build "$root"
 mount -t proc proc "$root/proc"
 mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
 while [ "$1" != -- ]; do

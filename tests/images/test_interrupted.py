@@ -16,7 +16,7 @@ from mirror import Fault, Mirror, answers, cut, serving, silent, truncated
 
 from labctl import process
 from labctl.errors import LabError
-from labctl.images import apt, debian, download, store
+from labctl.images import apt, bulk, debian, store
 from labctl.lab import paths
 from labctl.progress import Event, Kind, subscribed
 
@@ -32,7 +32,7 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
         sources.write_text(made.source)
         monkeypatch.setattr(apt, "SOURCES", (sources,))
         monkeypatch.setattr(apt, "SILENCE", 1)
-        monkeypatch.setattr(download, "TIMEOUT", (1, 1))
+        monkeypatch.setattr(bulk, "TIMEOUT", (1, 1))
         monkeypatch.setenv("LABCTL_CACHE", str(tmp_path / "cache"))
         yield made
 
