@@ -106,7 +106,7 @@ class Nspawn:
             self._seed(lab, node, root)
         if not self.machine(lab, node).running:
             # its kernel's bridges, tunnels and rules went with the machine
-            network.detach_container(lab.spec, lab.spec.nodes[node])
+            network.detach_container(lab.spec, node)
             network.attach_container(lab.spec, lab.spec.nodes[node])
 
     def _below(self, lab: LabState, node: str) -> list[Path]:
@@ -161,7 +161,7 @@ class Nspawn:
         directory = lab.node_directory(node)
         if (directory / "machine.json").exists():
             # switched on again: what the machine made of its cards before (bridges, rules) is gone
-            network.detach_container(lab.spec, lab.spec.nodes[node])
+            network.detach_container(lab.spec, node)
             network.attach_container(lab.spec, lab.spec.nodes[node])
         command: list[str | Path] = [
             "sh",
@@ -275,7 +275,7 @@ class Nspawn:
     def destroy(self, lab: LabState, node: str) -> list[str]:
         left = [f"process {pid} of {node}" for pid in cgroup.kill(lab.name, node)]
         left += self._detach(lab, node)
-        network.detach_container(lab.spec, lab.spec.nodes[node])
+        network.detach_container(lab.spec, node)
         self._forget(lab, node)
         root, own = lab.node_directory(node) / "root", lab.top / node
         if overlay.mounted(root):
