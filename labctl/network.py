@@ -76,7 +76,7 @@ def _claim(lab: LabSpec) -> None:
     if other := foreign(lab.name):
         raise LabError(
             f"a lab named {lab.name} runs already, of the labctl home {other}",
-            f"--name OTHER, or LABCTL_HOME={other} labctl down {lab.name}",
+            f"another name for this one: --name NAME; or LABCTL_HOME={other} labctl down {lab.name}",
         )
     etc = ETC / lab_namespace(lab.name)
     etc.mkdir(parents=True, exist_ok=True)

@@ -75,7 +75,7 @@ def chosen_lab(option: str | None) -> str:
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers."""
     config.addinivalue_line("markers", "needs(name, ...): skip when the lab lacks a component or capability")
-    config.addinivalue_line("markers", "smoke: one way through each service; labctl test LAB --smoke runs these alone")
+    config.addinivalue_line("markers", "smoke: one way through each service; all that --smoke of labctl test runs")
     config.addinivalue_line("markers", "destructive: stops parts of the lab; only run with --destructive")
 
 
@@ -93,12 +93,16 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     from labctl.e2e_support import waits
     from labctl.lab import access
 
+    name = chosen_lab(config.getoption("--lab"))
     try:
-        lab = access.load(chosen_lab(config.getoption("--lab")))
+        lab = access.load(name)
     except LabError as error:
         raise pytest.UsageError(_told(error)) from error
     except FileNotFoundError as error:  # recorded, but `up` has not come as far as its credentials
-        raise pytest.UsageError(f"the lab is not up: no {error.filename}\n  try: labctl up LAB") from error
+        from labctl.lab.state import LabState
+
+        again = LabState.load(name).up()
+        raise pytest.UsageError(f"the lab {name} is not up: no {error.filename}\n  try: {again}") from error
     try:
         _enter(lab)
         if not hasattr(config, "workerinput"):

@@ -39,12 +39,12 @@ def _checked(status: int, what: str) -> None:
 
 
 def _enter_network(namespace: str) -> None:
-    path = NAMESPACES / namespace
+    path, lab = NAMESPACES / namespace, namespace.removeprefix("labctl.")
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError as error:
         raise BrokenLabError(
-            f"the lab's network namespace {namespace} does not exist", "labctl list; labctl up LAB"
+            f"the network namespace of the lab {lab} does not exist: {path}", f"labctl repair {lab}"
         ) from error
     try:
         _checked(_libc().setns(handle, _CLONE_NEWNET), f"setns {path}")
@@ -84,7 +84,7 @@ def leave_trail() -> None:
     os.environ[_TRAIL] = " ".join(f"/proc/{pid}/fd/{handle}" for handle in handles)
 
 
-def outside(command: Sequence[str]) -> list[str]:
+def outside(lab: str, command: Sequence[str]) -> list[str]:
     """The command that runs another one outside the lab that this process, or a parent of it, has entered.
 
     What changes a lab must run there: mounts made inside are not seen outside.
@@ -93,7 +93,7 @@ def outside(command: Sequence[str]) -> list[str]:
     """
     trail = os.environ.get(_TRAIL, "").split()
     if len(trail) != 2:
-        raise BrokenLabError("this process does not know the way out of the lab", "labctl test LAB")
+        raise BrokenLabError("this process does not know the way out of the lab", f"labctl test {lab}")
     return ["nsenter", f"--net={trail[0]}", f"--mount={trail[1]}", "--", *command]
 
 

@@ -67,7 +67,9 @@ class Nspawn:
 
     def probe(self) -> None:
         if os.geteuid() != 0:
-            raise LabError("the driver nspawn makes namespaces and mounts, which needs root", "sudo labctl …")
+            raise LabError(
+                "the driver nspawn makes namespaces and mounts, which needs root", "the same command with sudo"
+            )
         if absent := process.missing(*_PROGRAMS):
             raise LabError(
                 f"the driver nspawn needs {', '.join(absent)}",
@@ -84,7 +86,7 @@ class Nspawn:
             if not (layer / "tree").is_dir():
                 raise BrokenLabError(
                     f"the golden image layer {layer}, on which {lab.name} stands, is gone",
-                    f"labctl down {lab.name}, then labctl up",
+                    f"labctl down {lab.name}; {lab.up()}",
                 )
             store.verify(layer)
         return lab.layers
@@ -312,7 +314,7 @@ class Nspawn:
 
     def pause(self, lab: LabState, node: str) -> None:
         if not self.machine(lab, node).running:
-            raise LabError(f"{node} of {lab.name} does not run", f"labctl up {lab.name}")
+            raise LabError(f"{node} of {lab.name} does not run", f"labctl repair {lab.name}")
         cgroup.freeze(lab.name, node)
 
     def resume(self, lab: LabState, node: str) -> None:

@@ -79,7 +79,7 @@ def check_resources(spec: LabSpec, running: set[str], home: Path) -> None:
                 parts = ", ".join(f"{n.name} {show_size(n.memory)}" for n in nodes)
                 raise LabError(
                     f"the lab's nodes need {show_size(wanted)} of memory ({parts}), {show_size(free)} is free",
-                    "labctl list shows other labs; labctl down OTHER frees their memory",
+                    "labctl list shows the labs; labctl down NAME frees the memory of one",
                 )
     room = shutil.disk_usage(home)
     disks = sum(d.size for n in nodes for d in n.disks)
@@ -100,7 +100,7 @@ def no_guest() -> GuestImage:
 
     :raises LabError: it is about to.
     """
-    raise LabError("there is no guest image here", "labctl up")
+    raise LabError("a guest image is uploaded by labctl up, and by nothing else")
 
 
 class Engine:
@@ -257,7 +257,7 @@ class Engine:
                 tell(outcome.node, outcome.title, outcome.seconds)
 
         def run(node: str) -> list[str]:
-            result = run_stage(self._sessions[node], node, name, nodes[node], secrets, seen)
+            result = run_stage(self._sessions[node], self.lab.name, node, name, nodes[node], secrets, seen)
             return [o.state for o in result.outcomes]
 
         waiting = side_by_side(run, nodes)
@@ -265,7 +265,7 @@ class Engine:
         if failed:
             problems = [e for e in failed if isinstance(e, LabError)]
             if len(problems) == len(failed):
-                raise LabError("\n".join(e.message for e in problems), problems[0].hint.replace("LAB", self.lab.name))
+                raise LabError("\n".join(e.message for e in problems), problems[0].hint)
             raise failed[0]
         return [state for future in waiting for state in future.result()]
 

@@ -118,7 +118,7 @@ def gate(lab: LabState, driver: Driver, seconds: float = GATE, *, revive: bool =
         if ailments:
             raise BrokenLabError(
                 f"{lab.name} is not healthy:\n" + "\n".join(f"  {ailment}" for ailment in ailments),
-                f"labctl repair {lab.name}, or labctl up with its topology",
+                f"labctl repair {lab.name}; {lab.up()}",
             )
 
 
@@ -157,7 +157,7 @@ def _on_nodes(engine: Engine, made: Plan, deadline: float, revive: bool) -> list
         if not items:
             return []
         try:
-            run_stage(engine.session(node), node, "health", tuple(items), secrets, seen, left + 60)
+            run_stage(engine.session(node), lab.name, node, "health", tuple(items), secrets, seen, left + 60)
         except LabError as error:
             said = [Ailment(node, f"{unit} is {state}", line) for unit, state, line in _SAID.findall(error.message)]
             return said or [Ailment(node, "not ready", error.message)]

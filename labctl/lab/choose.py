@@ -10,7 +10,7 @@ from labctl.errors import LabError
 from labctl.images import media
 from labctl.progress import note
 from labctl.releases.model import PackageSource, Release
-from labctl.topology.check import BASE_TITLES, BASES_OF, KNOWN_DRIVERS, runs_on
+from labctl.topology.check import BASE_TITLES, BASES_OF, KNOWN_DRIVERS, first_driver, runs_on
 from labctl.topology.model import Mechanism, Topology, VirtType, VolumeBackend
 from labctl.topology.problems import unknown
 from labctl.topology.resolve import resolve
@@ -135,8 +135,7 @@ def _resolve(
 def _driver(topology: Topology, wanted: str | None, base: str | None) -> str:
     """The driver that is asked for, or else the first that can make the base that is."""
     if wanted is None:
-        able = (d for d in topology.drivers if base is None or runs_on(base, d))
-        wanted = next(able, topology.drivers[0])
+        wanted = first_driver(topology, base)
     elif wanted not in KNOWN_DRIVERS:
         raise LabError(unknown("driver", wanted, KNOWN_DRIVERS))
     elif wanted not in topology.drivers:

@@ -31,7 +31,7 @@ def condition(lab: LabState, driver: Driver) -> tuple[str, str]:
         return words, f"labctl repair {lab.name}"
     if lab.journal().stages:
         return "gone", f"labctl repair {lab.name}"
-    return "not made yet", f"labctl up {lab.meta['topology_file']} --name {lab.name}"
+    return "not made yet", lab.up()
 
 
 def remnant(name: str) -> str:

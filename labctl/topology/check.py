@@ -50,6 +50,12 @@ def runs_on(base: str, driver: str) -> bool:
     return base not in _NEEDS_A_MACHINE.get(driver, ())
 
 
+def first_driver(topology: Topology, base: str | None) -> str:
+    """The driver that is used when none is asked for: the first that can make the base that is, if one is."""
+    able = (driver for driver in topology.drivers if base is None or runs_on(base, driver))
+    return next(able, topology.drivers[0])
+
+
 def with_release(topology: Topology, release: str) -> Topology:
     """The same layout with another release, on those of its bases that have it, or else on the release's own.
 

@@ -25,6 +25,7 @@ class Access:
     components: frozenset = frozenset({"keystone", "nova-compute"})
     capabilities: frozenset = frozenset({"block-devices"})
     patience: float = 1.0
+    up: str = "labctl up zed-2node --name one"
     nodes: dict = dataclasses.field(default_factory=dict)
     secrets: frozenset = frozenset({"adminpass", "demopass", "rabbitpass"})
 
@@ -32,12 +33,17 @@ def load(lab):
     from labctl.errors import LabError
     if lab not in LABS:
         raise LabError(f"there is no lab {lab}", "labctl list")
+    if lab == "unborn":
+        raise FileNotFoundError(2, "No such file or directory", "access.json")
     return Access(lab)
 
 access = types.ModuleType("labctl.lab.access")
 access.Access, access.load = Access, load
 state = types.ModuleType("labctl.lab.state")
 state.names = lambda: list(LABS)
+state.LabState = types.SimpleNamespace(
+    load=lambda name: types.SimpleNamespace(up=lambda: f"labctl up zed-2node --name {name}")
+)
 remote = types.ModuleType("labctl.lab.remote")
 vantage = types.ModuleType("labctl.vantage")
 vantage.enter = lambda namespace, hosts: pathlib.Path("entered").write_text(namespace)
@@ -117,6 +123,13 @@ def test_an_unknown_lab_is_an_error(suite):
     result = suite().runpytest_subprocess("--lab", "nine", "e2e")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*there is no lab nine*"])
+
+
+def test_a_lab_that_is_not_up_yet_is_named_with_the_command_that_brings_it_up(suite):
+    result = suite(labs=("unborn",)).runpytest_subprocess("e2e")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    lines = ["*the lab unborn is not up: no access.json", "*try: labctl up zed-2node --name unborn"]
+    result.stderr.fnmatch_lines(lines)
 
 
 def test_a_lab_that_gives_no_token_stops_the_run_with_one_message(suite):

@@ -259,7 +259,7 @@ def test_a_lab_that_does_not_fit_is_refused_before_anything_is_made(tmp_path: Pa
     with pytest.raises(LabError) as raised:
         up(lab, driver)
     assert "of memory (first " in raised.value.message
-    assert "labctl down OTHER" in raised.value.hint
+    assert "labctl down NAME" in raised.value.hint
     assert driver.boxes == {}
     assert driver.networks == set()
 

@@ -72,7 +72,7 @@ class VagrantMachines:
 
     def probe(self) -> None:
         if os.geteuid() != 0:
-            raise LabError("the driver vagrant makes namespaces, which needs root", "sudo labctl …")
+            raise LabError("the driver vagrant makes namespaces, which needs root", "the same command with sudo")
         command.library()
         if absent := process.missing(command.PROGRAM, "ip", "nsenter", "timeout", "dnsmasq", "qemu-img"):
             raise LabError(
@@ -83,7 +83,7 @@ class VagrantMachines:
         if wanted != PROVIDER:
             raise LabError(
                 f"labctl drives Vagrant's provider {PROVIDER}, not {wanted} (VAGRANT_DEFAULT_PROVIDER)",
-                "labctl vagrant render TOPOLOGY makes a directory in which `vagrant up --provider virtualbox` works",
+                "labctl vagrant render zed-2node makes a directory in which `vagrant up --provider virtualbox` works",
             )
 
     def image(self, lab: LabState) -> tuple[Path, ...]:
@@ -93,7 +93,7 @@ class VagrantMachines:
         (image,) = lab.layers
         if not (image / "tree").is_dir():
             raise BrokenLabError(
-                f"the box {image}, on which {lab.name} stands, is gone", f"labctl down {lab.name}, then labctl up"
+                f"the box {image}, on which {lab.name} stands, is gone", f"labctl down {lab.name}; {lab.up()}"
             )
         store.verify(image)
         return lab.layers
@@ -290,7 +290,7 @@ class VagrantMachines:
         if any(path.read_text() != lab.id for path in below.glob(f"*/{SNAPSHOT}")):
             raise LabError(
                 "machines that Vagrant made cannot be cloned: their snapshots are inside their disks",
-                "labctl up TOPOLOGY --driver vagrant --name OTHER",
+                lab.up("NAME"),
             )
 
     def _existing(self, lab: LabState) -> list[str]:
@@ -312,7 +312,7 @@ class VagrantMachines:
     def pause(self, lab: LabState, node: str) -> None:
         domain = self._hypervisor(lab).domain(node) if self.machine(lab, node).running else None
         if domain is None:
-            raise LabError(f"{node} of {lab.name} does not run", f"labctl up {lab.name}")
+            raise LabError(f"{node} of {lab.name} does not run", f"labctl repair {lab.name}")
         if not self.machine(lab, node).paused:
             with translated(f"{node} cannot be paused"):
                 domain.suspend()
