@@ -72,8 +72,7 @@ def test_validate_says_what_is_valid(labctl: Labctl) -> None:
 
 def test_validate_looks_at_the_release_that_is_asked_for(labctl: Labctl) -> None:
     assert (
-        "valid (victoria on debian11; controller, compute)"
-        in labctl("validate", "zed-2node", "--release", "victoria")[1]
+        "valid (ussuri on debian12; controller, compute)" in labctl("validate", "zed-2node", "--release", "ussuri")[1]
     )
     status, _, err = labctl("validate", "zed-2node", "--release", "mitaka")
     assert status == 1
