@@ -24,7 +24,7 @@ from labctl.errors import BrokenLabError, LabError
 from labctl.images import golden, store
 from labctl.lab import paths
 from labctl.lab.state import LabState, write_atomic
-from labctl.parallel import side_by_side
+from labctl.parallel import on_each
 from labctl.progress import warn
 from labctl.ssh import Session, save_private
 
@@ -263,8 +263,7 @@ class Nspawn:
                 raise BrokenLabError(f"{node}: {', '.join(left)}", "fuser -vm the path shows who uses it")
 
         for group in shutdown_order(lab.spec):
-            for future in side_by_side(stop, group):
-                future.result()
+            on_each(stop, group)
 
     def _detach(self, lab: LabState, node: str) -> list[str]:
         """Unmount a machine's root and let go of its disks; returns what could not be."""

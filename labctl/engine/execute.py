@@ -20,7 +20,7 @@ from labctl.errors import LabError
 from labctl.images.guest import GuestImage
 from labctl.lab import access
 from labctl.lab.state import Journal, LabState, StageRecord, write_atomic
-from labctl.parallel import side_by_side
+from labctl.parallel import on_each, results, side_by_side
 from labctl.plan.api import ApiOperation, GuestImageUpload
 from labctl.plan.operations import Copy, Item, Record, flatten, quote
 from labctl.plan.planner import Plan, Stage, context
@@ -173,8 +173,7 @@ class Engine:
                 driver.create(lab, node)
                 driver.start(lab, node)
 
-            for future in side_by_side(bring, names):
-                future.result()
+            on_each(bring, names)
             self.connect()
         record = StageRecord(
             "machines",
@@ -190,9 +189,9 @@ class Engine:
         summary.stages.append(record)
 
     def connect(self, seconds: float = 90) -> None:
-        """Open a session to every node.
+        """Open a session to every node, or to none.
 
-        :raises LabError: one does not answer in so many seconds.
+        :raises LabError: some do not answer in so many seconds; tells which.
         """
 
         def connect(node: str) -> Session:
@@ -200,7 +199,12 @@ class Engine:
 
         names = list(self.lab.spec.nodes)
         opened = side_by_side(connect, names)
-        self._sessions = {node: future.result() for node, future in zip(names, opened, strict=True)}
+        self._sessions = {n: f.result() for n, f in zip(names, opened, strict=True) if f.exception() is None}
+        try:
+            results(opened)
+        except BaseException:
+            self.close()
+            raise
 
     def session(self, node: str) -> Session:
         """The open session to a node."""
@@ -260,14 +264,7 @@ class Engine:
             result = run_stage(self._sessions[node], self.lab.name, node, name, nodes[node], secrets, seen)
             return [o.state for o in result.outcomes]
 
-        waiting = side_by_side(run, nodes)
-        failed = [error for future in waiting if (error := future.exception()) is not None]
-        if failed:
-            problems = [e for e in failed if isinstance(e, LabError)]
-            if len(problems) == len(failed):
-                raise LabError("\n".join(e.message for e in problems), problems[0].hint)
-            raise failed[0]
-        return [state for future in waiting for state in future.result()]
+        return [state for states in on_each(run, nodes) for state in states]
 
     def _keep(self, stage: Stage, secrets: Mapping[str, Secret]) -> None:
         """Bring what the stage's records say to the lab's own directory: ``verify/NODE-NAME.txt``."""

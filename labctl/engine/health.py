@@ -17,7 +17,7 @@ from labctl.engine.execute import Engine, no_guest, tell
 from labctl.engine.node import Outcome, run_stage
 from labctl.errors import BrokenLabError, LabError
 from labctl.lab.state import LabState
-from labctl.parallel import side_by_side
+from labctl.parallel import on_each
 from labctl.plan.operations import Item, Operation, Unit, Wait, flatten, quote
 from labctl.plan.planner import Plan, plan
 from labctl.progress import step
@@ -163,7 +163,7 @@ def _on_nodes(engine: Engine, made: Plan, deadline: float, revive: bool) -> list
             return said or [Ailment(node, "not ready", error.message)]
         return []
 
-    return [ailment for future in side_by_side(look, lab.spec.nodes) for ailment in future.result()]
+    return [ailment for found in on_each(look, lab.spec.nodes) for ailment in found]
 
 
 def _on_apis(engine: Engine, made: Plan, deadline: float) -> list[Ailment]:

@@ -32,7 +32,7 @@ from labctl.errors import BrokenLabError, LabError
 from labctl.images import golden, store, vm
 from labctl.lab import paths
 from labctl.lab.state import LabState, write_atomic
-from labctl.parallel import side_by_side
+from labctl.parallel import on_each
 from labctl.progress import note
 from labctl.ssh import Session
 from labctl.topology.units import show_size
@@ -273,8 +273,7 @@ class Libvirt:
 
     def rest(self, lab: LabState, seconds: float) -> None:
         if not seconds:
-            for future in side_by_side(lambda node: self._end(lab, node), lab.spec.nodes):
-                future.result()
+            on_each(lambda node: self._end(lab, node), lab.spec.nodes)
             return
         found = {node: domain for node in lab.spec.nodes if (domain := self._domain(lab, node)) is not None}
         for node in found:

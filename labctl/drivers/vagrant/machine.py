@@ -32,7 +32,7 @@ from labctl.images import box as boxes
 from labctl.images import golden, store
 from labctl.images.box import Box
 from labctl.lab.state import LabState, write_atomic
-from labctl.parallel import side_by_side
+from labctl.parallel import on_each
 from labctl.progress import note, warn
 from labctl.ssh import Session
 
@@ -250,15 +250,13 @@ class VagrantMachines:
                 warn(node, f"did not shut down in {seconds:g} s and was switched off")
 
         for group in shutdown_order(lab.spec):
-            for future in side_by_side(stop, group):
-                future.result()
+            on_each(stop, group)
 
     def branch(self, lab: LabState, stack: tuple[str, ...], layer: str) -> None:
         below = lab.layer(stack[0])
         self._refuse_to_clone(lab, below)
         if stack == lab.stack:
-            for future in side_by_side(lambda node: self._freeze(lab, node, stack[0]), self._existing(lab)):
-                future.result()
+            on_each(lambda node: self._freeze(lab, node, stack[0]), self._existing(lab))
             return
         frozen = [path.parent.name for path in below.glob(f"*/{SNAPSHOT}")]
         for node in frozen:
