@@ -50,7 +50,7 @@ def run() -> None:
         typer.echo(f"error: this is a bug in labctl: {hide(repr(error))}\n  details: {log}", err=True)
         status = BUG
     if status == INTERRUPTED and sys.argv[1:2] in (["up"], ["down"]):  # typer turns ^C into this status itself
-        typer.echo("interrupted: `labctl up` continues the lab, `labctl down` removes it", err=True)
+        typer.echo("interrupted: the same command goes on from there; labctl list shows what is there", err=True)
     sys.exit(status if isinstance(status, int) else 0)
 
 

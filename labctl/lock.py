@@ -40,4 +40,6 @@ def _open(path: Path) -> IO[str]:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path.open("a+")
     except OSError as error:
-        raise LabError(f"labctl cannot write to {path.parent}: {error.strerror}", "sudo labctl …") from error
+        raise LabError(
+            f"labctl cannot write to {path.parent}: {error.strerror}", "the same command with sudo"
+        ) from error

@@ -8,6 +8,7 @@ addresses at once. Deleting the namespaces removes every bridge, cable and route
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def _claim(lab: LabSpec) -> None:
     if other := foreign(lab.name):
         raise LabError(
             f"a lab named {lab.name} runs already, of the labctl home {other}",
-            f"--name OTHER, or LABCTL_HOME={other} labctl down {lab.name}",
+            f"another name for this one: --name NAME; or LABCTL_HOME={other} labctl down {lab.name}",
         )
     etc = ETC / lab_namespace(lab.name)
     etc.mkdir(parents=True, exist_ok=True)
@@ -169,7 +170,11 @@ def _uplink(lab: LabSpec) -> None:
 
 def port(card: InterfaceSpec) -> str:
     """Name of the end of a card's cable that is plugged into its network's bridge."""
-    return "port" + card.mac.replace(":", "")[6:]
+    return _port(card.mac)
+
+
+def _port(mac: str) -> str:
+    return "port" + mac.replace(":", "")[6:]
 
 
 def attach_container(lab: LabSpec, node: NodeSpec) -> None:
@@ -178,7 +183,7 @@ def attach_container(lab: LabSpec, node: NodeSpec) -> None:
     if (NETNS / namespace).exists():
         if _has_route(namespace):
             return
-        detach_container(lab, node)  # left by a labctl that was killed in between
+        detach_container(lab, node.name)  # left by a labctl that was killed in between
     process.run(["ip", "netns", "add", namespace])
     outside, inner = [], ["link set lo up"]
     for card in node.interfaces:
@@ -195,14 +200,25 @@ def attach_container(lab: LabSpec, node: NodeSpec) -> None:
     _ip_batch(namespace, inner)
 
 
-def detach_container(lab: LabSpec, node: NodeSpec) -> None:
-    """Remove a container's namespace and cards; safe to repeat."""
-    outside, namespace = lab_namespace(lab.name), node_namespace(lab.name, node.name)
+def detach_container(lab: LabSpec, node: str) -> None:
+    """Remove a container's namespace and cards, also of a node that the spec does not have; safe to repeat."""
+    outside, namespace = lab_namespace(lab.name), node_namespace(lab.name, node)
     if (NETNS / outside).exists():
-        for card in node.interfaces:  # by themselves the cables of a deleted namespace go a little later
-            process.run(["ip", "-n", outside, "link", "delete", port(card)], check=False)
+        for cable in _cables(lab, node):  # by themselves the cables of a deleted namespace go a little later
+            process.run(["ip", "-n", outside, "link", "delete", cable], check=False)
     if (NETNS / namespace).exists():
         process.run(["ip", "netns", "delete", namespace])
+
+
+def _cables(lab: LabSpec, node: str) -> list[str]:
+    """The ends of a container's cables at the lab's bridges: by its spec, else by the cards that it has."""
+    if node in lab.nodes:
+        return [port(card) for card in lab.nodes[node].interfaces]
+    namespace = node_namespace(lab.name, node)
+    if not (NETNS / namespace).exists():
+        return []
+    cards = json.loads(process.output(["ip", "-n", namespace, "-j", "link", "show", "type", "veth"]) or "[]")
+    return [_port(card["address"]) for card in cards if "address" in card]
 
 
 def severed(lab: LabSpec, node: NodeSpec, pid: int) -> str:

@@ -1,7 +1,8 @@
 """pytest in a lab: entering it, its fixtures and markers, and what is kept of a failure.
 
-The plugin is registered for every pytest run of a machine that has labctl installed, so it does nothing
-(imports nothing, enters nothing) unless tests below a directory ``e2e`` are named or ``--lab`` is given.
+The plugin is registered for every pytest run of a machine that has labctl installed, so it does nothing (imports
+nothing, enters nothing, selects nothing) unless ``--lab`` is given or tests are named that the project's own
+configuration calls a suite against a lab: ``lab_suites`` in pyproject.toml. A directory's name says nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ LAB: pytest.StashKey[Access] = pytest.StashKey()
 BEGAN: pytest.StashKey[float] = pytest.StashKey()
 #: True for a test of which a part has failed.
 FAILED: pytest.StashKey[bool] = pytest.StashKey()
-SUITE = "e2e"
+SUITES = "lab_suites"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,13 +37,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--destructive", action="store_true", help="run the tests that stop nodes or services of the lab too"
     )
+    parser.addini(SUITES, "directories whose tests run against a lab", type="paths", default=[])
 
 
-def in_suite(path: Path, root: Path) -> bool:
-    """True for a path that is, or lies in, a directory ``e2e`` (of the project, where it lies in it)."""
-    absolute = Path(os.path.normpath(root / path))
-    parts = absolute.relative_to(root).parts if absolute.is_relative_to(root) else absolute.parts
-    return SUITE in parts
+def suites(config: pytest.Config) -> list[Path]:
+    """The project's suites against a lab."""
+    return [Path(path).resolve() for path in config.getini(SUITES)]
+
+
+def in_suite(path: Path, config: pytest.Config) -> bool:
+    """True for a path that is, or lies in, one of the project's suites."""
+    return any(path.resolve().is_relative_to(suite) for suite in suites(config))
 
 
 def is_active(config: pytest.Config) -> bool:
@@ -51,7 +56,7 @@ def is_active(config: pytest.Config) -> bool:
         return True
     here = config.invocation_params.dir
     paths = (here / str(arg).split("::", 1)[0] for arg in config.args)
-    return any(in_suite(path, config.rootpath) for path in paths)
+    return any(in_suite(path, config) for path in paths)
 
 
 def chosen_lab(option: str | None) -> str:
@@ -73,9 +78,11 @@ def chosen_lab(option: str | None) -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the markers."""
+    """Register the markers, where they mean something."""
+    if not suites(config) and not is_active(config):
+        return
     config.addinivalue_line("markers", "needs(name, ...): skip when the lab lacks a component or capability")
-    config.addinivalue_line("markers", "smoke: one way through each service; labctl test LAB --smoke runs these alone")
+    config.addinivalue_line("markers", "smoke: one way through each service; all that --smoke of labctl test runs")
     config.addinivalue_line("markers", "destructive: stops parts of the lab; only run with --destructive")
 
 
@@ -93,12 +100,16 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     from labctl.e2e_support import waits
     from labctl.lab import access
 
+    name = chosen_lab(config.getoption("--lab"))
     try:
-        lab = access.load(chosen_lab(config.getoption("--lab")))
+        lab = access.load(name)
     except LabError as error:
         raise pytest.UsageError(_told(error)) from error
     except FileNotFoundError as error:  # recorded, but `up` has not come as far as its credentials
-        raise pytest.UsageError(f"the lab is not up: no {error.filename}\n  try: labctl up LAB") from error
+        from labctl.lab.state import LabState
+
+        again = LabState.load(name).up()
+        raise pytest.UsageError(f"the lab {name} is not up: no {error.filename}\n  try: {again}") from error
     try:
         _enter(lab)
         if not hasattr(config, "workerinput"):
@@ -143,7 +154,7 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Keep the suites out of runs that are not against a lab (``pytest .``)."""
-    if not is_active(config) and collection_path == config.rootpath / SUITE:
+    if not is_active(config) and collection_path.resolve() in suites(config):
         return True
     return None
 
@@ -151,6 +162,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect what is destructive and skip what the lab cannot do, saying which part it lacks."""
+    if not is_active(config):
+        return
     if not config.getoption("--destructive"):
         refused = [item for item in items if item.get_closest_marker("destructive")]
         if refused:
@@ -185,7 +198,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
     projects = item.stash.get(fixtures.PROJECTS, [])
     _hide(report, capture.redactor(lab, projects))
-    if not report.failed or not in_suite(item.path, item.config.rootpath):
+    if not report.failed or not (in_suite(item.path, item.config) or "lab" in getattr(item, "fixturenames", ())):
         return report
     directory = artifacts(item.config, lab) / capture.folder_name(item.nodeid)
     lines = [f"again:  {capture.again(lab.lab, item.nodeid)}"]

@@ -177,7 +177,7 @@ def connect(
                 transport.close()
                 raise LabError(
                     f"{where} shows another host key than the one labctl gave it; not connecting",
-                    "something else answers on its address, or its disk was replaced: labctl down, then up",
+                    f"something else answers on its address, or its disk was replaced; {hint}",
                 )
             transport.auth_publickey(user, key)
             transport.set_keepalive(15)

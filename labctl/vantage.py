@@ -39,12 +39,12 @@ def _checked(status: int, what: str) -> None:
 
 
 def _enter_network(namespace: str) -> None:
-    path = NAMESPACES / namespace
+    path, lab = NAMESPACES / namespace, namespace.removeprefix("labctl.").partition(".")[0]
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError as error:
         raise BrokenLabError(
-            f"the lab's network namespace {namespace} does not exist", "labctl list; labctl up LAB"
+            f"the network namespace of the lab {lab} does not exist: {path}", f"labctl repair {lab}"
         ) from error
     try:
         _checked(_libc().setns(handle, _CLONE_NEWNET), f"setns {path}")
@@ -84,7 +84,7 @@ def leave_trail() -> None:
     os.environ[_TRAIL] = " ".join(f"/proc/{pid}/fd/{handle}" for handle in handles)
 
 
-def outside(command: Sequence[str]) -> list[str]:
+def outside(lab: str, command: Sequence[str]) -> list[str]:
     """The command that runs another one outside the lab that this process, or a parent of it, has entered.
 
     What changes a lab must run there: mounts made inside are not seen outside.
@@ -93,7 +93,7 @@ def outside(command: Sequence[str]) -> list[str]:
     """
     trail = os.environ.get(_TRAIL, "").split()
     if len(trail) != 2:
-        raise BrokenLabError("this process does not know the way out of the lab", "labctl test LAB")
+        raise BrokenLabError("this process does not know the way out of the lab", f"labctl test {lab}")
     return ["nsenter", f"--net={trail[0]}", f"--mount={trail[1]}", "--", *command]
 
 
@@ -125,9 +125,9 @@ class Inside:
     """Worker threads that live in a lab's namespace; use as a context manager."""
 
     def __init__(self, namespace: str, hosts_file: Path, threads: int = 1) -> None:
-        self._pool = ThreadPoolExecutor(
-            threads, thread_name_prefix="vantage", initializer=enter, initargs=(namespace, hosts_file)
-        )
+        self._namespace, self._hosts_file = namespace, hosts_file
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="vantage")
+        self._thread = threading.local()
 
     def __enter__(self) -> Inside:
         return self
@@ -137,9 +137,19 @@ class Inside:
         self._pool.shutdown(wait=kind is not KeyboardInterrupt, cancel_futures=True)
 
     def call(self, function: Callable[..., T], *arguments: object) -> T:
-        """Run a function in the namespace and return its result or raise its error."""
-        return self._pool.submit(function, *arguments).result()
+        """Run a function in the namespace and return its result or raise its error.
+
+        :raises BrokenLabError: when the namespace is gone or this is not root.
+        """
+        return self._pool.submit(self._run, function, *arguments).result()
 
     def map(self, function: Callable[..., T], arguments: list[object]) -> list[T]:
-        """Run a function over arguments, on as many threads as there are."""
-        return list(self._pool.map(function, arguments))
+        """Run a function over arguments, on as many threads as there are; raises as :meth:`call`."""
+        return list(self._pool.map(lambda argument: self._run(function, argument), arguments))
+
+    def _run(self, function: Callable[..., T], *arguments: object) -> T:
+        """In a worker thread: enter, once in its life, then call; a pool's initializer could not say why it failed."""
+        if not getattr(self._thread, "entered", False):
+            enter(self._namespace, self._hosts_file)
+            self._thread.entered = True
+        return function(*arguments)

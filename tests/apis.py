@@ -42,7 +42,7 @@ class Apis:
 
     def run(self, operation: Any) -> bool:
         if self.failure and self.failure in operation.title:
-            raise LabError(f"{operation.title}: HTTP 503", "labctl status LAB")
+            raise LabError(f"{operation.title}: HTTP 503", "labctl status small")
         self.asked.append(operation.title)
         return self.asked.count(operation.title) == 1
 

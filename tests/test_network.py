@@ -187,7 +187,7 @@ def test_a_containers_cards_go_and_come_again_without_the_others(tmp_path: Path)
     node, namespace = spec.nodes["second"], network.node_namespace(A, "second")
     try:
         for _ in range(2):
-            network.detach_container(spec, node)
+            network.detach_container(spec, "second")
             assert not (network.NETNS / namespace).exists()
             assert network.port(node.interfaces[0]) not in process.output(
                 ["ip", "-n", network.lab_namespace(A), "-br", "link"]

@@ -32,12 +32,12 @@ def _stopped(state: LabState) -> list[str]:
 
 def _inside(state: LabState) -> list[str]:
     if not (NETNS / state.namespace).exists():
-        raise LabError(f"the lab {state.name} has no network now", f"labctl up {state.name}")
+        raise LabError(f"the lab {state.name} has no network now", f"labctl repair {state.name}")
     if stopped := _stopped(state):
         words = f"{' and '.join(stopped)} of {state.name} {'does' if len(stopped) == 1 else 'do'} not run"
         if stopped == list(state.spec.nodes):
-            raise BrokenLabError(words, f"labctl up {state.name}")
-        err.print(f"[yellow]warning[/yellow] {words}; labctl up {state.name} starts what stopped")
+            raise BrokenLabError(words, f"labctl repair {state.name}")
+        err.print(f"[yellow]warning[/yellow] {words}; labctl repair {state.name} starts what stopped")
     return ["ip", "netns", "exec", state.namespace]
 
 
@@ -60,7 +60,7 @@ def ssh(
     machine = drivers.get(state.spec.driver).machine(state, node)
     if not machine.running:
         said = f": {machine.detail}" if machine.detail else ""
-        raise BrokenLabError(f"{node} of {lab} does not run{said}", f"labctl up {lab}; labctl status {lab}")
+        raise BrokenLabError(f"{node} of {lab} does not run{said}", f"labctl repair {lab}; labctl status {lab}")
     if shutil.which("ssh") is None:
         raise LabError("ssh is not installed", "apt-get install openssh-client")
     keys = state.directory / "keys"

@@ -45,9 +45,10 @@ _UNITS = {
 }
 
 
-def quantity(option: str, text: str | None) -> float:
+def quantity(option: str, text: str | None, instead: str = "") -> float:
     """The value of --delay (milliseconds), --loss (percent) or --rate (kbit/s); 0 when it was not given.
 
+    :param instead: what to do about one that is out of range.
     :raises LabError: it is none.
     """
     if text is None:
@@ -58,7 +59,7 @@ def quantity(option: str, text: str | None) -> float:
         raise LabError(f"--{option} {text} is not understood; it is written as {example}")
     value = float(found[1]) * factors[found[2]]
     if value == 0 or (option == "loss" and value > 100):
-        raise LabError(f"--{option} {text} is out of range", "labctl fault LAB link heal NODE NETWORK")
+        raise LabError(f"--{option} {text} is out of range", instead)
     return value
 
 
@@ -96,7 +97,8 @@ def fault(
 
     Faults stay until they are undone, by the opposite action, by heal, or by up.
     """
-    shape = Shape(quantity("delay", delay), quantity("loss", loss), quantity("rate", rate))
+    whole = f"labctl fault {words[0]} link heal {' '.join(words[3:])}" if len(words) == 5 else "labctl fault --help"
+    shape = Shape(quantity("delay", delay, whole), quantity("loss", loss, whole), quantity("rate", rate, whole))
     if len(words) == 2 and words[0] == "list":
         listing(output, rows(LabState.load(words[1])), ["fault", "node", "target", "detail", "since"])
         return

@@ -92,7 +92,7 @@ def verify() -> None:
                 except LabError as error:
                     wrong.append(error.message)
     if wrong:
-        raise LabError("\n".join(wrong), "remove them, then labctl image fetch or labctl up")
+        raise LabError("\n".join(wrong), "remove them; what needs one makes it again, or says which to fetch")
 
 
 @app.command()

@@ -37,7 +37,7 @@ def print_info(name: str, credentials: bool = False) -> None:
         out.print(f"  {node_name:<12} joins later: labctl node add {name} {node_name}")
     if "guest" in state.meta:
         out.print(f"  guest        {state.meta['guest']}")
-    out.print(f"  credentials  labctl env {name} [--user demo]; files in {state.directory / 'access'}")
+    out.print(f"  credentials  labctl env {name}; labctl env {name} --user demo; files in {state.directory / 'access'}")
     if credentials:
         for who in ("admin", "demo"):
             shown = access.environment(state, who)

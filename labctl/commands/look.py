@@ -186,9 +186,9 @@ def status(
     listing(output, rows, ["node", "state", "address", "runs"])
     for row in rows:
         if row["state"] == "stopped" and row["detail"]:
-            out.print(f"{row['node']}: {row['detail']}; labctl up {lab}", markup=False)
-    for name in state.spec.later:
-        out.print(f"joins later: {name}; labctl node add {lab} {name}")
+            out.print(f"{row['node']}: {row['detail']}; labctl repair {lab}", markup=False)
+    for node_name in state.spec.later:
+        out.print(f"joins later: {node_name}; labctl node add {lab} {node_name}")
     for one in fault.active(state):
         out.print(f"fault: {one}; labctl fault heal {lab}", markup=False)
     out.print()
@@ -205,7 +205,7 @@ def verify(lab: Annotated[str, typer.Argument(help="name of the lab")], output: 
     state = LabState.load(lab)
     kept = {path.stem: path.read_text() for path in sorted((state.directory / "verify").glob("*.txt"))}
     if not kept:
-        raise LabError(f"{lab} has not been verified yet", f"labctl up {lab}")
+        raise LabError(f"{lab} has not been verified yet", state.up())
     if output is Format.JSON:
         typer.echo(json.dumps([{"check": name, "output": text} for name, text in kept.items()], indent=1))
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ from typing import Annotated
 import typer
 
 from labctl.commands.console import progress
+from labctl.lab import again
 from labctl.lab import up as bring
 from labctl.lab.choose import choose, draft
 from labctl.topology.spec import LabSpec
@@ -35,8 +35,7 @@ class Wanted:
 
     def command(self, verb: str) -> str:
         """The command line that asks for this."""
-        options = {k: v for k, v in vars(self).items() if k != "topology" and v is not None}
-        return shlex.join(["labctl", verb, self.topology, *(w for k, v in options.items() for w in (f"--{k}", v))])
+        return again.line(verb, **vars(self))
 
     def draft(self) -> LabSpec:
         """The lab's spec to look at, also where this machine could not make it."""

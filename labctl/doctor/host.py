@@ -102,7 +102,7 @@ def system() -> list[Finding]:
     found.append(Finding("init", State.OK, f"{init}{'' if init == 'systemd' else ', which labctl does not need'}"))
     free = available_memory()
     enough = free >= 5 * GIB
-    hint = "" if enough else "a two-node lab takes 5 GiB: labctl list shows what runs, labctl down OTHER frees it"
+    hint = "" if enough else "a two-node lab takes 5 GiB: labctl list shows what runs, labctl down NAME frees it"
     found.append(Finding("memory", State.OK if enough else State.PROBLEM, f"{show_size(free)} free", hint))
     home = paths.home()
     place = next(p for p in (home, *home.parents) if p.exists())

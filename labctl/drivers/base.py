@@ -164,7 +164,11 @@ class Driver(Protocol):
         ...
 
     def destroy(self, lab: LabState, node: str) -> list[str]:
-        """Remove a machine and all it had, hard; returns what could not be removed."""
+        """Remove a machine and all it had, hard; returns what could not be removed.
+
+        Also a machine of a node that the lab's record does not have, as a killed restore leaves one that had joined
+        since: by its name and marks alone, with no look at ``lab.spec.nodes``.
+        """
         ...
 
     def lost(self, lab: LabState, node: str) -> str:

@@ -161,7 +161,7 @@ class Fake:
     def pause(self, lab: LabState, node: str) -> None:
         box = self.boxes.get((lab.id, node))
         if box is None or not box.running:
-            raise BrokenLabError(f"{node} of {lab.name} does not run", f"labctl up {lab.name}")
+            raise BrokenLabError(f"{node} of {lab.name} does not run", f"labctl repair {lab.name}")
         box.paused = True
 
     def resume(self, lab: LabState, node: str) -> None:
@@ -200,7 +200,7 @@ class Fake:
     def connect(self, lab: LabState, node: str, seconds: float) -> Session:
         box = self.boxes.get((lab.id, node))
         if box is None or not box.running:
-            raise BrokenLabError(f"{node} of {lab.name} does not run", f"labctl up {lab.name}")
+            raise BrokenLabError(f"{node} of {lab.name} does not run", f"labctl repair {lab.name}")
         if box.paused or lab.spec.management.name in box.unplugged:
             raise DeadlineError(f"{node} does not answer on SSH after {seconds:g} s")
         self.sessions.append(FakeSession(self, box, node))

@@ -24,7 +24,7 @@ from labctl.errors import BrokenLabError, LabError
 from labctl.images import golden, store
 from labctl.lab import paths
 from labctl.lab.state import LabState, write_atomic
-from labctl.parallel import side_by_side
+from labctl.parallel import on_each
 from labctl.progress import warn
 from labctl.ssh import Session, save_private
 
@@ -67,7 +67,9 @@ class Nspawn:
 
     def probe(self) -> None:
         if os.geteuid() != 0:
-            raise LabError("the driver nspawn makes namespaces and mounts, which needs root", "sudo labctl …")
+            raise LabError(
+                "the driver nspawn makes namespaces and mounts, which needs root", "the same command with sudo"
+            )
         if absent := process.missing(*_PROGRAMS):
             raise LabError(
                 f"the driver nspawn needs {', '.join(absent)}",
@@ -84,7 +86,7 @@ class Nspawn:
             if not (layer / "tree").is_dir():
                 raise BrokenLabError(
                     f"the golden image layer {layer}, on which {lab.name} stands, is gone",
-                    f"labctl down {lab.name}, then labctl up",
+                    f"labctl down {lab.name}; {lab.up()}",
                 )
             store.verify(layer)
         return lab.layers
@@ -106,7 +108,7 @@ class Nspawn:
             self._seed(lab, node, root)
         if not self.machine(lab, node).running:
             # its kernel's bridges, tunnels and rules went with the machine
-            network.detach_container(lab.spec, lab.spec.nodes[node])
+            network.detach_container(lab.spec, node)
             network.attach_container(lab.spec, lab.spec.nodes[node])
 
     def _below(self, lab: LabState, node: str) -> list[Path]:
@@ -161,7 +163,7 @@ class Nspawn:
         directory = lab.node_directory(node)
         if (directory / "machine.json").exists():
             # switched on again: what the machine made of its cards before (bridges, rules) is gone
-            network.detach_container(lab.spec, lab.spec.nodes[node])
+            network.detach_container(lab.spec, node)
             network.attach_container(lab.spec, lab.spec.nodes[node])
         command: list[str | Path] = [
             "sh",
@@ -261,8 +263,7 @@ class Nspawn:
                 raise BrokenLabError(f"{node}: {', '.join(left)}", "fuser -vm the path shows who uses it")
 
         for group in shutdown_order(lab.spec):
-            for future in side_by_side(stop, group):
-                future.result()
+            on_each(stop, group)
 
     def _detach(self, lab: LabState, node: str) -> list[str]:
         """Unmount a machine's root and let go of its disks; returns what could not be."""
@@ -275,7 +276,7 @@ class Nspawn:
     def destroy(self, lab: LabState, node: str) -> list[str]:
         left = [f"process {pid} of {node}" for pid in cgroup.kill(lab.name, node)]
         left += self._detach(lab, node)
-        network.detach_container(lab.spec, lab.spec.nodes[node])
+        network.detach_container(lab.spec, node)
         self._forget(lab, node)
         root, own = lab.node_directory(node) / "root", lab.top / node
         if overlay.mounted(root):
@@ -312,7 +313,7 @@ class Nspawn:
 
     def pause(self, lab: LabState, node: str) -> None:
         if not self.machine(lab, node).running:
-            raise LabError(f"{node} of {lab.name} does not run", f"labctl up {lab.name}")
+            raise LabError(f"{node} of {lab.name} does not run", f"labctl repair {lab.name}")
         cgroup.freeze(lab.name, node)
 
     def resume(self, lab: LabState, node: str) -> None:

@@ -57,7 +57,7 @@ def session(
         if not running():
             raise BrokenLabError(
                 f"{node} of {lab.name} does not run; its last console lines:\n{console_tail(console)}",
-                f"labctl up {lab.name}",
+                f"labctl repair {lab.name}",
             )
         return vantage.connect(lab.namespace, address, 22, timeout)
 

@@ -100,7 +100,7 @@ def check(lab: Access, timeout: float = 20) -> None:
     except Exception as error:  # whatever it is, the lab gives no token, and that is the one message
         raise BrokenLabError(
             f"lab {lab.lab} gives no token at {lab.auth_url}: {type(error).__name__}: {error}",
-            f"labctl status {lab.lab}; labctl up {lab.lab}",
+            f"labctl status {lab.lab}; {lab.up}",
         ) from error
 
 

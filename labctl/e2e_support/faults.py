@@ -55,7 +55,7 @@ class Faults:
         self._run("heal", self._lab.lab)
 
     def _run(self, *words: str) -> None:
-        process.run(vantage.outside([sys.executable, "-m", "labctl", "fault", *words]), timeout=COMMAND)
+        process.run(vantage.outside(self._lab.lab, [sys.executable, "-m", "labctl", "fault", *words]), timeout=COMMAND)
 
     def wait_lost(self, what: str, sick: Callable[[list[str]], bool], deadline: float = 180) -> None:
         """Wait until the APIs have noticed a loss: ``sick`` is given what they report as not alive."""
@@ -74,7 +74,7 @@ class Faults:
         try:
             wait_for("the lab's recovery", self._sick, lambda sick: not sick, deadline=deadline, interval=3)
         except DeadlineError as error:
-            raise NotRecoveredError(f"{error.message}\n{self.report()}", f"labctl up {self._lab.lab}") from error
+            raise NotRecoveredError(f"{error.message}\n{self.report()}", self._lab.up) from error
         return time.monotonic() - began
 
     def _sick(self) -> list[str]:

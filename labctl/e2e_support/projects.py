@@ -46,7 +46,7 @@ def create(lab: Access, admin: Connection, name: str) -> Project:
     roles = {str(role.name).lower(): role for role in keystone.roles()}
     member = next((roles[known] for known in MEMBER if known in roles), None)
     if member is None:
-        raise BrokenLabError(f"lab {lab.lab} has none of the roles {', '.join(MEMBER)}", f"labctl up {lab.lab}")
+        raise BrokenLabError(f"lab {lab.lab} has none of the roles {', '.join(MEMBER)}", lab.up)
     password = secrets.token_urlsafe(24)
     project = keystone.create_project(name=name, domain_id=domain, description="labctl e2e")
     try:

@@ -65,7 +65,7 @@ def _made_by_up(project: Project, kind: str, name: str, find: Callable[[str], An
     if key not in _ids:
         found = find(name)
         if found is None:
-            raise BrokenLabError(f"lab {lab} shows no {kind} {name!r} to its projects", f"labctl up {lab}")
+            raise BrokenLabError(f"lab {lab} shows no {kind} {name!r} to its projects", project.lab.up)
         _ids[key] = str(found.id)
     return _ids[key]
 

@@ -20,7 +20,7 @@ from labctl.errors import LabError
 from labctl.images.guest import GuestImage
 from labctl.lab import access
 from labctl.lab.state import Journal, LabState, StageRecord, write_atomic
-from labctl.parallel import side_by_side
+from labctl.parallel import on_each, results, side_by_side
 from labctl.plan.api import ApiOperation, GuestImageUpload
 from labctl.plan.operations import Copy, Item, Record, flatten, quote
 from labctl.plan.planner import Plan, Stage, context
@@ -79,7 +79,7 @@ def check_resources(spec: LabSpec, running: set[str], home: Path) -> None:
                 parts = ", ".join(f"{n.name} {show_size(n.memory)}" for n in nodes)
                 raise LabError(
                     f"the lab's nodes need {show_size(wanted)} of memory ({parts}), {show_size(free)} is free",
-                    "labctl list shows other labs; labctl down OTHER frees their memory",
+                    "labctl list shows the labs; labctl down NAME frees the memory of one",
                 )
     room = shutil.disk_usage(home)
     disks = sum(d.size for n in nodes for d in n.disks)
@@ -100,7 +100,7 @@ def no_guest() -> GuestImage:
 
     :raises LabError: it is about to.
     """
-    raise LabError("there is no guest image here", "labctl up")
+    raise LabError("a guest image is uploaded by labctl up, and by nothing else")
 
 
 class Engine:
@@ -173,8 +173,7 @@ class Engine:
                 driver.create(lab, node)
                 driver.start(lab, node)
 
-            for future in side_by_side(bring, names):
-                future.result()
+            on_each(bring, names)
             self.connect()
         record = StageRecord(
             "machines",
@@ -190,9 +189,9 @@ class Engine:
         summary.stages.append(record)
 
     def connect(self, seconds: float = 90) -> None:
-        """Open a session to every node.
+        """Open a session to every node, or to none.
 
-        :raises LabError: one does not answer in so many seconds.
+        :raises LabError: some do not answer in so many seconds; tells which.
         """
 
         def connect(node: str) -> Session:
@@ -200,7 +199,12 @@ class Engine:
 
         names = list(self.lab.spec.nodes)
         opened = side_by_side(connect, names)
-        self._sessions = {node: future.result() for node, future in zip(names, opened, strict=True)}
+        self._sessions = {n: f.result() for n, f in zip(names, opened, strict=True) if f.exception() is None}
+        try:
+            results(opened)
+        except BaseException:
+            self.close()
+            raise
 
     def session(self, node: str) -> Session:
         """The open session to a node."""
@@ -257,17 +261,10 @@ class Engine:
                 tell(outcome.node, outcome.title, outcome.seconds)
 
         def run(node: str) -> list[str]:
-            result = run_stage(self._sessions[node], node, name, nodes[node], secrets, seen)
+            result = run_stage(self._sessions[node], self.lab.name, node, name, nodes[node], secrets, seen)
             return [o.state for o in result.outcomes]
 
-        waiting = side_by_side(run, nodes)
-        failed = [error for future in waiting if (error := future.exception()) is not None]
-        if failed:
-            problems = [e for e in failed if isinstance(e, LabError)]
-            if len(problems) == len(failed):
-                raise LabError("\n".join(e.message for e in problems), problems[0].hint.replace("LAB", self.lab.name))
-            raise failed[0]
-        return [state for future in waiting for state in future.result()]
+        return [state for states in on_each(run, nodes) for state in states]
 
     def _keep(self, stage: Stage, secrets: Mapping[str, Secret]) -> None:
         """Bring what the stage's records say to the lab's own directory: ``verify/NODE-NAME.txt``."""

@@ -17,7 +17,7 @@ from labctl.engine.execute import Engine, no_guest, tell
 from labctl.engine.node import Outcome, run_stage
 from labctl.errors import BrokenLabError, LabError
 from labctl.lab.state import LabState
-from labctl.parallel import side_by_side
+from labctl.parallel import on_each
 from labctl.plan.operations import Item, Operation, Unit, Wait, flatten, quote
 from labctl.plan.planner import Plan, plan
 from labctl.progress import step
@@ -118,7 +118,7 @@ def gate(lab: LabState, driver: Driver, seconds: float = GATE, *, revive: bool =
         if ailments:
             raise BrokenLabError(
                 f"{lab.name} is not healthy:\n" + "\n".join(f"  {ailment}" for ailment in ailments),
-                f"labctl repair {lab.name}, or labctl up with its topology",
+                f"labctl repair {lab.name}; {lab.up()}",
             )
 
 
@@ -157,13 +157,13 @@ def _on_nodes(engine: Engine, made: Plan, deadline: float, revive: bool) -> list
         if not items:
             return []
         try:
-            run_stage(engine.session(node), node, "health", tuple(items), secrets, seen, left + 60)
+            run_stage(engine.session(node), lab.name, node, "health", tuple(items), secrets, seen, left + 60)
         except LabError as error:
             said = [Ailment(node, f"{unit} is {state}", line) for unit, state, line in _SAID.findall(error.message)]
             return said or [Ailment(node, "not ready", error.message)]
         return []
 
-    return [ailment for future in side_by_side(look, lab.spec.nodes) for ailment in future.result()]
+    return [ailment for found in on_each(look, lab.spec.nodes) for ailment in found]
 
 
 def _on_apis(engine: Engine, made: Plan, deadline: float) -> list[Ailment]:

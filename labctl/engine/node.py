@@ -74,6 +74,7 @@ def _alone() -> str:
 
 def run_stage(
     session: Session,
+    lab: str,
     node: str,
     stage: str,
     items: tuple[Item, ...],
@@ -81,7 +82,7 @@ def run_stage(
     seen: Callable[[Outcome], None],
     seconds: float = 1200,
 ) -> NodeResult:
-    """Run a stage's operations on a node.
+    """Run a stage's operations on a node of a lab.
 
     :param seen: called for each operation as it ends.
     :param seconds: deadline of the whole stage on this node.
@@ -112,11 +113,12 @@ def run_stage(
         done = session.run(command, timeout=seconds, stdin=archive(stage, items, secrets), on_line=line)
     except BrokenLabError as error:
         raise BrokenLabError(
-            f"stage {stage} on {node}: the connection broke; has the machine died?", "labctl status LAB; labctl up LAB"
+            f"stage {stage} on {node}: the connection broke; has the machine died?",
+            f"labctl status {lab}; labctl repair {lab}",
         ) from error
     failed = [o for o in result.outcomes if o.state == "failed"]
     if failed or done.status != 0:
-        raise LabError(_failure(stage, node, failed, said, done.stderr, secrets), f"labctl ssh LAB {node}")
+        raise LabError(_failure(stage, node, failed, said, done.stderr, secrets), f"labctl ssh {lab} {node}")
     return result
 
 

@@ -5,27 +5,21 @@ The catalogue is section 3 of docs/facts/releases.md. A file that is not what it
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
-
-import requests
 
 from labctl.errors import LabError
+from labctl.images import download
+from labctl.images.download import Digest
 from labctl.lab import paths
-from labctl.progress import every, note, step
-from labctl.topology.units import show_size
+from labctl.progress import step
 
 VAULT = "http://vault.centos.org"
 CLOUD = "http://cloud.centos.org/centos"
 #: Replaces the address of any site: a mirror that is laid out like it.
 MIRROR_VARIABLE = "LABCTL_MEDIA_MIRROR"
-CHUNK = 2**20
-#: Seconds to connect, and of silence.
-TIMEOUT = (10, 60)
 
 
 @dataclass(frozen=True)
@@ -184,11 +178,7 @@ def missing(base: str, point_release: str) -> str | None:
 
 def digest(path: Path) -> str:
     """SHA-256 of a file."""
-    found = hashlib.sha256()
-    with path.open("rb") as source:
-        while chunk := source.read(CHUNK):
-            found.update(chunk)
-    return found.hexdigest()
+    return Digest("sha256", "").of(path).value
 
 
 def fetch(medium: Medium, mirror: str | None = None) -> Path:
@@ -196,57 +186,21 @@ def fetch(medium: Medium, mirror: str | None = None) -> Path:
 
     :raises LabError: it cannot be had, or is not what its checksum says (then it is removed).
     """
-    final = path_of(medium)
-    if final.exists():
-        return final
-    final.parent.mkdir(parents=True, exist_ok=True)
-    partial = final.with_name(f".{final.name}.part")
-    url = medium.url(mirror)
-    with step("image", f"download {medium.name}"):
-        _download(url, partial)
-    with step("image", f"check {medium.name}"):
-        found = digest(partial)
-    if found != medium.sha256:
-        partial.unlink()
-        raise LabError(
-            f"{url} has SHA-256 {found}, not {medium.sha256}; the file was removed",
-            "try again, or another copy: --mirror URL",
-        )
-    partial.replace(final)
-    return final
+    final, url = path_of(medium), medium.url(mirror)
+    wanted = Digest("sha256", medium.sha256)
 
+    def bring(partial: Path) -> None:
+        with step("image", f"download {medium.name}"):
+            download.download(url, partial)
 
-def _download(url: str, partial: Path) -> None:
-    have = partial.stat().st_size if partial.exists() else 0
-    headers = {"Range": f"bytes={have}-"} if have else {}
     try:
-        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
-            if response.status_code == requests.codes.requested_range_not_satisfiable:
-                return  # it is all there
-            if not response.ok:
-                raise LabError(f"{url} answers {response.status_code} {response.reason}", "--mirror URL, or add FILE")
-            resumed = response.status_code == requests.codes.partial_content
-            if resumed:
-                note("image", f"going on after {show_size(have)}")
-            rest = int(response.headers.get("Content-Length", 0))
-            with partial.open("ab" if resumed else "wb") as sink:
-                _receive(response, sink, have if resumed else 0, rest)
-    except requests.RequestException as error:
+        download.bring(final, wanted, final.exists, bring, url, "try again, or another copy: --mirror URL")
+    except download.DownloadError as error:
         raise LabError(
-            f"{url} cannot be had: {type(error).__name__}",
+            error.message,
             "the same command goes on where it ended; --mirror URL names another copy; labctl image add FILE takes one",
         ) from error
-
-
-def _receive(response: requests.Response, sink: IO[bytes], have: int, rest: int) -> None:
-    """Write what comes, and say every few seconds how much of it is there."""
-    total, due = have + rest, every(5)
-    for chunk in response.iter_content(CHUNK):
-        sink.write(chunk)
-        have += len(chunk)
-        if due():
-            part = f" of {show_size(total)}, {100 * have // total} %" if rest else ""
-            note("image", f"{show_size(have)}{part}")
+    return final
 
 
 def add(file: Path) -> Medium:
@@ -275,4 +229,5 @@ def add(file: Path) -> Medium:
 
 def leftovers() -> tuple[Path, ...]:
     """Downloads that did not come to their end."""
-    return tuple(sorted(p for p in directory().glob(".*") if p.is_file()))
+    found = [*directory().glob(".*"), *(paths.images() / "guest").glob(".*.part")]
+    return tuple(sorted(p for p in found if p.is_file()))

@@ -90,7 +90,7 @@ def verify(directory: Path) -> None:
     if tree_digest(directory / "tree") != identity(directory):
         raise LabError(
             f"the image {directory.name} was changed since it was built",
-            f"rm -rf {directory}; then labctl up",
+            f"rm -rf {directory}; then the same command again",
         )
 
 

@@ -39,6 +39,8 @@ class Access:
     nodes: Mapping[str, str]
     directory: Path
     capabilities: frozenset[str]
+    #: the command that brings the lab up again
+    up: str
     admin_project: str = "admin"
     #: how many times slower than the host the lab's machines are
     patience: float = 1.0
@@ -76,6 +78,7 @@ def load(lab: str) -> Access:
         nodes={n.name: str(spec.address(n)) for n in spec.nodes.values()},
         directory=state.directory,
         capabilities=frozenset(record["capabilities"]),
+        up=state.up(),
         patience=record.get("patience", 1.0),
         secrets=frozenset(secret.reveal() for secret in secrets.values()),
     )

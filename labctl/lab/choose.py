@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from labctl import bases, drivers, releases
+from labctl import drivers, releases
 from labctl.drivers.base import Capabilities
 from labctl.errors import LabError
 from labctl.images import media
 from labctl.progress import note
 from labctl.releases.model import PackageSource, Release
-from labctl.topology.check import BASE_TITLES, BASES_OF, KNOWN_DRIVERS, runs_on
+from labctl.topology.check import BASE_TITLES, BASES_OF, KNOWN_DRIVERS, first_driver, runs_on
 from labctl.topology.model import Mechanism, Topology, VirtType, VolumeBackend
 from labctl.topology.problems import unknown
 from labctl.topology.resolve import resolve
@@ -58,11 +58,7 @@ def obstacle(release: Release, base: str, driver: str) -> str | None:
     """Why labctl cannot make nodes with a release on a base by a driver; None when it can."""
     if not runs_on(base, driver):
         return f"needs virtual machines, and the driver here is {driver}"
-    source = release.bases.get(base)
-    if source is None:
-        return f"labctl has no recipe for {release.title} on it yet"
-    if (base, source) not in bases.BASES:
-        return f"labctl has no recipe for it with {SOURCE_TITLES[source]} yet"
+    source = release.bases[base]
     if source is PackageSource.RDO and driver in BOXED:
         return "labctl makes no Vagrant box of it; labctl vagrant render takes its makers' own"
     if source is PackageSource.RDO and release.rdo is not None:
@@ -89,13 +85,13 @@ def choose(
 def draft(topology: Topology, *, name: str | None = None, base: str | None = None, driver: str | None = None) -> Choice:
     """The spec to look at: as ``choose`` where that is possible, else as it would be on machines that are not here.
 
-    :raises LabError: the topology does not name the base or driver, or labctl has no recipe for the base.
+    :raises LabError: the topology does not name the base or driver.
     """
     try:
         return choose(topology, name=name, base=base, driver=driver)
     except LabError:
         release = releases.get(topology.release)
-        candidates = [b for b in topology.bases if (b, release.bases.get(b)) in bases.BASES and base in (None, b)]
+        candidates = [b for b in topology.bases if base in (None, b)]
         able = [d for d in topology.drivers if candidates and runs_on(candidates[0], d) and driver in (None, d)]
         if not able:
             raise
@@ -135,8 +131,7 @@ def _resolve(
 def _driver(topology: Topology, wanted: str | None, base: str | None) -> str:
     """The driver that is asked for, or else the first that can make the base that is."""
     if wanted is None:
-        able = (d for d in topology.drivers if base is None or runs_on(base, d))
-        wanted = next(able, topology.drivers[0])
+        wanted = first_driver(topology, base)
     elif wanted not in KNOWN_DRIVERS:
         raise LabError(unknown("driver", wanted, KNOWN_DRIVERS))
     elif wanted not in topology.drivers:

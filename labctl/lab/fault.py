@@ -107,7 +107,7 @@ def _running(lab: LabState, node: str) -> None:
         raise LabError(f"{lab.name} has no node '{node}'; it has {', '.join(lab.spec.nodes)}")
     if not drivers.get(lab.spec.driver).machine(lab, node).running:
         raise BrokenLabError(
-            f"{node} of {lab.name} does not run", f"labctl fault heal {lab.name}; labctl up {lab.name}"
+            f"{node} of {lab.name} does not run", f"labctl fault heal {lab.name}; labctl repair {lab.name}"
         )
 
 
@@ -311,7 +311,7 @@ def heal_all(lab: LabState, start: bool = True) -> tuple[Fault, ...]:
         else:
             healed.append(fault)
     if problems:
-        raise LabError("not healed:\n  " + "\n  ".join(problems), f"labctl up {lab.name}; labctl fault heal {lab.name}")
+        raise LabError("not healed:\n  " + "\n  ".join(problems), f"{lab.up()}; labctl fault heal {lab.name}")
     return tuple(healed)
 
 

@@ -91,7 +91,9 @@ def read(lab: LabState, node: str, text: str, seconds: float = READ) -> str:
         env = {**os.environ, "LABCTL_ROOT": str(root)}
         return process.run(["sh"], stdin=text, timeout=seconds, env=env, check=False).stdout
     if not driver.machine(lab, node).running:
-        raise BrokenLabError(f"{node} of {lab.name} does not run, and its disk cannot be read", f"labctl up {lab.name}")
+        raise BrokenLabError(
+            f"{node} of {lab.name} does not run, and its disk cannot be read", f"labctl repair {lab.name}"
+        )
     with driver.connect(lab, node, ANSWER) as session:
         return session.run(text, timeout=seconds).stdout
 

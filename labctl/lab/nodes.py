@@ -71,7 +71,7 @@ def add(lab: str, name: str, *, like: str | None = None, addresses: Mapping[str,
     spec = joined_like(state.spec, name, like, addresses) if like else joined(state.spec, name)
     _require_running(state, driver, list(state.spec.nodes))
     if state.journal().record(last) is None:
-        raise LabError(f"{lab} is not up: it has not come to the end of stage {last}", _up_command(state))
+        raise LabError(f"{lab} is not up: it has not come to the end of stage {last}", state.up())
     check_resources(spec, set(state.spec.nodes), state.directory)
     state.spec = spec
     state.save()
@@ -105,7 +105,7 @@ def remove(lab: str, name: str) -> Summary:
         if found := _ask(state, empty):
             raise LabError(
                 f"{name} of {lab} still holds " + ", ".join(found),
-                f"labctl exec {lab} -- openstack server delete (or migrate) ID; openstack volume delete ID",
+                f"labctl exec {lab} -- openstack server delete ID; labctl exec {lab} -- openstack volume delete ID",
             )
     with step(name, "remove the machine"):
         if stuck := driver.destroy(state, name):
@@ -116,7 +116,7 @@ def remove(lab: str, name: str) -> Summary:
     state.spec = spec  # its key stays: a snapshot may bring the machine back
     driver.create_network(state)  # the names that the vantage knows
     state.save()
-    return _converge(state, driver, _up_command(state))
+    return _converge(state, driver, state.up())
 
 
 def _converge(state: LabState, driver: Driver, command: str) -> Summary:
@@ -162,11 +162,4 @@ def _require_running(state: LabState, driver: Driver, names: list[str]) -> None:
     stopped = [n for n in names if driver.machine(state, n).state != "running"]
     if stopped:
         verb = "does" if len(stopped) == 1 else "do"
-        raise BrokenLabError(f"{state.name} is not up: {' and '.join(stopped)} {verb} not run", _up_command(state))
-
-
-def _up_command(state: LabState) -> str:
-    """The command that brings a recorded lab up again."""
-    spec, file = state.spec, state.meta["topology_file"]
-    name = f" --name {spec.name}" if spec.name != spec.topology else ""
-    return f"labctl up {file} --release {spec.release} --base {spec.base}{name}"
+        raise BrokenLabError(f"{state.name} is not up: {' and '.join(stopped)} {verb} not run", state.up())

@@ -9,7 +9,7 @@ from labctl.errors import LabError
 from labctl.lab import fault, paths
 from labctl.lab import snapshot as snaps
 from labctl.lab.state import LabState, exists, half_removed
-from labctl.parallel import side_by_side
+from labctl.parallel import on_each
 from labctl.progress import note, step, warn
 
 
@@ -31,7 +31,7 @@ def condition(lab: LabState, driver: Driver) -> tuple[str, str]:
         return words, f"labctl repair {lab.name}"
     if lab.journal().stages:
         return "gone", f"labctl repair {lab.name}"
-    return "not made yet", f"labctl up {lab.meta['topology_file']} --name {lab.name}"
+    return "not made yet", lab.up()
 
 
 def remnant(name: str) -> str:
@@ -73,7 +73,6 @@ def repair(lab: LabState, driver: Driver) -> list[str]:
             lab.record_image(driver.image(lab))
             lab.ensure_keys()
             driver.create_network(lab)
-            for future in side_by_side(bring, dead):
-                future.result()
+            on_each(bring, dead)
     gate(lab, driver)
     return dead

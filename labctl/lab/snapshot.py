@@ -27,7 +27,7 @@ from labctl.engine.health import gate
 from labctl.errors import BrokenLabError, LabError
 from labctl.lab import access, fault
 from labctl.lab.state import GOES_ON, MEMORY, LabState
-from labctl.parallel import side_by_side
+from labctl.parallel import on_each
 from labctl.plan.planner import context
 from labctl.progress import note, step, warn
 from labctl.topology.model import NAME, Component, Frozen
@@ -211,8 +211,7 @@ def wake(lab: LabState, driver: Driver) -> None:
 
     with step("lab", "machines start"):
         driver.create_network(lab)
-        for future in side_by_side(bring, lab.spec.nodes):
-            future.result()
+        on_each(bring, lab.spec.nodes)
 
 
 # --- restore ---------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from typing import Any
 
 from labctl import lock
 from labctl.errors import LabError
-from labctl.lab import paths
+from labctl.lab import again, paths
 from labctl.secret import Secret
 from labctl.ssh import new_key, save_private
 from labctl.topology.spec import LabSpec
@@ -143,6 +143,12 @@ class LabState:
         known |= {p.name for p in (self.directory / "layers").iterdir()}
         return str(max(int(n) for n in known if n.isdigit()) + 1)
 
+    # --- what to type ----------------------------------------------------------------------------
+
+    def up(self, name: str | None = None) -> str:
+        """The command that goes on with this lab, or that makes one like it under another name."""
+        return again.up(self.spec, Path(self.meta["topology_file"]), name)
+
     # --- files ---------------------------------------------------------------------------------
 
     def save(self) -> None:
@@ -161,7 +167,7 @@ class LabState:
         try:
             return Journal([StageRecord(**record) for record in json.loads(path.read_text())])
         except (ValueError, TypeError) as error:
-            raise LabError(f"{path} cannot be read", f"rm {path}, then labctl up runs every stage again") from error
+            raise LabError(f"{path} cannot be read", f"rm {path}; {self.up()} runs every stage again") from error
 
     def save_journal(self, journal: Journal) -> None:
         """Write the journal."""
@@ -236,7 +242,7 @@ class LabState:
         meta = {
             "id": randomness.token_hex(4),
             "created": time.time(),
-            "topology_file": str(topology_file),
+            "topology_file": str(topology_file.absolute()),
             "image": [],
             "stack": ["1"],
             "snapshots": {},
@@ -257,7 +263,9 @@ class LabState:
         path = directory / record
         if not path.exists():
             known = ", ".join(names()) or "none"
-            raise LabError(f"there is no lab named '{name}'; labs: {known}", "labctl list; labctl up TOPOLOGY")
+            raise LabError(
+                f"there is no lab named '{name}'; labs: {known}", f"labctl list; {again.first(name)} makes one"
+            )
         try:
             content = json.loads(path.read_text())
             if content.pop("schema") != SCHEMA:
@@ -279,7 +287,7 @@ def begin_removal(name: str) -> None:
     try:
         (directory / RECORD).rename(directory / REMOVED)
     except OSError as error:
-        raise LabError(f"labctl cannot write to {directory}: {error.strerror}", "sudo labctl …") from error
+        raise LabError(f"labctl cannot write to {directory}: {error.strerror}", "the same command with sudo") from error
 
 
 def remove_directory(directory: Path) -> bool:

@@ -9,8 +9,8 @@ from labctl.drivers.base import Driver
 from labctl.engine.execute import Engine, Summary
 from labctl.errors import LabError
 from labctl.images import guest
+from labctl.lab import again, fault, paths, snapshot
 from labctl.lab import down as teardown
-from labctl.lab import fault, paths, snapshot
 from labctl.lab.state import LabState, exists, half_removed
 from labctl.progress import note, warn
 from labctl.topology import load
@@ -48,16 +48,15 @@ def open_lab(spec: LabSpec, path: Path) -> LabState:
     for field in IDENTITY:
         was, wanted = getattr(state.spec, field), getattr(spec, field)
         if was != wanted:
-            option = f" --{field} {wanted}" if field != "topology" else ""
             raise LabError(
                 f"the lab {spec.name} exists already with {field} {was}, not {wanted}",
-                f"labctl down {spec.name}, or labctl up {path}{option} --name OTHER",
+                f"labctl down {spec.name}; {again.up(spec, path, 'NAME')} makes another lab",
             )
     spec = kept(spec, state.spec)
     if _shape(state.spec) != _shape(spec):
         raise LabError(
             f"{path} has other nodes, cards or networks than the running lab {spec.name}",
-            f"labctl down {spec.name}, or labctl up {path} --name OTHER",
+            f"labctl down {spec.name}; {again.up(spec, path, 'NAME')} makes another lab",
         )
     if state.spec != spec:
         note("lab", f"{path.name} has changed since the lab was made; bringing it to the new state")

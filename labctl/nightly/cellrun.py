@@ -290,7 +290,7 @@ class Attempt:
         done = self.owner.steps.run(["status", self.lab, "--check", "-o", "json"], log, LOOK)
         self.owner.at("look")
         if done.late:
-            note(self.cell.name, f"no answer of labctl status --check after {LOOK} s")
+            note(self.cell.name, f"no answer of labctl status {self.lab} --check after {LOOK} s")
         self.history.record_findings(self.id, ailments(log.read_text(errors="replace")))
         kept = sorted((paths.labs() / self.lab / "bundles").glob("*.tar.zst"))
         target = self.where / "bundle.tar.zst"

@@ -51,7 +51,9 @@ class History:
             with self._told():
                 self._prepare()
         except OSError as error:
-            raise LabError(f"{self.path.parent} cannot be written: {error.strerror}", "sudo labctl …") from error
+            raise LabError(
+                f"{self.path.parent} cannot be written: {error.strerror}", "the same command with sudo"
+            ) from error
         except sqlite3.Error as error:
             raise self._error(error) from error
 
@@ -61,7 +63,7 @@ class History:
             self._db.close()
             raise LabError(
                 f"{self.path} was written by a newer labctl: its schema is {found}, this labctl knows {SCHEMA}",
-                f"take that labctl, or begin anew: mv {self.path} {self.path}.{found}",
+                f"the newer version, or a new history: mv {self.path} {self.path}.{found}",
             )
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = NORMAL")
@@ -89,7 +91,7 @@ class History:
 
     def _error(self, error: sqlite3.Error) -> LabError:
         full = "disk is full" in str(error) or "disk I/O" in str(error)
-        hint = "free some space (labctl nightly prune; labctl gc), then labctl nightly run --resume" if full else ""
+        hint = "labctl nightly prune; labctl gc; labctl nightly run --resume, when there is space" if full else ""
         if "not a database" in str(error) or "malformed" in str(error):
             hint = f"mv {self.path} {self.path}.broken begins a new history"
         return LabError(f"{self.path}: {error}", hint)

@@ -164,7 +164,11 @@ def load(path: Path) -> Matrix:
 
 def _check(settings: Nightly, at: Positions, folder: Path) -> Iterator[Problem]:
     """Words that are not known, things named twice, exclusions and selections that fit nothing."""
-    known = {"releases": ("release", KNOWN_RELEASES), "bases": ("base", KNOWN_BASES), "drivers": ("driver", _DRIVERS)}
+    known = {
+        "releases": ("release", KNOWN_RELEASES),
+        "bases": ("base", KNOWN_BASES),
+        "drivers": ("driver", KNOWN_DRIVERS),
+    }
     yield from _selection(settings, at, ())
     for number, entry in enumerate(settings.matrix):
         here = ("matrix", number)
@@ -185,9 +189,6 @@ def _check(settings: Nightly, at: Positions, folder: Path) -> Iterator[Problem]:
                 yield at.problem((*here, "exclude", i), "this fits no combination of the entry")
         if entry.exclude and all(any(_fits(e, *c) for e in entry.exclude) for c in _combinations(entry)):
             yield at.problem((*here, "exclude"), "nothing of the entry is left")
-
-
-_DRIVERS = tuple(d for d in KNOWN_DRIVERS if d != "fake")
 
 
 def _selection(settings: Settings, at: Positions, here: tuple[str | int, ...]) -> Iterator[Problem]:

@@ -56,7 +56,7 @@ def look(lab: access.Access) -> Seen:
     network = next((str(n.id) for n in admin.network.networks() if n.name == lab.external_network), "")
     missing += [name for name, found in ((lab.image, image), (lab.external_network, network)) if not found]
     if missing:
-        raise BrokenLabError(f"{lab.lab} has no {', '.join(missing)}", f"labctl up {lab.lab}")
+        raise BrokenLabError(f"{lab.lab} has no {', '.join(missing)}", lab.up)
     extensions = tuple(sorted(str(e.alias) for e in admin.network.extensions()))
     served: Mapping[str, Any] = admin.object_store.get_info().to_dict() if "swift-proxy" in lab.components else {}
     names = [flavors[name] for name in lab.flavors[:2]]

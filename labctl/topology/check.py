@@ -8,32 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from labctl.bases import BASES
 from labctl.errors import LabError
+from labctl.releases import RELEASES
 from labctl.topology import rules_component, rules_network, rules_values
 from labctl.topology.model import Topology
 from labctl.topology.problems import Positions, Problem, unknown
 
-KNOWN_RELEASES = ("mitaka", "rocky", "train", "ussuri", "victoria", "zed", "epoxy")
+KNOWN_RELEASES = tuple(RELEASES)
 #: Bases, as files name them and as people do.
-BASE_TITLES = {
-    "centos7": "CentOS 7",
-    "centos8": "CentOS 8",
-    "debian11": "Debian 11",
-    "debian12": "Debian 12",
-    "debian13": "Debian 13",
-}
+BASE_TITLES = {base.name: base.title.partition(",")[0] for base in BASES.values()}
 KNOWN_BASES = tuple(BASE_TITLES)
-KNOWN_DRIVERS = ("nspawn", "libvirt", "vagrant", "openstack", "fake")
+#: The drivers of labctl.drivers, which cannot be asked from here: they know labs, which know topologies.
+KNOWN_DRIVERS = ("nspawn", "libvirt", "vagrant")
 
 #: The bases each release can be installed on, the documented one first.
-BASES_OF: dict[str, tuple[str, ...]] = {
-    "mitaka": ("centos7",),
-    "rocky": ("centos7", "debian12"),
-    "train": ("centos7", "debian12"),
-    "ussuri": ("centos8", "debian12"),
-    "victoria": ("debian11",),
-    "zed": ("debian12",),
-    "epoxy": ("debian13",),
+BASES_OF = {
+    release.name: tuple(base for base, source in release.bases.items() if (base, source) in BASES)
+    for release in RELEASES.values()
 }
 # CentOS 7's systemd needs the legacy cgroup hierarchy, and both need their own kernel.
 _NEEDS_A_MACHINE = {"nspawn": ("centos7", "centos8")}
@@ -48,6 +40,12 @@ def check(topology: Topology, positions: Positions) -> list[Problem]:
 def runs_on(base: str, driver: str) -> bool:
     """True when nodes with that base can be made by that driver."""
     return base not in _NEEDS_A_MACHINE.get(driver, ())
+
+
+def first_driver(topology: Topology, base: str | None) -> str:
+    """The driver that is used when none is asked for: the first that can make the base that is, if one is."""
+    able = (driver for driver in topology.drivers if base is None or runs_on(base, driver))
+    return next(able, topology.drivers[0])
 
 
 def with_release(topology: Topology, release: str) -> Topology:
@@ -103,7 +101,7 @@ def bases_and_drivers_fit(topology: Topology, at: Positions) -> Iterator[Problem
     drivers = [driver for driver in topology.drivers if driver in KNOWN_DRIVERS]
     for i, driver in enumerate(topology.drivers):
         if driver in drivers and bases and not any(runs_on(base, driver) for base in bases):
-            able = ", ".join(d for d in KNOWN_DRIVERS if runs_on(bases[0], d) and d != "fake")
+            able = ", ".join(d for d in KNOWN_DRIVERS if runs_on(bases[0], d))
             yield at.problem(
                 ("drivers", i),
                 f"{driver} cannot run {' or '.join(bases)}: own kernel needed; possible drivers: {able}",

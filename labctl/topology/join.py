@@ -26,7 +26,7 @@ def joined(spec: LabSpec, name: str) -> LabSpec:
         waiting = ", ".join(spec.later) or "none"
         raise LabError(
             f"the topology of {spec.name} names no node '{name}' that joins later; it names: {waiting}",
-            f"labctl node add {spec.name} {name} --like NODE copies one",
+            f"labctl node list {spec.name}; labctl node add {spec.name} {name} --like NODE copies one of them",
         )
     later = {key: node for key, node in spec.later.items() if key != name}
     return spec.model_copy(update={"nodes": {**spec.nodes, name: spec.later[name]}, "later": later})

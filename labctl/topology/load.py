@@ -17,7 +17,7 @@ from labctl.topology.model import Topology
 from labctl.topology.problems import Path as ValuePath
 from labctl.topology.problems import Problem, TopologyError, unknown
 
-__all__ = ["Problem", "TopologyError", "find", "load", "parse"]
+__all__ = ["Problem", "TopologyError", "find", "known", "load", "parse"]
 
 # Sections and node fields whose defaults cannot make a rule of check() complain about something else.
 _HARMLESS_SECTIONS = {"description", "options", "fixtures", "passwords"}
@@ -34,14 +34,20 @@ def find(name_or_path: str) -> Path:
         return path
     if "/" in name_or_path or path.suffix in (".yaml", ".yml"):
         raise LabError(f"there is no topology file {name_or_path}")
-    known: dict[str, Path] = {}
+    files = known()
+    if name_or_path in files:
+        return files[name_or_path]
+    message = unknown("topology", name_or_path, sorted(files))
+    raise LabError(message, "give one of these names or the path of a file")
+
+
+def known() -> dict[str, Path]:
+    """The topologies that are known by name: those in ``./topologies``, then the project's own."""
+    found: dict[str, Path] = {}
     for folder in (Path("topologies"), Path(__file__).parents[2] / "topologies"):
         for file in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
-            known.setdefault(file.stem, file)
-    if name_or_path in known:
-        return known[name_or_path]
-    message = unknown("topology", name_or_path, sorted(known))
-    raise LabError(message, "give one of these names or the path of a file")
+            found.setdefault(file.stem, file)
+    return found
 
 
 def load(path: Path, release: str | None = None) -> Topology:

@@ -213,7 +213,7 @@ class Topology(Frozen):
 
     name: Name
     description: str = ""
-    release: str = Field(description="mitaka, rocky, train, ussuri, victoria, zed or epoxy")
+    release: str = Field(description="the OpenStack release, as labctl releases names them")
     bases: tuple[str, ...] = Field(min_length=1, description="operating systems, the documented one first")
     drivers: tuple[str, ...] = Field(("nspawn", "libvirt"), min_length=1)
     options: Options = Options()

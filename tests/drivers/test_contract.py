@@ -89,6 +89,24 @@ def test_a_running_machine_is_destroyed_with_its_files(subject: Subject) -> None
     assert subject.ask("test ! -e file && echo fresh") == "fresh\n"
 
 
+def test_a_machine_of_a_node_that_the_record_does_not_have_is_destroyed_too(subject: Subject) -> None:
+    """As a restore leaves one that had joined since the snapshot, when it is killed on the way."""
+    driver, lab, whole = subject.driver, subject.lab, subject.lab.spec
+    for node in whole.nodes:
+        subject.begin(node)
+    lab.spec = whole.model_copy(update={"nodes": {NODE: whole.nodes[NODE]}})
+
+    for stranger in (OTHER, OTHER, "never-there"):
+        assert driver.destroy(lab, stranger) == []
+        assert not driver.machine(lab, stranger).exists
+        assert [thing for thing in subject.left() if stranger in thing] == []
+
+    assert subject.ask("echo untouched") == "untouched\n"
+    lab.spec = whole
+    subject.begin(OTHER)
+    assert subject.ask("echo anew", OTHER) == "anew\n"
+
+
 def reached(subject: Subject, node: str = NODE) -> bool:
     """True when a machine answers on SSH within seconds."""
     try:

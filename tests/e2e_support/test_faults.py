@@ -82,9 +82,9 @@ def test_a_lab_without_identity_is_one_finding(monkeypatch: pytest.MonkeyPatch) 
 def test_a_fault_is_brought_upon_a_lab_from_outside_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LABCTL_OUTSIDE", raising=False)
     with pytest.raises(BrokenLabError, match="does not know the way out"):
-        vantage.outside(["true"])
+        vantage.outside("one", ["true"])
     vantage.leave_trail()
-    words = vantage.outside(["labctl", "list"])
+    words = vantage.outside("one", ["labctl", "list"])
     assert words[-2:] == ["labctl", "list"]
     for option, kind in zip(words[1:3], ("net", "mnt"), strict=True):
         name, _, path = option.partition("=")

@@ -1,8 +1,14 @@
-"""The plugin: nothing happens outside e2e/, and inside it the lab, the markers and the messages."""
+"""The plugin: nothing happens outside a project's suite, and inside it the lab, the markers and the messages."""
 
 from __future__ import annotations
 
+import os
+import sys
+
 import pytest
+from support import ROOT
+
+from labctl import process
 
 #: Stands in for a lab: what `labctl.lab.access` gives, without machines. Entering is recorded.
 FAKE = """
@@ -25,6 +31,7 @@ class Access:
     components: frozenset = frozenset({"keystone", "nova-compute"})
     capabilities: frozenset = frozenset({"block-devices"})
     patience: float = 1.0
+    up: str = "labctl up zed-2node --name one"
     nodes: dict = dataclasses.field(default_factory=dict)
     secrets: frozenset = frozenset({"adminpass", "demopass", "rabbitpass"})
 
@@ -32,12 +39,17 @@ def load(lab):
     from labctl.errors import LabError
     if lab not in LABS:
         raise LabError(f"there is no lab {lab}", "labctl list")
+    if lab == "unborn":
+        raise FileNotFoundError(2, "No such file or directory", "access.json")
     return Access(lab)
 
 access = types.ModuleType("labctl.lab.access")
 access.Access, access.load = Access, load
 state = types.ModuleType("labctl.lab.state")
 state.names = lambda: list(LABS)
+state.LabState = types.SimpleNamespace(
+    load=lambda name: types.SimpleNamespace(up=lambda: f"labctl up zed-2node --name {name}")
+)
 remote = types.ModuleType("labctl.lab.remote")
 vantage = types.ModuleType("labctl.vantage")
 vantage.enter = lambda namespace, hosts: pathlib.Path("entered").write_text(namespace)
@@ -53,10 +65,12 @@ ANSWERS = "import labctl.e2e_support.cloud as cloud\ncloud.check = lambda lab: N
 
 @pytest.fixture
 def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
-    """A project with e2e/ and tests/, and a lab that exists only in its conftest.py."""
+    """A project with tests/ and a suite in e2e/ (another project's when not ``own``), and labs that exist only here."""
     monkeypatch.delenv("LABCTL_LAB", raising=False)
 
-    def make(labs: tuple[str, ...] = ("one",), answers: bool = True, e2e: str = "def test_a(lab): pass"):
+    def make(labs: tuple[str, ...] = ("one",), answers: bool = True, e2e: str = "def test_a(lab): pass", own=True):
+        if own:
+            pytester.makeini("[pytest]\nlab_suites = e2e\n")
         pytester.makeconftest(f"LABS = {labs!r}\n" + FAKE + (ANSWERS if answers else ""))
         pytester.makepyfile(**{"e2e/test_a.py": e2e, "tests/test_unit.py": UNIT})
         return pytester
@@ -91,6 +105,57 @@ def test_naming_a_suite_enters_the_only_lab(suite, argument):
     assert (project.path / "entered").read_text() == "labctl-fake"
 
 
+FOREIGN = """
+import pytest
+
+@pytest.fixture
+def lab():
+    return "this project's own"
+
+@pytest.mark.destructive
+def test_stops_something(lab):
+    assert lab == "this project's own"
+
+@pytest.mark.needs("nothing")
+def test_fails():
+    assert False
+"""
+
+
+@pytest.mark.parametrize(
+    ("labs", "arguments"),
+    [(("one",), ["e2e"]), ((), ["e2e/test_a.py::test_stops_something", "e2e"]), (("one", "two"), ["."])],
+    ids=["one lab", "no lab", "two labs"],
+)
+def test_another_projects_e2e_is_not_touched(suite, labs, arguments, monkeypatch):
+    monkeypatch.setenv("LABCTL_LAB", "one")  # as in `labctl shell one`
+    project = suite(labs=labs, e2e=FOREIGN, own=False)
+    result = project.runpytest_subprocess(*arguments, "-k", "stops or fails")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.no_fnmatch_line("lab: *")
+    result.stdout.no_fnmatch_line("stored: *")
+    assert not (project.path / "entered").exists()
+    assert not (project.path / "artifacts").exists()
+
+
+def test_another_projects_e2e_is_run_against_a_lab_that_is_named(suite):
+    project = suite(own=False, e2e="def test_a(lab): assert lab.lab == 'x'")
+    result = project.runpytest_subprocess("--lab", "one", "e2e")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["lab: one *", "stored: */artifacts/one/*"])
+    assert (project.path / "entered").exists()
+
+
+def test_labctls_own_suite_is_one_from_wherever_it_is_named(monkeypatch):
+    """``pytest e2e/ -n 4`` in the checkout, and from elsewhere."""
+    monkeypatch.delenv("LABCTL_LAB", raising=False)
+    for place, words in ((ROOT, ["e2e/", "-n", "4"]), ("/", [ROOT / "e2e" / "test_identity.py"])):
+        words = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *words]
+        done = process.run(words, cwd=place, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        assert done.returncode == pytest.ExitCode.USAGE_ERROR, done.stdout
+        assert "there is no lab to test; make one with: labctl up zed-2node" in done.stderr
+
+
 def test_naming_the_lab_enters_it_for_any_test(suite):
     project = suite(labs=("one", "two"))
     project.runpytest_subprocess("--lab", "two", "e2e").stdout.fnmatch_lines(["lab: two *"])
@@ -117,6 +182,13 @@ def test_an_unknown_lab_is_an_error(suite):
     result = suite().runpytest_subprocess("--lab", "nine", "e2e")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*there is no lab nine*"])
+
+
+def test_a_lab_that_is_not_up_yet_is_named_with_the_command_that_brings_it_up(suite):
+    result = suite(labs=("unborn",)).runpytest_subprocess("e2e")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    lines = ["*the lab unborn is not up: no access.json", "*try: labctl up zed-2node --name unborn"]
+    result.stderr.fnmatch_lines(lines)
 
 
 def test_a_lab_that_gives_no_token_stops_the_run_with_one_message(suite):

@@ -21,7 +21,12 @@ class Cloud:
         self.asked: list[str] = []
         self.servers: list[dict[str, Any]] = []
         self.lab = SimpleNamespace(
-            lab=lab, patience=patience, image="cirros", flavors=("m1.nano",), external_network="provider"
+            lab=lab,
+            up=f"labctl up zed-2node --name {lab}",
+            patience=patience,
+            image="cirros",
+            flavors=("m1.nano",),
+            external_network="provider",
         )
         self.connection = SimpleNamespace(
             image=SimpleNamespace(find_image=self._find),
@@ -73,8 +78,9 @@ def test_what_up_has_made_is_looked_up_once_for_each_lab() -> None:
 def test_what_is_not_there_is_named_and_looked_up_again() -> None:
     owner = project("lab")
     for _ in range(2):
-        with pytest.raises(BrokenLabError, match="lab lab shows no flavor 'absent' to its projects"):
+        with pytest.raises(BrokenLabError, match="lab lab shows no flavor 'absent' to its projects") as raised:
             resources.flavor_id(owner, "absent")
+        assert raised.value.hint == "labctl up zed-2node --name lab"
     assert owner.asked == ["absent", "absent"]
 
 

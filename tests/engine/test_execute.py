@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from support import IDENTITY, ROOT, SMALL, specify, write
 from labctl import parallel
 from labctl.drivers.fake import Fake
 from labctl.engine.execute import Engine, Summary, check_resources
-from labctl.errors import LabError
+from labctl.errors import BrokenLabError, DeadlineError, LabError
 from labctl.images.guest import GuestImage
 from labctl.lab import access
 from labctl.lab.state import LabState
@@ -75,6 +76,40 @@ def test_up_makes_machines_and_runs_every_stage_on_its_nodes(tmp_path: Path, dri
     assert driver.stages.index(("keystone", "data")) < driver.stages.index(("keystone-after", "api"))
     assert apis.asked[0] == "project service"
     assert [s.name for s in lab.journal().stages] == list(STAGES)
+
+
+def test_every_machine_that_cannot_be_made_is_told(
+    tmp_path: Path, driver: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def create(lab: LabState, node: str) -> None:
+        raise LabError(f"{node} has no disk")
+
+    monkeypatch.setattr(driver, "create", create)
+    with pytest.raises(LabError) as raised:
+        up(make(tmp_path, SMALL), driver)
+    assert raised.value.message == "first has no disk\nsecond has no disk"
+
+
+def test_nodes_that_do_not_answer_are_all_told_and_no_session_is_left_open(tmp_path: Path, driver: Fake) -> None:
+    lab = make(tmp_path, SMALL)
+    up(lab, driver)
+    opened = len(driver.sessions)
+    driver.boxes[(lab.id, "second")].paused = True
+    with pytest.raises(DeadlineError, match="second does not answer on SSH"):
+        up(lab, driver)
+    assert [session.where for session in driver.sessions[opened:]] == ["first"]
+    assert all(session.closed for session in driver.sessions)
+
+    driver.boxes[(lab.id, "first")].paused = True
+    with pytest.raises(DeadlineError, match=r"first does not answer on SSH .*\nsecond does not answer on SSH"):
+        up(lab, driver)
+
+
+def test_a_lab_without_its_namespace_is_broken_and_that_is_no_bug(tmp_path: Path, driver: Fake) -> None:
+    lab = make(tmp_path, IDENTITY.replace("name: identity", f"name: identity-{os.getpid()}"))
+    with pytest.raises(BrokenLabError, match=f"the network namespace of the lab {lab.name} does not exist") as raised:
+        up(lab, driver)
+    assert raised.value.hint == f"labctl repair {lab.name}"
 
 
 def test_a_second_up_looks_and_changes_nothing(tmp_path: Path, driver: Fake, apis: Apis) -> None:
@@ -259,7 +294,7 @@ def test_a_lab_that_does_not_fit_is_refused_before_anything_is_made(tmp_path: Pa
     with pytest.raises(LabError) as raised:
         up(lab, driver)
     assert "of memory (first " in raised.value.message
-    assert "labctl down OTHER" in raised.value.hint
+    assert "labctl down NAME" in raised.value.hint
     assert driver.boxes == {}
     assert driver.networks == set()
 

@@ -47,7 +47,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*items: Item, seen: Callable[[Outcome], None] = lambda _: None) -> list[Outcome]:
-    return run_stage(LocalSession(), "controller", "configure", items, SECRETS, seen, 30).outcomes
+    return run_stage(LocalSession(), "zed-2node", "controller", "configure", items, SECRETS, seen, 30).outcomes
 
 
 def file(path: Path, content: str) -> File:
@@ -87,7 +87,7 @@ def test_a_failure_names_stage_node_and_operation_and_shows_the_output_without_s
     assert "stage configure, controller: 'sync tables' failed after" in message
     assert "    access denied with password ***\n      and ***" in message
     assert "hunter2" not in message
-    assert raised.value.hint == "labctl ssh LAB controller"
+    assert raised.value.hint == "labctl ssh zed-2node controller"
     assert "password" not in (place / "configure" / "0.out").read_text()
 
 

@@ -120,7 +120,7 @@ def test_errata_0_11_the_image_is_the_file_that_was_downloaded(tmp_path: Path) -
 
     with HTTPServer(("127.0.0.1", 0), Site) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        assert guest.fetch_cirros("0.4.0", tmp_path, 5, base=f"http://127.0.0.1:{server.server_address[1]}") is None
+        assert guest.fetch_cirros("0.4.0", tmp_path, 5, sites=[f"http://127.0.0.1:{server.server_address[1]}"]) is None
         server.shutdown()
     assert asked == ["/0.4.0/cirros-0.4.0-x86_64-disk.img"]
 

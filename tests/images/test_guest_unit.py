@@ -3,59 +3,44 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
 import os
+import re
 import shutil
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sites import CONTENT, Site, served
+from support import ROOT
 
-from labctl import process
+from labctl import process, progress
 from labctl.errors import LabError
-from labctl.images import guest, guest_parts
+from labctl.images import download, guest, guest_parts
+from labctl.images.download import Digest
 
-CONTENT = b"a disk" * 1000
 SCRIPTS = sorted(guest_parts.FILES.rglob("*.sh"))
 
 
-class _Site(http.server.BaseHTTPRequestHandler):
-    cut = False
-
-    def do_GET(self) -> None:
-        if "0.5.1" not in self.path:
-            self.send_error(404)
-            return
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(CONTENT) + (10 if self.cut else 0)))
-        self.end_headers()
-        self.wfile.write(CONTENT)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
 @pytest.fixture
-def site() -> Iterator[str]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Site)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def site() -> Iterator[Site]:
+    with served(suffix="0.5.1-x86_64-disk.img") as server:
+        yield server
 
 
 @pytest.fixture
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(guest.CIRROS_MD5, "0.5.1", hashlib.md5(CONTENT).hexdigest())
+    monkeypatch.setattr(download, "PAUSE", 0.01)
+    monkeypatch.setitem(guest.CIRROS, "0.5.1", Digest("sha256", hashlib.sha256(CONTENT).hexdigest()))
 
 
-def test_cirros_is_downloaded_and_verified(site: str, known: None, tmp_path: Path) -> None:
-    image = guest.fetch_cirros("0.5.1", tmp_path, timeout=10, base=site)
+def fetch(*sites: str, to: Path, version: str = "0.5.1") -> guest.GuestImage | None:
+    return guest.fetch_cirros(version, to, 10, sites=sites)
+
+
+def test_cirros_is_downloaded_and_verified(site: Site, known: None, tmp_path: Path) -> None:
+    image = fetch(site.url, to=tmp_path)
 
     assert image is not None
     assert image.path.read_bytes() == CONTENT
@@ -65,26 +50,52 @@ def test_cirros_is_downloaded_and_verified(site: str, known: None, tmp_path: Pat
     assert image.origin.startswith("CirrOS 0.5.1 from 127.0.0.1")
 
 
-def test_a_download_with_another_checksum_is_refused_and_removed(site: str, tmp_path: Path) -> None:
-    with pytest.raises(LabError, match="1d3062cd89af34e419f7100277f38b2b"):
-        guest.fetch_cirros("0.5.1", tmp_path, timeout=10, base=site)
+def test_no_version_is_known_by_a_checksum_that_can_be_forged() -> None:
+    assert {len(digest.value) for digest in guest.CIRROS.values() if digest.algorithm == "sha256"} == {64}
+    assert {len(digest.value) for digest in guest.CIRROS.values() if digest.algorithm == "sha512"} == {128}
+    assert {digest.algorithm for digest in guest.CIRROS.values()} == {"sha256", "sha512"}
+
+
+def test_the_checksums_are_what_the_facts_say() -> None:
+    text = (ROOT / "docs/facts/releases.md").read_text()
+    rows = re.findall(r"^\| cirros-([\d.]+)-x86_64-disk\.img \|.* (SHA-\d+) ([0-9a-f]{64,128}) \|", text, re.MULTILINE)
+    assert {version: f"{kind} {value}" for version, kind, value in rows} == {
+        version: str(digest) for version, digest in guest.CIRROS.items()
+    }
+
+
+def test_tls_comes_first_and_where_it_does_not_get_through_the_checksum_is_enough(
+    site: Site, known: None, tmp_path: Path
+) -> None:
+    assert [address.partition(":")[0] for address in guest.CIRROS_SITES] == ["https", "http"]
+    said: list[str] = []
+    with progress.subscribed(lambda event: said.append(event.text)):
+        image = fetch(site.url.replace("http:", "https:"), site.url, to=tmp_path)
+    assert image is not None
+    assert image.path.read_bytes() == CONTENT
+    assert any(line.startswith("https://127.0.0.1") and "cannot be had: SSLError" in line for line in said)
+
+
+def test_a_download_with_another_checksum_is_refused_and_removed(site: Site, tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="not 553d220ed58cfee7dafe003c446a9f19"):
+        fetch(site.url, to=tmp_path)
 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_image_that_is_there_needs_no_network(site: str, known: None, tmp_path: Path) -> None:
-    first = guest.fetch_cirros("0.5.1", tmp_path, timeout=10, base=site)
-    again = guest.fetch_cirros("0.5.1", tmp_path, timeout=10, base="http://127.0.0.1:1")
+def test_an_image_that_is_there_needs_no_network(site: Site, known: None, tmp_path: Path) -> None:
+    first = fetch(site.url, to=tmp_path)
+    again = fetch("http://127.0.0.1:1", to=tmp_path)
 
     assert first is not None
     assert again is not None
     assert again.sha256 == first.sha256
 
 
-def test_a_damaged_image_is_downloaded_again(site: str, known: None, tmp_path: Path) -> None:
+def test_a_damaged_image_is_downloaded_again(site: Site, known: None, tmp_path: Path) -> None:
     (tmp_path / "cirros-0.5.1-x86_64-disk.img").write_bytes(b"half")
 
-    image = guest.fetch_cirros("0.5.1", tmp_path, timeout=10, base=site)
+    image = fetch(site.url, to=tmp_path)
 
     assert image is not None
     assert image.path.read_bytes() == CONTENT
@@ -92,35 +103,41 @@ def test_a_damaged_image_is_downloaded_again(site: str, known: None, tmp_path: P
 
 def test_an_unknown_version_lists_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(LabError) as raised:
-        guest.fetch_cirros("9.9", tmp_path, timeout=1)
+        fetch(to=tmp_path, version="9.9")
 
     assert "9.9" in raised.value.message
-    assert "0.4.0, 0.5.1, 0.6.2" in raised.value.hint
+    assert "0.4.0, 0.5.1, 0.5.2, 0.6.2, 0.6.3" in raised.value.hint
 
 
 def test_an_unreachable_site_is_no_error(tmp_path: Path) -> None:
-    assert guest.fetch_cirros("0.5.1", tmp_path, timeout=10, base="http://127.0.0.1:1") is None
+    assert fetch("http://127.0.0.1:1", to=tmp_path) is None
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_site_that_never_answers_costs_three_seconds(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         began = time.monotonic()
-        base = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        assert guest.fetch_cirros("0.5.1", tmp_path, timeout=60, base=base) is None
+        assert fetch(f"http://127.0.0.1:{silent.getsockname()[1]}", to=tmp_path) is None
     assert time.monotonic() - began < guest.CONNECT_SECONDS + 1
 
 
-def test_a_site_without_the_file_is_no_error(site: str, tmp_path: Path) -> None:
-    assert guest.fetch_cirros("0.6.2", tmp_path, timeout=10, base=site) is None
+def test_a_site_without_the_file_is_no_error(site: Site, tmp_path: Path) -> None:
+    assert fetch(site.url, to=tmp_path, version="0.6.2") is None
 
 
-def test_a_download_that_breaks_off_leaves_nothing(
-    site: str, known: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_download_that_breaks_off_is_gone_on_with_by_itself_and_by_the_next_call(
+    site: Site, known: None, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(_Site, "cut", True)
+    site.break_after = 1_200_000
+    assert fetch(site.url, to=tmp_path) is None
+    assert [path.name for path in tmp_path.iterdir()] == [".cirros-0.5.1-x86_64-disk.img.part"]
+    assert len(site.asked) == download.ATTEMPTS
 
-    assert guest.fetch_cirros("0.5.1", tmp_path, timeout=10, base=site) is None
-    assert list(tmp_path.iterdir()) == []
+    site.break_after = None
+    image = fetch(site.url, to=tmp_path)
+    assert image is not None
+    assert image.path.read_bytes() == CONTENT
+    assert site.asked[-1][1] is not None
 
 
 def test_the_recipe_digest_changes_with_the_guests_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,75 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import re
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from sites import CONTENT, Site, served
 from support import ROOT
 from typer.testing import CliRunner
 
 from labctl import progress
 from labctl.cli import app
 from labctl.errors import LabError
-from labctl.images import media
+from labctl.images import download, media
 from labctl.images.media import CATALOGUE, Medium
-
-CONTENT = bytes(range(256)) * 20_000  # 5 MB, so that it comes in pieces
-
-
-class Site(ThreadingHTTPServer):
-    """A site on loopback that serves one file, and closes the connection where a test says so."""
-
-    def __init__(self, content: bytes = CONTENT) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.content = content
-        self.break_after: int | None = None
-        self.asked: list[tuple[str, str | None]] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Site
-
-    def do_GET(self) -> None:
-        site, wanted = self.server, self.headers.get("Range")
-        site.asked.append((self.path, wanted))
-        if not self.path.endswith(".iso"):
-            self.send_error(404)
-            return
-        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
-        if wanted and start >= len(site.content):
-            self.send_error(416)
-            return
-        body = site.content[start:]
-        self.send_response(206 if wanted else 200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if site.break_after is not None:
-            self.wfile.write(body[: site.break_after])
-            self.wfile.flush()
-            self.connection.shutdown(2)
-            return
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 @pytest.fixture
 def site() -> Iterator[Site]:
-    with Site() as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
+    with served(suffix=".iso") as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -104,7 +55,8 @@ def test_a_file_is_fetched_once_and_kept(site: Site, medium: Medium) -> None:
     assert site.asked == [("/7.9.2009/isos/x86_64/A.iso", None)]
 
 
-def test_a_broken_download_goes_on_where_it_ended(site: Site, medium: Medium) -> None:
+def test_a_broken_download_goes_on_where_it_ended(site: Site, medium: Medium, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "ATTEMPTS", 1)
     site.break_after = 2_000_000
     with pytest.raises(LabError) as raised:
         media.fetch(medium)
@@ -202,10 +154,12 @@ def test_list_and_fetch_and_verify_and_prune(site: Site, medium: Medium) -> None
     assert isinstance(wrong.exception, LabError)
     assert "A.iso" in wrong.exception.message
 
-    leftover = media.directory() / ".B.iso.part"
-    leftover.write_bytes(b"half")
+    leftovers = (media.directory() / ".B.iso.part", media.directory().parent / "guest" / ".cirros.img.part")
+    for leftover in leftovers:
+        leftover.parent.mkdir(exist_ok=True)
+        leftover.write_bytes(b"half")
     assert runner.invoke(app, ["image", "prune"]).exit_code == 0
-    assert not leftover.exists()
+    assert not [leftover for leftover in leftovers if leftover.exists()]
 
 
 def test_an_image_that_cannot_be_is_refused_with_those_that_can(site: Site) -> None:

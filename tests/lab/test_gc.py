@@ -297,6 +297,22 @@ def test_a_lab_whose_record_was_deleted_is_named_with_everything_and_removed(
 
 
 @pytest.mark.system
+def test_a_machine_of_a_node_that_its_lab_does_not_have_is_removed_and_the_others_run_on(containers: LabState) -> None:
+    """As a restore leaves one that had joined since the snapshot, when it is killed on the way."""
+    spec = containers.spec
+    containers.spec = spec.model_copy(update={"nodes": {"first": spec.nodes["first"]}})
+    containers.save()
+
+    finding, *rest = gc.find()
+    assert (finding.kind, finding.name, rest) == ("nodes", containers.name, [])
+    assert {part.split()[0] for part in finding.parts} == {"namespace", "control", "directory"}
+    clean()
+
+    assert not [part for part in remains(containers.name) if "second" in part]
+    assert Nspawn().machine(containers, "first").running
+
+
+@pytest.mark.system
 def test_machines_of_which_even_the_directory_was_deleted_are_found_by_their_marks(containers: LabState) -> None:
     for node in containers.spec.nodes:
         process.run(["umount", "--lazy", containers.node_directory(node) / "root"])

@@ -41,7 +41,7 @@ def test_a_running_lab_does_not_become_one_of_another_shape(change: str, lab: La
 
     assert "other nodes, cards or networks than the running lab small" in raised.value.message
     assert "labctl down small" in raised.value.hint
-    assert "--name OTHER" in raised.value.hint
+    assert "--name NAME" in raised.value.hint
     assert LabState.load("small").spec == lab.spec
 
 
@@ -64,7 +64,7 @@ def test_a_lab_of_another_release_keeps_its_name_and_the_hint_asks_for_that_rele
     path = write(tmp_path, SMALL)
     with pytest.raises(LabError, match="the lab small exists already with release zed, not train") as raised:
         bring.open_lab(lab.spec.model_copy(update={"release": "train"}), path)
-    assert raised.value.hint == f"labctl down small, or labctl up {path} --release train --name OTHER"
+    assert raised.value.hint == f"labctl down small; labctl up {path} --name NAME --release train makes another lab"
 
 
 # --- snapshots -------------------------------------------------------------------------------------

@@ -26,14 +26,14 @@ def access(state: LabState, directory: Path) -> Access:
         region=spec.region, admin_password="very-secret", demo_password="x", demo_project="demo", demo_user="demo",
         release=spec.release, topology=spec.topology, components=frozenset(), external_network="provider",
         external_cidr="203.0.113.0/24", image="cirros", guest_user="cirros", flavors=("m1.nano", "m1.tiny"), nodes={},
-        directory=directory, capabilities=frozenset(), patience=3.0,
+        directory=directory, capabilities=frozenset(), up=state.up(), patience=3.0,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("topology", ["zed-2node", "train-2node", "rocky-2node", "ussuri-6node"])
 def test_the_configuration_says_what_the_lab_is(topology: str, tmp_path: Path) -> None:
     path = ROOT / "topologies" / f"{topology}.yaml"
-    state = LabState(tmp_path, specify(path), {})
+    state = LabState(tmp_path, specify(path), {"topology_file": str(path)})
     release = releases.get(state.spec.release)
     parser = configparser.RawConfigParser()
     parser.read_string(tempest_conf.configuration(state, access(state, tmp_path), release, SEEN, tmp_path))

@@ -62,7 +62,7 @@ def test_a_node_joins_behind_the_others(spec: LabSpec) -> None:
 def test_a_node_that_cannot_join_is_refused(spec: LabSpec) -> None:
     with pytest.raises(LabError, match="names no node 'secnd' that joins later; it names: second, third") as raised:
         joined(spec, "secnd")
-    assert raised.value.hint == "labctl node add growing secnd --like NODE copies one"
+    assert raised.value.hint == "labctl node list growing; labctl node add growing secnd --like NODE copies one of them"
     with pytest.raises(LabError, match="growing has the node 'first' already"):
         joined(spec, "first")
 

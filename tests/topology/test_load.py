@@ -93,7 +93,7 @@ def test_rules_are_checked_beside_a_mistyped_key() -> None:
 
 
 def test_rules_are_checked_beside_a_wrong_option() -> None:
-    text = small("bases: [debian12]", "bases: [debian13]\noptions: {workers: 0}\ndescription: 3")
+    text = small("bases: [debian12]", "bases: [debain12]\noptions: {workers: 0}\ndescription: 3")
     assert len(refusal(text)) == 3
 
 

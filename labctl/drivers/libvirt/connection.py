@@ -17,8 +17,8 @@ from labctl.errors import BrokenLabError, LabError
 T = TypeVar("T")
 DEFAULT_URI = "qemu:///system"
 _HINTS = {
-    "Permission denied": "sudo labctl …, or usermod --append --groups libvirt USER and log in again",
-    "authentication": "sudo labctl …, or usermod --append --groups libvirt USER and log in again",
+    "Permission denied": "the same command with sudo, or usermod --append --groups libvirt USER and log in again",
+    "authentication": "the same command with sudo, or usermod --append --groups libvirt USER and log in again",
     "No such file or directory": "labctl doctor",
 }
 

@@ -32,7 +32,7 @@ from labctl.errors import BrokenLabError, LabError
 from labctl.images import golden, store, vm
 from labctl.lab import paths
 from labctl.lab.state import LabState, write_atomic
-from labctl.parallel import side_by_side
+from labctl.parallel import on_each
 from labctl.progress import note
 from labctl.ssh import Session
 from labctl.topology.units import show_size
@@ -96,14 +96,14 @@ class Libvirt:
 
     def probe(self) -> None:
         if os.geteuid() != 0:
-            raise LabError("the driver libvirt makes namespaces, which needs root", "sudo labctl …")
+            raise LabError("the driver libvirt makes namespaces, which needs root", "the same command with sudo")
         if absent := process.missing(*_PROGRAMS, kvm.QEMU):
             raise LabError(f"the driver libvirt needs {', '.join(absent)}", "labctl doctor")
         connection = self.connection()
         if not connection.is_here:
             raise LabError(
                 f"{connection.uri} is another machine's libvirt, which sees neither this one's disks nor its networks",
-                "run labctl there, or unset LIBVIRT_DEFAULT_URI",
+                "the same command there, or here without LIBVIRT_DEFAULT_URI",
             )
         connection.get()
 
@@ -113,7 +113,7 @@ class Libvirt:
         (image,) = lab.layers  # for life, as what a machine has written fits what it was written over
         if not (image / "tree").is_dir():
             raise BrokenLabError(
-                f"the image {image}, on which {lab.name} stands, is gone", f"labctl down {lab.name}, then labctl up"
+                f"the image {image}, on which {lab.name} stands, is gone", f"labctl down {lab.name}; {lab.up()}"
             )
         store.verify(image)
         return lab.layers
@@ -273,13 +273,14 @@ class Libvirt:
 
     def rest(self, lab: LabState, seconds: float) -> None:
         if not seconds:
-            for future in side_by_side(lambda node: self._end(lab, node), lab.spec.nodes):
-                future.result()
+            on_each(lambda node: self._end(lab, node), lab.spec.nodes)
             return
         found = {node: domain for node in lab.spec.nodes if (domain := self._domain(lab, node)) is not None}
         for node in found:
             if _began(lab, node):
-                raise BrokenLabError(f"{node} of {lab.name} has not been started to its end", f"labctl up {lab.name}")
+                raise BrokenLabError(
+                    f"{node} of {lab.name} has not been started to its end", f"labctl repair {lab.name}"
+                )
         memory.save(lab, found, self.accelerator, lambda name: self.connect(lab, name, 60))
 
     def branch(self, lab: LabState, stack: tuple[str, ...], layer: str) -> None:
@@ -296,7 +297,7 @@ class Libvirt:
     def pause(self, lab: LabState, node: str) -> None:
         domain = self._domain(lab, node)
         if domain is None:
-            raise LabError(f"{node} of {lab.name} does not run", f"labctl up {lab.name}")
+            raise LabError(f"{node} of {lab.name} does not run", f"labctl repair {lab.name}")
         with translated(f"{node} cannot be paused"):
             domain.suspend()
 
@@ -376,7 +377,7 @@ def refuse_overcommitment(lab: LabState, running: set[str], domains: list[Any]) 
         raise LabError(
             f"the lab's machines need {show_size(new)} of memory; machines that run may still take "
             f"{show_size(promised)}, which is {show_size(promised + new)} together, and {show_size(free)} is free",
-            "labctl list shows other labs; labctl down OTHER frees their memory",
+            "labctl list shows the labs; labctl down NAME frees the memory of one",
         )
 
 

@@ -20,7 +20,7 @@ from labctl.drivers.libvirt.connection import Connection, asked, library, transl
 from labctl.drivers.libvirt.domain import Accelerator, Domain, moved, read_mark
 from labctl.errors import BrokenLabError, LabError
 from labctl.lab.state import GOES_ON, MEMORY, LabState, write_atomic
-from labctl.parallel import side_by_side
+from labctl.parallel import on_each, side_by_side
 from labctl.progress import note, warn
 from labctl.ssh import Session
 from labctl.topology.units import show_size
@@ -67,15 +67,13 @@ def save(lab: LabState, domains: Mapping[str, Any], accelerator: Accelerator, co
     if not domains:
         return
     _refuse_guests_on_amd(list(domains), accelerator, connect)
-    for future in side_by_side(lambda node: _flush(node, connect), domains):
-        future.result()
+    on_each(lambda node: _flush(node, connect), domains)
     began = time.monotonic()
     try:
         for node, domain in domains.items():
             with translated(f"{node} cannot be paused"):
                 domain.suspend()
-        for future in side_by_side(lambda node: _save(lab, node, domains[node]), domains):
-            future.result()
+        on_each(lambda node: _save(lab, node, domains[node]), domains)
     except LabError:
         for node, domain in domains.items():
             if asked(domain.isActive) and asked(domain.resume) is not None:

@@ -32,7 +32,7 @@ from labctl.images import box as boxes
 from labctl.images import golden, store
 from labctl.images.box import Box
 from labctl.lab.state import LabState, write_atomic
-from labctl.parallel import side_by_side
+from labctl.parallel import on_each
 from labctl.progress import note, warn
 from labctl.ssh import Session
 
@@ -72,7 +72,7 @@ class VagrantMachines:
 
     def probe(self) -> None:
         if os.geteuid() != 0:
-            raise LabError("the driver vagrant makes namespaces, which needs root", "sudo labctl …")
+            raise LabError("the driver vagrant makes namespaces, which needs root", "the same command with sudo")
         command.library()
         if absent := process.missing(command.PROGRAM, "ip", "nsenter", "timeout", "dnsmasq", "qemu-img"):
             raise LabError(
@@ -83,7 +83,7 @@ class VagrantMachines:
         if wanted != PROVIDER:
             raise LabError(
                 f"labctl drives Vagrant's provider {PROVIDER}, not {wanted} (VAGRANT_DEFAULT_PROVIDER)",
-                "labctl vagrant render TOPOLOGY makes a directory in which `vagrant up --provider virtualbox` works",
+                "labctl vagrant render zed-2node makes a directory in which `vagrant up --provider virtualbox` works",
             )
 
     def image(self, lab: LabState) -> tuple[Path, ...]:
@@ -93,7 +93,7 @@ class VagrantMachines:
         (image,) = lab.layers
         if not (image / "tree").is_dir():
             raise BrokenLabError(
-                f"the box {image}, on which {lab.name} stands, is gone", f"labctl down {lab.name}, then labctl up"
+                f"the box {image}, on which {lab.name} stands, is gone", f"labctl down {lab.name}; {lab.up()}"
             )
         store.verify(image)
         return lab.layers
@@ -250,15 +250,13 @@ class VagrantMachines:
                 warn(node, f"did not shut down in {seconds:g} s and was switched off")
 
         for group in shutdown_order(lab.spec):
-            for future in side_by_side(stop, group):
-                future.result()
+            on_each(stop, group)
 
     def branch(self, lab: LabState, stack: tuple[str, ...], layer: str) -> None:
         below = lab.layer(stack[0])
         self._refuse_to_clone(lab, below)
         if stack == lab.stack:
-            for future in side_by_side(lambda node: self._freeze(lab, node, stack[0]), self._existing(lab)):
-                future.result()
+            on_each(lambda node: self._freeze(lab, node, stack[0]), self._existing(lab))
             return
         frozen = [path.parent.name for path in below.glob(f"*/{SNAPSHOT}")]
         for node in frozen:
@@ -290,7 +288,7 @@ class VagrantMachines:
         if any(path.read_text() != lab.id for path in below.glob(f"*/{SNAPSHOT}")):
             raise LabError(
                 "machines that Vagrant made cannot be cloned: their snapshots are inside their disks",
-                "labctl up TOPOLOGY --driver vagrant --name OTHER",
+                lab.up("NAME"),
             )
 
     def _existing(self, lab: LabState) -> list[str]:
@@ -312,7 +310,7 @@ class VagrantMachines:
     def pause(self, lab: LabState, node: str) -> None:
         domain = self._hypervisor(lab).domain(node) if self.machine(lab, node).running else None
         if domain is None:
-            raise LabError(f"{node} of {lab.name} does not run", f"labctl up {lab.name}")
+            raise LabError(f"{node} of {lab.name} does not run", f"labctl repair {lab.name}")
         if not self.machine(lab, node).paused:
             with translated(f"{node} cannot be paused"):
                 domain.suspend()

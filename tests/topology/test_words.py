@@ -1,0 +1,83 @@
+"""What can be written is what exists: validate, plan and up agree, and editors are offered no other word."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support import SMALL, write
+from typer.testing import CliRunner
+
+from labctl import bases, drivers
+from labctl.cli import app
+from labctl.drivers.fake import Fake
+from labctl.errors import LabError
+from labctl.lab.choose import draft
+from labctl.releases import RELEASES
+from labctl.topology.check import BASES_OF, KNOWN_DRIVERS, runs_on
+from labctl.topology.load import load
+from labctl.topology.schema import schema
+
+VERBS = (("validate",), ("plan",), ("up", "--dry-run"))
+
+
+def refused(*words: str) -> str:
+    """What a command says that ends with a user's error."""
+    error = CliRunner().invoke(app, words).exception
+    assert isinstance(error, LabError), (words, error)
+    return error.message
+
+
+@pytest.mark.parametrize(
+    ("key", "written"),
+    [
+        ("release", "release: victoria"),
+        ("release", "release: epoxy"),
+        ("bases", "bases: [debian11]"),
+        ("bases", "bases: [debian13]"),
+        ("drivers", "drivers: [openstack]"),
+        ("drivers", "drivers: [fake]"),
+    ],
+)
+def test_a_word_without_a_recipe_is_a_problem_with_its_place_to_every_verb(
+    key: str, written: str, tmp_path: Path
+) -> None:
+    lines = SMALL.splitlines()
+    line = next(i for i, text in enumerate(lines) if text.startswith(f"{key}:"))
+    path = write(tmp_path, "\n".join([*lines[:line], written, *lines[line + 1 :]]) + "\n")
+    said = {refused(*verb, str(path)) for verb in VERBS}
+    assert len(said) == 1
+    word = written.split()[-1].strip("[]")
+    assert f"{path}:{line + 1}:{written.index(word) + 1}: {key}" in said.pop()
+
+
+def test_such_a_word_is_refused_as_an_option_too() -> None:
+    for verb in VERBS:
+        assert "unknown release 'victoria'; known: " in refused(*verb, "zed-2node", "--release", "victoria")
+    for verb in VERBS[1:]:
+        assert "unknown driver 'openstack'; known: " in refused(*verb, "zed-2node", "--driver", "openstack")
+        assert "zed-2node does not run on debian11" in refused(*verb, "zed-2node", "--base", "debian11")
+
+
+def test_every_word_that_an_editor_offers_exists() -> None:
+    offered = schema()["properties"]
+    assert offered["release"]["enum"] == list(RELEASES)
+    assert set(offered["bases"]["items"]["enum"]) == {name for name, _ in bases.BASES}
+    assert offered["drivers"]["items"]["enum"] == list(drivers.DRIVERS) == list(KNOWN_DRIVERS)
+    for release in RELEASES.values():
+        assert BASES_OF[release.name] == tuple(release.bases), "a base without a recipe, or without a source"
+
+
+@pytest.mark.parametrize(
+    ("release", "base", "driver"),
+    [(r, b, d) for r in RELEASES for b in BASES_OF[r] for d in KNOWN_DRIVERS if runs_on(b, d)],
+)
+def test_whatever_is_valid_has_a_plan(
+    release: str, base: str, driver: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in drivers.DRIVERS:  # what this machine has is no matter, and takes a while to find out
+        monkeypatch.setitem(drivers.DRIVERS, name, Fake())
+    text = SMALL.replace("zed", release).replace("debian12", base).replace("nspawn", driver)
+    spec = draft(load(write(tmp_path, text))).spec
+    assert (spec.release, spec.base, spec.driver) == (release, base, driver)
+    assert bases.get(base, spec.package_source)
