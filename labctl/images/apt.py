@@ -25,7 +25,8 @@ from labctl.lab import paths
 from labctl.lab.state import write_atomic
 from labctl.progress import Meter, note, warn
 
-SOURCES = (Path("/etc/apt/sources.list.d/debian.sources"), Path("/etc/apt/sources.list"))
+PARTS = Path("/etc/apt/sources.list.d")
+SOURCES = (PARTS / "debian.sources", Path("/etc/apt/sources.list"))
 #: Seconds: for an index, for all downloads of a layer, without any progress of a download, of silence of a mirror.
 INDEX, DOWNLOAD, STALLED, SILENCE = 300, 7200, 120, 20
 #: Seconds for the installation of a layer's packages.
@@ -69,11 +70,12 @@ _SHOWN, STUBS = "/run/labctl-apt", "/run/labctl-stubs"
 
 
 def sources() -> Path:
-    """The machine's own apt sources.
+    """The machine's own apt sources: Debian's usual files, else another one that names Debian's archive.
 
     :raises LabError: when it has none.
     """
-    for path in SOURCES:
+    others = [p for pattern in ("*.sources", "*.list") for p in sorted(PARTS.glob(pattern))]
+    for path in (*SOURCES, *(p for p in others if re.search(r"^[^#\n]*/debian\b", p.read_text(), re.MULTILINE))):
         if path.exists() and path.read_text().strip():
             return path
     raise LabError(f"no apt sources found in {' or '.join(map(str, SOURCES))}: no mirror to install from")

@@ -186,6 +186,21 @@ def test_progress_counts_bytes_and_names_the_package(mirror: Mirror, log: Path, 
     assert any("good" in event.text and event.share == 1.0 for event in seen)
 
 
+def test_sources_are_debians_files_or_others_that_name_its_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apt, "PARTS", tmp_path)
+    monkeypatch.setattr(apt, "SOURCES", (tmp_path / "debian.sources",))
+    (tmp_path / "node.sources").write_text("URIs: https://mirror.example/node_20.x\n")
+    (tmp_path / "off.list").write_text("# deb http://mirror.example/debian bookworm main\n")
+    with pytest.raises(LabError, match="no apt sources found"):
+        apt.sources()
+    (tmp_path / "mine.list").write_text("deb http://mirror.example/debian bookworm main\n")
+    assert apt.sources() == tmp_path / "mine.list"
+    (tmp_path / "debian.sources").write_text("URIs: http://mirror.example/debian\n")
+    assert apt.sources() == tmp_path / "debian.sources"
+
+
 # --- packages' scripts, the disk, labctl itself ----------------------------------------------------
 
 ONCE = '[ -e /var/lib/tried ] || { touch /var/lib/tried; echo "cannot do it yet" >&2; exit 1; }'
