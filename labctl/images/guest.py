@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,7 +18,7 @@ import requests
 
 from labctl import background, process
 from labctl.errors import DeadlineError, LabError
-from labctl.images import download, guest_parts, initramfs, kernel, packages
+from labctl.images import download, guest_parts, initramfs, kernel, packages, store
 from labctl.images.download import Digest
 from labctl.progress import step, warn
 
@@ -64,7 +64,10 @@ def ensure(directory: Path, version: str = "0.5.1") -> GuestImage:
 
     :raises LabError: unknown version, wrong checksum, missing host packages, or packages that cannot be had.
     """
-    return fetch_cirros(version, directory, timeout=300) or _built(directory) or build(directory)
+    if found := fetch_cirros(version, directory, timeout=300):
+        return found
+    with store.building(directory):
+        return _built(directory) or build(directory)
 
 
 def fetch_cirros(
@@ -126,12 +129,15 @@ def recipe_digest() -> str:
 def build(directory: Path) -> GuestImage:
     """Build ``guest.qcow2`` from Debian's packages; nothing is installed on the host, nothing is mounted.
 
+    The caller holds the directory's lock where others may build it, too.
+
     :raises LabError: host packages are missing, or Debian's packages cannot be downloaded.
     """
     _check_host()
     directory.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".guest-", dir=directory) as name:
-        work = Path(name)
+    work = store.cleared(directory)
+    work.mkdir()
+    try:
         tree, root, disk = work / "packages", work / "root", work / "guest.qcow2"
         with step("image", "download the guest's packages"):
             packages.unpack(guest_parts.download(work / "debs"), tree)
@@ -146,6 +152,8 @@ def build(directory: Path) -> GuestImage:
             process.run(["qemu-img", "convert", "-c", "-O", "qcow2", work / "disk.raw", disk], timeout=120)
         final = directory / "guest.qcow2"
         disk.replace(final)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
     return record(final)
 
 

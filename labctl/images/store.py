@@ -66,8 +66,9 @@ def tree_digest(root: Path) -> str:
 
 
 @contextmanager
-def _lock(name: str) -> Iterator[None]:
-    path = paths.images() / f".{name}.lock"
+def building(final: Path) -> Iterator[None]:
+    """Hold the lock of what is made in a place; another labctl that makes the same is waited for."""
+    name, path = final.name, final.with_name(f".{final.name}.lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         with path.open("w") as handle:
@@ -101,13 +102,12 @@ def ensure(recipe: Recipe, build: Callable[[Path], dict[str, Any]]) -> Path:
     :raises LabError: when the build fails (nothing stays but its log), or the stored image was changed.
     """
     final = paths.images() / recipe.name
-    with _lock(recipe.name):
+    with building(final):
         if final.exists():
             with step("image", f"verify {recipe.name}"):
                 verify(final)
             return final
-        _sweep(recipe.name)
-        work = _work(recipe.name)
+        work = cleared(final)
         work.mkdir(parents=True)
         log = log_of(work)
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -162,7 +162,7 @@ def take(made: Path, digest: str) -> Path:
     :param digest: its identity there.
     :raises LabError: it is not what it says it is.
     """
-    with _lock(made.name):
+    with building(paths.images() / made.name):
         if there := find(made.name, digest):
             shutil.rmtree(made)
             return there
@@ -171,8 +171,7 @@ def take(made: Path, digest: str) -> Path:
         verify(made)
         if identity(made) != digest:
             raise LabError(f"{made.name} is another image than the one that was meant to be brought along")
-        _sweep(made.name)
-        work = _work(made.name)
+        work = cleared(paths.images() / made.name)
         process.run(["mv", "-T", made, work], timeout=1800)  # perhaps from another file system
         work.rename(final)
     return final
@@ -201,13 +200,12 @@ def manifest_of(directory: Path) -> dict[str, Any]:
     return found
 
 
-def _work(name: str) -> Path:
-    """Where an image is made until it is whole."""
-    return paths.images() / f"{BUILDING}{name}"
+def cleared(final: Path) -> Path:
+    """Where something is made until it is whole, beside its own place; what a killed build left there is removed.
 
-
-def _sweep(name: str) -> None:
-    """Remove what a killed build left; the lock says that nobody is building it now."""
-    work = _work(name)
+    The caller holds its lock, which says that nobody is building it now.
+    """
+    work = final.with_name(f"{BUILDING}{final.name}")
     if work.exists():
         shutil.rmtree(work)
+    return work

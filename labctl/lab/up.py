@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from labctl import drivers
+from labctl import background, drivers
 from labctl.drivers.base import Driver
 from labctl.engine.execute import Engine, Summary
 from labctl.errors import LabError
@@ -12,6 +13,7 @@ from labctl.images import guest
 from labctl.lab import again, fault, paths, snapshot
 from labctl.lab import down as teardown
 from labctl.lab.state import LabState, exists, half_removed
+from labctl.plan.planner import STAGES
 from labctl.progress import note, warn
 from labctl.topology import load
 from labctl.topology.join import kept
@@ -100,6 +102,28 @@ def up(spec: LabSpec, path: Path, until: str, start: str = "") -> Summary:
     return converge(state, driver, until)
 
 
+#: Seconds for the guest image: a download, or a build on a machine that is busy with the rest of the lab.
+GUEST = 1800
+
+
+def _guest(state: LabState, until: str) -> Callable[[], guest.GuestImage]:
+    """The image of the lab's guests, for whoever uploads it: made beside machines and services when a lab needs it."""
+
+    def make() -> guest.GuestImage:
+        return guest.ensure(paths.images() / "guest", state.spec.fixtures.cirros)
+
+    comes = STAGES.index(until) >= STAGES.index("fixtures") and not state.journal().record("fixtures")
+    ahead = background.started(make) if comes and state.spec.has(Component.GLANCE) else None
+
+    def image() -> guest.GuestImage:
+        made = make() if ahead is None else background.result(ahead, GUEST)
+        state.meta["guest"] = made.origin
+        state.save()
+        return made
+
+    return image
+
+
 def converge(state: LabState, driver: Driver, until: str = "verify") -> Summary:
     """Bring a recorded lab to what its spec says; the caller holds its lock.
 
@@ -109,11 +133,7 @@ def converge(state: LabState, driver: Driver, until: str = "verify") -> Summary:
     state.meta["capabilities"] = sorted(driver.capabilities().names() | _layout(state.spec))
     state.save()
 
-    def guest_image() -> guest.GuestImage:
-        image = guest.ensure(paths.images() / "guest", state.spec.fixtures.cirros)
-        state.meta["guest"] = image.origin
-        state.save()
-        return image
+    guest_image = _guest(state, until)
 
     def checkpoint(stage: str) -> None:
         snapshot.create(state, driver, stage, stage=stage)

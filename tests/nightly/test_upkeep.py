@@ -54,7 +54,7 @@ def test_a_hook_that_fails_says_what_it_printed(bench: Bench) -> None:
     with pytest.raises(LabError, match="no mail here"):
         upkeep.notify(bench.history, 1, broken, bench.folder)
     slow = Notify(command=("sleep", "60"), on=NotifyOn.ALWAYS, timeout=1)
-    with pytest.raises(LabError, match="no end after 1 s"):
+    with pytest.raises(LabError, match="timed out after 1 s"):
         upkeep.notify(bench.history, 1, slow, bench.folder)
 
 
