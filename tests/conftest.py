@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,8 +21,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--whole-contract", action="store_true", help="hold every driver to all of the contract")
 
 
+#: Tests that stay together on one of xdist's workers, since they share a lab, libvirtd or a processor's whole power.
+TOGETHER = {"test_lab.py": "lab", "test_lab_nodes.py": "lab", "drivers": "machines", "test_guest_boot.py": "machines"}
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Vagrant, at a minute a test without KVM, is held to the tests marked ``brief``; ``make contract`` to all."""
+    for item in items:
+        path = item.path.relative_to(Path(__file__).parent)
+        if name := TOGETHER.get(path.name, TOGETHER.get(path.parts[0])):
+            item.add_marker(pytest.mark.xdist_group(name))
     if config.getoption("--whole-contract"):
         return
     slow = [item for item in items if "test_contract.py" in item.nodeid and "[vagrant" in item.name]
@@ -30,6 +38,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left:
         config.hook.pytest_deselected(items=left)
         items[:] = [item for item in items if item not in left]
+
+
+@pytest.fixture
+def tell(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Says something in the run's summary, whichever worker the test was on."""
+    return lambda text: record_property("told", text)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests have told."""
+    for reports in list(terminalreporter.stats.values()):
+        for report in reports:
+            for name, text in getattr(report, "user_properties", ()):
+                if name == "told" and report.when == "call":
+                    terminalreporter.section(report.nodeid, sep="-")
+                    terminalreporter.write_line(text)
 
 
 @pytest.fixture(autouse=True, scope="session")

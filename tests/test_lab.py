@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -48,12 +48,11 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("kept")
 
 
-def test_the_end_to_end_suite_passes(lab: str, kept: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_end_to_end_suite_passes(lab: str, kept: Path, tell: Callable[[str], None]) -> None:
     report = kept / "junit.xml"
     words = ["test", lab, "-n", "4", "--junit", str(report), "--", "--lab-artifacts", str(kept / "artifacts")]
     said = labctl(*words, timeout=1500)
-    with capfd.disabled():
-        print("\n" + "\n".join(f"    {line}" for line in said.splitlines()[-25:]))
+    tell("\n".join(said.splitlines()[-25:]))
     assert " passed" in said
     assert 'failures="0"' in report.read_text()
 

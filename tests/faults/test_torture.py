@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,15 +23,15 @@ pytestmark = [
 ]
 
 
-def test_killed_anywhere_labctl_goes_on_or_leaves_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_killed_anywhere_labctl_goes_on_or_leaves_nothing(tmp_path: Path, tell: Callable[[str], None]) -> None:
     home, seed = Home(tmp_path / "home"), int(time.time())
-    with capfd.disabled():
-        print(f"\n    seed {seed}\n    {HEAD}", flush=True)
-        try:
-            made = Torture(home, random.Random(seed)).run(ROUNDS, lambda r: print(f"    {line(r)}", flush=True))
-        finally:
-            home.clear()
-        print("    " + summary(made).replace("\n", "\n    "), flush=True)
+    said = [f"seed {seed}", HEAD]
+    try:
+        made = Torture(home, random.Random(seed)).run(ROUNDS, lambda r: said.append(line(r)))
+        said.append(summary(made))
+    finally:
+        home.clear()
+        tell("\n".join(said))
     wrong = [f"round {r.number}, {r.command}, killed {r.killed}: {r.wrong}" for r in made if r.wrong]
     assert wrong == [], f"seed {seed}"
     assert sum(r.killed is not None for r in made) >= ROUNDS * 0.6, "most commands ended before they were killed"
