@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
+from labctl import process
 from labctl.e2e_support.waits import FailedStateError, patient
 from labctl.errors import DeadlineError, LabError
 
@@ -181,14 +182,13 @@ class Guest:
             _, stdout, stderr = self._client.exec_command(command, timeout=timeout)
             out, err = stdout.read().decode(errors="replace"), stderr.read().decode(errors="replace")
         except TimeoutError as error:
-            raise DeadlineError(f"{self.address}: no end after {timeout:g} s: {command}") from error
+            raise DeadlineError(f"{self.address}: no end after {timeout:g} s: {command[: process.SHOWN]}") from error
         if not stdout.channel.status_event.wait(timeout):
-            raise DeadlineError(f"{self.address}: no exit status after {timeout:g} s: {command}")
+            raise DeadlineError(f"{self.address}: no exit status after {timeout:g} s: {command[: process.SHOWN]}")
         result = Result(stdout.channel.recv_exit_status(), out, err)
         if check and result.status != 0:
-            raise GuestCommandError(
-                f"{self.address}: {command!r} ended with {result.status}:\n{(err or out).strip()[-1500:]}"
-            )
+            shown, said = command[: process.SHOWN], (err or out).strip()[-1500:]
+            raise GuestCommandError(f"{self.address}: {shown!r} ended with {result.status}:\n{said}")
         return result
 
     def root(self, script: str, timeout: float = 60, *, check: bool = True) -> Result:

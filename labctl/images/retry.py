@@ -18,6 +18,10 @@ ATTEMPTS, PAUSE = 3, 2.0
 _FINAL = ("no space left on device", "read-only file system")
 
 
+class MomentaryError(LabError):
+    """A failure of a site that may be over when it is asked again."""
+
+
 def first_line(error: BaseException) -> str:
     """What failed and why, without the log that follows it."""
     return (error.message if isinstance(error, LabError) else str(error)).partition("\n")[0]
@@ -25,7 +29,7 @@ def first_line(error: BaseException) -> str:
 
 def final(error: BaseException) -> bool:
     """True for a failure that would only repeat itself: no room, or one of labctl's own making."""
-    if not isinstance(error, CommandError | DeadlineError):
+    if not isinstance(error, CommandError | DeadlineError | MomentaryError):
         return True
     return any(words in first_line(error).lower() for words in _FINAL)
 

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import requests
 
 from labctl.errors import LabError
+from labctl.images import retry
 
 INDEX = "dists/{suite}/main/debian-installer/binary-{architecture}/Packages.xz"
 #: Seconds for each answer.
@@ -26,12 +27,21 @@ def components(mirror: str, suite: str, architecture: str = "amd64") -> list[str
     :raises LabError: the mirror has no index of them.
     """
     url = f"{mirror}/{INDEX.format(suite=suite, architecture=architecture)}"
-    try:
-        answer = requests.get(url, timeout=TIMEOUT)
-        answer.raise_for_status()
-        text = lzma.decompress(answer.content).decode()
-    except (requests.RequestException, lzma.LZMAError) as error:
-        raise LabError(f"the mirror has no index of the installer's components: {url}: {error}") from error
+
+    def read() -> str:
+        try:
+            answer = requests.get(url, timeout=TIMEOUT)
+            answer.raise_for_status()
+            return lzma.decompress(answer.content).decode()
+        except (requests.RequestException, lzma.LZMAError) as error:
+            kind = (
+                LabError
+                if getattr(getattr(error, "response", None), "status_code", 500) < 500
+                else retry.MomentaryError
+            )
+            raise kind(f"the mirror has no index of the installer's components: {url}: {error}") from error
+
+    text = retry.again(read)
     stanzas = (email.message_from_string(stanza) for stanza in text.split("\n\n") if stanza.strip())
     # modules depend on the installer's kernel, of which the index has several
     return [s["Filename"] for s in stanzas if s["Priority"] == "standard" and s["Kernel-Version"] is None]
@@ -54,8 +64,17 @@ def check(mirror: str, suite: str) -> None:
 
 
 def _refused(session: requests.Session, url: str) -> str | None:
+    def ask() -> int:
+        try:
+            status = session.head(url, timeout=TIMEOUT, allow_redirects=True).status_code
+        except requests.RequestException as error:
+            raise retry.MomentaryError(f"{url} ({type(error).__name__})") from error
+        if status >= 500:
+            raise retry.MomentaryError(f"{url} ({status})")
+        return status
+
     try:
-        status = session.head(url, timeout=TIMEOUT, allow_redirects=True).status_code
-    except requests.RequestException as error:
-        return f"{url} ({type(error).__name__})"
+        status = retry.again(ask)
+    except retry.MomentaryError as error:
+        return error.message
     return None if status == 200 else f"{url} ({status})"

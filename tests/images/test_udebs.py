@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import http.server
+import io
 import lzma
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -18,8 +20,18 @@ STANZA = "Package: {name}\nPriority: {priority}\nFilename: pool/{name}.udeb\n{mo
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
+    #: requests that are still to be answered with 503
+    busy = 0
+
     def log_message(self, *_: object) -> None:
         return
+
+    def send_head(self) -> io.BytesIO | BinaryIO | None:
+        if Quiet.busy:
+            Quiet.busy -= 1
+            self.send_error(503)
+            return None
+        return super().send_head()
 
 
 @pytest.fixture
@@ -52,6 +64,18 @@ def test_a_missing_component_is_named(mirror: str) -> None:
 def test_a_mirror_that_has_them_all_is_taken(mirror: str, tmp_path: Path) -> None:
     (tmp_path / "pool/partman.udeb").write_bytes(b"!<arch>")
     udebs.check(mirror, "bookworm")
+
+
+def test_a_mirror_that_is_busy_for_a_moment_is_asked_again(
+    mirror: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pool/partman.udeb").write_bytes(b"!<arch>")
+    monkeypatch.setattr(Quiet, "busy", 2)  # the index twice
+    udebs.check(mirror, "bookworm")
+    assert Quiet.busy == 0
+    monkeypatch.setattr(Quiet, "busy", 100)
+    with pytest.raises(LabError, match="503"):
+        udebs.check(mirror, "bookworm")
 
 
 def test_a_mirror_without_an_index_is_told(mirror: str) -> None:
