@@ -23,7 +23,7 @@ from labctl.topology.model import Component
 from labctl.topology.spec import NodeSpec
 
 GUIDE = "guide: glance install, install and configure components; facts 6.2"
-DEFINITIONS = "glance: administration guide, Metadata Definition concepts; devstack: lib/glance"
+DEFINITIONS = "glance-manage(1): db_load_metadefs; no install guide has it"
 
 
 def _shared(ctx: Context, name: str) -> Ini:
