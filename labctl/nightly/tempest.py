@@ -25,7 +25,7 @@ from labctl.lab.state import LabState, write_atomic
 from labctl.nightly import facts, junit, tempest_conf
 from labctl.nightly.history import History
 from labctl.nightly.matrix import Cell
-from labctl.nightly.run import artefacts
+from labctl.nightly.run import artefacts, terminated
 from labctl.nightly.tempest_choice import Chosen
 from labctl.progress import every, note, step, warn
 from labctl.releases.model import Release
@@ -128,7 +128,10 @@ def run(name: str, chosen: Chosen, workers: int, timeout: float) -> Result:
     if chosen.file is not None and not chosen.file.is_file():
         raise LabError(f"there is no file {chosen.file}")
     venv = environment(release)
-    with Inside(state.namespace, state.hosts_file) as inside, History() as history, ExitStack() as borrowed:
+    with ExitStack() as borrowed:
+        borrowed.enter_context(terminated())
+        inside = borrowed.enter_context(Inside(state.namespace, state.hosts_file))
+        history = borrowed.enter_context(History())
         inside.call(cloud.check, lab)
         seen = inside.call(tempest_conf.look, lab)
         if state.spec.has(Component.SWIFT_PROXY) and inside.call(tempest_conf.lend_role, lab):
