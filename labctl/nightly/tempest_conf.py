@@ -87,10 +87,13 @@ def fetch_image(lab: access.Access, seen: Seen, path: Path) -> None:
 
 
 def _capabilities(admin: Connection) -> tuple[str, ...]:
-    """What Swift says it can, all of it: openstacksdk's ``get_info`` keeps five of the names."""
+    """What Swift says it can, all of it: openstacksdk's ``get_info`` keeps five of the names.
+
+    Containers are copied to other clusters only where realms of such are configured.
+    """
     proxy = urlsplit(str(admin.object_store.get_endpoint()))
     answer: Mapping[str, Any] = admin.session.get(f"{proxy.scheme}://{proxy.netloc}/info").json()
-    return tuple(answer)
+    return tuple(name for name, said in answer.items() if name != "container_sync" or said.get("realms"))
 
 
 def _newest(admin: Connection, service: str) -> tuple[int, int] | None:

@@ -112,10 +112,10 @@ def test_images_are_imported_from_the_dashboards_address(tmp_path: Path) -> None
         assert parser["image"]["http_image"] == ("http://10.0.0.11/horizon/" if there else "")
 
 
-def test_swift_is_told_whole(tmp_path: Path) -> None:
+def test_all_that_swift_can_is_told(tmp_path: Path) -> None:
     class Answer:
         def json(self) -> object:
-            return {"swift": {}, "account_quotas": {}, "bulk_upload": {}}
+            return {"swift": {}, "account_quotas": {}, "bulk_upload": {}, "container_sync": {"realms": {}}}
 
     asked = list[str]()
 
