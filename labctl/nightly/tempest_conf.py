@@ -115,7 +115,8 @@ def dashboard(spec: LabSpec) -> str:
 def download(spec: LabSpec) -> str:
     """What can be fetched by HTTP in a lab, at a port and by a name that glance's filters let through.
 
-    A release with the fix of bug 2138602 refuses names that only /etc/hosts knows; an address passes.
+    Debian's glance 25.1.0-2+deb12u5 asks for names with a dot at their end (``normalize_hostname``), which /etc/hosts
+    does not have; an address passes.
     """
     nodes = spec.running(Component.HORIZON)
     path = bases.get(spec.base, spec.package_source).paths["horizon-url"]
