@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from textwrap import shorten
 from typing import Annotated
 
 import typer
@@ -66,7 +67,7 @@ def tempest(
         for name, why in known.items():
             out.print(f"fails on every lab of this release: {name}\n  {why}", markup=False)
         for why, number in result.reasons().items():
-            out.print(f"skipped {number}: {why}", markup=False)
+            out.print(f"skipped {number}: {shorten(why, 120)}", markup=False)
         late = ", not finished in its time" if result.late else ""
         out.print(f"{lab}: {', '.join(f'{n} {o}' for o, n in count.items())} in {result.seconds:.0f} s{late}")
         out.print(f"  {result.report}; labctl nightly show {result.run}", markup=False)
