@@ -30,7 +30,7 @@ def tempest(
     regex: Annotated[str, typer.Option(help="the tests that fit this, instead of a set")] = "",
     load_list: Annotated[Path | None, typer.Option("--load-list", help="a file of test ids, one a line")] = None,
     workers: Annotated[int, typer.Option("-n", min=1, help="tests at once")] = 2,
-    timeout: Annotated[str, typer.Option(help="for all tests: 90 min, 2 h")] = "2 h",
+    timeout: Annotated[str, typer.Option(help="for all tests: 90 min; without it 2 h, for api and scenario 5 h")] = "",
     junit: Annotated[Path | None, typer.Option(help="write the JUnit file here too")] = None,
     output: Output = Format.TABLE,
 ) -> None:
@@ -40,7 +40,7 @@ def tempest(
     if sum(map(bool, (chosen, regex, load_list))) > 1:
         raise LabError("--set, --regex and --load-list exclude each other")
     try:
-        seconds = parse_time(timeout)
+        seconds = parse_time(timeout or (chosen or Set.SMOKE).time)
     except ValueError as error:
         raise LabError(f"--timeout: {error}") from error
     with progress():

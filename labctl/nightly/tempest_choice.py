@@ -19,6 +19,11 @@ class Set(StrEnum):
         """The arguments of ``tempest run``."""
         return ["--smoke"] if self is Set.SMOKE else ["--regex", rf"^tempest\.{self}\."]
 
+    @property
+    def time(self) -> str:
+        """How long its tests may take together, on a small machine with other work."""
+        return "2 h" if self is Set.SMOKE else "5 h"
+
 
 @dataclass(frozen=True)
 class Chosen:

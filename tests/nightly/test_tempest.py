@@ -133,6 +133,7 @@ def test_what_is_run_is_a_set_an_expression_or_a_list(tmp_path: Path) -> None:
     assert Chosen().words == ["--smoke"]
     assert Chosen(Set.API).words == ["--regex", r"^tempest\.api\."]
     assert Chosen(Set.SCENARIO).words == ["--regex", r"^tempest\.scenario\."]
+    assert (Set.SMOKE.time, Set.API.time) == ("2 h", "5 h")
     assert Chosen(regex="identity").words == ["--regex", "identity"]
     assert Chosen(file=tmp_path / "list").words == ["--load-list", str(tmp_path / "list")]
 
