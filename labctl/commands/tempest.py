@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from textwrap import shorten
 from typing import Annotated
 
 import typer
 
 from labctl.commands.console import Format, out, progress
 from labctl.errors import LabError
+from labctl.nightly.tempest_choice import Chosen, Set
 from labctl.topology.units import parse_time
 
 Output = Annotated[Format, typer.Option("-o", "--output", help="table or json")]
@@ -18,24 +20,31 @@ Output = Annotated[Format, typer.Option("-o", "--output", help="table or json")]
 
 def tempest(
     lab: Annotated[str, typer.Argument(metavar="LAB", help="name of the lab")],
-    regex: Annotated[str, typer.Option(help="the tests that fit this, instead of the smoke ones")] = "",
+    chosen: Annotated[
+        Set | None,
+        typer.Option(
+            "--set",
+            help="smoke (the default): a few of each API; api: the APIs' whole suites; scenario: several together",
+        ),
+    ] = None,
+    regex: Annotated[str, typer.Option(help="the tests that fit this, instead of a set")] = "",
     load_list: Annotated[Path | None, typer.Option("--load-list", help="a file of test ids, one a line")] = None,
     workers: Annotated[int, typer.Option("-n", min=1, help="tests at once")] = 2,
-    timeout: Annotated[str, typer.Option(help="for all tests: 90 min, 2 h")] = "2 h",
+    timeout: Annotated[str, typer.Option(help="for all tests: 90 min; without it 2 h, for api and scenario 5 h")] = "",
     junit: Annotated[Path | None, typer.Option(help="write the JUnit file here too")] = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Judge a lab with Tempest, the release's own version of it; status 1 when one fails that should not."""
     from labctl.nightly import tempest as judge  # brings the SDK, which takes its time
 
-    if regex and load_list:
-        raise LabError("--regex and --load-list exclude each other")
+    if sum(map(bool, (chosen, regex, load_list))) > 1:
+        raise LabError("--set, --regex and --load-list exclude each other")
     try:
-        seconds = parse_time(timeout)
+        seconds = parse_time(timeout or (chosen or Set.SMOKE).time)
     except ValueError as error:
         raise LabError(f"--timeout: {error}") from error
     with progress():
-        result = judge.run(lab, judge.Chosen(regex, load_list), workers, seconds)
+        result = judge.run(lab, Chosen(chosen or Set.SMOKE, regex, load_list), workers, seconds)
     if junit:
         shutil.copyfile(result.report, junit)
     count = {outcome: result.count(outcome) for outcome in ("passed", "failed", "known", "skipped")}
@@ -45,7 +54,11 @@ def tempest(
         rest = {"seconds": round(result.seconds, 1), "late": result.late, "junit": str(result.report)}
         typer.echo(
             json.dumps(
-                {"lab": lab, "run": result.run, **count, **rest, "failures": failed, "known_failures": known}, indent=1
+                {
+                    **{"lab": lab, "run": result.run, **count, **rest, "failures": failed, "known_failures": known},
+                    "skip_reasons": result.reasons(),
+                },
+                indent=1,
             )
         )
     else:
@@ -53,6 +66,8 @@ def tempest(
             out.print(f"failed: {name}", markup=False)
         for name, why in known.items():
             out.print(f"fails on every lab of this release: {name}\n  {why}", markup=False)
+        for why, number in result.reasons().items():
+            out.print(f"skipped {number}: {shorten(why, 120)}", markup=False)
         late = ", not finished in its time" if result.late else ""
         out.print(f"{lab}: {', '.join(f'{n} {o}' for o, n in count.items())} in {result.seconds:.0f} s{late}")
         out.print(f"  {result.report}; labctl nightly show {result.run}", markup=False)

@@ -59,7 +59,7 @@ def _case(case: TestCase) -> Case:
             said, text = str(result.message or ""), str(result.text or "")
             outcome, message = "failed", text if said in text else f"{said}\n{text}".strip()
         elif isinstance(result, Skipped) and outcome == "passed":
-            outcome, message = "skipped", str(result.message or "")
+            outcome, message = "skipped", str(result.message or result.text or "")
     return Case(test_id(case.classname or "", case.name or ""), outcome, float(case.time or 0), message)
 
 

@@ -67,7 +67,7 @@ class Night:
         outcomes = {row["id"]: row["outcome"] for row in rows if row["state"] == "done"}
         running: dict[Future[str], dict[str, Any]] = {}
         try:
-            with _terminated():
+            with terminated():
                 while waiting or running:
                     for row in self._startable(waiting, list(running.values())):
                         waiting.remove(row)
@@ -124,7 +124,7 @@ def _cell(row: dict[str, Any]) -> Cell:
 
 
 @contextmanager
-def _terminated() -> Iterator[None]:
+def terminated() -> Iterator[None]:
     """TERM, as a service manager sends it, is an interruption like ^C."""
 
     def stop(*_: object) -> None:

@@ -25,7 +25,8 @@ from labctl.lab.state import LabState, write_atomic
 from labctl.nightly import facts, junit, tempest_conf
 from labctl.nightly.history import History
 from labctl.nightly.matrix import Cell
-from labctl.nightly.run import artefacts
+from labctl.nightly.run import artefacts, terminated
+from labctl.nightly.tempest_choice import Chosen
 from labctl.progress import every, note, step, warn
 from labctl.releases.model import Release
 from labctl.topology.model import Component
@@ -38,21 +39,6 @@ TOLD = 30
 ENDED = re.compile(r"\{\d+\} (?P<test>.+?) (\[[\d.]+s\] )?\.\.\. (?P<outcome>ok|FAILED|SKIPPED)")
 #: Beside it: what its results are converted with.
 BESIDES = ("junitxml",)
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """Which tests: the smoke ones, those that fit an expression, or those that a file lists, one an line."""
-
-    regex: str = ""
-    file: Path | None = None
-
-    @property
-    def words(self) -> list[str]:
-        """The arguments of ``tempest run``."""
-        if self.file is not None:
-            return ["--load-list", str(self.file.resolve())]
-        return ["--regex", self.regex] if self.regex else ["--smoke"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +55,11 @@ class Result:
     def count(self, outcome: str) -> int:
         """How many tests passed, failed or were skipped."""
         return sum(case.outcome == outcome for case in self.cases)
+
+    def reasons(self) -> dict[str, int]:
+        """Why tests were skipped, and how many for each reason; the most frequent first."""
+        said = Counter(junit.first_line(case.message) for case in self.cases if case.outcome == "skipped")
+        return dict(said.most_common())
 
     @property
     def good(self) -> bool:
@@ -137,18 +128,22 @@ def run(name: str, chosen: Chosen, workers: int, timeout: float) -> Result:
     if chosen.file is not None and not chosen.file.is_file():
         raise LabError(f"there is no file {chosen.file}")
     venv = environment(release)
-    with Inside(state.namespace, state.hosts_file) as inside, History() as history, ExitStack() as borrowed:
+    with ExitStack() as borrowed:
+        borrowed.enter_context(terminated())
+        inside = borrowed.enter_context(Inside(state.namespace, state.hosts_file))
+        history = borrowed.enter_context(History())
         inside.call(cloud.check, lab)
         seen = inside.call(tempest_conf.look, lab)
         if state.spec.has(Component.SWIFT_PROXY) and inside.call(tempest_conf.lend_role, lab):
             borrowed.callback(inside.call, tempest_conf.return_role, lab)
         number, attempt, where = _begin(history, state)
         work = where / "tempest"
-        conf = work / "etc" / "tempest.conf"
+        conf, disk = work / "etc" / "tempest.conf", work / "image.qcow2"
         try:
             process.run([venv / "bin" / "tempest", "init", work], timeout=CONVERT, env=_variables(venv, where))
             conf.unlink(missing_ok=True)
-            write_atomic(conf, tempest_conf.configuration(state, lab, release, seen, work), 0o600)
+            inside.call(tempest_conf.fetch_image, lab, seen, disk)
+            write_atomic(conf, tempest_conf.configuration(state, lab, release, seen, disk, work), 0o600)
             return _judge(history, number, attempt, state, venv, work, chosen, workers, timeout)
         except LabError as error:
             row = history.cells(number)[0]
@@ -159,6 +154,7 @@ def run(name: str, chosen: Chosen, workers: int, timeout: float) -> Result:
             raise
         finally:
             conf.unlink(missing_ok=True)  # it holds a password
+            disk.unlink(missing_ok=True)
             history.end_run(number)
 
 

@@ -8,6 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+
+from keystoneauth1.exceptions import ClientException
+from openstack.connection import Connection
+from openstack.exceptions import SDKException
 
 from labctl import bases
 from labctl.e2e_support import cloud
@@ -28,6 +33,16 @@ SERVICES = {
     "swift": Component.SWIFT_PROXY,
     "horizon": Component.HORIZON,
 }
+#: Our word -> openstacksdk's for the same API.
+APIS = {"compute": "compute", "volume": "block_storage", "image": "image", "identity": "identity"}
+#: The first versions that have what a test is about (the projects' histories of their APIs).
+FQDN_SANITIZED = (2, 88)  # nova, wallaby
+STABLE_RESCUE = (2, 87)  # nova, ussuri
+RESERVED_PROPERTIES = (2, 13)  # glance, wallaby: properties named os_glance_*
+IMAGE_IMPORT = (2, 6)  # glance, queens
+ACCESS_RULES = (3, 13)  # keystone, train
+#: The first microversion of what has them.
+FIRST = {"compute": "2.1", "volume": "3.0"}
 #: Swift's own name of the role.
 RESELLER_ADMIN = "ResellerAdmin"
 
@@ -42,6 +57,8 @@ class Seen:
     network: str
     extensions: tuple[str, ...]
     object_storage: tuple[str, ...]
+    #: newest version of an API, its newest microversion where it has them
+    versions: Mapping[str, tuple[int, int]]
 
 
 def look(lab: access.Access) -> Seen:
@@ -58,9 +75,34 @@ def look(lab: access.Access) -> Seen:
     if missing:
         raise BrokenLabError(f"{lab.lab} has no {', '.join(missing)}", lab.up)
     extensions = tuple(sorted(str(e.alias) for e in admin.network.extensions()))
-    served: Mapping[str, Any] = admin.object_store.get_info().to_dict() if "swift-proxy" in lab.components else {}
+    served = _capabilities(admin) if "swift-proxy" in lab.components else ()
+    versions = {ours: version for ours, sdk in APIS.items() if (version := _newest(admin, sdk))}
     names = [flavors[name] for name in lab.flavors[:2]]
-    return Seen(image, names[0], names[-1], network, extensions, tuple(k for k, v in served.items() if v))
+    return Seen(image, names[0], names[-1], network, extensions, served, versions)
+
+
+def fetch_image(lab: access.Access, seen: Seen, path: Path) -> None:
+    """Write the file of the lab's image, which scenarios upload again; called by a thread inside its network."""
+    cloud.as_admin(lab).image.download_image(seen.image, output=str(path), stream=True)
+
+
+def _capabilities(admin: Connection) -> tuple[str, ...]:
+    """What Swift says it can, all of it: openstacksdk's ``get_info`` keeps five of the names.
+
+    Containers are copied to other clusters only where realms of such are configured.
+    """
+    proxy = urlsplit(str(admin.object_store.get_endpoint()))
+    answer: Mapping[str, Any] = admin.session.get(f"{proxy.scheme}://{proxy.netloc}/info").json()
+    return tuple(name for name, said in answer.items() if name != "container_sync" or said.get("realms"))
+
+
+def _newest(admin: Connection, service: str) -> tuple[int, int] | None:
+    try:
+        data = getattr(admin, service).get_endpoint_data()
+    except (SDKException, ClientException):
+        return None
+    version = data and (data.max_microversion or data.api_version)
+    return (version[0], version[1]) if version and len(version) == 2 else None
 
 
 def dashboard(spec: LabSpec) -> str:
@@ -68,6 +110,17 @@ def dashboard(spec: LabSpec) -> str:
     nodes = spec.running(Component.HORIZON)
     path = bases.get(spec.base, spec.package_source).paths["horizon-url"]
     return f"http://{nodes[0].name}{path}/" if nodes else ""
+
+
+def download(spec: LabSpec) -> str:
+    """What can be fetched by HTTP in a lab, at a port and by a name that glance's filters let through.
+
+    Debian's glance 25.1.0-2+deb12u5 asks for names with a dot at their end (``normalize_hostname``), which /etc/hosts
+    does not have; an address passes.
+    """
+    nodes = spec.running(Component.HORIZON)
+    path = bases.get(spec.base, spec.package_source).paths["horizon-url"]
+    return f"http://{spec.address(nodes[0])}{path}/" if nodes else ""
 
 
 def lend_role(lab: access.Access) -> bool:
@@ -89,14 +142,26 @@ def return_role(lab: access.Access) -> None:
         identity.delete_role(role)
 
 
-def configuration(state: LabState, lab: access.Access, release: Release, seen: Seen, work: Path) -> str:
+def microversions(seen: Seen, service: str) -> dict[str, object]:
+    """From the first microversion of an API to the newest; nothing where it has none."""
+    newest = seen.versions.get(service)
+    return {"min_microversion": FIRST[service], "max_microversion": "{}.{}".format(*newest)} if newest else {}
+
+
+def configuration(state: LabState, lab: access.Access, release: Release, seen: Seen, disk: Path, work: Path) -> str:
     """The text of tempest.conf, which holds the administrator's password.
 
     Options are those of Tempest's own sample; times are as many times longer as the lab's machines are slow.
+
+    :param disk: the file of the lab's image.
     """
     spec = state.spec
     slow = lab.patience
     volumes = spec.volume_backend
+
+    def has(service: str, version: tuple[int, int]) -> bool:
+        return seen.versions.get(service, (0, 0)) >= version
+
     sections: dict[str, dict[str, object]] = {
         "DEFAULT": {"log_dir": work / "logs", "log_file": "tempest.log"},
         "oslo_concurrency": {"lock_path": work / "locks"},
@@ -116,7 +181,11 @@ def configuration(state: LabState, lab: access.Access, release: Release, seen: S
             "default_domain_id": "default",
         },
         "dashboard": {"dashboard_url": dashboard(spec)},
-        "identity-feature-enabled": {"api_v2": False, "api_v3": True},
+        "identity-feature-enabled": {
+            "api_v2": False,
+            "api_v3": True,
+            "access_rules": has("identity", ACCESS_RULES),
+        },
         "service_available": {name: spec.has(component) for name, component in SERVICES.items()},
         "compute": {
             "image_ref": seen.image,
@@ -125,11 +194,31 @@ def configuration(state: LabState, lab: access.Access, release: Release, seen: S
             "flavor_ref_alt": seen.other_flavor,
             "min_compute_nodes": len(spec.running(Component.NOVA_COMPUTE)),
             "build_timeout": round(600 * slow),
+            **microversions(seen, "compute"),
         },
-        "compute-feature-enabled": {"live_migration": False, "vnc_console": True},
-        "image-feature-enabled": {"api_v1": False, "api_v2": True},
+        "compute-feature-enabled": {
+            "live_migration": False,
+            "vnc_console": True,
+            "personality": True,
+            "attach_encrypted_volume": False,  # its keys would be in Barbican, which no lab has
+            "stable_rescue": has("compute", STABLE_RESCUE),
+            "hostname_fqdn_sanitization": has("compute", FQDN_SANITIZED),
+        },
+        "image": {"http_image": download(spec)},
+        "image-feature-enabled": {
+            "api_v1": False,
+            "api_v2": True,
+            "import_image": has("image", IMAGE_IMPORT) and spec.has(Component.HORIZON),  # something to download
+            "os_glance_reserved": has("image", RESERVED_PROPERTIES),
+        },
         "network": {"public_network_id": seen.network, "floating_network_name": lab.external_network},
-        "network-feature-enabled": {"api_extensions": ",".join(seen.extensions), "floating_ips": True},
+        "network-feature-enabled": {
+            "api_extensions": ",".join(seen.extensions),
+            "floating_ips": True,
+            "port_security": "port-security" in seen.extensions,
+            "ipv6": True,
+            "ipv6_subnet_attributes": True,
+        },
         "validation": {
             "run_validation": True,
             "image_ssh_user": lab.guest_user,
@@ -139,6 +228,7 @@ def configuration(state: LabState, lab: access.Access, release: Release, seen: S
         "volume": {
             "storage_protocol": "nfs" if volumes is VolumeBackend.NFS else "iSCSI",
             "build_timeout": round(300 * slow),
+            **(microversions(seen, "volume") if 3 in release.cinder_api_versions else {}),
         },
         "volume-feature-enabled": {
             "backup": False,
@@ -147,6 +237,7 @@ def configuration(state: LabState, lab: access.Access, release: Release, seen: S
         },
         "object-storage": {"operator_role": release.member_role, "reseller_admin_role": RESELLER_ADMIN},
         "object-storage-feature-enabled": {"discoverable_apis": ",".join(seen.object_storage)},
+        "scenario": {"img_file": disk, "img_disk_format": "qcow2", "dhcp_client": "udhcpc"},
     }
     parser = configparser.RawConfigParser()
     parser.optionxform = str  # type: ignore[assignment,method-assign]

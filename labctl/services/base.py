@@ -282,14 +282,14 @@ def messaging(ctx: Context, conf: Ini) -> None:
     )
 
 
-def sync(title: str, run: str, user: str) -> Command:
+def sync(title: str, run: str, user: str, source: str = "guide: populate the database") -> Command:
     """A schema sync, run as the service's account and once per lab (a stamp on the node remembers)."""
     stamp = f"/var/lib/labctl/stamps/sync-{title.replace(' ', '-')}"
     return Command(
         title,
         f'su -s /bin/sh -c "{run}" {user} && mkdir -p /var/lib/labctl/stamps && touch {stamp}',
         unless=f"[ -e {stamp} ]",
-        source="guide: populate the database",
+        source=source,
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from labctl.plan.api import ApiOperation, CatalogAnswers, CatalogEntry
 from labctl.plan.config import Ini
-from labctl.plan.operations import Chain, Database, File, Operation
+from labctl.plan.operations import Chain, Command, Database, File, Operation
+from labctl.releases.model import PackageSource
 from labctl.secret import mark
 from labctl.services.base import (
     Chapter,
@@ -22,6 +23,7 @@ from labctl.topology.model import Component
 from labctl.topology.spec import NodeSpec
 
 GUIDE = "guide: glance install, install and configure components; facts 6.2"
+DEFINITIONS = "glance-manage(1): db_load_metadefs; no install guide has it"
 
 
 def _shared(ctx: Context, name: str) -> Ini:
@@ -56,6 +58,18 @@ def registry(ctx: Context) -> File:
     return _shared(ctx, "glance-registry.conf").file()
 
 
+def definitions(ctx: Context) -> Command:
+    """Load the catalog of metadata definitions: the names that properties of images, flavors and volumes may have.
+
+    A namespace that is there already stays as it is. ``glance-manage`` only logs that it found no file, so the
+    files are looked for first. Packages have them in /etc/glance, PyPI's glance in the ``etc`` of its environment.
+    """
+    root = ctx.release.environment if ctx.base.source is PackageSource.PYPI else ""
+    path = f"{root}/etc/glance/metadefs/"
+    run = f"ls {path}*.json > /dev/null && glance-manage db_load_metadefs {path}"
+    return sync("glance metadata definitions", run, "glance", DEFINITIONS)
+
+
 class Glance(Chapter):
     name = "glance"
     components = (Component.GLANCE,)
@@ -78,7 +92,7 @@ class Glance(Chapter):
 
     def populate(self, ctx: Context) -> tuple[tuple[str, Chain], ...]:
         command = sync("glance db_sync", "glance-manage db_sync", "glance")
-        return ((ctx.host(Component.GLANCE), Chain("glance tables", (command,))),)
+        return ((ctx.host(Component.GLANCE), Chain("glance tables", (command, definitions(ctx)))),)
 
     def daemons(self, ctx: Context, node: NodeSpec) -> tuple[Daemon, ...]:
         if not node.has(Component.GLANCE):

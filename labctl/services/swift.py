@@ -16,14 +16,19 @@ LAB = "labctl: few cores, so background daemons go round slowly and a test still
 PORTS = {"account": 6202, "container": 6201, "object": 6200}
 PARTITION_POWER = 10
 MIN_PART_HOURS = 1
+SAMPLE = "proxy-server.conf sample of the package"
 _PIPELINE = (
-    "catch_errors gatekeeper healthcheck proxy-logging cache container_sync bulk ratelimit authtoken keystoneauth "
-    "copy container-quotas account-quotas slo dlo versioned_writes proxy-logging proxy-server"
+    "catch_errors gatekeeper healthcheck proxy-logging cache container_sync bulk tempurl ratelimit formpost authtoken "
+    "keystoneauth staticweb copy container-quotas account-quotas slo dlo versioned_writes proxy-logging proxy-server"
 )
 
 
 def pipeline(ctx: Context) -> str:
-    """The proxy's filters: with keystone's, which RDO's packaged pipeline has not (troubleshooting B51)."""
+    """The proxy's filters: with keystone's, which RDO's packaged pipeline has not (troubleshooting B51).
+
+    tempurl, formpost and staticweb, which the guide has not, stand where Swift's own sample wants them: before the
+    limits, just before and just after the authentication.
+    """
     return " ".join(f for f in _PIPELINE.split() if f != "copy" or ctx.release.swift_copy)
 
 
@@ -56,7 +61,7 @@ def proxy_conf(ctx: Context) -> File:
     conf = Ini("/etc/swift/proxy-server.conf", group="swift")
     conf.set("DEFAULT", GUIDE, {"bind_port": 8080, "user": "swift", "swift_dir": "/etc/swift"})
     conf.set("DEFAULT", "topology: options.workers", {"workers": children(ctx)})
-    conf.set("pipeline:main", GUIDE, {"pipeline": pipeline(ctx)})
+    conf.set("pipeline:main", f"{GUIDE}; tempurl, formpost and staticweb: {SAMPLE}", {"pipeline": pipeline(ctx)})
     conf.set("app:proxy-server", GUIDE, {"use": "egg:swift#proxy", "account_autocreate": True})
     stretch(ctx, conf, "app:proxy-server", {"node_timeout": 10, "conn_timeout": 0.5}, "swift")
     auth = password_auth(ctx, "swift", region=False)
@@ -77,7 +82,9 @@ def proxy_conf(ctx: Context) -> File:
     for name in pipeline(ctx).split():
         if name not in ("authtoken", "keystoneauth", "cache", "proxy-server"):
             egg = name.replace("-logging", "_logging").replace("-quotas", "_quotas")
-            conf.set(f"filter:{name}", "proxy-server.conf sample of the package", {"use": f"egg:swift#{egg}"})
+            conf.set(f"filter:{name}", SAMPLE, {"use": f"egg:swift#{egg}"})
+    # off by itself, and then X-Versions-Location does nothing
+    conf.set("filter:versioned_writes", SAMPLE, {"allow_versioned_writes": True})
     return conf.file()
 
 

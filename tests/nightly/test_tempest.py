@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import configparser
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
+import typer
+from openstack.connection import Connection
 from support import ROOT, specify
+from typer.testing import CliRunner
 
 from labctl import progress, releases
+from labctl.commands import tempest as tempest_command
 from labctl.errors import LabError
 from labctl.lab.access import Access
 from labctl.lab.state import LabState
 from labctl.nightly import junit, tempest, tempest_conf
-from labctl.nightly.tempest import Chosen
+from labctl.nightly.tempest_choice import Chosen, Set
 from labctl.nightly.tempest_conf import Seen
 
-SEEN = Seen("image-id", "flavor-1", "flavor-2", "network-id", ("router", "ext-gw-mode"), ("slo", "bulk_upload"))
+VERSIONS = {"compute": (2, 93), "volume": (3, 70), "image": (2, 15), "identity": (3, 14)}
+OLD = {"compute": (2, 65), "volume": (3, 55), "image": (2, 7), "identity": (3, 11)}
+SEEN = Seen(
+    *("image-id", "flavor-1", "flavor-2", "network-id", ("router", "ext-gw-mode", "port-security")),
+    *(("slo", "bulk_upload"), VERSIONS),
+)
 
 
 def access(state: LabState, directory: Path) -> Access:
@@ -30,18 +42,26 @@ def access(state: LabState, directory: Path) -> Access:
     )  # fmt: skip
 
 
+def rendered(state: LabState, directory: Path, seen: Seen) -> configparser.RawConfigParser:
+    release = releases.get(state.spec.release)
+    lab, disk = access(state, directory), directory / "image.qcow2"
+    parser = configparser.RawConfigParser()
+    parser.read_string(tempest_conf.configuration(state, lab, release, seen, disk, directory))
+    return parser
+
+
 @pytest.mark.parametrize("topology", ["zed-2node", "train-2node", "rocky-2node", "ussuri-6node"])
 def test_the_configuration_says_what_the_lab_is(topology: str, tmp_path: Path) -> None:
     path = ROOT / "topologies" / f"{topology}.yaml"
     state = LabState(tmp_path, specify(path), {"topology_file": str(path)})
     release = releases.get(state.spec.release)
-    parser = configparser.RawConfigParser()
-    parser.read_string(tempest_conf.configuration(state, access(state, tmp_path), release, SEEN, tmp_path))
+    parser = rendered(state, tmp_path, SEEN)
     assert parser["identity"]["uri_v3"] == "http://controller:5000/v3"
     assert parser["compute"]["image_ref"] == "image-id"
     assert (parser["compute"]["flavor_ref"], parser["compute"]["flavor_ref_alt"]) == ("flavor-1", "flavor-2")
     assert parser["network"]["public_network_id"] == "network-id"
-    assert parser["network-feature-enabled"]["api_extensions"] == "router,ext-gw-mode"
+    assert parser["network-feature-enabled"]["api_extensions"] == "router,ext-gw-mode,port-security"
+    assert parser.getboolean("network-feature-enabled", "port_security")
     assert parser["auth"]["tempest_roles"] == release.member_role
     assert parser["compute"]["build_timeout"] == "1800"  # three times as slow as the host
     assert parser.getboolean("service_available", "swift") == (topology != "rocky-2node")
@@ -68,10 +88,69 @@ def test_the_version_is_the_one_of_the_releases_constraints() -> None:
             assert release.tempest[0].replace("==", "===") in file.read_text().splitlines()
 
 
-def test_what_is_run_is_smoke_an_expression_or_a_list(tmp_path: Path) -> None:
+def test_what_an_api_can_decides_which_tests_are_enabled(tmp_path: Path) -> None:
+    state = LabState(tmp_path, specify(ROOT / "topologies" / "zed-2node.yaml"), {})
+    new, old = (rendered(state, tmp_path, replace(SEEN, versions=versions)) for versions in (VERSIONS, OLD))
+    assert (new["compute"]["min_microversion"], new["compute"]["max_microversion"]) == ("2.1", "2.93")
+    assert (new["volume"]["min_microversion"], new["volume"]["max_microversion"]) == ("3.0", "3.70")
+    assert old["volume"]["max_microversion"] == "3.55"
+    gated = (
+        ("compute-feature-enabled", "stable_rescue"),
+        ("compute-feature-enabled", "hostname_fqdn_sanitization"),
+        ("image-feature-enabled", "os_glance_reserved"),
+        ("identity-feature-enabled", "access_rules"),
+    )
+    assert all(new.getboolean(*option) and not old.getboolean(*option) for option in gated)
+    assert "max_microversion" not in rendered(state, tmp_path, replace(SEEN, versions={}))["compute"]
+
+
+def test_images_are_imported_from_the_dashboards_address(tmp_path: Path) -> None:
+    for topology, there in (("zed-2node", True), ("rocky-2node", False)):  # which has no dashboard
+        state = LabState(tmp_path, specify(ROOT / "topologies" / f"{topology}.yaml"), {})
+        parser = rendered(state, tmp_path, SEEN)
+        assert parser.getboolean("image-feature-enabled", "import_image") == there
+        assert parser["image"]["http_image"] == ("http://10.0.0.11/horizon/" if there else "")
+
+
+def test_all_that_swift_can_is_told(tmp_path: Path) -> None:
+    class Answer:
+        def json(self) -> object:
+            return {"swift": {}, "account_quotas": {}, "bulk_upload": {}, "container_sync": {"realms": {}}}
+
+    asked = list[str]()
+
+    def get(url: str) -> Answer:
+        asked.append(url)
+        return Answer()
+
+    proxy = SimpleNamespace(get_endpoint=lambda: "http://controller:8080/v1/AUTH_1")
+    admin = SimpleNamespace(object_store=proxy, session=SimpleNamespace(get=get))
+    assert tempest_conf._capabilities(cast("Connection", admin)) == ("swift", "account_quotas", "bulk_upload")
+    assert asked == ["http://controller:8080/info"]
+
+
+def test_what_is_run_is_a_set_an_expression_or_a_list(tmp_path: Path) -> None:
     assert Chosen().words == ["--smoke"]
+    assert Chosen(Set.API).words == ["--regex", r"^tempest\.api\."]
+    assert Chosen(Set.SCENARIO).words == ["--regex", r"^tempest\.scenario\."]
+    assert (Set.SMOKE.time, Set.API.time) == ("2 h", "5 h")
     assert Chosen(regex="identity").words == ["--regex", "identity"]
     assert Chosen(file=tmp_path / "list").words == ["--load-list", str(tmp_path / "list")]
+
+
+@pytest.mark.parametrize("words", [["--set", "api", "--regex", "x"], ["--regex", "x", "--load-list", "f"]])
+def test_one_way_to_choose_is_enough(words: list[str]) -> None:
+    app = typer.Typer()
+    tempest_command.register(app)
+    result = CliRunner().invoke(app, ["lab", *words])
+    assert isinstance(result.exception, LabError)
+    assert "exclude each other" in result.exception.message
+
+
+def test_skipped_tests_are_counted_by_their_reasons(tmp_path: Path) -> None:
+    cases = [junit.Case(str(n), "skipped", 0, why) for n, why in enumerate(("a\nmore", "b", "a"))]
+    result = tempest.Result(1, [*cases, junit.Case("t", "passed", 1)], tmp_path, 0, late=False, seconds=1)
+    assert list(result.reasons().items()) == [("a", 2), ("b", 1)]
 
 
 def test_a_lab_that_is_not_there_is_refused() -> None:
@@ -90,7 +169,8 @@ def test_results_keep_tempests_own_ids(tmp_path: Path) -> None:
     )
     found = {case.name: case for case in junit.read(path)}
     assert found["tempest.api.identity.v3.test_a.T.test_x[id-1,smoke]"].outcome == "passed"
-    assert found["setUpClass (tempest.api.b.T)"].outcome == "skipped"
+    skipped = found["setUpClass (tempest.api.b.T)"]
+    assert (skipped.outcome, skipped.message) == ("skipped", "not enabled")
     assert found["tempest.api.c.T.test_y"].message == "Traceback"
 
 

@@ -12,7 +12,7 @@ from support import ROOT, specify
 from labctl import process
 from labctl.plan.operations import Command, Copy
 from labctl.plan.planner import context, plan
-from labctl.services import cinder, swift
+from labctl.services import cinder, glance, swift
 from labctl.services.base import Context
 from labctl.topology.model import Component
 
@@ -40,6 +40,37 @@ def calls(place: Path) -> list[str]:
 
 def rings(ctx: Context) -> list[Command]:
     return [o for o in swift._rings(ctx) if isinstance(o, Command)]
+
+
+@pytest.mark.parametrize("topology", ["zed-2node", "train-2node", "ussuri-6node"])
+def test_filters_stand_where_swifts_sample_wants_them(topology: str) -> None:
+    filters = swift.pipeline(context(specify(ROOT / "topologies" / f"{topology}.yaml"))).split()
+    auth = filters.index("authtoken")
+    assert filters[auth - 1] == "formpost"  # "just before your auth filter(s)"
+    assert filters[auth + 1 : auth + 3] == ["keystoneauth", "staticweb"]  # "just after your auth filter(s)"
+    assert filters.index("tempurl") < min(filters.index(name) for name in ("authtoken", "slo", "dlo"))
+    assert filters.index("versioned_writes") > filters.index("slo")
+
+
+def test_swift_keeps_versions_of_objects(six: Context) -> None:
+    (section,) = (s for s in swift.proxy_conf(six).content.split("\n[") if s.startswith("filter:versioned_writes]"))
+    assert "allow_versioned_writes = true" in section
+
+
+@pytest.mark.parametrize(
+    ("topology", "base", "path"),
+    [
+        ("zed-2node", "debian12", "/etc/glance/metadefs/"),
+        ("train-2node", "centos7", "/etc/glance/metadefs/"),
+        ("train-2node", "debian12", "/opt/openstack/train/etc/glance/metadefs/"),
+    ],
+)
+def test_metadata_definitions_are_where_glance_was_installed_from(topology: str, base: str, path: str) -> None:
+    ctx = context(specify(ROOT / "topologies" / f"{topology}.yaml", base=base))
+    ((_, chain),) = glance.Glance().populate(ctx)
+    tables, loaded = chain.commands
+    assert "db_sync" in tables.run
+    assert f"ls {path}*.json > /dev/null && glance-manage db_load_metadefs {path}" in loaded.run
 
 
 def test_each_storage_node_is_a_zone_of_every_ring(six: Context) -> None:
