@@ -19,6 +19,8 @@ from labctl import process, releases
 from labctl.e2e_support import cloud
 from labctl.errors import LabError
 from labctl.images import python as interpreters
+from labctl.images import retry
+from labctl.images.pip import Told
 from labctl.images.venv import constraints
 from labctl.lab import access, logs, paths
 from labctl.lab.state import LabState, write_atomic
@@ -109,7 +111,7 @@ def _install(program: Path, target: Path, wanted: list[str], limits: str) -> Non
     log = target.with_suffix(".log")
     pip, limited = target / "bin" / "pip", target / "constraints.txt"
     command: list[str | Path] = [pip, "install", "--disable-pip-version-check", "-c", limited, *wanted]
-    process.run(command, timeout=INSTALL, log=log)
+    retry.again(lambda: process.run(command, timeout=INSTALL, log=log, name="pip install", listener=Told().listener))
     (target / "whole").touch()
 
 

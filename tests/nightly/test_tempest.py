@@ -89,7 +89,8 @@ def test_the_version_is_the_one_of_the_releases_constraints() -> None:
 
 
 def test_what_an_api_can_decides_which_tests_are_enabled(tmp_path: Path) -> None:
-    state = LabState(tmp_path, specify(ROOT / "topologies" / "zed-2node.yaml"), {})
+    path = ROOT / "topologies" / "zed-2node.yaml"
+    state = LabState(tmp_path, specify(path), {"topology_file": str(path)})
     new, old = (rendered(state, tmp_path, replace(SEEN, versions=versions)) for versions in (VERSIONS, OLD))
     assert (new["compute"]["min_microversion"], new["compute"]["max_microversion"]) == ("2.1", "2.93")
     assert (new["volume"]["min_microversion"], new["volume"]["max_microversion"]) == ("3.0", "3.70")
@@ -106,7 +107,8 @@ def test_what_an_api_can_decides_which_tests_are_enabled(tmp_path: Path) -> None
 
 def test_images_are_imported_from_the_dashboards_address(tmp_path: Path) -> None:
     for topology, there in (("zed-2node", True), ("rocky-2node", False)):  # which has no dashboard
-        state = LabState(tmp_path, specify(ROOT / "topologies" / f"{topology}.yaml"), {})
+        path = ROOT / "topologies" / f"{topology}.yaml"
+        state = LabState(tmp_path, specify(path), {"topology_file": str(path)})
         parser = rendered(state, tmp_path, SEEN)
         assert parser.getboolean("image-feature-enabled", "import_image") == there
         assert parser["image"]["http_image"] == ("http://10.0.0.11/horizon/" if there else "")
