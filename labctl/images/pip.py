@@ -34,8 +34,8 @@ class Told:
         r"^\s*(Collecting|Downloading|Building wheel for|Installing collected packages:)\s*([^\s,;<>=!~(]+)"
     )
 
-    def __init__(self) -> None:
-        self._meter = Meter("image")
+    def __init__(self, where: str = "image") -> None:
+        self._meter = Meter(where)
         self._collected = 0
 
     def _line(self, text: str) -> bool:

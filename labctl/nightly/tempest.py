@@ -111,7 +111,9 @@ def _install(program: Path, target: Path, wanted: list[str], limits: str) -> Non
     log = target.with_suffix(".log")
     pip, limited = target / "bin" / "pip", target / "constraints.txt"
     command: list[str | Path] = [pip, "install", "--disable-pip-version-check", "-c", limited, *wanted]
-    retry.again(lambda: process.run(command, timeout=INSTALL, log=log, name="pip install", listener=Told().listener))
+    retry.again(
+        lambda: process.run(command, timeout=INSTALL, log=log, name="pip install", listener=Told("tempest").listener)
+    )
     (target / "whole").touch()
 
 
