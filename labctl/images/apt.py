@@ -9,6 +9,7 @@ apt is shown the lists and the cache.
 from __future__ import annotations
 
 import fcntl
+import os
 import re
 import shutil
 import tempfile
@@ -146,17 +147,17 @@ class Archive:
         return self.directory / "state" / "status"
 
     def _configured(self) -> Path:
-        """Apt's configuration for labctl's own lists and cache, as a file."""
-        for path in (self.archives / "partial", self.lists / "partial", self.empty.parent):
-            path.mkdir(parents=True, exist_ok=True)
-        self.empty.touch()
-        configuration = self.directory / "apt.conf"
-        write_atomic(
-            configuration,
-            _CONFIGURATION.format(
-                sources=self.sources, directory=self.directory, silence=SILENCE, architecture=ARCHITECTURE
-            ),
+        """Apt's configuration for labctl's own lists and cache, as a file that says what it must say."""
+        wanted = _CONFIGURATION.format(
+            sources=self.sources, directory=self.directory, silence=SILENCE, architecture=ARCHITECTURE
         )
+        configuration = self.directory / "apt.conf"
+        if not (configuration.exists() and configuration.read_text() == wanted):
+            for path in (self.archives / "partial", self.lists / "partial", self.empty.parent):
+                path.mkdir(parents=True, exist_ok=True)
+            with self._alone():
+                self.empty.touch()
+                write_atomic(configuration, wanted)
         return configuration
 
     def _listed(self, *words: str) -> str:
@@ -165,9 +166,10 @@ class Archive:
         return process.run(command, timeout=INDEX, name="apt-get").stdout
 
     def _apt(self, log: Path, *words: str, timeout: float, cwd: Path | None = None, name: str = "apt-get") -> None:
+        command = ["apt-get", "-q", f"-c={self._configured()}", "-oAPT::Status-Fd=1", *words]
         with self._alone():
             process.run(
-                ["apt-get", "-q", f"-c={self._configured()}", "-oAPT::Status-Fd=1", *words],
+                command,
                 timeout=timeout,
                 log=log,
                 cwd=cwd,
@@ -253,6 +255,16 @@ class Archive:
             retry.again(fetch, mend=lambda error: self._mend(error, log))
         except LabError as error:
             raise self._unavailable(error) from error
+
+    def stage(self, directory: Path) -> None:
+        """Lay out packages and lists as they are now in a new directory, for who reads them while more come."""
+        for name, source in (("archives", self.archives), ("lists", self.lists)):
+            (directory / name / "partial").mkdir(parents=True)
+            for path in sorted(p for p in source.iterdir() if p.is_file() and p.name != "lock"):
+                try:
+                    os.link(path, directory / name / path.name)
+                except OSError:  # on another file system
+                    shutil.copy2(path, directory / name / path.name)
 
     def _mend(self, error: LabError, log: Path) -> None:
         """Read the index anew where the mirror no longer has what it named."""

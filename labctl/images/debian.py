@@ -139,7 +139,7 @@ def ensure(base: Base) -> tuple[Path, ...]:
 
 def _ensure(wanted: Sequence[Layer]) -> tuple[Path, ...]:
     archive = apt.Archive.here()
-    ahead: list[Future[None]] = []
+    ahead: list[tuple[Future[None], Path]] = []
     done: tuple[Path, ...] = ()
     for number, layer in enumerate(wanted):
         rest = tuple(name for later in wanted[number + 1 :] for name in later.packages)
@@ -159,9 +159,12 @@ def _ensure(wanted: Sequence[Layer]) -> tuple[Path, ...]:
                     _wait(ahead)
                     first = ("?essential", "apt") if not below else ()
                     archive.fetch((*first, *layer.packages), log, status=stack.dpkg_status(below))
+                if not below:
+                    archive.stage(work / "apt")
                 if rest and not below:
                     # the mirror works while this machine unpacks and configures
-                    ahead.append(background.started(lambda: archive.fetch((*first, *layer.packages, *rest), log)))
+                    said, later = log.with_suffix(".ahead.log"), (*first, *layer.packages, *rest)
+                    ahead.append((background.started(lambda: archive.fetch(later, said)), said))
             try:
                 facts = layer.build(layer, below, archive, work)
             finally:
@@ -172,10 +175,15 @@ def _ensure(wanted: Sequence[Layer]) -> tuple[Path, ...]:
     return done
 
 
-def _wait(ahead: list[Future[None]]) -> None:
-    """Let downloads that run ahead come to their end; what they did not bring is asked for again when it is needed."""
+def _wait(ahead: list[tuple[Future[None], Path]]) -> None:
+    """Let downloads that run ahead come to their end; what they did not bring is asked for again when it is needed.
+
+    Their log is of no use then: what fails for good fails again, and is told.
+    """
     while ahead:
-        background.ended(ahead.pop(), apt.DOWNLOAD)
+        work, log = ahead.pop()
+        background.ended(work, apt.DOWNLOAD)
+        log.unlink(missing_ok=True)
 
 
 def _bootstrap(base: Base, layer: Layer, archive: apt.Archive, work: Path) -> dict[str, Any]:
@@ -183,9 +191,10 @@ def _bootstrap(base: Base, layer: Layer, archive: apt.Archive, work: Path) -> di
     options = [f"--dpkgopt=path-exclude={pattern}" for pattern in EXCLUDED]
     options += [f"--dpkgopt=path-include={pattern}" for pattern in INCLUDED]
     # apt takes packages and lists that are there already, so nothing is downloaded here
+    staged = work / "apt"
     bring = (
         'mkdir -p "$1/var/cache/apt" "$1/var/lib/apt" && '
-        f'cp -a "{archive.archives}" "$1/var/cache/apt/" && cp -a "{archive.lists}" "$1/var/lib/apt/"'
+        f'cp -al "{staged}/archives" "$1/var/cache/apt/" && cp -al "{staged}/lists" "$1/var/lib/apt/"'
     )
 
     def bootstrap() -> None:
@@ -224,6 +233,7 @@ def _bootstrap(base: Base, layer: Layer, archive: apt.Archive, work: Path) -> di
                 path.unlink()
         (tree / "etc/machine-id").write_text("")
         debian_files.write(tree)
+        shutil.rmtree(staged)
     return {"packages": _versions(process.output(["chroot", str(tree), *_LISTING]))}
 
 

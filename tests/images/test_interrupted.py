@@ -163,6 +163,29 @@ def test_nothing_is_loaded_twice_and_without_a_mirror_the_cache_will_do(
     assert any("going on with the index that was read before" in text for text in warnings(told))
 
 
+ASKING = """
+import sys
+from pathlib import Path
+from labctl.images import apt
+apt.SOURCES = (Path(sys.argv[1]),)
+archive, log = apt.Archive(), Path(sys.argv[2])
+archive.depends(["good"], log)
+archive.fetch(["good"], log)
+archive.download(["good"], log.with_suffix(".d"), log)
+"""
+
+
+def test_several_labctls_at_once_share_one_cache(mirror: Mirror, tmp_path: Path) -> None:
+    file = mirror.add("good", size=3_000_000)
+    running = []
+    for n in range(6):
+        with (tmp_path / f"said-{n}").open("wb") as said:
+            words = [sys.executable, "-c", ASKING, tmp_path / "test.list", tmp_path / f"log-{n}"]
+            running.append(process.start(words, log=said))
+    assert [r.wait(120) for r in running] == [0] * 6, [(tmp_path / f"said-{n}").read_text() for n in range(6)]
+    assert cached(apt.Archive()) == [file]
+
+
 def test_what_a_download_is_told_apart_by_is_its_checksum(mirror: Mirror, log: Path, tmp_path: Path) -> None:
     """A file that is not what the index says is never used, whoever sent it."""
     file = mirror.add("good")
