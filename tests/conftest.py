@@ -25,6 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 TOGETHER = {"test_lab.py": "lab", "test_lab_nodes.py": "lab", "drivers": "machines", "test_guest_boot.py": "machines"}
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Vagrant, at a minute a test without KVM, is held to the tests marked ``brief``; ``make contract`` to all."""
     for item in items:
