@@ -21,17 +21,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--whole-contract", action="store_true", help="hold every driver to all of the contract")
 
 
-#: Tests that stay together on one of xdist's workers, since they share a lab, libvirtd or a processor's whole power.
-TOGETHER = {"test_lab.py": "lab", "test_lab_nodes.py": "lab", "drivers": "machines", "test_guest_boot.py": "machines"}
-
-
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Vagrant, at a minute a test without KVM, is held to the tests marked ``brief``; ``make contract`` to all."""
-    for item in items:
-        path = item.path.relative_to(Path(__file__).parent)
-        if name := TOGETHER.get(path.name, TOGETHER.get(path.parts[0])):
-            item.add_marker(pytest.mark.xdist_group(name))
     if config.getoption("--whole-contract"):
         return
     slow = [item for item in items if "test_contract.py" in item.nodeid and "[vagrant" in item.name]

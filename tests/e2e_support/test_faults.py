@@ -36,7 +36,8 @@ def admin(**lists: Any) -> Any:
 
 
 def access(name: str = "lab", nodes: tuple[str, ...] = (), components: tuple[str, ...] = ()) -> Any:
-    return SimpleNamespace(lab=name, nodes=dict.fromkeys(nodes, ""), components=frozenset(components))
+    up = "labctl up topology"
+    return SimpleNamespace(lab=name, nodes=dict.fromkeys(nodes, ""), components=frozenset(components), up=up)
 
 
 @pytest.fixture(autouse=True)

@@ -190,7 +190,8 @@ def test_a_corrupt_or_missing_image_layer_is_named_before_a_machine_stands_on_it
     name = f"corrupt-{os.getpid()}"
     topology = str(home.topology(name))
     home.must("up", topology)
-    (image,) = json.loads((home.path / "labs" / name / "lab.json").read_text())["image"]
+    layers = json.loads((home.path / "labs" / name / "lab.json").read_text())["image"]
+    image = next(layer for layer in layers if (Path(layer) / "tree/etc/passwd").exists())
     passwd = Path(image) / "tree" / "etc" / "passwd"
     whole = passwd.read_text()
     passwd.write_text(whole + "intruder:x:0:0::/:/bin/sh\n")
