@@ -7,9 +7,10 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from labctl.errors import LabError
+from labctl.progress import note
 
 
 @contextmanager
@@ -43,3 +44,15 @@ def _open(path: Path) -> IO[str]:
         raise LabError(
             f"labctl cannot write to {path.parent}: {error.strerror}", "the same command with sudo"
         ) from error
+
+
+def wait(handle: IO[Any], what: str) -> None:
+    """Take the lock of an open file; when another process holds it, say so and wait until it lets go.
+
+    :param what: what the other labctl does, as in "builds NAME".
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        note("image", f"another labctl {what}; waiting for it")
+        fcntl.flock(handle, fcntl.LOCK_EX)

@@ -8,7 +8,6 @@ apt is shown the lists and the cache.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
@@ -18,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from labctl import process
+from labctl import lock, process
 from labctl.errors import DeadlineError, LabError
 from labctl.images import bulk, retry
 from labctl.images.chroot import Bind, Chroot
@@ -182,11 +181,7 @@ class Archive:
         """Keep another labctl's apt out of lists and cache meanwhile."""
         self.directory.mkdir(parents=True, exist_ok=True)
         with (self.directory / ".lock").open("w") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                note("image", "another labctl downloads packages; waiting for it")
-                fcntl.flock(handle, fcntl.LOCK_EX)
+            lock.wait(handle, "downloads packages")
             yield
 
     def update(self, log: Path, *, anew: bool = False) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import time
@@ -15,6 +14,7 @@ from typing import IO
 import requests
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
+from labctl import lock
 from labctl.errors import LabError
 from labctl.progress import every, note, step
 from labctl.topology.units import show_size
@@ -106,11 +106,7 @@ def _alone(partial: Path) -> Iterator[None]:
     """Hold a file that is being downloaded; it goes when nothing is in it."""
     while True:
         with partial.open("ab") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                note("image", f"another labctl downloads {partial.name[1:].removesuffix('.part')}; waiting for it")
-                fcntl.flock(handle, fcntl.LOCK_EX)
+            lock.wait(handle, f"downloads {partial.name[1:].removesuffix('.part')}")
             if not partial.exists() or partial.stat().st_ino != os.fstat(handle.fileno()).st_ino:
                 continue  # it has come to its place, or was removed
             try:

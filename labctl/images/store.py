@@ -8,7 +8,6 @@ change; a tree that was touched is refused.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -20,11 +19,11 @@ from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from typing import Any
 
-from labctl import process
+from labctl import lock, process
 from labctl.errors import LabError
 from labctl.lab import paths
 from labctl.lab.state import write_atomic
-from labctl.progress import note, step
+from labctl.progress import step
 from labctl.topology.units import show_size
 
 #: What the name of a half-built image begins with.
@@ -72,11 +71,7 @@ def building(final: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         with path.open("w") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                note("image", f"another labctl builds {name}; waiting for it")
-                fcntl.flock(handle, fcntl.LOCK_EX)
+            lock.wait(handle, f"builds {name}")
             if path.exists() and path.stat().st_ino == os.fstat(handle.fileno()).st_ino:
                 yield
                 return
