@@ -249,10 +249,14 @@ def start(
     pass_fds: Sequence[int] = (),
     cwd: Path | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a process that outlives this one (its own session, no terminal) and return it."""
+    """Start a process that outlives this one (its own session, no terminal) and return it.
+
+    It can be ended with the signal INT even where this process ignores it, as a shell's background jobs do.
+    """
     sink: IO[bytes] | int = log if log is not None else subprocess.DEVNULL
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     return subprocess.Popen(
-        _words(command),
+        ["env", "--default-signal=INT", *_words(command)] if ignored else _words(command),
         stdin=subprocess.DEVNULL,
         stdout=sink,
         stderr=sink,

@@ -15,6 +15,10 @@ from labctl.images import retry
 from labctl.lab.state import LabState
 
 
+#: The files that take longest, in this order: begun last, one of them would keep one core busy and leave the other idle.
+FIRST = ("tests/test_lab.py", "tests/faults/test_torture.py", "tests/drivers/test_contract.py")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """``--update-golden`` writes the golden files instead of comparing with them."""
     parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden; look at the diff afterwards")
@@ -22,7 +26,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Vagrant, at a minute a test without KVM, is held to the tests marked ``brief``; ``make contract`` to all."""
+    """Order the files, and hold Vagrant, at a minute a test without KVM, to the tests marked ``brief``.
+
+    ``make contract`` holds it to all.
+    """
+    order = {name: number for number, name in enumerate(FIRST)}
+    items.sort(key=lambda item: order.get(item.nodeid.partition("::")[0], len(order)))
     if config.getoption("--whole-contract"):
         return
     slow = [item for item in items if "test_contract.py" in item.nodeid and "[vagrant" in item.name]

@@ -44,6 +44,17 @@ def test_a_child_that_is_not_waited_for_any_more_is_ended() -> None:
     assert child.returncode == -signal.SIGINT
 
 
+def test_a_child_of_a_background_job_can_be_interrupted() -> None:
+    """A shell without job control starts background jobs with the signal INT ignored, and children inherit that."""
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        child = process.start(["sleep", "60"])
+        ended = process.follow(child, timeout=0.5, grace=5)
+    finally:
+        signal.signal(signal.SIGINT, former)
+    assert (ended.status, ended.late) == (-signal.SIGINT, True)
+
+
 # --- what a failure says ---------------------------------------------------------------------------
 
 
