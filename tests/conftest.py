@@ -15,7 +15,7 @@ from labctl.images import retry
 from labctl.lab.state import LabState
 
 
-#: The files that take longest, in this order: begun last, one of them would keep one core busy and leave the other idle.
+#: The files that take longest, in this order: begun last, one would keep one core busy and leave the other idle.
 FIRST = ("tests/test_lab.py", "tests/faults/test_torture.py", "tests/drivers/test_contract.py")
 
 
