@@ -14,7 +14,6 @@ from labctl.drivers.nspawn import Nspawn
 from labctl.images import retry
 from labctl.lab.state import LabState
 
-
 #: The files that take longest, in this order: begun last, one would keep one core busy and leave the other idle.
 FIRST = ("tests/test_lab.py", "tests/faults/test_torture.py", "tests/drivers/test_contract.py")
 
