@@ -23,17 +23,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from labctl import network
 from labctl.commands.console import progress
 from labctl.drivers.base import Driver
-from labctl.drivers.libvirt import Libvirt
 from labctl.drivers.libvirt import machine as libvirt
-from labctl.drivers.vagrant import VagrantMachines
+from labctl.drivers.libvirt.machine import Libvirt
 from labctl.drivers.vagrant.command import environment
+from labctl.drivers.vagrant.machine import VagrantMachines
+from labctl.host import network
+from labctl.host.threads import side_by_side
 from labctl.lab import up
 from labctl.lab.choose import choose
-from labctl.lab.state import LabState, begin_removal, remove_directory
-from labctl.parallel import side_by_side
+from labctl.records.lab import Lab, begin_removal, remove_directory
 
 PATIENCE = 600  # seconds for a machine to answer
 MODELS = (("qemu64", ()), ("qemu64", ("svm",)), ("qemu64", ("svm", "npt")), ("Nehalem", ()), ("maximum", ()))
@@ -50,10 +50,10 @@ def topology(nodes: int, release: str) -> str:
 
 
 @contextmanager
-def bare_lab(driver: Driver, path: Path) -> Iterator[LabState]:
+def bare_lab(driver: Driver, path: Path) -> Iterator[Lab]:
     """A lab with its image and networks, whose machines are not made yet; removed at the end."""
     loaded, _ = up.read(str(path))
-    lab = LabState.create(choose(loaded, name=f"vm-boot-{driver.name}", driver=driver.name).spec, path)
+    lab = Lab.create(choose(loaded, name=f"vm-boot-{driver.name}", driver=driver.name).spec, path)
     try:
         lab.ensure_keys()
         lab.record_image(driver.image(lab))
@@ -67,7 +67,7 @@ def bare_lab(driver: Driver, path: Path) -> Iterator[LabState]:
         remove_directory(lab.directory)
 
 
-def by_driver(driver: Driver, lab: LabState) -> float:
+def by_driver(driver: Driver, lab: Lab) -> float:
     """Seconds until the last machine answers."""
 
     def boot(node: str) -> None:
@@ -81,7 +81,7 @@ def by_driver(driver: Driver, lab: LabState) -> float:
     return time.monotonic() - began
 
 
-def by_vagrant(driver: VagrantMachines, lab: LabState) -> float:
+def by_vagrant(driver: VagrantMachines, lab: Lab) -> float:
     """Seconds of ``vagrant up`` for all machines; the driver only writes lab.json."""
     for node in lab.spec.nodes:
         driver.create(lab, node)
@@ -95,7 +95,7 @@ def compare(path: Path, rounds: int) -> int:
     """Print what each takes and the ratio."""
     taken: dict[str, list[float]] = {"labctl": [], "vagrant": []}
     machines = VagrantMachines()
-    runs: list[tuple[str, Driver, Callable[[LabState], float]]] = [
+    runs: list[tuple[str, Driver, Callable[[Lab], float]]] = [
         ("labctl", own := Libvirt(), lambda lab: by_driver(own, lab)),
         ("vagrant", machines, lambda lab: by_vagrant(machines, lab)),
     ]

@@ -7,8 +7,9 @@ import json
 import pytest
 from openstack.exceptions import ForbiddenException
 
-from labctl.e2e_support import cloud, resources
-from labctl.e2e_support.waits import wait_for
+from labctl.records import cloud
+from labctl.testing import resources
+from labctl.testing.waits import wait_for
 
 METADATA = "http://169.254.169.254"
 LOGIN_DEADLINE = 180

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from labctl.e2e_support import resources
-from labctl.e2e_support.waits import patient
+from labctl.testing import resources
+from labctl.testing.waits import patient
 
 pytestmark = pytest.mark.needs("horizon")
 

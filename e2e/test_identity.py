@@ -9,8 +9,8 @@ import requests
 from keystoneauth1.exceptions import Unauthorized
 from openstack.exceptions import ForbiddenException
 
-from labctl.e2e_support import cloud
-from labctl.e2e_support.waits import patient
+from labctl.records import cloud
+from labctl.testing.waits import patient
 
 INTERFACES = {"public", "internal", "admin"}
 #: Component to the service types of which the catalog must have one.

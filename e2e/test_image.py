@@ -8,7 +8,7 @@ import os
 import pytest
 from openstack.exceptions import ForbiddenException, NotFoundException
 
-from labctl.e2e_support.waits import wait_for
+from labctl.testing.waits import wait_for
 
 DATA = os.urandom(3 * 1024 * 1024 + 17)
 

@@ -8,8 +8,8 @@ from ipaddress import ip_address, ip_network
 import pytest
 from openstack.exceptions import ConflictException
 
-from labctl.e2e_support import resources
-from labctl.e2e_support.waits import patient, wait_for
+from labctl.testing import resources
+from labctl.testing.waits import patient, wait_for
 
 RULE_DEADLINE = 60  # seconds until a changed rule is in the agent's packet filter
 PEER_DEADLINE = 150

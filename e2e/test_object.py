@@ -8,8 +8,8 @@ import os
 
 import pytest
 
-from labctl.e2e_support.waits import wait_for
-from labctl.lab import remote
+from labctl.records.lab import Lab
+from labctl.testing.waits import wait_for
 
 pytestmark = pytest.mark.needs("swift-proxy")
 
@@ -125,7 +125,7 @@ def holders(lab, marker):
     command = f"grep -rlF {marker} /srv/node --include='*.data' 2>/dev/null | wc -l"
     found = set()
     for name in lab.nodes:
-        with remote.connect(lab.lab, name) as node:
+        with Lab.load(lab.lab).connect(name) as node:
             if int(node.run(command, timeout=60).stdout or 0):
                 found.add(name)
     return found
@@ -155,7 +155,7 @@ def test_no_object_is_lost_while_a_storage_node_is_down_and_it_heals(lab, store,
     put(store, f"{container}/before", before.encode())
     victim = sorted(wait_replicas(lab, before, 3))[-1]
     running = "systemctl list-units --plain --no-legend --state=running 'swift-*' 'openstack-swift-*'"
-    with remote.connect(lab.lab, victim) as node:
+    with Lab.load(lab.lab).connect(victim) as node:
         listed = node.run(running, timeout=30).stdout.splitlines()
         units = " ".join(line.split()[0] for line in listed if line.strip())
         assert units, f"{victim} runs no swift service"

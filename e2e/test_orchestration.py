@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from openstack.exceptions import NotFoundException
 
-from labctl.e2e_support import resources
-from labctl.e2e_support.waits import FailedStateError, patient, wait_for
+from labctl.testing import resources
+from labctl.testing.waits import FailedStateError, patient, wait_for
 
 pytestmark = pytest.mark.needs("heat")
 

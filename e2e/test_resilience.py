@@ -11,10 +11,11 @@ import time
 
 import pytest
 
-from labctl import process
-from labctl.e2e_support import cloud, resources
-from labctl.e2e_support.waits import wait_for
-from labctl.topology.model import Component
+from labctl.components import Component
+from labctl.host import process
+from labctl.records import cloud
+from labctl.testing import resources
+from labctl.testing.waits import wait_for
 
 pytestmark = [
     pytest.mark.destructive,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from openstack.exceptions import NotFoundException
 
-from labctl.e2e_support import resources
-from labctl.e2e_support.waits import wait_for
-from labctl.lab import remote
+from labctl.records.lab import Lab
+from labctl.testing import resources
+from labctl.testing.waits import wait_for
 
 pytestmark = pytest.mark.needs("cinder-volume")
 
@@ -72,7 +72,7 @@ def listing(lab, host, volume):
         "{ lvs --noheadings -o lv_name 2>/dev/null; find /var/lib/cinder -name '*volume-*' 2>/dev/null; } "
         f"| grep {volume.id} || true"
     )
-    with remote.connect(lab.lab, host) as node:
+    with Lab.load(lab.lab).connect(host) as node:
         return node.run(command, timeout=60).stdout.split()
 
 

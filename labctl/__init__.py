@@ -1,3 +1,23 @@
 """labctl: real OpenStack labs from one file, proven end to end."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
 __version__ = "0.1.0"
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def checkout() -> Path | None:
+    """The checkout that this labctl runs from; None when it was installed as a wheel."""
+    root = _PACKAGE.parent
+    return root if (root / "pyproject.toml").is_file() and (root / "topologies").is_dir() else None
+
+
+def shipped(name: str) -> Path:
+    """A folder or file that labctl comes with: ``topologies``, ``kickstart``, ``vagrant``, ``e2e``, ``nightly.yaml``.
+
+    They lie beside the package in a checkout, and in the package where it was installed (setup.py).
+    """
+    return (checkout() or _PACKAGE / "data") / name

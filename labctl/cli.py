@@ -5,16 +5,16 @@ from __future__ import annotations
 import typer
 
 from labctl.commands import (
+    access,
     doctor,
-    enter,
     fault,
     guide,
     image,
     info,
-    keep,
-    life,
+    inspect,
+    lifecycle,
     logs,
-    look,
+    maintenance,
     nightly,
     node,
     snapshot,
@@ -30,13 +30,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for group in (
-    life,
-    look,
+    lifecycle,
+    inspect,
     node,
     info,
-    enter,
+    access,
     snapshot,
-    keep,
+    maintenance,
     fault,
     logs,
     nightly,

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from labctl.engine import inside
+from labctl.engine import cloud
 from labctl.errors import LabError
 from labctl.images.guest import GuestImage
 
@@ -28,8 +28,8 @@ class Apis:
     def instead(cls, monkeypatch: pytest.MonkeyPatch) -> Apis:
         """Put one in place of the engine's connection to a lab's APIs."""
         made = cls()
-        monkeypatch.setattr(inside, "Cloud", made.cloud)
-        monkeypatch.setattr(inside.vantage, "Inside", made.enter)
+        monkeypatch.setattr(cloud, "Cloud", made.cloud)
+        monkeypatch.setattr(cloud.namespace, "Inside", made.enter)
         return made
 
     def cloud(

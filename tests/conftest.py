@@ -10,12 +10,14 @@ import pytest
 from real import golden_image
 from support import SMALL, specify, write
 
+from labctl.drivers.libvirt.machine import Libvirt
 from labctl.drivers.nspawn import Nspawn
+from labctl.drivers.vagrant.machine import VagrantMachines
 from labctl.images import retry
-from labctl.lab.state import LabState
+from labctl.records.lab import Lab
 
 #: The files that take longest, in this order: begun last, one would keep one core busy and leave the other idle.
-FIRST = ("tests/test_lab.py", "tests/faults/test_torture.py", "tests/drivers/test_contract.py")
+FIRST = ("tests/test_lab.py", "tests/drivers/test_contract.py", "tests/faults/test_torture.py")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -78,6 +80,18 @@ def home(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     return place
 
 
+@pytest.fixture(autouse=True)
+def _no_machines(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that is not marked ``system`` and forgets its stand-in makes no real machine."""
+
+    def refused(*_: object) -> None:
+        pytest.fail("this test would make real machines: mark it system, or use drivers.fake")
+
+    if request.node.get_closest_marker("system") is None:
+        for driver in (Nspawn, Libvirt, VagrantMachines):
+            monkeypatch.setattr(driver, "image", refused)
+
+
 @pytest.fixture(scope="session")
 def golden() -> tuple[Path, ...]:
     """The layers of the machine's golden image, the uppermost first."""
@@ -85,7 +99,7 @@ def golden() -> tuple[Path, ...]:
 
 
 @pytest.fixture
-def containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LabState]:
+def containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     """A lab of two running containers, ``first`` and ``second``, in which no service was configured."""
     if os.geteuid() != 0:
         pytest.skip("containers need root")
@@ -94,7 +108,7 @@ def containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LabS
     driver = Nspawn()
     driver.probe()
     path = write(tmp_path, SMALL)
-    lab = LabState.create(specify(path, name=f"containers-{os.getpid()}"), path)
+    lab = Lab.create(specify(path, name=f"containers-{os.getpid()}"), path)
     lab.ensure_keys()
     lab.record_image(image)
     driver.create_network(lab)

@@ -20,11 +20,13 @@ ANOTHER = f"labctl up {TOPOLOGY} --name NAME --base {BASE}"
 
 #: What the holes of commands stand for: anywhere, or in one module.
 HOLES = {
-    **dict.fromkeys(("lab", "lab.name", "lab.lab", "self._lab", "self.lab", "self.lab.name", "self._lab.lab"), LAB),
-    **dict.fromkeys(("state.name", "spec.name", "item.name", "machine.mark.lab", "shlex.quote(lab)"), LAB),
+    **dict.fromkeys(
+        ("lab", "lab.name", "lab.lab", "self._lab", "self.lab", "self.lab.name", "self._lab.lab", "lab_name"), LAB
+    ),
+    **dict.fromkeys(("name", "spec.name", "item.name", "machine.mark.lab", "shlex.quote(name)"), LAB),
     **dict.fromkeys(("s.row['lab']", "row['lab']"), LAB),
     **dict.fromkeys(("lab.up()", "state.up()", "self.up()", "self._lab.up", "lab.up", "project.lab.up"), UP),
-    **dict.fromkeys(("lab.up('NAME')", "again.up(spec, path, 'NAME')"), ANOTHER),
+    **dict.fromkeys(("lab.up('NAME')", "hints.up(spec, path, 'NAME')"), ANOTHER),
     **dict.fromkeys(("node", "target", "copy.source", "node.name", "node_name"), NODE),
     **dict.fromkeys(("cell", "self.cell.name", "s.cell"), CELL),
     **{"network": NETWORK, "unit": UNIT, "release": RELEASE, "base": BASE, "spec.base": BASE, "spec.release": RELEASE},
@@ -36,19 +38,14 @@ HOLES_IN = {
         "' '.join(words)": f"heal {LAB}",
         "' '.join(words[3:])": "node-1 network-1",
     },
-    "labctl/e2e_support/capture.py": {"shlex.quote(nodeid)": "test-1"},
-    "labctl/lab/clone.py": {"name": LAB},
-    "labctl/lab/down.py": {"name": LAB},
-    "labctl/lab/state.py": {"name": LAB, "again.first(name)": "labctl up zed-2node"},
-    "labctl/pytest_plugin.py": {"name": LAB, "LabState.load(name).up()": UP},
-    "labctl/commands/look.py": {"name": LAB},
-    "labctl/commands/info.py": {"name": LAB},
-    "labctl/lab/nodes.py": {"name": NODE, "command": UP},
-    "labctl/commands/node.py": {"name": NODE},
-    "labctl/commands/life.py": {"command": UP},
+    "labctl/testing/capture.py": {"shlex.quote(nodeid)": "test-1"},
+    "labctl/records/lab.py": {"hints.first(name)": "labctl up zed-2node"},
+    "labctl/testing/plugin.py": {"name": LAB, "Lab.load(name).up()": UP},
+    "labctl/lab/nodes.py": {"command": UP},
+    "labctl/commands/lifecycle.py": {"command": UP},
     "labctl/topology/join.py": {"name": NODE},
     "labctl/lab/snapshot.py": {"name": SNAPSHOT},
-    "labctl/commands/snapshot.py": {"name": SNAPSHOT, "name or ''": SNAPSHOT},
+    "labctl/commands/snapshot.py": {"snapshot": SNAPSHOT, "snapshot or ''": SNAPSHOT},
 }
 #: Of these the source says nothing that is typed.
 NOT_TYPED = ("labctl/plan/words.py", "labctl/plan/guide.py")

@@ -8,9 +8,9 @@ from typing import TypeVar
 
 import pytest
 
-from labctl import process
 from labctl.drivers.base import Driver
 from labctl.errors import LabError
+from labctl.host import process
 from labctl.images import golden
 
 STORE = Path("/var/lib/labctl/images")

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from labctl import bases
 from labctl.lab.choose import choose, draft
+from labctl.plan.planner import Plan, plan
 from labctl.releases import RELEASES
+from labctl.services.base import Context
 from labctl.topology.join import joined
 from labctl.topology.load import load
 from labctl.topology.spec import LabSpec
@@ -81,3 +83,8 @@ def variants() -> list[tuple[Path, str]]:
         sources = RELEASES[topology.release].bases
         found += [(path, base) for base in topology.bases if (base, sources.get(base)) in bases.BASES]
     return found
+
+
+def planned(spec: LabSpec) -> Plan:
+    """What ``up`` would do for a lab."""
+    return plan(Context.of(spec))

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from support import ROOT, SMALL, specify, write
 
-from labctl import __main__, drivers, process
+from labctl import __main__, drivers
 from labctl.drivers.fake import Fake
 from labctl.errors import LabError
-from labctl.lab.state import LabState, exists, locked
+from labctl.host import process
+from labctl.records.lab import Lab, exists, locked
 
 
 class Labctl:
@@ -39,7 +40,7 @@ def labctl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
     driver = Fake()
-    monkeypatch.setitem(drivers.DRIVERS, "nspawn", driver)
+    monkeypatch.setitem(drivers.LOADED, "nspawn", driver)
     return driver
 
 
@@ -130,11 +131,19 @@ def test_the_schema_is_one(labctl: Labctl) -> None:
 def test_releases_are_listed_with_their_facts(labctl: Labctl) -> None:
     (zed,) = [r for r in json.loads(labctl("releases", "-o", "json")[1]) if r["name"] == "zed"]
     assert zed["cells_v2"] is True
-    assert zed["versions"]["placement"] == "8.0.0"
+    assert zed["versions"]["debian"]["placement"] == "8.0.0"
     lines = {" ".join(line.split()) for line in labctl("releases")[1].splitlines()}
     assert "FACT MITAKA ROCKY TRAIN USSURI ZED" in lines
     assert "cells_v2 no yes yes yes yes" in lines
-    assert "pypi projects nova - nova==18.3.0 nova==20.6.1 nova==21.2.4 -" in lines
+    assert "versions pypi nova - 18.3.0 20.6.1 21.2.4 -" in lines
+
+
+def test_what_differs_between_two_releases_is_listed(labctl: Labctl) -> None:
+    lines = {" ".join(line.split()) for line in labctl("releases", "--diff", "train", "ussuri")[1].splitlines()}
+    assert "FACT TRAIN USSURI" in lines
+    assert "nova_use_neutron yes no" in lines
+    assert not any(line.startswith("cells_v2") for line in lines), "which both have"
+    assert "labctl has no recipe for the release 'trian'" in labctl("releases", "--diff", "trian", "zed")[2]
 
 
 def test_an_empty_home_lists_nothing(labctl: Labctl) -> None:
@@ -199,7 +208,7 @@ def test_a_bug_s_traceback_and_message_hide_what_looks_like_a_password(bug: Bug)
 def test_an_interruption_ends_with_130_and_says_how_to_go_on(
     labctl: Labctl, fake: Fake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def interrupted(lab: LabState, node: str) -> None:
+    def interrupted(lab: Lab, node: str) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(fake, "start", interrupted)
@@ -280,7 +289,7 @@ def test_a_failure_names_the_lab_in_its_hint(labctl: Labctl, fake: Fake, tmp_pat
 def test_a_failure_names_the_command_that_continues(
     labctl: Labctl, fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(lab: LabState, node: str) -> None:
+    def broken(lab: Lab, node: str) -> None:
         raise LabError("no such mount")
 
     monkeypatch.setattr(fake, "create", broken)
@@ -299,7 +308,7 @@ def test_a_lab_that_another_command_changes_is_not_touched(labctl: Labctl, fake:
 
 def test_env_of_a_lab_without_credentials_says_so(labctl: Labctl, tmp_path: Path) -> None:
     path = write(tmp_path, SMALL)
-    LabState.create(specify(path), path)
+    Lab.create(specify(path), path)
     status, _, err = labctl("env", "small")
     assert status == 1
     assert "the lab small has no credentials for 'admin'" in err
@@ -313,8 +322,8 @@ def entered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
     """What would have been run inside a lab's network, which is there."""
     done: list[list[str]] = []
     (tmp_path / "netns" / "labctl.small").mkdir(parents=True)
-    monkeypatch.setattr("labctl.commands.enter.NETNS", tmp_path / "netns")
-    monkeypatch.setattr("labctl.commands.enter._environment", lambda state, who="admin": {})
+    monkeypatch.setattr("labctl.commands.access.NETNS", tmp_path / "netns")
+    monkeypatch.setattr("labctl.commands.access._environment", lambda state, who="admin": {})
 
     def interactive(command: list[str], **_: object) -> int:
         done.append(command)
@@ -326,7 +335,7 @@ def entered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
 
 def test_a_machine_that_died_is_shown_as_stopped(labctl: Labctl, fake: Fake, tmp_path: Path) -> None:
     labctl("up", write(tmp_path, SMALL))
-    fake.stop(LabState.load("small"), "second", 1)
+    fake.stop(Lab.load("small"), "second", 1)
     seen = json.loads(labctl("status", "small", "-o", "json")[1])
     assert [(n["node"], n["state"]) for n in seen["nodes"]] == [("first", "running"), ("second", "stopped")]
     assert json.loads(labctl("list", "-o", "json")[1])[0]["machines"] == "1/2 running"
@@ -336,7 +345,7 @@ def test_going_into_a_lab_tells_which_machines_do_not_run(
     labctl: Labctl, fake: Fake, tmp_path: Path, entered: list[list[str]]
 ) -> None:
     labctl("up", write(tmp_path, SMALL))
-    fake.stop(LabState.load("small"), "second", 1)
+    fake.stop(Lab.load("small"), "second", 1)
 
     status, _, err = labctl("ssh", "small", "second")
     assert (status, entered) == (1, [])
@@ -347,7 +356,7 @@ def test_going_into_a_lab_tells_which_machines_do_not_run(
     assert (status, len(entered)) == (0, 1)
     assert "warning second of small does not run" in err
 
-    fake.stop(LabState.load("small"), "first", 1)
+    fake.stop(Lab.load("small"), "first", 1)
     for words in (("exec", "small", "true"), ("shell", "small")):
         status, _, err = labctl(*words)
         assert (status, len(entered)) == (1, 1)
@@ -434,7 +443,7 @@ def test_a_node_that_did_not_come_to_its_end_names_the_command_that_goes_on(
 ) -> None:
     labctl("up", write(tmp_path, GROWING))
 
-    def broken(lab: LabState, node: str) -> None:
+    def broken(lab: Lab, node: str) -> None:
         raise LabError("no such mount")
 
     with monkeypatch.context() as patched:

@@ -23,18 +23,16 @@ OWN = {"zed-2node"}
 #: What an argument must be, by its name; elsewhere it may be anything that is no prose.
 KINDS = {
     "lab": {LAB, NEW, "NAME", "again"},
+    "node_name": {NODE, "NODE"},
+    "snapshot": {SNAPSHOT, "NAME"},
     "topology": {TOPOLOGY, *OWN},
     "topologies": {TOPOLOGY, *OWN},
     "new": {NEW, "NAME"},
     "node": {NODE, "NODE"},
     "cell": {CELL},
 }
-NAMED = {
-    "node": {NODE},
-    "snapshot": {SNAPSHOT, "NAME"},
-    "up": {LAB, "NAME", "again"},
-    "image": {"CentOS-7-x86_64-Minimal-2009.iso"},
-}
+#: What ``name`` is: of a lab, but for these verbs.
+NAMED = {"image": {"CentOS-7-x86_64-Minimal-2009.iso"}}
 #: Placeholders for what is the reader's own choice.
 CHOSEN = {"FILE", "DIRECTORY", "URL", "COMMIT", "ID"}
 
@@ -72,7 +70,7 @@ def checked(words: list[str]) -> None:
     for name, value in given.items():
         if value is None or isinstance(value, bool | int | Path):
             continue
-        wanted = KINDS.get(name) or (NAMED.get(verb[0]) if name == "name" else None)
+        wanted = NAMED.get(verb[0], KINDS["lab"]) if name == "name" else KINDS.get(name)
         for word in value if isinstance(value, list | tuple) else [value]:
             if wanted is not None and word not in wanted:
                 raise WrongError(f"{' '.join(words)}: {word!r} is no {name}")

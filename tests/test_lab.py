@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support import ROOT
 
-from labctl import process
+from labctl.host import process
 from labctl.lab.down import remains
-from labctl.lab.state import LabState
+from labctl.records.lab import Lab
 
 NAME = "ci-zed"
 SECOND = "ci-second"
@@ -86,7 +88,7 @@ def test_tells(lab, admin, project):
 
 
 def test_no_secret_is_in_anything_that_the_runs_left(lab: str, kept: Path) -> None:
-    state = LabState.load(lab)
+    state = Lab.load(lab)
     earlier = set(bundles_of(state))
     (kept / "e2e").mkdir()
     (kept / "e2e" / "test_tells.py").write_text(TELLTALE)
@@ -124,12 +126,12 @@ def test_no_secret_is_in_anything_that_the_runs_left(lab: str, kept: Path) -> No
     assert leaks == []
 
 
-def bundles_of(state: LabState) -> list[Path]:
+def bundles_of(state: Lab) -> list[Path]:
     """The bundles that failed runs of the suite have made."""
     return list((state.directory / "bundles").glob("*.tar.zst"))
 
 
-def secrets_of(state: LabState) -> dict[str, str]:
+def secrets_of(state: Lab) -> dict[str, str]:
     """Every secret of a lab by what it is: its own, the lines of its private keys, and what services made."""
     found = {name: secret.reveal() for name, secret in state.secrets().items()}
     # pytest cuts long values in their middle
@@ -148,7 +150,7 @@ def secrets_of(state: LabState) -> dict[str, str]:
     return found
 
 
-def own_files(state: LabState) -> Iterator[Path]:
+def own_files(state: Lab) -> Iterator[Path]:
     """The files of a lab's directory, but for the nodes' disks."""
     for top, folders, names in os.walk(state.directory):
         folders[:] = [f for f in folders if f not in ("root", "upper", "work", "disks", "shared")]
@@ -166,15 +168,20 @@ def test_another_lab_with_the_same_addresses_runs_beside_it(lab: str) -> None:
     assert remains(SECOND) == []
 
 
-def test_a_restored_snapshot_is_the_lab_as_it_was_and_boots_guests(lab: str) -> None:
+def test_a_restored_snapshot_is_the_lab_as_it_was_and_boots_guests(lab: str, tmp_path: Path) -> None:
+    """The guest is that of docs/test-your-software.md: another project's own test, through the plugin."""
     labctl("snapshot", "create", lab, "ready")
     before = {row["Name"] for row in listed(lab, "network")}
     labctl("exec", lab, "--", "openstack", "network", "create", "later")
     assert {row["Name"] for row in listed(lab, "network")} == {*before, "later"}
     labctl("snapshot", "restore", lab, "ready")
     assert {row["Name"] for row in listed(lab, "network")} == before
-    one = "test_guest_has_its_allocated_address_and_the_security_group_decides_who_gets_in"
-    assert "1 passed" in labctl("test", lab, "-n", "0", "--", "-k", one)
+    page = (ROOT / "docs" / "test-your-software.md").read_text()
+    ((name, text),) = re.findall(r"^```python (\S+)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / name).write_text(text)
+    words = [sys.executable, "-m", "pytest", "--lab", lab, "-p", "no:cacheprovider", "--rootdir", tmp_path, name]
+    done = process.run(words, cwd=tmp_path, timeout=600, check=False)
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_down_leaves_nothing_and_can_be_repeated() -> None:

@@ -11,7 +11,7 @@ import pytest
 from support import SMALL, write
 from test_lab import labctl
 
-from labctl import network
+from labctl.host import network
 from labctl.lab.down import remains
 
 NAME = "ci-node"

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from labctl import process
-from labctl.drivers.libvirt import Libvirt
 from labctl.drivers.libvirt.domain import Accelerator
+from labctl.drivers.libvirt.machine import Libvirt
 from labctl.drivers.nspawn import Nspawn
-from labctl.e2e_support import waits
 from labctl.errors import DeadlineError
-from labctl.plan.operations import Wait
-from labctl.plan.script import program
+from labctl.host import process
+from labctl.operations.node import Wait
+from labctl.operations.script import program
+from labctl.testing import waits
 
 
 @pytest.fixture

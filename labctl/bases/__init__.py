@@ -1,16 +1,40 @@
 """The operating systems labctl can put on a node, each with a source of OpenStack's packages."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+
 from labctl.bases.centos7 import CENTOS7
 from labctl.bases.centos8 import CENTOS8
 from labctl.bases.debian import DEBIAN12
 from labctl.bases.debian_pypi import DEBIAN12_PYPI
 from labctl.bases.model import Base
+from labctl.components import Component
+from labctl.drivers import DRIVERS
 from labctl.errors import LabError
-from labctl.releases.model import PackageSource
+from labctl.releases.model import PackageSource, Release
 
 BASES: dict[tuple[str, PackageSource], Base] = {
     (b.name, b.source): b for b in (DEBIAN12, DEBIAN12_PYPI, CENTOS7, CENTOS8)
 }
+
+
+for _base in BASES.values():
+    if _missing := set(Component) - set(_base.packages):
+        raise TypeError(f"the base {_base.name} ({_base.source}) names no packages for {', '.join(sorted(_missing))}")
+
+#: Bases as files name them -> as people do.
+TITLES: Mapping[str, str] = {base.name: base.title.partition(",")[0] for base in BASES.values()}
+
+
+def of(release: Release) -> tuple[str, ...]:
+    """The bases that a release can be installed on, the documented one first."""
+    return tuple(name for name, source in release.bases.items() if (name, source) in BASES)
+
+
+def runs_on(name: str, driver: str) -> bool:
+    """True when nodes with a base can be made by a driver."""
+    return DRIVERS[driver].own_kernel or not any(b.own_kernel for b in BASES.values() if b.name == name)
 
 
 def get(name: str, source: str) -> Base:
@@ -25,4 +49,4 @@ def get(name: str, source: str) -> Base:
     raise LabError(f"labctl has no recipe for the base '{name}' with packages from {source}; it has {known}")
 
 
-__all__ = ["BASES", "Base", "get"]
+__all__ = ["BASES", "TITLES", "Base", "get", "of", "runs_on"]

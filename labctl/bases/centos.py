@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from labctl.bases import debian, debian_pypi
-from labctl.topology.model import Component as C
+from labctl.components import Component as C
 
 #: The system's own daemons, and those that run inside Apache.
 UNITS: dict[str, tuple[str, ...]] = {

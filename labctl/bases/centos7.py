@@ -5,8 +5,8 @@ from __future__ import annotations
 from labctl.bases import centos
 from labctl.bases.debian import openstack_units
 from labctl.bases.model import Base, RedHat
+from labctl.components import Component as C
 from labctl.releases.model import PackageSource
-from labctl.topology.model import Component as C
 
 UNITS = {**centos.UNITS, "iscsi-target": ("lvm2-lvmetad", "target")}
 
@@ -46,6 +46,7 @@ CENTOS7 = Base(
     daemon_packages=centos.DAEMON_PACKAGES,
     # the switches for dirty schedulers are younger than this Erlang (16 to 19)
     erlang_quiet="+sbwt none",
+    own_kernel=True,  # systemd of the legacy cgroup hierarchy
     redhat=RedHat(
         repositories={"base": "os/x86_64", "updates": "updates/x86_64", "extras": "extras/x86_64"},
         enabled=(),

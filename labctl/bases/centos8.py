@@ -5,8 +5,8 @@ from __future__ import annotations
 from labctl.bases import centos
 from labctl.bases.debian import openstack_units
 from labctl.bases.model import Base, RedHat
+from labctl.components import Component as C
 from labctl.releases.model import PackageSource
-from labctl.topology.model import Component as C
 
 PACKAGES = {
     **centos.PACKAGES,
@@ -47,6 +47,7 @@ CENTOS8 = Base(
     unwanted_units=centos.UNWANTED_UNITS,
     installer="dnf",
     daemon_packages=centos.DAEMON_PACKAGES,
+    own_kernel=True,
     redhat=RedHat(
         repositories={
             "BaseOS": "BaseOS/x86_64/os",

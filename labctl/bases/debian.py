@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from labctl.bases.model import Base, WsgiApi
+from labctl.components import Component as C
 from labctl.releases.model import PackageSource
-from labctl.topology.model import Component as C
 
 #: What components use of Debian itself, wherever OpenStack comes from.
 PARTS: dict[C, tuple[str, ...]] = {

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from labctl.bases import debian
 from labctl.bases.model import Base, WsgiApi
+from labctl.components import Component as C
 from labctl.releases.model import PackageSource
-from labctl.topology.model import Component as C
 
 
 def _swift(kind: str, *daemons: str) -> tuple[str, ...]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from labctl.components import Component
 from labctl.releases.model import PackageSource
-from labctl.topology.model import Component
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,8 @@ class Base:
     daemon_packages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     #: scheduler busy waiting of Erlang's emulator, off in the words it knows
     erlang_quiet: str = "+sbwt none +sbwtdcpu none +sbwtdio none"
+    #: its systemd needs what the host's kernel does not have: no container runs it
+    own_kernel: bool = False
     #: facts that only this family has
     redhat: RedHat | None = None
 

@@ -10,13 +10,12 @@ from typing import Annotated
 import typer
 
 from labctl.commands.console import Format, listing, out, progress
+from labctl.commands.options import Output
 from labctl.errors import LabError
+from labctl.host import paths
+from labctl.host.links import Shape
 from labctl.lab import fault as faults
-from labctl.lab import paths
-from labctl.lab.state import LabState, locked
-from labctl.links import Shape
-
-Output = Annotated[Format, typer.Option("-o", "--output", help="table or json")]
+from labctl.records.lab import Lab, locked
 
 GRAMMAR = """labctl fault LAB node kill|start|pause|resume NODE
 labctl fault LAB link cut|shape|heal NODE NETWORK [--delay 100ms] [--loss 5%] [--rate 2mbit]
@@ -24,7 +23,7 @@ labctl fault LAB service kill|stop|start NODE UNIT
 labctl fault list LAB [-o json]
 labctl fault heal LAB"""
 
-Action = Callable[[LabState, list[str], Shape], object]
+Action = Callable[[Lab, list[str], Shape], object]
 #: (what, action) -> (the names it takes, what it does)
 ACTIONS: dict[tuple[str, str], tuple[tuple[str, ...], Action]] = {
     ("node", "kill"): (("NODE",), lambda lab, names, _: faults.kill_node(lab, *names)),
@@ -63,7 +62,7 @@ def quantity(option: str, text: str | None, instead: str = "") -> float:
     return value
 
 
-def rows(lab: LabState) -> list[dict[str, object]]:
+def rows(lab: Lab) -> list[dict[str, object]]:
     """The faults of a lab as a listing has them."""
     now = time.time()
     return [
@@ -100,7 +99,7 @@ def fault(
     whole = f"labctl fault {words[0]} link heal {' '.join(words[3:])}" if len(words) == 5 else "labctl fault --help"
     shape = Shape(quantity("delay", delay, whole), quantity("loss", loss, whole), quantity("rate", rate, whole))
     if len(words) == 2 and words[0] == "list":
-        listing(output, rows(LabState.load(words[1])), ["fault", "node", "target", "detail", "since"])
+        listing(output, rows(Lab.load(words[1])), ["fault", "node", "target", "detail", "since"])
         return
     if len(words) == 2 and words[0] == "heal":
         _heal(words[1])
@@ -111,15 +110,15 @@ def fault(
         raise LabError(f"not understood: labctl fault {' '.join(words)}\n{GRAMMAR}", "labctl fault --help")
     if str(shape) and action != "shape":
         raise LabError("--delay, --loss and --rate belong to link shape", "labctl fault --help")
-    LabState.load(lab)
+    Lab.load(lab)
     with locked(lab, f"labctl fault {' '.join(words)}"), progress(paths.labs() / lab / "events.jsonl"):
-        do(LabState.load(lab), names, shape)
+        do(Lab.load(lab), names, shape)
 
 
 def _heal(lab: str) -> None:
-    LabState.load(lab)
+    Lab.load(lab)
     with locked(lab, f"labctl fault heal {lab}"), progress(paths.labs() / lab / "events.jsonl"):
-        healed = faults.heal_all(LabState.load(lab))
+        healed = faults.heal_all(Lab.load(lab))
     for one in healed:
         out.print(f"healed: {one}", markup=False)
     if not healed:

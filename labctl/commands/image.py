@@ -10,15 +10,15 @@ import typer
 
 from labctl import bases, releases
 from labctl.commands.console import Format, listing, out, progress
+from labctl.commands.options import Output
 from labctl.errors import LabError
+from labctl.host import paths
 from labctl.images import golden, installed, media, store
-from labctl.lab import paths
-from labctl.lab.state import LabState, names
 from labctl.progress import step
+from labctl.records.lab import Lab, names
 from labctl.topology.units import show_size
 
 app = typer.Typer(help="installation media and the images made of them", no_args_is_help=True)
-Output = Annotated[Format, typer.Option("-o", "--output", help="table or json")]
 Name = Annotated[str, typer.Argument(help="a file of the catalogue: labctl image list")]
 
 
@@ -29,7 +29,7 @@ def _images() -> list[Path]:
 
 def _used() -> set[str]:
     """Names of the images that some lab stands on."""
-    return {Path(layer).name for name in names() for layer in LabState.load(name).meta.get("image", ())}
+    return {Path(layer).name for name in names() for layer in Lab.load(name).meta.get("image", ())}
 
 
 def _size(tree: Path) -> int:

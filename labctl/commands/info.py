@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from labctl.commands.console import out
-from labctl.lab import access
+from labctl.commands.options import LabName
 from labctl.lab.choose import describe
-from labctl.lab.state import LabState, StageRecord
+from labctl.records import access
+from labctl.records.journal import StageRecord
+from labctl.records.lab import Lab
 
 
 def print_stages(stages: Sequence[StageRecord]) -> None:
@@ -27,20 +29,20 @@ def print_stages(stages: Sequence[StageRecord]) -> None:
 
 def print_info(name: str, credentials: bool = False) -> None:
     """Print addresses, credentials (their values only when asked for) and the commands that enter."""
-    state = LabState.load(name)
-    spec = state.spec
+    lab = Lab.load(name)
+    spec = lab.spec
     out.print(f"\n[bold]{name}[/bold]: {describe(spec)}, driver {spec.driver}")
     for node in spec.nodes.values():
         cards = ", ".join(f"{i.name} {i.address or 'no address'} ({i.network})" for i in node.interfaces)
         out.print(f"  {node.name:<12} {cards}")
     for node_name in spec.later:
         out.print(f"  {node_name:<12} joins later: labctl node add {name} {node_name}")
-    if "guest" in state.meta:
-        out.print(f"  guest        {state.meta['guest']}")
-    out.print(f"  credentials  labctl env {name}; labctl env {name} --user demo; files in {state.directory / 'access'}")
+    if "guest" in lab.meta:
+        out.print(f"  guest        {lab.meta['guest']}")
+    out.print(f"  credentials  labctl env {name}; labctl env {name} --user demo; files in {lab.directory / 'access'}")
     if credentials:
         for who in ("admin", "demo"):
-            shown = access.environment(state, who)
+            shown = access.environment(lab, who)
             out.print(
                 f"  {who:<12} user {shown['OS_USERNAME']}, password {shown['OS_PASSWORD']}, {shown['OS_AUTH_URL']}"
             )
@@ -52,13 +54,13 @@ def print_info(name: str, credentials: bool = False) -> None:
 
 
 def info(
-    lab: Annotated[str, typer.Argument(help="name of the lab")],
+    name: LabName,
     credentials: Annotated[bool, typer.Option("--credentials", help="show the passwords too")] = False,
 ) -> None:
     """Show a lab's addresses, how to enter it, and what its stages took."""
-    state = LabState.load(lab)
-    print_stages(state.journal().stages)
-    print_info(lab, credentials)
+    lab = Lab.load(name)
+    print_stages(lab.journal().stages)
+    print_info(name, credentials)
 
 
 def register(app: typer.Typer) -> None:

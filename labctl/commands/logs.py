@@ -13,16 +13,15 @@ from typing import Annotated
 import typer
 
 from labctl.commands.console import Format, err, out, progress
+from labctl.commands.options import LabName, Output
 from labctl.errors import LabError
 from labctl.lab import bundle as bundles
 from labctl.lab import logs as lines
-from labctl.lab.state import LabState
-
-Output = Annotated[Format, typer.Option("-o", "--output", help="table or json")]
+from labctl.records.lab import Lab
 
 
 def logs(
-    lab: Annotated[str, typer.Argument(help="name of the lab")],
+    name: LabName,
     node: Annotated[str | None, typer.Argument(help="name of a node; of a unit, for that of every node")] = None,
     unit: Annotated[str | None, typer.Argument(help="a daemon by its project's name, a project, or a unit")] = None,
     since: Annotated[str | None, typer.Option(help="10m, 2h, 09:30 or 2026-01-31")] = None,
@@ -34,21 +33,21 @@ def logs(
     Nodes that are stopped, paused or cut off are read from their disks. What is followed is printed as JSON with
     one object a line.
     """
-    state = LabState.load(lab)
-    if node is not None and node not in state.spec.nodes:
-        if unit is not None or not lines.units(state, node):
-            raise LabError(f"{lab} has no node '{node}'; it has {', '.join(state.spec.nodes)}")
+    lab = Lab.load(name)
+    if node is not None and node not in lab.spec.nodes:
+        if unit is not None or not lines.units(lab, node):
+            raise LabError(f"{name} has no node '{node}'; it has {', '.join(lab.spec.nodes)}")
         node, unit = None, node
-    nodes = [node] if node else list(state.spec.nodes)
+    nodes = [node] if node else list(lab.spec.nodes)
     begin = lines.since(since)
     if follow:
         begin = time.time() if begin is None else begin
         try:
-            for fresh in lines.follow(state, nodes, begin, unit):
+            for fresh in lines.follow(lab, nodes, begin, unit):
                 _print(fresh, (lambda line: json.dumps(_row(line))) if output is Format.JSON else _text)
         except KeyboardInterrupt:  # how it is meant to end
             return
-    found = lines.collect(state, nodes, begin, unit)
+    found = lines.collect(lab, nodes, begin, unit)
     if output is Format.JSON:
         json.dump([_row(line) for line in found], sys.stdout, indent=1)
         sys.stdout.write("\n")
@@ -77,14 +76,14 @@ def _time(at: float) -> str:
 
 
 def bundle(
-    lab: Annotated[str, typer.Argument(help="name of the lab")],
+    name: LabName,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="file to write")] = None,
 ) -> None:
     """Put everything that explains a lab's state into one tar.zst, secrets hidden."""
-    state = LabState.load(lab)
-    target = output or Path(bundles.file_name(lab))
+    lab = Lab.load(name)
+    target = output or Path(bundles.file_name(name))
     with progress():
-        bundles.write(state, target)
+        bundles.write(lab, target)
     out.print(str(target), markup=False)
 
 

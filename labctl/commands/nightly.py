@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from labctl.commands.console import Format, listing, out, progress
+from labctl.commands.options import Output
 from labctl.errors import LabError
 from labctl.nightly import analysis, report, upkeep
 from labctl.nightly import bisect as bisection
@@ -22,7 +23,6 @@ from labctl.nightly.junit import first_line
 from labctl.nightly.model import Nightly, Retention
 from labctl.topology.units import show_size
 
-Output = Annotated[Format, typer.Option("-o", "--output", help="table or json")]
 File = Annotated[
     Path | None, typer.Option("--file", help="the matrix; ./nightly.yaml, else the project's own, when not given")
 ]

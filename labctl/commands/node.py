@@ -9,13 +9,11 @@ import typer
 
 from labctl.commands.console import Format, listing, out, progress
 from labctl.commands.info import print_stages
+from labctl.commands.options import LabName, NodeName, Output
 from labctl.errors import LabError
-from labctl.lab import nodes, paths
-from labctl.lab.state import locked
-
-Lab = Annotated[str, typer.Argument(help="name of the lab")]
-Node = Annotated[str, typer.Argument(help="name of the node")]
-Output = Annotated[Format, typer.Option("-o", "--output", help="table or json")]
+from labctl.host import paths
+from labctl.lab import nodes
+from labctl.records.lab import locked
 
 node = typer.Typer(help="Nodes that join a running lab, and leave it again.", no_args_is_help=True)
 
@@ -33,8 +31,8 @@ def _addresses(words: list[str]) -> dict[str, IPv4Address]:
 
 @node.command()
 def add(
-    lab: Lab,
-    name: Node,
+    name: LabName,
+    node_name: NodeName,
     like: Annotated[str | None, typer.Option(metavar="NODE", help="copy this node of the lab")] = None,
     address: Annotated[
         list[str] | None,
@@ -43,26 +41,26 @@ def add(
 ) -> None:
     """Bring a node into a running lab: one that its topology names for later, or a copy of another."""
     if address and not like:
-        raise LabError("the topology gives the addresses of a node it names", f"--like NODE copies one into {lab}")
-    with locked(lab, f"labctl node add {lab} {name}"), progress(paths.labs() / lab / "events.jsonl"):
-        summary = nodes.add(lab, name, like=like, addresses=_addresses(address or []))
+        raise LabError("the topology gives the addresses of a node it names", f"--like NODE copies one into {name}")
+    with locked(name, f"labctl node add {name} {node_name}"), progress(paths.labs() / name / "events.jsonl"):
+        summary = nodes.add(name, node_name, like=like, addresses=_addresses(address or []))
     print_stages(summary.stages)
-    out.print(f"{lab}: {name} has joined; labctl ssh {lab} {name}; labctl node remove {lab} {name}")
+    out.print(f"{name}: {node_name} has joined; labctl ssh {name} {node_name}; labctl node remove {name} {node_name}")
 
 
 @node.command()
-def remove(lab: Lab, name: Node) -> None:
+def remove(name: LabName, node_name: NodeName) -> None:
     """Take a node that had joined out of a lab, when nothing lies on it."""
-    with locked(lab, f"labctl node remove {lab} {name}"), progress(paths.labs() / lab / "events.jsonl"):
-        summary = nodes.remove(lab, name)
+    with locked(name, f"labctl node remove {name} {node_name}"), progress(paths.labs() / name / "events.jsonl"):
+        summary = nodes.remove(name, node_name)
     print_stages(summary.stages)
-    out.print(f"{lab}: {name} has left")
+    out.print(f"{name}: {node_name} has left")
 
 
 @node.command("list")
-def list_nodes(lab: Lab, output: Output = Format.TABLE) -> None:
+def list_nodes(name: LabName, output: Output = Format.TABLE) -> None:
     """List a lab's nodes, those for later too, and how each came into the lab."""
-    listing(output, nodes.rows(lab), ["node", "state", "address", "joined", "runs"])
+    listing(output, nodes.rows(name), ["node", "state", "address", "joined", "runs"])
 
 
 def register(app: typer.Typer) -> None:

@@ -8,14 +8,18 @@ from typing import Annotated
 
 import typer
 
-from labctl.commands.console import progress
-from labctl.lab import again
+from labctl.commands.console import Format, progress
 from labctl.lab import up as bring
 from labctl.lab.choose import choose, draft
+from labctl.records import hints
 from labctl.topology.spec import LabSpec
 
+#: Of every verb that lists something.
+Output = Annotated[Format, typer.Option("-o", "--output", help="table or json")]
 TopologyName = Annotated[str, typer.Argument(metavar="TOPOLOGY", help="name of a known topology, or a file")]
-LabName = Annotated[str | None, typer.Option(help="name of the lab, when not the topology's")]
+LabName = Annotated[str, typer.Argument(metavar="LAB", help="name of the lab")]
+NodeName = Annotated[str, typer.Argument(metavar="NODE", help="name of the node")]
+OwnName = Annotated[str | None, typer.Option(help="name of the lab, when not the topology's")]
 ReleaseName = Annotated[str | None, typer.Option(help="another release in the same layout")]
 BaseName = Annotated[
     str | None, typer.Option(help="operating system of the nodes; the first of the topology's that is possible here")
@@ -35,7 +39,7 @@ class Wanted:
 
     def command(self, verb: str) -> str:
         """The command line that asks for this."""
-        return again.line(verb, **vars(self))
+        return hints.line(verb, **vars(self))
 
     def draft(self) -> LabSpec:
         """The lab's spec to look at, also where this machine could not make it."""

@@ -10,32 +10,29 @@ from typing import Annotated
 
 import typer
 
-from labctl import drivers
 from labctl.commands.console import Format, listing, out, progress
-from labctl.drivers.base import Driver
+from labctl.commands.options import LabName, Output
 from labctl.errors import LabError
-from labctl.lab import paths, portable
+from labctl.host import paths
+from labctl.lab import portable
 from labctl.lab import snapshot as snaps
-from labctl.lab.state import LabState, locked
+from labctl.records.lab import Lab, locked
 from labctl.topology.units import show_size
 
-Lab = Annotated[str, typer.Argument(metavar="LAB", help="name of the lab")]
-Output = Annotated[Format, typer.Option("-o", "--output", help="table or json")]
 group = typer.Typer(name="snapshot", help="Snapshots of a whole lab.", no_args_is_help=True)
 
 
 @contextmanager
-def changing(name: str, command: str) -> Iterator[tuple[LabState, Driver]]:
-    """A recorded lab and its driver, held for as long as a command changes it, with progress shown and kept.
+def changing(name: str, command: str) -> Iterator[Lab]:
+    """A recorded lab, held for as long as a command changes it, with progress shown and kept.
 
     :raises LabError: there is no such lab, or another command changes it.
     """
-    LabState.load(name)
+    Lab.load(name)
     with locked(name, command), progress(paths.labs() / name / "events.jsonl"):
-        state = LabState.load(name)
-        driver = drivers.get(state.spec.driver)
-        driver.probe()
-        yield state, driver
+        lab = Lab.load(name)
+        lab.driver.probe()
+        yield lab
 
 
 def show_age(seconds: float) -> str:
@@ -53,24 +50,24 @@ def _took(began: float) -> str:
 
 @group.command()
 def create(
-    lab: Lab,
-    name: Annotated[str | None, typer.Argument(help="name of the snapshot; the time when not given")] = None,
+    name: LabName,
+    snapshot: Annotated[str | None, typer.Argument(help="name of the snapshot; the time when not given")] = None,
     stop: Annotated[bool, typer.Option("--stop", help="leave the machines stopped; labctl repair starts them")] = False,
 ) -> None:
     """Freeze a running lab as it is now: machines stop, are frozen, and start again."""
-    began, name = time.monotonic(), name or time.strftime("at-%Y%m%d-%H%M%S")
-    with changing(lab, f"labctl snapshot create {lab} {name}") as (state, driver):
-        made = snaps.create(state, driver, name, stop=stop)
-    out.print(f"{lab}: snapshot {name} taken in {_took(began)}, {show_size(snaps.used(state, made))}")
+    began, snapshot = time.monotonic(), snapshot or time.strftime("at-%Y%m%d-%H%M%S")
+    with changing(name, f"labctl snapshot create {name} {snapshot}") as lab:
+        made = snaps.create(lab, snapshot, stop=stop)
+    out.print(f"{name}: snapshot {snapshot} taken in {_took(began)}, {show_size(snaps.used(lab, made))}")
 
 
 @group.command("list")
-def list_snapshots(lab: Lab, output: Output = Format.TABLE) -> None:
+def list_snapshots(name: LabName, output: Output = Format.TABLE) -> None:
     """List a lab's snapshots: age, what each takes up on disk, and which the lab stands on."""
-    state = LabState.load(lab)
+    lab = Lab.load(name)
     rows = []
-    for found in snaps.snapshots(state):
-        size = snaps.used(state, found)
+    for found in snaps.snapshots(lab):
+        size = snaps.used(lab, found)
         rows.append(
             {
                 "name": found.name,
@@ -78,7 +75,7 @@ def list_snapshots(lab: Lab, output: Output = Format.TABLE) -> None:
                 "size": show_size(size),
                 "parent": found.parent or "-",
                 "stage": found.stage or "-",
-                "current": "*" if found.stack[0] in state.stack else "",
+                "current": "*" if found.stack[0] in lab.stack else "",
                 "created": found.created,
                 "bytes": size,
             }
@@ -88,40 +85,40 @@ def list_snapshots(lab: Lab, output: Output = Format.TABLE) -> None:
 
 @group.command()
 def restore(
-    lab: Lab,
-    name: Annotated[str | None, typer.Argument(help="name of the snapshot; the newest when not given")] = None,
+    name: LabName,
+    snapshot: Annotated[str | None, typer.Argument(help="name of the snapshot; the newest when not given")] = None,
 ) -> None:
     """Bring a lab back to a snapshot; what was done since then is lost."""
     began = time.monotonic()
-    with changing(lab, f"labctl snapshot restore {lab} {name or ''}") as (state, driver):
-        if name is None:
-            found = snaps.snapshots(state)
+    with changing(name, f"labctl snapshot restore {name} {snapshot or ''}") as lab:
+        if snapshot is None:
+            found = snaps.snapshots(lab)
             if not found:
-                raise LabError(f"{lab} has no snapshots", f"labctl snapshot create {lab}")
-            name = found[-1].name
-        snaps.restore(state, driver, name)
-    out.print(f"{lab}: restored to {name} in {_took(began)}")
+                raise LabError(f"{name} has no snapshots", f"labctl snapshot create {name}")
+            snapshot = found[-1].name
+        snaps.restore(lab, snapshot)
+    out.print(f"{name}: restored to {snapshot} in {_took(began)}")
 
 
 @group.command()
-def delete(lab: Lab, name: Annotated[str, typer.Argument(help="name of the snapshot")]) -> None:
+def delete(name: LabName, snapshot: Annotated[str, typer.Argument(help="name of the snapshot")]) -> None:
     """Forget a snapshot, and remove what nothing else stands on."""
-    with changing(lab, f"labctl snapshot delete {lab} {name}") as (state, _):
-        snaps.delete(state, name)
-    out.print(f"{lab}: snapshot {name} deleted")
+    with changing(name, f"labctl snapshot delete {name} {snapshot}") as lab:
+        snaps.delete(lab, snapshot)
+    out.print(f"{name}: snapshot {snapshot} deleted")
 
 
 @group.command("export")
 def export(
-    lab: Lab,
-    name: Annotated[str, typer.Argument(help="name of the snapshot")],
+    name: LabName,
+    snapshot: Annotated[str, typer.Argument(help="name of the snapshot")],
     file: Annotated[Path | None, typer.Argument(help="the file to write; LAB-NAME.tar.zst when not given")] = None,
 ) -> None:
     """Write a snapshot to one file from which another machine brings the lab up; it holds the lab's keys."""
-    began, path = time.monotonic(), (file or Path(f"{lab}-{name}.tar.zst")).absolute()
-    with changing(lab, f"labctl snapshot export {lab} {name}") as (state, driver):
-        size = portable.export(state, driver, name, path)
-    out.print(f"{lab}: snapshot {name} exported in {_took(began)}, {show_size(size)}: {path}")
+    began, path = time.monotonic(), (file or Path(f"{name}-{snapshot}.tar.zst")).absolute()
+    with changing(name, f"labctl snapshot export {name} {snapshot}") as lab:
+        size = portable.export(lab, snapshot, path)
+    out.print(f"{name}: snapshot {snapshot} exported in {_took(began)}, {show_size(size)}: {path}")
 
 
 @group.command("import")
@@ -132,10 +129,10 @@ def import_(
     """Make a lab of an exported snapshot, at rest: labctl snapshot restore starts it."""
     began = time.monotonic()
     header = portable.read(file)
-    lab, name = header.entry.spec.name, header.name
+    lab, snapshot = header.entry.spec.name, header.name
     with locked(lab, f"labctl snapshot import {file}"), progress():
         portable.import_(file, header, boot=boot)
-    out.print(f"{lab}: imported in {_took(began)}\n  try: labctl snapshot restore {lab} {name}")
+    out.print(f"{lab}: imported in {_took(began)}\n  try: labctl snapshot restore {lab} {snapshot}")
 
 
 def register(app: typer.Typer) -> None:

@@ -11,15 +11,14 @@ from typing import Annotated
 import typer
 
 from labctl.commands.console import Format, out, progress
+from labctl.commands.options import LabName, Output
 from labctl.errors import LabError
 from labctl.nightly.tempest_choice import Chosen, Set
 from labctl.topology.units import parse_time
 
-Output = Annotated[Format, typer.Option("-o", "--output", help="table or json")]
-
 
 def tempest(
-    lab: Annotated[str, typer.Argument(metavar="LAB", help="name of the lab")],
+    name: LabName,
     chosen: Annotated[
         Set | None,
         typer.Option(
@@ -35,7 +34,7 @@ def tempest(
     output: Output = Format.TABLE,
 ) -> None:
     """Judge a lab with Tempest, the release's own version of it; status 1 when one fails that should not."""
-    from labctl.nightly import tempest as judge  # brings the SDK, which takes its time
+    from labctl.nightly import tempest as judge
 
     if sum(map(bool, (chosen, regex, load_list))) > 1:
         raise LabError("--set, --regex and --load-list exclude each other")
@@ -44,7 +43,7 @@ def tempest(
     except ValueError as error:
         raise LabError(f"--timeout: {error}") from error
     with progress():
-        result = judge.run(lab, Chosen(chosen or Set.SMOKE, regex, load_list), workers, seconds)
+        result = judge.run(name, Chosen(chosen or Set.SMOKE, regex, load_list), workers, seconds)
     if junit:
         shutil.copyfile(result.report, junit)
     count = {outcome: result.count(outcome) for outcome in ("passed", "failed", "known", "skipped")}
@@ -55,7 +54,7 @@ def tempest(
         typer.echo(
             json.dumps(
                 {
-                    **{"lab": lab, "run": result.run, **count, **rest, "failures": failed, "known_failures": known},
+                    **{"lab": name, "run": result.run, **count, **rest, "failures": failed, "known_failures": known},
                     "skip_reasons": result.reasons(),
                 },
                 indent=1,
@@ -69,7 +68,7 @@ def tempest(
         for why, number in result.reasons().items():
             out.print(f"skipped {number}: {shorten(why, 120)}", markup=False)
         late = ", not finished in its time" if result.late else ""
-        out.print(f"{lab}: {', '.join(f'{n} {o}' for o, n in count.items())} in {result.seconds:.0f} s{late}")
+        out.print(f"{name}: {', '.join(f'{n} {o}' for o, n in count.items())} in {result.seconds:.0f} s{late}")
         out.print(f"  {result.report}; labctl nightly show {result.run}", markup=False)
     if not result.good:
         raise typer.Exit(1)

@@ -10,25 +10,24 @@ import typer
 
 from labctl import releases
 from labctl.commands.console import Format, listing, out, progress
-from labctl.commands.options import BaseName, LabName, ReleaseName, TopologyName, Wanted
+from labctl.commands.options import BaseName, Output, OwnName, ReleaseName, TopologyName, Wanted
 from labctl.drivers.vagrant import command, document
 from labctl.drivers.vagrant.document import Settings
 from labctl.errors import LabError
+from labctl.host.files import write_atomic
 from labctl.images import box as boxes
 from labctl.images import golden
 from labctl.images.box import Box
-from labctl.lab.state import write_atomic
 from labctl.releases.model import PackageSource
 
 app = typer.Typer(help="labs for Vagrant: a Vagrantfile, boxes of labctl's own images", no_args_is_help=True)
-Output = Annotated[Format, typer.Option("-o", "--output", help="table or json")]
 
 
 @app.command()
 def render(
     topology: TopologyName,
     to: Annotated[Path | None, typer.Option(help="directory to write; by default the lab's name")] = None,
-    name: LabName = None,
+    name: OwnName = None,
     release: ReleaseName = None,
     base: BaseName = None,
     box: Annotated[str, typer.Option(help="another box than labctl's own, as Vagrant names it")] = "",

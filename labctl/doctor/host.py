@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from labctl import cgroup, process
-from labctl.doctor import kvm
 from labctl.errors import LabError
+from labctl.host import cgroup, memory, paths, process
+from labctl.images import kvm
 from labctl.images.apt import sources as apt_sources
-from labctl.lab import paths
 from labctl.progress import step
 from labctl.topology.units import show_size
 
@@ -100,7 +99,7 @@ def system() -> list[Finding]:
         found.append(Finding("root", State.PROBLEM, "no: namespaces and mounts cannot be made", "sudo labctl doctor"))
     init = Path("/proc/1/comm").read_text().strip()
     found.append(Finding("init", State.OK, f"{init}{'' if init == 'systemd' else ', which labctl does not need'}"))
-    free = available_memory()
+    free = memory.available()
     enough = free >= 5 * GIB
     hint = "" if enough else "a two-node lab takes 5 GiB: labctl list shows what runs, labctl down NAME frees it"
     found.append(Finding("memory", State.OK if enough else State.PROBLEM, f"{show_size(free)} free", hint))
@@ -111,14 +110,6 @@ def system() -> list[Finding]:
     hint = "" if enough else f"8 GiB are needed: free some of {home}, or set LABCTL_HOME to a larger file system"
     found.append(Finding("disk", State.OK if enough else State.PROBLEM, f"{show_size(room)} free for {home}", hint))
     return found
-
-
-def available_memory() -> int:
-    """Bytes that new machines may take: MemAvailable of proc(5)."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    raise LabError("/proc/meminfo has no MemAvailable")
 
 
 def programs() -> list[Finding]:

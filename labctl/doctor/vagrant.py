@@ -9,10 +9,10 @@ import re
 import shutil
 from pathlib import Path
 
-from labctl import process
 from labctl.doctor.host import GIB, Finding, State
 from labctl.drivers.vagrant import command
 from labctl.errors import LabError
+from labctl.host import process
 from labctl.topology.units import show_size
 
 VBOXMANAGE = "VBoxManage"

@@ -15,12 +15,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from labctl import process, sparse
 from labctl.drivers.base import Capabilities, Machine, shutdown_order
 from labctl.errors import BrokenLabError, DeadlineError
-from labctl.lab.state import LabState
-from labctl.links import Shape, card
-from labctl.ssh import Result, Session
+from labctl.host import process, sparse
+from labctl.host.links import Shape, card
+from labctl.host.ssh import Result, Session
+from labctl.records.lab import Lab
 
 _OPERATION = re.compile(r"^op_(\d+)\(\) \{ # ([^\n]*)\n(.*?)^\}$", re.DOTALL | re.MULTILINE)
 _TITLE = re.compile(r"^# labctl: (\S+)$", re.MULTILINE)
@@ -113,10 +113,10 @@ class Fake:
             own_kernel=False, block_devices=False, device_mapper=False, openvswitch=False, nested_kvm=False
         )
 
-    def image(self, lab: LabState) -> tuple[Path, ...]:
+    def image(self, lab: Lab) -> tuple[Path, ...]:
         return (lab.directory / "no-image",)
 
-    def create(self, lab: LabState, node: str) -> None:
+    def create(self, lab: Lab, node: str) -> None:
         root = lab.top / node / "root"
         for path in (root, lab.node_directory(node)):
             path.mkdir(parents=True, exist_ok=True)
@@ -124,25 +124,25 @@ class Fake:
         if box.root != root:  # the lab stands on another stack now
             box.root, box.done = root, set(box.frozen.get(lab.stack[0], ()))
 
-    def start(self, lab: LabState, node: str) -> None:
+    def start(self, lab: Lab, node: str) -> None:
         box = self.boxes[(lab.id, node)]
         if not box.running:
             box.running = True
             with self.console(lab, node).open("a") as sink:
                 sink.write(f"{node} started\n")
 
-    def stop(self, lab: LabState, node: str, seconds: float) -> bool:
+    def stop(self, lab: Lab, node: str, seconds: float) -> bool:
         if box := self.boxes.get((lab.id, node)):
             box.running = box.paused = False
         return True
 
-    def rest(self, lab: LabState, seconds: float) -> None:
+    def rest(self, lab: Lab, seconds: float) -> None:
         for group in shutdown_order(lab.spec):
             for node in group:
                 self.stop(lab, node, seconds)
                 self.rested.append(node)
 
-    def branch(self, lab: LabState, stack: tuple[str, ...], layer: str) -> None:
+    def branch(self, lab: Lab, stack: tuple[str, ...], layer: str) -> None:
         below, new = lab.layer(stack[0]), lab.layer(layer)
         for root in sorted(below.glob("*/root")):
             sparse.copy(root, new / root.relative_to(below))
@@ -152,52 +152,61 @@ class Fake:
                     box.frozen[stack[0]] = set(box.done)
                 box.frozen[layer] = set(box.frozen.get(stack[0], ()))
 
-    def needs(self, lab: LabState, layer: str) -> dict[str, str]:
+    def needs(self, lab: Lab, layer: str) -> dict[str, str]:
         return {}
 
-    def adopt(self, lab: LabState, needs: Mapping[str, str]) -> None:
+    def adopt(self, lab: Lab, needs: Mapping[str, str]) -> None:
         """Nothing in a layer says where it is."""
 
-    def pause(self, lab: LabState, node: str) -> None:
+    def pause(self, lab: Lab, node: str) -> None:
         box = self.boxes.get((lab.id, node))
         if box is None or not box.running:
             raise BrokenLabError(f"{node} of {lab.name} does not run", f"labctl repair {lab.name}")
         box.paused = True
 
-    def resume(self, lab: LabState, node: str) -> None:
+    def resume(self, lab: Lab, node: str) -> None:
         if box := self.boxes.get((lab.id, node)):
             box.paused = False
 
-    def plug(self, lab: LabState, node: str, network: str, up: bool) -> None:
+    def plug(self, lab: Lab, node: str, network: str, up: bool) -> None:
         card(lab.spec, node, network)
         box = self.boxes[(lab.id, node)]
         (box.unplugged.discard if up else box.unplugged.add)(network)
 
-    def shape(self, lab: LabState, node: str, network: str, shape: Shape) -> None:
+    def shape(self, lab: Lab, node: str, network: str, shape: Shape) -> None:
         card(lab.spec, node, network)
         self.boxes[(lab.id, node)].shapes[network] = shape
 
-    def files(self, lab: LabState, node: str) -> Path | None:
+    def files(self, lab: Lab, node: str) -> Path | None:
         box = self.boxes.get((lab.id, node))
         return box.root if box else None
 
-    def destroy(self, lab: LabState, node: str) -> list[str]:
+    def destroy(self, lab: Lab, node: str) -> list[str]:
         self.boxes.pop((lab.id, node), None)
         for path in (lab.node_directory(node), lab.top / node):
             shutil.rmtree(path, ignore_errors=True)
         return []
 
-    def lost(self, lab: LabState, node: str) -> str:
+    def remains(self, name: str) -> list[str]:
+        return []
+
+    def sweep(self, name: str) -> list[str]:
+        return []
+
+    def litter(self, recorded: set[str]) -> list[Path]:
+        return []
+
+    def lost(self, lab: Lab, node: str) -> str:
         box = self.boxes.get((lab.id, node))
         return "the lab's network is gone" if box and box.running and lab.id not in self.networks else ""
 
-    def machine(self, lab: LabState, node: str) -> Machine:
+    def machine(self, lab: Lab, node: str) -> Machine:
         box = self.boxes.get((lab.id, node))
         if box is None:
             return Machine(node, exists=False, running=False)
         return Machine(node, True, box.running, paused=box.paused)
 
-    def connect(self, lab: LabState, node: str, seconds: float) -> Session:
+    def connect(self, lab: Lab, node: str, seconds: float) -> Session:
         box = self.boxes.get((lab.id, node))
         if box is None or not box.running:
             raise BrokenLabError(f"{node} of {lab.name} does not run", f"labctl repair {lab.name}")
@@ -206,15 +215,15 @@ class Fake:
         self.sessions.append(FakeSession(self, box, node))
         return self.sessions[-1]
 
-    def console(self, lab: LabState, node: str) -> Path:
+    def console(self, lab: Lab, node: str) -> Path:
         return lab.node_directory(node) / "console.log"
 
-    def create_network(self, lab: LabState) -> None:
+    def create_network(self, lab: Lab) -> None:
         self.networks.add(lab.id)
 
-    def destroy_network(self, lab: LabState) -> list[str]:
+    def destroy_network(self, lab: Lab) -> list[str]:
         self.networks.discard(lab.id)
         return []
 
-    def cpu_seconds(self, lab: LabState) -> float:
+    def cpu_seconds(self, lab: Lab) -> float:
         return 0.0

@@ -17,16 +17,16 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from labctl import cgroup, links, loops, network, overlay, process, sparse
 from labctl.drivers import reach
 from labctl.drivers.base import Capabilities, Machine, shutdown_order
 from labctl.errors import BrokenLabError, LabError
+from labctl.host import cgroup, links, loops, network, overlay, paths, process, sparse
+from labctl.host.files import write_atomic
+from labctl.host.ssh import Session, save_private
+from labctl.host.threads import on_each
 from labctl.images import golden, store
-from labctl.lab import paths
-from labctl.lab.state import LabState, write_atomic
-from labctl.parallel import on_each
 from labctl.progress import warn
-from labctl.ssh import Session, save_private
+from labctl.records.lab import Lab
 
 #: Units that would act on the host's devices, clock or kernel.
 MASKED = (
@@ -78,7 +78,7 @@ class Nspawn:
         if "overlay" not in Path("/proc/filesystems").read_text():
             raise LabError("the kernel has no overlay file system, which the driver nspawn needs")
 
-    def image(self, lab: LabState) -> tuple[Path, ...]:
+    def image(self, lab: Lab) -> tuple[Path, ...]:
         if not lab.layers:
             return golden.ensure(lab.spec.base, lab.spec.package_source, lab.spec.release)
         # for life: what a machine has written fits the very files it was written over
@@ -93,7 +93,7 @@ class Nspawn:
 
     # --- disks ---------------------------------------------------------------------------------
 
-    def create(self, lab: LabState, node: str) -> None:
+    def create(self, lab: Lab, node: str) -> None:
         root, own = lab.node_directory(node) / "root", lab.top / node
         upper, work = own / "upper", own / "work"
         for path in (root, upper, work):
@@ -111,7 +111,7 @@ class Nspawn:
             network.detach_container(lab.spec, node)
             network.attach_container(lab.spec, lab.spec.nodes[node])
 
-    def _below(self, lab: LabState, node: str) -> list[Path]:
+    def _below(self, lab: Lab, node: str) -> list[Path]:
         """What a node has in the layers below the one it writes into, uppermost first."""
         found: list[Path] = []
         for number in lab.stack:
@@ -125,10 +125,10 @@ class Nspawn:
                 break
         return [path for path in found if path != lab.top / node / "upper"]
 
-    def _mark(self, lab: LabState, node: str) -> str:
+    def _mark(self, lab: Lab, node: str) -> str:
         return f"{lab.name} {lab.id} {node}\n"
 
-    def _seed(self, lab: LabState, node: str, root: Path) -> None:
+    def _seed(self, lab: Lab, node: str, root: Path) -> None:
         """What makes this tree this machine: names, keys, and no unit that would act on the host."""
         (root / "etc" / "hostname").write_text(node + "\n")
         (root / "etc" / "machine-id").write_text(os.urandom(16).hex() + "\n")
@@ -145,7 +145,7 @@ class Nspawn:
         (root / "etc/default/chrony").write_text('DAEMON_OPTS="-F 1 -x"\n')
         (root / "etc" / "labctl-node").write_text(self._mark(lab, node))
 
-    def branch(self, lab: LabState, stack: tuple[str, ...], layer: str) -> None:
+    def branch(self, lab: Lab, stack: tuple[str, ...], layer: str) -> None:
         below, new = lab.layer(stack[0]), lab.layer(layer)
         for disks in sorted(below.glob("*/disks")):
             sparse.copy(disks, new / disks.relative_to(below))
@@ -154,7 +154,7 @@ class Nspawn:
 
     # --- processes -----------------------------------------------------------------------------
 
-    def start(self, lab: LabState, node: str) -> None:
+    def start(self, lab: Lab, node: str) -> None:
         if self.machine(lab, node).running:
             return
         # a labctl that was killed before it wrote the record below leaves a machine that nobody knows
@@ -201,17 +201,17 @@ class Nspawn:
         record = {"pid": started.pid, "started": process.start_time(started.pid)}
         write_atomic(directory / "machine.json", json.dumps(record))
 
-    def _machine_name(self, lab: LabState, node: str) -> str:
+    def _machine_name(self, lab: Lab, node: str) -> str:
         """What nspawn calls the container: 64 characters at most, with the marks of home and lab."""
         return f"labctl-{paths.mark()}-{lab.id}-{hashlib.sha256(node.encode()).hexdigest()[:8]}"
 
-    def _shared(self, lab: LabState) -> Path:
+    def _shared(self, lab: Lab) -> Path:
         """The directory that every node of the lab sees, at SHARED."""
         path = lab.top / "shared"
         path.mkdir(exist_ok=True)
         return path
 
-    def _disks(self, lab: LabState, node: str) -> list[str]:
+    def _disks(self, lab: Lab, node: str) -> list[str]:
         """A sparse file behind a loop device for each additional disk, under the name a VM's disk has."""
         files = lab.top / node / "disks"
         return [
@@ -219,7 +219,7 @@ class Nspawn:
             for disk in lab.spec.nodes[node].disks
         ]
 
-    def _nspawn_pid(self, lab: LabState, node: str) -> int:
+    def _nspawn_pid(self, lab: Lab, node: str) -> int:
         """The pid of the machine's nspawn process, 0 when it does not run."""
         path = lab.node_directory(node) / "machine.json"
         if not path.exists():
@@ -236,7 +236,7 @@ class Nspawn:
             return 0
         return int(children[0]) if children else 0
 
-    def stop(self, lab: LabState, node: str, seconds: float) -> bool:
+    def stop(self, lab: Lab, node: str, seconds: float) -> bool:
         self.resume(lab, node)
         pid = self._nspawn_pid(lab, node)
         if pid and seconds and (init := self._init_pid(pid)):
@@ -250,12 +250,12 @@ class Nspawn:
         self._forget(lab, node)
         return in_time
 
-    def _forget(self, lab: LabState, node: str) -> None:
+    def _forget(self, lab: Lab, node: str) -> None:
         """Remove the directory that nspawn makes for each container, and leaves when it or the host's /run is odd."""
         with suppress(OSError):  # there is none, or it is in use
             (PROPAGATE / self._machine_name(lab, node)).rmdir()
 
-    def rest(self, lab: LabState, seconds: float) -> None:
+    def rest(self, lab: Lab, seconds: float) -> None:
         def stop(node: str) -> None:
             if not self.stop(lab, node, seconds) and seconds:
                 warn(node, f"did not shut down in {seconds:g} s and was killed")
@@ -265,7 +265,7 @@ class Nspawn:
         for group in shutdown_order(lab.spec):
             on_each(stop, group)
 
-    def _detach(self, lab: LabState, node: str) -> list[str]:
+    def _detach(self, lab: Lab, node: str) -> list[str]:
         """Unmount a machine's root and let go of its disks; returns what could not be."""
         root = lab.node_directory(node) / "root"
         left = [f"mount {root}: {why}"] if (why := overlay.unmount(root)) else []
@@ -273,7 +273,7 @@ class Nspawn:
             left += loops.detach_all(layer / node)
         return left
 
-    def destroy(self, lab: LabState, node: str) -> list[str]:
+    def destroy(self, lab: Lab, node: str) -> list[str]:
         left = [f"process {pid} of {node}" for pid in cgroup.kill(lab.name, node)]
         left += self._detach(lab, node)
         network.detach_container(lab.spec, node)
@@ -289,7 +289,18 @@ class Nspawn:
                 (own / _ANEW).touch()
         return left
 
-    def lost(self, lab: LabState, node: str) -> str:
+    def remains(self, name: str) -> list[str]:
+        return []
+
+    def sweep(self, name: str) -> list[str]:
+        return []
+
+    def litter(self, recorded: set[str]) -> list[Path]:
+        mark = f"labctl-{paths.mark()}-"
+        found = sorted(PROPAGATE.glob(f"{mark}*"))
+        return [p for p in found if p.name.removeprefix(mark).partition("-")[0] not in recorded]
+
+    def lost(self, lab: Lab, node: str) -> str:
         pid = self._nspawn_pid(lab, node)
         if not pid:
             return ""
@@ -297,41 +308,41 @@ class Nspawn:
             return "its disk is not mounted"
         return network.severed(lab.spec, lab.spec.nodes[node], pid)
 
-    def machine(self, lab: LabState, node: str) -> Machine:
+    def machine(self, lab: Lab, node: str) -> Machine:
         exists = overlay.mounted(lab.node_directory(node) / "root")
         pid = self._nspawn_pid(lab, node)
         paused = bool(pid) and cgroup.frozen(lab.name, node)
         return Machine(node, exists, bool(pid), f"pid {pid}" if pid else "", paused)
 
-    def needs(self, lab: LabState, layer: str) -> dict[str, str]:
+    def needs(self, lab: Lab, layer: str) -> dict[str, str]:
         return {}
 
-    def adopt(self, lab: LabState, needs: Mapping[str, str]) -> None:
+    def adopt(self, lab: Lab, needs: Mapping[str, str]) -> None:
         """Nothing in a layer says where it is."""
 
     # --- faults --------------------------------------------------------------------------------
 
-    def pause(self, lab: LabState, node: str) -> None:
+    def pause(self, lab: Lab, node: str) -> None:
         if not self.machine(lab, node).running:
             raise LabError(f"{node} of {lab.name} does not run", f"labctl repair {lab.name}")
         cgroup.freeze(lab.name, node)
 
-    def resume(self, lab: LabState, node: str) -> None:
+    def resume(self, lab: Lab, node: str) -> None:
         cgroup.thaw(lab.name, node)
 
-    def plug(self, lab: LabState, node: str, network: str, up: bool) -> None:
+    def plug(self, lab: Lab, node: str, network: str, up: bool) -> None:
         links.plug(lab.spec, node, network, up)
 
-    def shape(self, lab: LabState, node: str, network: str, shape: links.Shape) -> None:
+    def shape(self, lab: Lab, node: str, network: str, shape: links.Shape) -> None:
         links.shape(lab.spec, node, network, shape)
 
-    def files(self, lab: LabState, node: str) -> Path | None:
+    def files(self, lab: Lab, node: str) -> Path | None:
         root = lab.node_directory(node) / "root"
         return root if overlay.mounted(root) else None
 
     # --- access --------------------------------------------------------------------------------
 
-    def connect(self, lab: LabState, node: str, seconds: float) -> Session:
+    def connect(self, lab: Lab, node: str, seconds: float) -> Session:
         return reach.session(
             lab,
             node,
@@ -341,15 +352,15 @@ class Nspawn:
             hint=f"labctl status {lab.name}; labctl logs {lab.name}",
         )
 
-    def console(self, lab: LabState, node: str) -> Path:
+    def console(self, lab: Lab, node: str) -> Path:
         return lab.node_directory(node) / "console.log"
 
-    def create_network(self, lab: LabState) -> None:
+    def create_network(self, lab: Lab) -> None:
         network.create(lab.spec)
 
-    def destroy_network(self, lab: LabState) -> list[str]:
+    def destroy_network(self, lab: Lab) -> list[str]:
         left = network.delete(lab.name)
         return left + [f"process {pid}" for pid in cgroup.kill(lab.name)]
 
-    def cpu_seconds(self, lab: LabState) -> float:
+    def cpu_seconds(self, lab: Lab) -> float:
         return cgroup.cpu_seconds(lab.name)

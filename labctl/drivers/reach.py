@@ -6,11 +6,11 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from labctl import vantage
 from labctl.errors import BrokenLabError, DeadlineError
-from labctl.lab.state import LabState
-from labctl.ssh import Session
-from labctl.ssh import connect as ssh_connect
+from labctl.host import namespace
+from labctl.host.ssh import Session
+from labctl.host.ssh import connect as ssh_connect
+from labctl.records.lab import Lab
 
 #: Lines of a console that an error shows.
 LINES = 15
@@ -36,7 +36,7 @@ def panic(path: Path) -> str:
 
 
 def session(
-    lab: LabState,
+    lab: Lab,
     node: str,
     seconds: float,
     *,
@@ -59,7 +59,7 @@ def session(
                 f"{node} of {lab.name} does not run; its last console lines:\n{console_tail(console)}",
                 f"labctl repair {lab.name}",
             )
-        return vantage.connect(lab.namespace, address, 22, timeout)
+        return namespace.connect(lab.namespace, address, 22, timeout)
 
     keys = (lab.private_key(), lab.host_key(node))
     try:

@@ -12,15 +12,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from labctl.drivers.base import Driver
-from labctl.engine.execute import Engine, no_guest, tell
-from labctl.engine.node import Outcome, run_stage
+from labctl.engine.converge import Engine, no_guest, tell
 from labctl.errors import BrokenLabError, LabError
-from labctl.lab.state import LabState
-from labctl.parallel import on_each
-from labctl.plan.operations import Item, Operation, Unit, Wait, flatten, quote
-from labctl.plan.planner import Plan, plan
+from labctl.host.threads import on_each
+from labctl.operations.node import Item, Operation, Unit, Wait, flatten, quote
+from labctl.operations.runner import Outcome, run_stage
+from labctl.plan.planner import Plan
 from labctl.progress import step
+from labctl.records.lab import Lab
 
 #: Seconds in which machines that were just started must be well.
 GATE = 300
@@ -87,34 +86,34 @@ return 1"""
         return f"systemctl is-active {' '.join(self.units)}"
 
 
-def check(lab: LabState, driver: Driver, seconds: float = GLANCE, *, revive: bool = False) -> list[Ailment]:
+def check(lab: Lab, seconds: float = GLANCE, *, revive: bool = False) -> list[Ailment]:
     """Look at a lab until it is well, for so many seconds; returns what is not.
 
     :param revive: start units that have failed once more.
     """
-    deadline = time.monotonic() + seconds * driver.patience
-    found = [_dead(lab, driver, node) for node in lab.spec.nodes if not driver.machine(lab, node).running]
+    deadline = time.monotonic() + seconds * lab.driver.patience
+    found = [_dead(lab, node) for node in lab.spec.nodes if not lab.driver.machine(lab, node).running]
     if found:
         return found
-    engine = Engine(lab, driver, no_guest)
+    engine = Engine(lab, no_guest)
     try:
         engine.connect(seconds)
     except LabError as error:
         return [Ailment("lab", "machines do not answer", error.message)]
-    made = plan(lab.spec)
+    made = lab.plan
     try:
         return _on_nodes(engine, made, deadline, revive) or _on_apis(engine, made, deadline)
     finally:
         engine.close()
 
 
-def gate(lab: LabState, driver: Driver, seconds: float = GATE, *, revive: bool = True) -> None:
+def gate(lab: Lab, seconds: float = GATE, *, revive: bool = True) -> None:
     """Wait until a lab whose machines were just started is well.
 
     :raises BrokenLabError: it is not, after so many seconds; says what is not, with the last line heard of it.
     """
     with step("lab", f"{lab.name} is healthy"):
-        ailments = check(lab, driver, seconds, revive=revive)
+        ailments = check(lab, seconds, revive=revive)
         if ailments:
             raise BrokenLabError(
                 f"{lab.name} is not healthy:\n" + "\n".join(f"  {ailment}" for ailment in ailments),
@@ -122,8 +121,8 @@ def gate(lab: LabState, driver: Driver, seconds: float = GATE, *, revive: bool =
             )
 
 
-def _dead(lab: LabState, driver: Driver, node: str) -> Ailment:
-    machine, console = driver.machine(lab, node), driver.console(lab, node)
+def _dead(lab: Lab, node: str) -> Ailment:
+    machine, console = lab.driver.machine(lab, node), lab.driver.console(lab, node)
     lines = console.read_text(errors="replace").splitlines() if console.exists() else []
     last = next((line.strip() for line in reversed(lines) if line.strip()), "nothing on its console")
     return Ailment(node, "machine does not run" if machine.exists else "machine is gone", machine.detail or last)
@@ -137,7 +136,7 @@ def _of(made: Plan, stages: set[str], node: str) -> Iterable[Operation]:
                 yield from flatten(tuple(part.get(node, ())))
 
 
-def _finished(lab: LabState) -> set[str]:
+def _finished(lab: Lab) -> set[str]:
     return {record.name for record in lab.journal().stages}
 
 

@@ -17,12 +17,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from labctl import lock, process
 from labctl.errors import DeadlineError, LabError
+from labctl.host import lock, paths, process
+from labctl.host.files import write_atomic
 from labctl.images import bulk, retry
 from labctl.images.chroot import Bind, Chroot
-from labctl.lab import paths
-from labctl.lab.state import write_atomic
 from labctl.progress import Meter, note, warn
 
 PARTS = Path("/etc/apt/sources.list.d")

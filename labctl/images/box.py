@@ -18,13 +18,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from labctl import process
 from labctl.errors import LabError
+from labctl.host import paths, process
+from labctl.host.files import write_atomic
+from labctl.host.sparse import used
 from labctl.images import guest_parts, initramfs, kernel, ovf, store, vm
-from labctl.lab import paths
-from labctl.lab.state import write_atomic
 from labctl.progress import step
-from labctl.sparse import used
 
 FILES = Path(__file__).with_name("box")
 #: Raise when the steps below change what is in a box.

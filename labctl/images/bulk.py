@@ -17,7 +17,7 @@ from pathlib import Path
 
 import requests
 
-from labctl import process
+from labctl.host import process
 from labctl.progress import Meter
 from labctl.topology.units import show_size
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from labctl import process
+from labctl.host import process
 
 #: Runs a command, and all that it starts, no longer than this process lives, with mounts of its own.
 WITH_LABCTL = (

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from labctl import process
+from labctl.host import process
 from labctl.images.chroot import Chroot
 
 PROJECT = "horizon"

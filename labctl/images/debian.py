@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labctl import background, process
 from labctl.bases.model import Base
 from labctl.errors import LabError
+from labctl.host import process, threads
 from labctl.images import apt, dashboard, debian_files, retry, stack, store
 from labctl.images.chroot import WITH_LABCTL, Bind, Chroot
 from labctl.progress import step
@@ -164,7 +164,7 @@ def _ensure(wanted: Sequence[Layer]) -> tuple[Path, ...]:
                 if rest and not below:
                     # the mirror works while this machine unpacks and configures
                     said, later = log.with_suffix(".ahead.log"), (*first, *layer.packages, *rest)
-                    ahead.append((background.started(lambda: archive.fetch(later, said)), said))
+                    ahead.append((threads.started(lambda: archive.fetch(later, said)), said))
             try:
                 facts = layer.build(layer, below, archive, work)
             finally:
@@ -182,7 +182,7 @@ def _wait(ahead: list[tuple[Future[None], Path]]) -> None:
     """
     while ahead:
         work, log = ahead.pop()
-        background.ended(work, apt.DOWNLOAD)
+        threads.ended(work, apt.DOWNLOAD)
         log.unlink(missing_ok=True)
 
 

@@ -14,8 +14,8 @@ from typing import IO
 import requests
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from labctl import lock
 from labctl.errors import LabError
+from labctl.host import lock
 from labctl.progress import every, note, step
 from labctl.topology.units import show_size
 

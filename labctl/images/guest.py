@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 
 import requests
 
-from labctl import background, process
 from labctl.errors import DeadlineError, LabError
+from labctl.host import process, threads
 from labctl.images import download, guest_parts, initramfs, kernel, packages, store
 from labctl.images.download import Digest
 from labctl.progress import step, warn
@@ -107,9 +107,9 @@ def fetch_cirros(
 
 def _ask(url: str, headers: Mapping[str, str]) -> requests.Response:
     """Ask for the file in a thread: a silent resolver would hold us longer than a socket time-out does."""
-    asked = background.started(lambda: requests.get(url, headers=headers, stream=True, timeout=(CONNECT_SECONDS, 10)))
+    asked = threads.started(lambda: requests.get(url, headers=headers, stream=True, timeout=(CONNECT_SECONDS, 10)))
     try:
-        return background.result(asked, CONNECT_SECONDS)
+        return threads.result(asked, CONNECT_SECONDS)
     except DeadlineError as error:
         raise download.DownloadError(f"{url} does not answer within {CONNECT_SECONDS:g} s") from error
 

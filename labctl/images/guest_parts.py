@@ -16,8 +16,8 @@ import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from labctl import process
 from labctl.errors import LabError
+from labctl.host import process
 from labctl.images import initramfs, kernel, packages
 
 FILES = Path(__file__).with_name("guest")

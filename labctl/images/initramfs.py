@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from labctl import process
+from labctl.host import process
 
 
 def pack(

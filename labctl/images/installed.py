@@ -15,20 +15,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from labctl import process
 from labctl.bases.model import Base
-from labctl.doctor import kvm
-from labctl.engine.node import archive
 from labctl.errors import LabError
-from labctl.images import apt, debian, installer, iso, kickstart, media, store, udebs
+from labctl.host import paths, process
+from labctl.host.ssh import Session, connect, new_key
+from labctl.images import apt, debian, installer, iso, kickstart, kvm, media, store, udebs
 from labctl.images.installer import Boot
 from labctl.images.kickstart import Answers
-from labctl.lab import paths
-from labctl.plan.operations import Packages
+from labctl.operations.node import Packages
+from labctl.operations.runner import archive
 from labctl.progress import note, step
 from labctl.releases.model import Placement, Release
 from labctl.services import redhat
-from labctl.ssh import Session, connect, new_key
 from labctl.topology.model import VAULT
 
 #: Raise when the steps below change what is on the disk.

@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from labctl import process
 from labctl.errors import DeadlineError, LabError
+from labctl.host import process
 from labctl.images import iso
 from labctl.images.kickstart import LABEL, MAC, MARKER, Answers
 from labctl.progress import every, note, step

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import jinja2
 
+from labctl import shipped
 from labctl.bases.model import Base
 from labctl.errors import LabError
 from labctl.images import media
 from labctl.releases.model import Release
 
-TEMPLATES = Path(__file__).parents[2] / "kickstart"
+TEMPLATES = shipped("kickstart")
 #: Anaconda looks for this label by itself.
 LABEL = "OEMDRV"
 #: The last thing an installation says, on its console and in /etc/labctl-installed.

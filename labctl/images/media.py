@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labctl.errors import LabError
+from labctl.host import paths
 from labctl.images import download
 from labctl.images.download import Digest
-from labctl.lab import paths
 from labctl.progress import step
 
 VAULT = "http://vault.centos.org"

@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
-from labctl import process
+from labctl.host import paths, process
 from labctl.images import apt
-from labctl.lab import paths
 
 #: Directories of / that Debian's merged /usr replaces by links.
 MERGED = ("bin", "sbin", "lib", "lib64")

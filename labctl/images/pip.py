@@ -13,9 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from labctl import process
+from labctl.host import paths, process
 from labctl.images.chroot import Bind
-from labctl.lab import paths
 from labctl.progress import Meter
 
 #: Where pip's cache is inside.

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from labctl.bases.model import Base
@@ -43,7 +42,7 @@ def ensure(base: Base, release: Release) -> tuple[Path, ...]:
     runtime = python.ensure(found)
     packages = store.manifest_of(system[0])["packages"]
     projects = venv.Environment(release, release.pypi, found, system, runtime, packages).ensure()
-    names = [Requirement(r).name for r in release.pypi.projects.values()]
+    names = list(release.pins)
     recipe = store.Recipe(
         f"{base.name}-{release.name}",
         {

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labctl import process
 from labctl.errors import DeadlineError, LabError
+from labctl.host import process
 from labctl.images import retry, store
 from labctl.progress import step
 

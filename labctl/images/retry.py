@@ -8,7 +8,7 @@ from typing import TypeVar
 import tenacity
 
 from labctl.errors import DeadlineError, LabError
-from labctl.process import CommandError
+from labctl.host.process import CommandError
 from labctl.progress import warn
 
 T = TypeVar("T")

@@ -19,10 +19,9 @@ from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from typing import Any
 
-from labctl import lock, process
 from labctl.errors import LabError
-from labctl.lab import paths
-from labctl.lab.state import write_atomic
+from labctl.host import lock, paths, process
+from labctl.host.files import write_atomic
 from labctl.progress import step
 from labctl.topology.units import show_size
 

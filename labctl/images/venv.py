@@ -106,7 +106,12 @@ class Environment:
     @property
     def requirements(self) -> tuple[str, ...]:
         """What pip installs."""
-        return (*self.pypi.projects.values(), *self.pypi.extra, *BESIDES, f"libvirt-python=={self.libvirt}")
+        return (
+            *(f"{name}=={version}" for name, version in self.release.pins.items()),
+            *self.pypi.extra,
+            *BESIDES,
+            f"libvirt-python=={self.libvirt}",
+        )
 
     @property
     def constraints(self) -> str:
@@ -131,7 +136,7 @@ class Environment:
 
     @property
     def _has_dashboard(self) -> bool:
-        return dashboard.PROJECT in self.pypi.projects
+        return dashboard.PROJECT in self.release.pins
 
     def ensure(self) -> Path:
         """Return the layer, building it when needed."""
@@ -169,7 +174,7 @@ class Environment:
         site = next(made.glob("lib/python*/site-packages"))
         with step("image", "leave out tests, compile"):
             # horizon's URLs name its suite
-            without = [name for name in self.pypi.pins if name != dashboard.PROJECT]
+            without = [name for name in self.release.pins if name != dashboard.PROJECT]
             _leave_out_tests(site, without)
             # files for Python 2 that some projects ship do not compile, and nobody imports them
             inside.run(python, "-m", "compileall", "-q", "-j", "0", f"{place}/lib", timeout=900, check=False)

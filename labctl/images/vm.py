@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from labctl import process
+from labctl.host import process
+from labctl.host.sparse import used
 from labctl.images import initramfs, iso, kernel, store
 from labctl.progress import step
-from labctl.sparse import used
 
 FILES = Path(__file__).with_name("vm")
 #: Raise when the steps below change what is in the image.

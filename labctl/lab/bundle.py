@@ -21,14 +21,15 @@ from typing import IO
 
 import zstandard
 
-from labctl import __version__, drivers, network, process, vantage
-from labctl.background import result, started
+from labctl import __version__
 from labctl.errors import DeadlineError, LabError
-from labctl.lab import access, logs
-from labctl.lab.state import LabState, exists
-from labctl.plan.operations import flatten, quote
-from labctl.plan.planner import plan
+from labctl.host import namespace, network, process
+from labctl.host.threads import result, started
+from labctl.lab import logs
+from labctl.operations.node import flatten, quote
 from labctl.progress import step, warn
+from labctl.records import access
+from labctl.records.lab import Lab, exists
 from labctl.secret import hide
 
 DEADLINE = 60  # seconds for all parts together, which are collected side by side; more on slow machines
@@ -41,12 +42,12 @@ RECORDS = ("lab.json", "faults.json", "events.jsonl", "layers/*/journal.json", "
 Members = Mapping[str, str]
 
 
-def file_name(lab: str) -> str:
+def file_name(name: str) -> str:
     """Name of a bundle made now."""
-    return f"{lab}-{time.strftime('%Y%m%d-%H%M%S')}.tar.zst"
+    return f"{name}-{time.strftime('%Y%m%d-%H%M%S')}.tar.zst"
 
 
-def write(lab: LabState, target: Path) -> None:
+def write(lab: Lab, target: Path) -> None:
     """Collect everything and write the archive, readable by its owner only.
 
     :raises LabError: it cannot be written.
@@ -75,9 +76,8 @@ def after_failure(name: str) -> Path | None:
     try:
         if not exists(name):
             return None
-        lab = LabState.load(name)
-        driver = drivers.get(lab.spec.driver)
-        if not any(driver.machine(lab, node).exists for node in lab.spec.nodes):
+        lab = Lab.load(name)
+        if not any(lab.driver.machine(lab, node).exists for node in lab.spec.nodes):
             return None
         directory = lab.directory / "bundles"
         directory.mkdir(mode=0o700, exist_ok=True)
@@ -94,7 +94,7 @@ def after_failure(name: str) -> Path | None:
 # --- parts -----------------------------------------------------------------------------------------
 
 
-def parts(lab: LabState) -> dict[str, Callable[[], Members]]:
+def parts(lab: Lab) -> dict[str, Callable[[], Members]]:
     """Directory of the archive to what collects its files."""
     found: dict[str, Callable[[], Members]] = {
         "lab": partial(_records, lab),
@@ -134,19 +134,19 @@ def _tail(path: Path) -> str:
         return source.read().decode(errors="replace")
 
 
-def _records(lab: LabState) -> Members:
+def _records(lab: Lab) -> Members:
     found = [path for pattern in RECORDS for path in sorted(lab.directory.glob(pattern))]
     return {str(path.relative_to(lab.directory)): _tail(path) for path in found}
 
 
-def _console(lab: LabState, node: str) -> Members:
-    path = drivers.get(lab.spec.driver).console(lab, node)
+def _console(lab: Lab, node: str) -> Members:
+    path = lab.driver.console(lab, node)
     return {"": _tail(path)} if path.exists() else {}
 
 
-def _plan(lab: LabState) -> Members:
+def _plan(lab: Lab) -> Members:
     lines: list[str] = []
-    for stage in plan(lab.spec).stages:
+    for stage in lab.plan.stages:
         lines.append(stage.name)
         for part in (stage.nodes, stage.after):
             lines += [f"  {node}: {o.title}" for node, items in part.items() for o in flatten(items)]
@@ -154,7 +154,7 @@ def _plan(lab: LabState) -> Members:
     return {"": hide("\n".join(lines)) + "\n"}
 
 
-def _host(lab: LabState) -> Members:
+def _host(lab: Lab) -> Members:
     """What the lab stands on: versions, the host's load and disks, the lab's own network namespace."""
     space = network.lab_namespace(lab.name)
     packages = sorted(f"{d.metadata['Name']} {d.version}" for d in distributions())
@@ -182,14 +182,14 @@ def _said(command: list[str]) -> str:
     return done.stdout + done.stderr
 
 
-def _logs(lab: LabState, node: str) -> Members:
+def _logs(lab: Lab, node: str) -> Members:
     found = logs.sections(logs.read(lab, node, logs.script(), STATES))
     return {name if "." in name else f"{name}.txt": text for name, (_, text) in found.items() if name != "zone"}
 
 
-def _configuration(lab: LabState, node: str) -> Members:
+def _configuration(lab: Lab, node: str) -> Members:
     """The files that the plan writes, as they are now, and those beside them that are configuration."""
-    written = {f.path for f in plan(lab.spec).files(node)}
+    written = {f.path for f in lab.plan.files(node)}
     directories = {str(PurePosixPath(path).parent) for path in written if path.startswith("/etc/")} - {"/etc"}
     beside = " ".join(
         f'"$root"{quote(directory)}/*.{end}' for directory in sorted(directories) for end in ("conf", "ini", "cnf")
@@ -203,15 +203,14 @@ def _configuration(lab: LabState, node: str) -> Members:
     return {name: text for name, (_, text) in logs.sections(logs.read(lab, node, script, STATES).lstrip("\n")).items()}
 
 
-def _states(lab: LabState, node: str) -> Members:
+def _states(lab: Lab, node: str) -> Members:
     """What only the running node can say; asked over SSH."""
-    driver = drivers.get(lab.spec.driver)
-    machine = driver.machine(lab, node)
+    machine = lab.driver.machine(lab, node)
     if not machine.running or machine.paused:
         raise LabError(f"{node} is {'paused' if machine.paused else 'stopped' if machine.exists else 'gone'}")
     script = files("labctl.lab").joinpath("bundle.sh").read_text()
     lines: list[str] = []
-    with driver.connect(lab, node, logs.ANSWER) as session:
+    with lab.driver.connect(lab, node, logs.ANSWER) as session:
         try:
             session.run(script, timeout=STATES, on_line=lines.append)
         except DeadlineError:  # what has come by now is worth having
@@ -224,17 +223,18 @@ def _states(lab: LabState, node: str) -> Members:
     return {f"{name}.txt": text for name, (_, text) in logs.sections(said).items()}
 
 
-def _api(lab: LabState) -> Members:
+def _api(lab: Lab) -> Members:
     """What the APIs list, asked from inside the lab by this thread."""
-    from labctl.e2e_support import capture, cloud
+    from labctl.lab import inventory
+    from labctl.records import cloud
 
-    vantage.enter(lab.namespace, lab.hosts_file)
+    namespace.enter(lab.namespace, lab.hosts_file)
     facts = access.load(lab.name)
     cloud.check(facts, timeout=10)
     admin = cloud.as_admin(facts)
     return {
-        "states.txt": capture.states_text(admin, facts.components),
-        "inventory.txt": capture.inventory_text(admin, facts.components),
+        "states.txt": inventory.states_text(admin, facts.components),
+        "inventory.txt": inventory.inventory_text(admin, facts.components),
     }
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from labctl import drivers, releases
+from labctl import bases, drivers, releases
+from labctl.bases import runs_on
+from labctl.drivers import DRIVERS
 from labctl.drivers.base import Capabilities
 from labctl.errors import LabError
 from labctl.images import media
 from labctl.progress import note
 from labctl.releases.model import PackageSource, Release
-from labctl.topology.check import BASE_TITLES, BASES_OF, KNOWN_DRIVERS, first_driver, runs_on
+from labctl.topology.check import first_driver
 from labctl.topology.model import Mechanism, Topology, VirtType, VolumeBackend
 from labctl.topology.problems import unknown
 from labctl.topology.resolve import resolve
@@ -24,10 +26,6 @@ SOURCE_TITLES = {
 
 #: Virtual machines with a distribution's own kernel, where no driver can say what its machines have.
 _MACHINES = Capabilities(own_kernel=True, block_devices=True, device_mapper=True, openvswitch=True, nested_kvm=False)
-
-
-#: Drivers whose machines are made of boxes.
-BOXED = ("vagrant",)
 
 
 @dataclass(frozen=True)
@@ -46,12 +44,12 @@ class Choice:
 
 def describe(spec: LabSpec) -> str:
     """What a lab is: ``Train from PyPI on Debian 12 (documented: CentOS 7)``."""
-    documented = BASES_OF[spec.release][0]
+    documented = bases.of(releases.get(spec.release))[0]
     words = (
         f"{releases.get(spec.release).title} from {SOURCE_TITLES[PackageSource(spec.package_source)]}"
-        f" on {BASE_TITLES[spec.base]}"
+        f" on {bases.TITLES[spec.base]}"
     )
-    return words if spec.base == documented else f"{words} (documented: {BASE_TITLES[documented]})"
+    return words if spec.base == documented else f"{words} (documented: {bases.TITLES[documented]})"
 
 
 def obstacle(release: Release, base: str, driver: str) -> str | None:
@@ -59,7 +57,7 @@ def obstacle(release: Release, base: str, driver: str) -> str | None:
     if not runs_on(base, driver):
         return f"needs virtual machines, and the driver here is {driver}"
     source = release.bases[base]
-    if source is PackageSource.RDO and driver in BOXED:
+    if source is PackageSource.RDO and DRIVERS[driver].boxes:
         return "labctl makes no Vagrant box of it; labctl vagrant render takes its makers' own"
     if source is PackageSource.RDO and release.rdo is not None:
         return media.missing(base, release.rdo.point_release)
@@ -132,8 +130,8 @@ def _driver(topology: Topology, wanted: str | None, base: str | None) -> str:
     """The driver that is asked for, or else the first that can make the base that is."""
     if wanted is None:
         wanted = first_driver(topology, base)
-    elif wanted not in KNOWN_DRIVERS:
-        raise LabError(unknown("driver", wanted, KNOWN_DRIVERS))
+    elif wanted not in DRIVERS:
+        raise LabError(unknown("driver", wanted, DRIVERS))
     elif wanted not in topology.drivers:
         raise LabError(f"{topology.name} does not run on the driver '{wanted}'; it names {', '.join(topology.drivers)}")
     drivers.get(wanted)

@@ -12,17 +12,17 @@ import secrets as randomness
 import shutil
 import time
 
-from labctl import sparse
-from labctl.drivers.base import Driver
-from labctl.engine.execute import check_resources
+from labctl.components import Component
+from labctl.engine.converge import check_resources
 from labctl.engine.health import gate
 from labctl.errors import LabError
-from labctl.lab import access, paths
+from labctl.host import paths, sparse
 from labctl.lab import snapshot as snaps
-from labctl.lab.state import LabState, exists
-from labctl.plan.planner import context
 from labctl.progress import step
-from labctl.topology.model import NAME, Component
+from labctl.records import access
+from labctl.records.lab import Lab, exists
+from labctl.services.base import Context
+from labctl.topology.model import NAME
 from labctl.topology.resolve import Macs
 from labctl.topology.spec import LabSpec, NodeSpec
 
@@ -58,7 +58,7 @@ def renamed(spec: LabSpec, name: str) -> LabSpec:
     return spec.model_copy(update={"name": name, "nodes": nodes, "later": later})
 
 
-def clone(lab: LabState, driver: Driver, name: str) -> LabState:
+def clone(lab: Lab, name: str) -> Lab:
     """Make a running copy of a running lab; the caller holds the locks of both names.
 
     :raises LabError: the name is taken, the lab does not run, or there is no room for another one.
@@ -68,18 +68,18 @@ def clone(lab: LabState, driver: Driver, name: str) -> LabState:
     spec = renamed(lab.spec, name)
     check_resources(spec, set(), lab.directory)
     with step("lab", f"clone {lab.name} as {name}"):
-        snaps.freeze(lab, driver, {})
-        snaps.wake(lab, driver)
-        copy = _copy(lab, driver, spec)
-        snaps.wake(copy, driver)
+        snaps.freeze(lab, {})
+        snaps.wake(lab)
+        copy = _copy(lab, spec)
+        snaps.wake(copy)
         for each in (lab, copy):
             snaps.sweep(each)  # the memory from which the lab went on
     for each in (lab, copy):
-        gate(each, driver)
+        gate(each)
     return copy
 
 
-def _copy(lab: LabState, driver: Driver, spec: LabSpec) -> LabState:
+def _copy(lab: Lab, spec: LabSpec) -> Lab:
     """Make the new lab's directory; its record comes last."""
     facts = {key: value for key, value in lab.meta.items() if key not in snaps.LASTING}
     frozen = lab.stack[1:]
@@ -92,16 +92,16 @@ def _copy(lab: LabState, driver: Driver, spec: LabSpec) -> LabState:
         "stack": list(frozen),
         "snapshots": {},
     }
-    copy = LabState(paths.labs() / spec.name, spec, meta)
+    copy = Lab(paths.labs() / spec.name, spec, meta)
     try:
         for number in frozen:
             sparse.link(lab.layer(number), copy.layer(number))
-        copy.meta["stack"] = [snaps.branch(copy, driver, frozen), *frozen]
+        copy.meta["stack"] = [snaps.branch(copy, frozen), *frozen]
         copy.ensure_keys()
         copy.save()
     except (LabError, OSError):
         shutil.rmtree(copy.directory, ignore_errors=True)
         raise
     if spec.has(Component.KEYSTONE):
-        access.write(copy, context(spec).auth_url, copy.secrets())
+        access.write(copy, Context.of(spec).auth_url, copy.secrets())
     return copy

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 
-from labctl import cgroup, drivers, loops, network, overlay
-from labctl.drivers import libvirt, vagrant
+from labctl import drivers
 from labctl.errors import LabError
-from labctl.lab import paths
-from labctl.lab.state import REMOVED, LabState, begin_removal, exists, half_removed, remove_directory
+from labctl.host import cgroup, loops, network, overlay, paths
 from labctl.progress import step, warn
+from labctl.records.lab import REMOVED, Lab, begin_removal, exists, half_removed, remove_directory
 from labctl.topology.model import NAME
 
 
@@ -19,7 +18,7 @@ def remains(name: str) -> list[str]:
     found = [f"namespace {n}" for n in network.namespaces(name)]
     found += [f"mount {m}" for m in overlay.below(directory)]
     found += [f"loop device {device}" for device in loops.attached(directory)]
-    found += libvirt.remains(name) + vagrant.remains(name)
+    found += [item for driver in drivers.every() for item in driver.remains(name)]
     found += [f"process {pid}" for pid in cgroup.processes(name)]
     found += [f"control group {group}" for group in cgroup.groups(name)]
     etc = network.ETC / network.lab_namespace(name)
@@ -53,18 +52,18 @@ def down(name: str) -> bool:
 
 def _by_record(name: str) -> list[str]:
     try:
-        state = LabState.load(name, REMOVED)
+        lab = Lab.load(name, REMOVED)
     except LabError as error:
         warn("lab", f"{error.message}; removing what carries the lab's mark")
         return []
-    driver = drivers.get(state.spec.driver)
-    left = [item for node in state.spec.nodes for item in driver.destroy(state, node)]
-    return left + driver.destroy_network(state)
+    left = [item for node in lab.spec.nodes for item in lab.driver.destroy(lab, node)]
+    return left + lab.driver.destroy_network(lab)
 
 
 def _sweep(name: str) -> list[str]:
     """Remove by mark what the recorded state did not know of."""
-    left = libvirt.sweep(name) + vagrant.sweep(name) + [f"process {pid}" for pid in cgroup.kill(name)]
+    left = [item for driver in drivers.every() for item in driver.sweep(name)]
+    left += [f"process {pid}" for pid in cgroup.kill(name)]
     left += network.delete(name)
     directory = paths.labs() / name
     left += [f"mount {mount}: {why}" for mount in overlay.below(directory) if (why := overlay.unmount(mount))]

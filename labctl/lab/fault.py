@@ -15,12 +15,13 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from labctl import bases, drivers
+from labctl import bases
 from labctl.errors import BrokenLabError, DeadlineError, LabError
-from labctl.lab.state import LabState, write_atomic
-from labctl.links import WHOLE, Shape, card
+from labctl.host.files import write_atomic
+from labctl.host.links import WHOLE, Shape, card
+from labctl.host.ssh import Session
 from labctl.progress import step, warn
-from labctl.ssh import Session
+from labctl.records.lab import Lab
 
 RECORD = "faults.json"
 ANSWER = 60  # seconds until a machine that goes on or starts must answer
@@ -69,7 +70,7 @@ class Fault:
         return cls(**{**entry, "kind": Kind(entry["kind"]), "shape": Shape(**entry["shape"])})
 
 
-def active(lab: LabState) -> tuple[Fault, ...]:
+def active(lab: Lab) -> tuple[Fault, ...]:
     """The faults of a lab that were not undone, the oldest first."""
     path = lab.directory / RECORD
     if not path.exists():
@@ -80,16 +81,16 @@ def active(lab: LabState) -> tuple[Fault, ...]:
         raise LabError(f"{path} cannot be read: {error}", f"labctl down {lab.name}") from error
 
 
-def _save(lab: LabState, faults: Iterable[Fault]) -> None:
+def _save(lab: Lab, faults: Iterable[Fault]) -> None:
     write_atomic(lab.directory / RECORD, json.dumps([asdict(f) for f in faults], indent=1))
 
 
-def _add(lab: LabState, fault: Fault) -> None:
+def _add(lab: Lab, fault: Fault) -> None:
     """Write a fault down, in the place of one of its kind."""
     _save(lab, [*(f for f in active(lab) if _key(f) != _key(fault)), fault])
 
 
-def _drop(lab: LabState, *faults: Fault) -> None:
+def _drop(lab: Lab, *faults: Fault) -> None:
     gone = {_key(f) for f in faults}
     _save(lab, [f for f in active(lab) if _key(f) not in gone])
 
@@ -98,14 +99,14 @@ def _key(fault: Fault) -> tuple[str, str, str]:
     return fault.kind, fault.node, fault.target
 
 
-def _running(lab: LabState, node: str) -> None:
+def _running(lab: Lab, node: str) -> None:
     """Refuse what needs a running machine.
 
     :raises LabError: there is no such node, or it does not run.
     """
     if node not in lab.spec.nodes:
         raise LabError(f"{lab.name} has no node '{node}'; it has {', '.join(lab.spec.nodes)}")
-    if not drivers.get(lab.spec.driver).machine(lab, node).running:
+    if not lab.driver.machine(lab, node).running:
         raise BrokenLabError(
             f"{node} of {lab.name} does not run", f"labctl fault heal {lab.name}; labctl repair {lab.name}"
         )
@@ -114,7 +115,7 @@ def _running(lab: LabState, node: str) -> None:
 # --- nodes -----------------------------------------------------------------------------------------
 
 
-def kill_node(lab: LabState, node: str) -> Fault:
+def kill_node(lab: Lab, node: str) -> Fault:
     """Take a machine's power away; its disks, cards and address stay.
 
     :raises LabError: it does not run.
@@ -123,12 +124,12 @@ def kill_node(lab: LabState, node: str) -> Fault:
     fault = Fault(Kind.NODE_KILLED, node)
     _add(lab, fault)
     with step(node, "kill"):
-        drivers.get(lab.spec.driver).stop(lab, node, 0)
+        lab.driver.stop(lab, node, 0)
     _drop(lab, Fault(Kind.NODE_PAUSED, node))
     return fault
 
 
-def start_node(lab: LabState, node: str) -> None:
+def start_node(lab: Lab, node: str) -> None:
     """Start a machine that was killed, and wait for its units.
 
     :raises LabError: it does not start.
@@ -138,7 +139,7 @@ def start_node(lab: LabState, node: str) -> None:
     _undo(lab, Fault(Kind.NODE_KILLED, node))
 
 
-def pause_node(lab: LabState, node: str) -> Fault:
+def pause_node(lab: Lab, node: str) -> Fault:
     """Stop a machine where it is: it answers nothing, and others cannot tell it from a slow one.
 
     :raises LabError: it does not run, or this host cannot pause it.
@@ -146,18 +147,17 @@ def pause_node(lab: LabState, node: str) -> Fault:
     _running(lab, node)
     fault = Fault(Kind.NODE_PAUSED, node)
     _add(lab, fault)
-    driver = drivers.get(lab.spec.driver)
     with step(node, "pause"):
         try:
-            driver.pause(lab, node)
+            lab.driver.pause(lab, node)
         except LabError:
-            driver.resume(lab, node)
+            lab.driver.resume(lab, node)
             _drop(lab, fault)
             raise
     return fault
 
 
-def resume_node(lab: LabState, node: str) -> None:
+def resume_node(lab: Lab, node: str) -> None:
     """Let a paused machine go on.
 
     :raises LabError: it does not run.
@@ -169,7 +169,7 @@ def resume_node(lab: LabState, node: str) -> None:
 # --- links -----------------------------------------------------------------------------------------
 
 
-def cut_link(lab: LabState, node: str, network: str) -> Fault:
+def cut_link(lab: Lab, node: str, network: str) -> Fault:
     """Pull a node's cable out of a network.
 
     :raises LabError: there is no such node or network, or the node is not in it.
@@ -178,11 +178,11 @@ def cut_link(lab: LabState, node: str, network: str) -> Fault:
     fault = Fault(Kind.LINK_CUT, node, network)
     _add(lab, fault)
     with step(node, f"cut the link to {network}"):
-        drivers.get(lab.spec.driver).plug(lab, node, network, False)
+        lab.driver.plug(lab, node, network, False)
     return fault
 
 
-def shape_link(lab: LabState, node: str, network: str, shape: Shape) -> Fault:
+def shape_link(lab: Lab, node: str, network: str, shape: Shape) -> Fault:
     """Make a node's link to a network late, lossy or slow, instead of what it was made before.
 
     :raises LabError: nothing is asked for, or this host's kernel cannot do it; the link is whole then.
@@ -194,14 +194,14 @@ def shape_link(lab: LabState, node: str, network: str, shape: Shape) -> Fault:
     _add(lab, fault)
     with step(node, f"{shape} on the link to {network}"):
         try:
-            drivers.get(lab.spec.driver).shape(lab, node, network, shape)
+            lab.driver.shape(lab, node, network, shape)
         except LabError:
             _drop(lab, fault)
             raise
     return fault
 
 
-def heal_link(lab: LabState, node: str, network: str) -> None:
+def heal_link(lab: Lab, node: str, network: str) -> None:
     """Plug a node's cable in again and take away what it was made to do.
 
     :raises LabError: there is no such node or network, or the node is not in it.
@@ -215,13 +215,13 @@ def heal_link(lab: LabState, node: str, network: str) -> None:
 # --- services --------------------------------------------------------------------------------------
 
 
-def units(lab: LabState, service: str) -> tuple[str, ...]:
+def units(lab: Lab, service: str) -> tuple[str, ...]:
     """The units that a word means: a daemon by its project's name (``rabbitmq``), else a unit's own name."""
     known = bases.get(lab.spec.base, lab.spec.package_source).units
     return known.get(service, (service,))
 
 
-def kill_service(lab: LabState, node: str, service: str) -> tuple[Fault, ...]:
+def kill_service(lab: Lab, node: str, service: str) -> tuple[Fault, ...]:
     """Kill every process of a service; systemd may start it again, as its unit says.
 
     :raises LabError: there is no such node or unit, or it does not run.
@@ -229,7 +229,7 @@ def kill_service(lab: LabState, node: str, service: str) -> tuple[Fault, ...]:
     return _on_service(lab, node, service, Kind.SERVICE_KILLED, "systemctl kill --signal=KILL")
 
 
-def stop_service(lab: LabState, node: str, service: str) -> tuple[Fault, ...]:
+def stop_service(lab: Lab, node: str, service: str) -> tuple[Fault, ...]:
     """Stop a service as its administrator would.
 
     :raises LabError: there is no such node or unit.
@@ -237,7 +237,7 @@ def stop_service(lab: LabState, node: str, service: str) -> tuple[Fault, ...]:
     return _on_service(lab, node, service, Kind.SERVICE_STOPPED, "systemctl stop")
 
 
-def start_service(lab: LabState, node: str, service: str) -> None:
+def start_service(lab: Lab, node: str, service: str) -> None:
     """Start a service, whatever ended it.
 
     :raises LabError: there is no such node or unit, or it does not start.
@@ -250,7 +250,7 @@ def start_service(lab: LabState, node: str, service: str) -> None:
             _drop(lab, *(Fault(kind, node, unit) for kind in _SERVICE))
 
 
-def _on_service(lab: LabState, node: str, service: str, kind: Kind, command: str) -> tuple[Fault, ...]:
+def _on_service(lab: Lab, node: str, service: str, kind: Kind, command: str) -> tuple[Fault, ...]:
     names = units(lab, service)
     faults = tuple(Fault(kind, node, unit) for unit in names)
     with step(node, f"{command.split()[1]} {service}"), _session(lab, node) as session:
@@ -264,7 +264,7 @@ def _on_service(lab: LabState, node: str, service: str, kind: Kind, command: str
     return faults
 
 
-def _session(lab: LabState, node: str) -> Session:
+def _session(lab: Lab, node: str) -> Session:
     """A connection to a node that can be reached, as far as the record says.
 
     :raises LabError: it cannot.
@@ -274,10 +274,10 @@ def _session(lab: LabState, node: str) -> Session:
         away = fault.kind is Kind.LINK_CUT and fault.target == lab.spec.management.name
         if fault.node == node and (fault.kind is Kind.NODE_PAUSED or away):
             raise BrokenLabError(f"{node} cannot be reached: {fault}", f"labctl fault heal {lab.name}")
-    return drivers.get(lab.spec.driver).connect(lab, node, ANSWER)
+    return lab.driver.connect(lab, node, ANSWER)
 
 
-def _known(lab: LabState, node: str, session: Session, names: tuple[str, ...]) -> None:
+def _known(lab: Lab, node: str, session: Session, names: tuple[str, ...]) -> None:
     for unit in names:
         said = session.run(f"systemctl show -p LoadState {shlex.quote(unit)}", timeout=30).stdout
         if said.strip() != "LoadState=loaded":
@@ -285,7 +285,7 @@ def _known(lab: LabState, node: str, session: Session, names: tuple[str, ...]) -
             raise LabError(f"{node} has no unit '{unit}'; services are known as {', '.join(services)}, or by unit")
 
 
-def _start(lab: LabState, session: Session, node: str, unit: str) -> None:
+def _start(lab: Lab, session: Session, node: str, unit: str) -> None:
     name = shlex.quote(unit)
     done = session.run(f"systemctl reset-failed {name}; systemctl start {name}", timeout=UNIT)
     if done.status != 0:
@@ -295,7 +295,7 @@ def _start(lab: LabState, session: Session, node: str, unit: str) -> None:
 # --- undoing ---------------------------------------------------------------------------------------
 
 
-def heal_all(lab: LabState, start: bool = True) -> tuple[Fault, ...]:
+def heal_all(lab: Lab, start: bool = True) -> tuple[Fault, ...]:
     """Undo every fault and return those that were.
 
     :param start: false when the caller starts machines that do not run, with their services.
@@ -315,7 +315,7 @@ def heal_all(lab: LabState, start: bool = True) -> tuple[Fault, ...]:
     return tuple(healed)
 
 
-def lift(lab: LabState) -> None:
+def lift(lab: Lab) -> None:
     """Undo what lies outside the machines (pauses, links) and forget the rest.
 
     For a caller that starts every machine anew, from disks that know nothing of the faults.
@@ -326,9 +326,9 @@ def lift(lab: LabState) -> None:
     _save(lab, ())
 
 
-def _undo(lab: LabState, fault: Fault, start: bool = True) -> None:
+def _undo(lab: Lab, fault: Fault, start: bool = True) -> None:
     """Undo one fault, of which it does not matter whether it is there, and forget it."""
-    driver, node = drivers.get(lab.spec.driver), fault.node
+    driver, node = lab.driver, fault.node
     runs = driver.machine(lab, node).running
     match fault.kind:
         case Kind.NODE_PAUSED:
@@ -346,24 +346,23 @@ def _undo(lab: LabState, fault: Fault, start: bool = True) -> None:
     _drop(lab, fault)
 
 
-def _boot(lab: LabState, node: str) -> None:
+def _boot(lab: Lab, node: str) -> None:
     """Start a machine and wait until its units have started or failed; its links stay as faulty as they were."""
-    driver = drivers.get(lab.spec.driver)
     links = [f for f in active(lab) if f.node == node and f.kind in (Kind.LINK_CUT, Kind.LINK_SHAPED)]
     with step(node, "start"):
-        driver.create(lab, node)
+        lab.driver.create(lab, node)
         for fault in links:
             if fault.kind is Kind.LINK_CUT:
-                driver.plug(lab, node, fault.target, False)
+                lab.driver.plug(lab, node, fault.target, False)
             else:
-                driver.shape(lab, node, fault.target, fault.shape)
-        driver.start(lab, node)
+                lab.driver.shape(lab, node, fault.target, fault.shape)
+        lab.driver.start(lab, node)
         if Fault(Kind.LINK_CUT, node, lab.spec.management.name) not in links:
             _settle(lab, node)
 
 
-def _settle(lab: LabState, node: str) -> None:
-    with drivers.get(lab.spec.driver).connect(lab, node, ANSWER) as session:
+def _settle(lab: Lab, node: str) -> None:
+    with lab.driver.connect(lab, node, ANSWER) as session:
         command = "while systemctl list-jobs --no-legend 2>/dev/null | grep -q .; do sleep 0.5; done"
         try:
             session.run(command, timeout=BOOT)

@@ -19,15 +19,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from labctl import cgroup, drivers, loops, network, overlay, sparse
-from labctl.drivers.nspawn import PROPAGATE
+from labctl import drivers
 from labctl.errors import LabError
+from labctl.host import cgroup, loops, network, overlay, paths, sparse
 from labctl.images.store import BUILDING
 from labctl.lab import down as teardown
-from labctl.lab import paths
 from labctl.lab import snapshot as snaps
-from labctl.lab.state import LabState, exists, locked, names
 from labctl.progress import step
+from labctl.records.lab import Lab, exists, locked, names
 from labctl.topology.model import NAME
 
 
@@ -52,7 +51,7 @@ def find(*, images: bool = False) -> list[Finding]:
         to build and download again.
     :raises LabError: ``images`` was asked for, but which are needed cannot be told.
     """
-    found = [*_labs(), *_inside_labs(), *_containers(), *_locks(), *_builds(), *_logs()]
+    found = [*_labs(), *_inside_labs(), *_litter(), *_locks(), *_builds(), *_logs()]
     return [*found, *_unused_images(), *_downloads()] if images else found
 
 
@@ -85,8 +84,8 @@ def _free(lock: Path) -> Iterator[bool]:
         yield True
 
 
-def _lock_of(lab: str) -> Path:
-    return paths.home() / "locks" / f"{lab}.lock"
+def _lock_of(name: str) -> Path:
+    return paths.home() / "locks" / f"{name}.lock"
 
 
 # --- labs without a record -------------------------------------------------------------------------
@@ -124,7 +123,7 @@ def _inside_labs() -> Iterator[Finding]:
     """What labs with a record have besides what it names: layers, and parts of nodes that are not theirs."""
     for name in names():
         try:
-            lab = LabState.load(name)
+            lab = Lab.load(name)
         except LabError:  # `labctl list` says so, and only its user knows what it was
             continue
         with _free(_lock_of(name)) as free:
@@ -139,15 +138,15 @@ def _inside_labs() -> Iterator[Finding]:
             yield Finding("nodes", name, tuple(nodes), 0, _held(lab, _remove_strangers))
 
 
-def _held(lab: LabState, work: Callable[[LabState], list[str]]) -> Callable[[], list[str]]:
+def _held(lab: Lab, work: Callable[[Lab], list[str]]) -> Callable[[], list[str]]:
     def remove() -> list[str]:
         with locked(lab.name, "labctl gc"):
-            return work(LabState.load(lab.name))
+            return work(Lab.load(lab.name))
 
     return remove
 
 
-def _sweep(lab: LabState) -> list[str]:
+def _sweep(lab: Lab) -> list[str]:
     snaps.sweep(lab)
     return list(map(_named, snaps.waste(lab)))
 
@@ -156,7 +155,7 @@ def _named(path: Path) -> str:
     return f"{'directory' if path.is_dir() else 'file'} {path}"
 
 
-def _strangers(lab: LabState) -> list[str]:
+def _strangers(lab: Lab) -> list[str]:
     """Machines of a lab that are none of its nodes, as a restore leaves them that was killed."""
     mine = {network.lab_namespace(lab.name), *(network.node_namespace(lab.name, n) for n in lab.spec.nodes)}
     found = [f"namespace {n}" for n in network.namespaces(lab.name) if n not in mine]
@@ -176,25 +175,22 @@ def _is_node(group: str) -> bool:
     return not group.startswith("_")
 
 
-def _remove_strangers(lab: LabState) -> list[str]:
-    driver = drivers.get(lab.spec.driver)
+def _remove_strangers(lab: Lab) -> list[str]:
     there = {p.name for p in (lab.directory / "nodes").glob("*")}
     there |= {p.name for p in cgroup.path(lab.name).glob("*") if p.is_dir() and _is_node(p.name)}
     there |= {n.removeprefix(network.lab_namespace(lab.name) + ".") for n in network.namespaces(lab.name)}
     there -= {network.lab_namespace(lab.name)}
-    return [item for node in sorted(there - set(lab.spec.nodes)) for item in driver.destroy(lab, node)]
+    return [item for node in sorted(there - set(lab.spec.nodes)) for item in lab.driver.destroy(lab, node)]
 
 
-def _containers() -> Iterator[Finding]:
-    """Directories that systemd-nspawn makes for containers, of labs that are not there any more."""
-    mark = f"labctl-{paths.mark()}-"
+def _litter() -> Iterator[Finding]:
+    """Directories that programs of the drivers made for labs that are gone."""
     recorded = set()
     for name in names():
         with suppress(LabError):
-            recorded.add(LabState.load(name).id)
-    for path in sorted(PROPAGATE.glob(f"{mark}*")):
-        if path.name.removeprefix(mark).partition("-")[0] not in recorded:
-            yield Finding("container", path.name, (f"directory {path}",), 0, _rmdir(path))
+            recorded.add(Lab.load(name).id)
+    for path in (p for driver in drivers.every() for p in driver.litter(recorded)):
+        yield Finding("container", path.name, (f"directory {path}",), 0, _rmdir(path))
 
 
 def _rmdir(path: Path) -> Callable[[], list[str]]:
@@ -324,7 +320,7 @@ def _unused_images() -> Iterator[Finding]:
         return
     needed: set[Path] = set()
     for name in names():
-        lab = LabState.load(name)  # without knowing what a lab needs nothing is safe
+        lab = Lab.load(name)  # without knowing what a lab needs nothing is safe
         facts = [lab.meta, *(s["facts"] for s in lab.meta["snapshots"].values())]
         needed |= {Path(layer) for fact in facts for layer in fact["image"]}
     mounted = {path.resolve() for path in overlay.lower()}

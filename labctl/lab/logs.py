@@ -19,11 +19,12 @@ from datetime import UTC, datetime, timedelta, timezone
 from importlib.resources import files
 from pathlib import PurePosixPath
 
-from labctl import bases, drivers, process
+from labctl import bases
 from labctl.errors import BrokenLabError, LabError
-from labctl.lab.state import LabState
-from labctl.parallel import side_by_side
+from labctl.host import process
+from labctl.host.threads import side_by_side
 from labctl.progress import warn
+from labctl.records.lab import Lab
 from labctl.secret import Redactor
 
 ANSWER = 10  # seconds until a node must answer on SSH
@@ -55,7 +56,7 @@ class Line:
     text: str
 
 
-def redactor(lab: LabState) -> Redactor:
+def redactor(lab: Lab) -> Redactor:
     """What hides every secret that the lab has, or had in one of its layers."""
     values = {*lab.spec.passwords.values(), *(secret.reveal() for secret in lab.secrets().values())}
     for path in lab.directory.glob("layers/*/secrets.json"):
@@ -80,21 +81,20 @@ def script(since: float | None = None, units: Iterable[str] = (), file_bytes: in
     return heads + files("labctl.lab").joinpath("logs.sh").read_text()
 
 
-def read(lab: LabState, node: str, text: str, seconds: float = READ) -> str:
+def read(lab: Lab, node: str, text: str, seconds: float = READ) -> str:
     """Run a script that looks at a node's files, wherever they can be read.
 
     :raises LabError: nowhere, or not within so many seconds.
     """
-    driver = drivers.get(lab.spec.driver)
-    root = driver.files(lab, node)
+    root = lab.driver.files(lab, node)
     if root is not None:
         env = {**os.environ, "LABCTL_ROOT": str(root)}
         return process.run(["sh"], stdin=text, timeout=seconds, env=env, check=False).stdout
-    if not driver.machine(lab, node).running:
+    if not lab.driver.machine(lab, node).running:
         raise BrokenLabError(
             f"{node} of {lab.name} does not run, and its disk cannot be read", f"labctl repair {lab.name}"
         )
-    with driver.connect(lab, node, ANSWER) as session:
+    with lab.driver.connect(lab, node, ANSWER) as session:
         return session.run(text, timeout=seconds).stdout
 
 
@@ -215,7 +215,7 @@ def _bare(unit: str) -> str:
     return unit.removesuffix(".service").removeprefix("openstack-")
 
 
-def units(lab: LabState, service: str) -> tuple[str, ...]:
+def units(lab: Lab, service: str) -> tuple[str, ...]:
     """The units of a daemon, of all daemons of a project, or of a unit's name; none for any other word."""
     known: Mapping[str, tuple[str, ...]] = bases.get(lab.spec.base, lab.spec.package_source).units
     if service in known:
@@ -225,9 +225,7 @@ def units(lab: LabState, service: str) -> tuple[str, ...]:
     return (service,) if any(service in names for names in known.values()) else ()
 
 
-def of_node(
-    lab: LabState, node: str, after: float | None, service: str | None, file_bytes: int = FILE_BYTES
-) -> list[Line]:
+def of_node(lab: Lab, node: str, after: float | None, service: str | None, file_bytes: int = FILE_BYTES) -> list[Line]:
     """A node's lines in the order of their times, secrets hidden.
 
     :param after: seconds since the epoch.
@@ -249,7 +247,7 @@ def of_node(
 
 
 def collect(
-    lab: LabState, nodes: Iterable[str], after: float | None, service: str | None, file_bytes: int = FILE_BYTES
+    lab: Lab, nodes: Iterable[str], after: float | None, service: str | None, file_bytes: int = FILE_BYTES
 ) -> list[Line]:
     """The lines of several nodes in the order of their times; a node that cannot be read is warned of.
 
@@ -270,7 +268,7 @@ def collect(
     return sorted(lines, key=lambda line: line.at)
 
 
-def follow(lab: LabState, nodes: Iterable[str], after: float, service: str | None) -> Iterator[list[Line]]:
+def follow(lab: Lab, nodes: Iterable[str], after: float, service: str | None) -> Iterator[list[Line]]:
     """The new lines of several nodes, again and again until the caller stops; each line once.
 
     A line whose time is more than :data:`LATE` seconds past when it is written may be missed.

@@ -1,6 +1,6 @@
 """A snapshot as one file, with all that another host needs to bring its lab up.
 
-The file (:mod:`labctl.archive`) holds the snapshot's layers, the lab's keys and the golden image's layers; its
+The file (:mod:`labctl.host.archive`) holds the snapshot's layers, the lab's keys and the golden image's layers; its
 header is the lab's record and what the machines' saved memory needs. Imported, it is the same lab: name, id, keys,
 addresses and passwords. Whoever has the file can enter the lab.
 """
@@ -12,15 +12,14 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from labctl import __version__, archive, drivers, sparse
-from labctl.drivers.base import Driver
+from labctl import __version__, drivers
 from labctl.errors import LabError
+from labctl.host import archive, paths, sparse
 from labctl.images import store
-from labctl.lab import paths
 from labctl.lab import snapshot as snaps
 from labctl.lab.clone import check_name
-from labctl.lab.state import LabState
 from labctl.progress import note, step
+from labctl.records.lab import Lab
 from labctl.topology.model import NAME, Frozen
 from labctl.topology.units import show_size
 
@@ -51,7 +50,7 @@ class Header(Frozen):
     bytes: int
 
 
-def export(lab: LabState, driver: Driver, name: str, path: Path) -> int:
+def export(lab: Lab, name: str, path: Path) -> int:
     """Write a snapshot of a lab to a file; the caller holds the lab's lock. The lab goes on meanwhile.
 
     :return: the file's size in bytes.
@@ -71,7 +70,7 @@ def export(lab: LabState, driver: Driver, name: str, path: Path) -> int:
         topology_file=lab.meta["topology_file"],
         entry=snaps.Entry(**{**lab.meta["snapshots"][name], "parent": ""}),
         images=tuple(Image(name=image.name, digest=store.identity(image)) for image in images),
-        needs=driver.needs(lab, snapshot.stack[0]),
+        needs=lab.driver.needs(lab, snapshot.stack[0]),
         bytes=size,
     )
     if not path.parent.is_dir():
@@ -105,7 +104,7 @@ def read(path: Path) -> Header:
         ) from error
 
 
-def import_(path: Path, header: Header, *, boot: bool = False) -> LabState:
+def import_(path: Path, header: Header, *, boot: bool = False) -> Lab:
     """Make a lab at rest of an exported snapshot; the caller holds the lock of the lab's name.
 
     :param header: what the file says of itself, as :func:`read`.
@@ -134,7 +133,7 @@ def import_(path: Path, header: Header, *, boot: bool = False) -> LabState:
             images = [here.get(i.name) or store.take(directory / i.name, i.digest) for i in header.images]
         lab = _record(directory, header, images)
         driver.adopt(lab, {} if boot else header.needs)
-        lab.meta["stack"] = [snaps.branch(lab, driver, header.entry.stack), *header.entry.stack]
+        lab.meta["stack"] = [snaps.branch(lab, header.entry.stack), *header.entry.stack]
         lab.save()
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
@@ -146,10 +145,10 @@ def _tell(directory: Path, size: int) -> None:
     note("lab", f"{show_size(sparse.used(directory))} of {show_size(size)} unpacked")
 
 
-def _record(directory: Path, header: Header, images: list[Path]) -> LabState:
+def _record(directory: Path, header: Header, images: list[Path]) -> Lab:
     """The lab as it was recorded when the snapshot was taken, with that snapshot alone; not saved yet."""
     entry = header.entry.model_dump(mode="json")
     entry["facts"] = {**entry["facts"], "image": [str(image) for image in images]}
     lasting = {"id": header.id, "created": header.created, "topology_file": header.topology_file}
     meta = {**entry["facts"], **lasting, "stack": entry["stack"], "snapshots": {header.name: entry}}
-    return LabState(directory, header.entry.spec, meta)
+    return Lab(directory, header.entry.spec, meta)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from labctl.drivers.base import Driver
-from labctl.engine.execute import STOP
+from labctl.engine.converge import STOP
 from labctl.engine.health import gate
 from labctl.errors import LabError
-from labctl.lab import fault, paths
+from labctl.host import paths
+from labctl.host.threads import on_each
+from labctl.lab import fault
 from labctl.lab import snapshot as snaps
-from labctl.lab.state import LabState, exists, half_removed
-from labctl.parallel import on_each
 from labctl.progress import note, step, warn
+from labctl.records.lab import Lab, exists, half_removed
 
 
 def recorded() -> list[str]:
@@ -19,11 +19,11 @@ def recorded() -> list[str]:
     return sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
 
 
-def condition(lab: LabState, driver: Driver) -> tuple[str, str]:
+def condition(lab: Lab) -> tuple[str, str]:
     """How a recorded lab's machines are, and what to type when they are not as they should be."""
-    machines = [driver.machine(lab, node) for node in lab.spec.nodes]
+    machines = [lab.driver.machine(lab, node) for node in lab.spec.nodes]
     running = sum(m.running for m in machines)
-    lost = sum(bool(driver.lost(lab, node)) for node in lab.spec.nodes)
+    lost = sum(bool(lab.driver.lost(lab, node)) for node in lab.spec.nodes)
     words = f"{running}/{len(machines)} running" + (f", {lost} cut off" if lost else "")
     if running == len(machines) and not lost:
         return words, ""
@@ -41,7 +41,7 @@ def remnant(name: str) -> str:
     return "" if exists(name) else "no record"
 
 
-def repair(lab: LabState, driver: Driver) -> list[str]:
+def repair(lab: Lab) -> list[str]:
     """Bring back what a lab has lost: network, mounts, machines; the caller holds its lock.
 
     Nothing is configured anew, that is what ``up`` does.
@@ -57,22 +57,22 @@ def repair(lab: LabState, driver: Driver) -> list[str]:
         fault.heal_all(lab, start=False)
     except LabError as error:  # perhaps what the start of its machine brings about anyway
         warn("lab", error.message)
-    lost = {node: why for node in lab.spec.nodes if (why := driver.lost(lab, node))}
+    lost = {node: why for node in lab.spec.nodes if (why := lab.driver.lost(lab, node))}
     for node, why in lost.items():
         note(node, f"is started anew: {why}")
-    dead = [node for node in lab.spec.nodes if node in lost or not driver.machine(lab, node).running]
+    dead = [node for node in lab.spec.nodes if node in lost or not lab.driver.machine(lab, node).running]
 
     def bring(node: str) -> None:
         if node in lost:
-            driver.stop(lab, node, STOP)
-        driver.create(lab, node)
-        driver.start(lab, node)
+            lab.driver.stop(lab, node, STOP)
+        lab.driver.create(lab, node)
+        lab.driver.start(lab, node)
 
     if dead:
         with step("lab", f"start {', '.join(dead)}"):
-            lab.record_image(driver.image(lab))
+            lab.record_image(lab.driver.image(lab))
             lab.ensure_keys()
-            driver.create_network(lab)
+            lab.driver.create_network(lab)
             on_each(bring, dead)
-    gate(lab, driver)
+    gate(lab)
     return dead

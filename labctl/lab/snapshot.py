@@ -1,6 +1,6 @@
 """Snapshots: the whole lab as it was at one moment, named, and the lab as it was brought back.
 
-A lab's machines write into the uppermost layer of a stack (``labctl.lab.state``). A snapshot brings the
+A lab's machines write into the uppermost layer of a stack (``labctl.records.lab``). A snapshot brings the
 machines to rest, freezes that layer under a name, and puts a new one over it; so it costs no copying but
 of additional disks and the shared directory, and takes up what was changed. Restoring puts a new layer
 over the frozen ones. A layer holds the journal and the secrets of its time, the snapshot's entry in the
@@ -21,16 +21,16 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from labctl import sparse
-from labctl.drivers.base import Driver
+from labctl.components import Component
 from labctl.engine.health import gate
 from labctl.errors import BrokenLabError, LabError
-from labctl.lab import access, fault
-from labctl.lab.state import GOES_ON, MEMORY, LabState
-from labctl.parallel import on_each
-from labctl.plan.planner import context
+from labctl.host import sparse
+from labctl.host.threads import on_each
+from labctl.lab import fault
 from labctl.progress import note, step, warn
-from labctl.topology.model import NAME, Component, Frozen
+from labctl.records import access
+from labctl.records.lab import GOES_ON, MEMORY, Lab
+from labctl.topology.model import NAME, Frozen
 from labctl.topology.spec import LabSpec
 from labctl.topology.units import show_size
 
@@ -65,13 +65,13 @@ class Snapshot(Entry):
     name: str
 
 
-def snapshots(lab: LabState) -> list[Snapshot]:
+def snapshots(lab: Lab) -> list[Snapshot]:
     """The snapshots of a lab, the oldest first."""
     found = [Snapshot(name=name, **entry) for name, entry in lab.meta["snapshots"].items()]
     return sorted(found, key=lambda s: s.created)
 
 
-def find(lab: LabState, name: str) -> Snapshot:
+def find(lab: Lab, name: str) -> Snapshot:
     """The snapshot of a name.
 
     :raises LabError: there is none; names those there are.
@@ -83,7 +83,7 @@ def find(lab: LabState, name: str) -> Snapshot:
     return Snapshot(name=name, **entries[name])
 
 
-def used(lab: LabState, snapshot: Snapshot) -> int:
+def used(lab: Lab, snapshot: Snapshot) -> int:
     """Bytes that a snapshot takes up by itself: its layers that its parent does not stand on."""
     below = set(find(lab, snapshot.parent).stack) if snapshot.parent else set()
     return sparse.used(*(lab.layer(number) for number in snapshot.stack if number not in below))
@@ -104,7 +104,7 @@ def check_name(name: str) -> None:
 # --- create ----------------------------------------------------------------------------------------
 
 
-def create(lab: LabState, driver: Driver, name: str, stage: str = "", *, stop: bool = False) -> Snapshot:
+def create(lab: Lab, name: str, stage: str = "", *, stop: bool = False) -> Snapshot:
     """Take a snapshot of a running lab, which goes on afterwards; the caller holds its lock.
 
     :param stage: taken by labctl itself after this stage; takes the place of an earlier one of that kind.
@@ -127,28 +127,28 @@ def create(lab: LabState, driver: Driver, name: str, stage: str = "", *, stop: b
         facts={key: value for key, value in lab.meta.items() if key not in LASTING},
     )
     with step("lab", f"snapshot {name}"):
-        freeze(lab, driver, {name: entry.model_dump(mode="json")})
+        freeze(lab, {name: entry.model_dump(mode="json")})
         if not stop:
-            wake(lab, driver)
+            wake(lab)
     if not stop:
-        gate(lab, driver)
+        gate(lab)
     return find(lab, name)
 
 
-def _standing_on(lab: LabState) -> str:
+def _standing_on(lab: Lab) -> str:
     """The newest snapshot whose frozen layer the lab stands on."""
     owners = {s.stack[0]: s.name for s in snapshots(lab)}
     return next((owners[number] for number in lab.stack[1:] if number in owners), "")
 
 
-def freeze(lab: LabState, driver: Driver, entries: Mapping[str, Any]) -> None:
+def freeze(lab: Lab, entries: Mapping[str, Any]) -> None:
     """Bring a running lab to rest and put a new layer over the one it wrote into, which never changes again.
 
     :param entries: snapshots to record at the same moment.
     :raises LabError: it could not be done; the lab goes on as it was.
     """
     for node in lab.spec.nodes:
-        if not driver.machine(lab, node).running:
+        if not lab.driver.machine(lab, node).running:
             raise BrokenLabError(f"{node} of {lab.name} does not run", f"labctl repair {lab.name}")
     if faults := fault.active(lab):
         raise BrokenLabError(f"{lab.name} is at fault: {', '.join(map(str, faults))}", f"labctl fault heal {lab.name}")
@@ -157,8 +157,8 @@ def freeze(lab: LabState, driver: Driver, entries: Mapping[str, Any]) -> None:
     before = dict(lab.meta)
     try:
         with step("lab", "machines come to rest"):
-            driver.rest(lab, STOP)
-        layer = branch(lab, driver, lab.stack)
+            lab.driver.rest(lab, STOP)
+        layer = branch(lab, lab.stack)
         lab.meta["stack"] = [layer, *lab.stack]
         lab.meta["snapshots"] = {**lab.meta["snapshots"], **entries}
         lab.save()
@@ -166,12 +166,12 @@ def freeze(lab: LabState, driver: Driver, entries: Mapping[str, Any]) -> None:
         warn("lab", "no snapshot was taken; the lab goes on as it was")
         lab.meta = before
         sweep(lab)
-        wake(lab, driver)
+        wake(lab)
         raise
     sweep(lab)
 
 
-def require_room(lab: LabState, stack: tuple[str, ...]) -> None:
+def require_room(lab: Lab, stack: tuple[str, ...]) -> None:
     """Refuse to begin what would fill the disk.
 
     :raises LabError: too little is free for copies of disks and shared files and the first writes of the nodes.
@@ -186,13 +186,13 @@ def require_room(lab: LabState, stack: tuple[str, ...]) -> None:
         )
 
 
-def branch(lab: LabState, driver: Driver, stack: tuple[str, ...]) -> str:
+def branch(lab: Lab, stack: tuple[str, ...]) -> str:
     """Make a layer that goes on from a frozen stack; nothing names it yet."""
     number = lab.new_layer()
     layer, below = lab.layer(number), lab.layer(stack[0])
     layer.mkdir(mode=0o700)
     try:
-        driver.branch(lab, stack, number)
+        lab.driver.branch(lab, stack, number)
         for name in _CARRIED:
             if (below / name).exists():
                 shutil.copy2(below / name, layer / name)
@@ -202,22 +202,22 @@ def branch(lab: LabState, driver: Driver, stack: tuple[str, ...]) -> str:
     return number
 
 
-def wake(lab: LabState, driver: Driver) -> None:
+def wake(lab: Lab) -> None:
     """Make and start the machines of a lab that is at rest."""
 
     def bring(node: str) -> None:
-        driver.create(lab, node)
-        driver.start(lab, node)
+        lab.driver.create(lab, node)
+        lab.driver.start(lab, node)
 
     with step("lab", "machines start"):
-        driver.create_network(lab)
+        lab.driver.create_network(lab)
         on_each(bring, lab.spec.nodes)
 
 
 # --- restore ---------------------------------------------------------------------------------------
 
 
-def restore(lab: LabState, driver: Driver, name: str) -> None:
+def restore(lab: Lab, name: str) -> None:
     """Bring a lab back to a snapshot, whatever its machines do now; the caller holds its lock.
 
     What was done since then is lost. The lab's name, keys and snapshots stay.
@@ -229,38 +229,38 @@ def restore(lab: LabState, driver: Driver, name: str) -> None:
     sweep(lab)
     require_room(lab, snapshot.stack)
     with step("lab", f"restore {name}"):
-        driver.image(lab)
-        layer = branch(lab, driver, snapshot.stack)
-        before = LabState(lab.directory, lab.spec, lab.meta)
+        lab.driver.image(lab)
+        layer = branch(lab, snapshot.stack)
+        before = Lab(lab.directory, lab.spec, lab.meta)
         fault.lift(lab)
-        driver.rest(lab, 0)
+        lab.driver.rest(lab, 0)
         lab.spec = snapshot.spec
         lab.meta = {**snapshot.facts, **{key: lab.meta[key] for key in LASTING}}
         lab.meta["stack"] = [layer, *snapshot.stack]
         lab.save()
-        settle(lab, driver, before)
-        wake(lab, driver)
-    gate(lab, driver)
+        settle(lab, before)
+        wake(lab)
+    gate(lab)
 
 
-def settle(lab: LabState, driver: Driver, before: LabState) -> None:
+def settle(lab: Lab, before: Lab) -> None:
     """Bring everything in line with a record that has just come to another stack.
 
     :param before: the lab as it was recorded until then.
     """
     for node in before.spec.nodes:
-        if node not in lab.spec.nodes and (left := driver.destroy(before, node)):
+        if node not in lab.spec.nodes and (left := lab.driver.destroy(before, node)):
             warn(node, f"joined after the snapshot, and is not all gone: {', '.join(left)}")
     lab.ensure_keys()
     if lab.spec.has(Component.KEYSTONE):
-        access.write(lab, context(lab.spec).auth_url, lab.secrets())
+        access.write(lab, lab.context.auth_url, lab.secrets())
     sweep(lab)
 
 
 # --- delete ----------------------------------------------------------------------------------------
 
 
-def delete(lab: LabState, name: str) -> None:
+def delete(lab: Lab, name: str) -> None:
     """Forget a snapshot; its layer goes unless the lab or another snapshot stands on it.
 
     :raises LabError: there is no such snapshot.
@@ -275,7 +275,7 @@ def delete(lab: LabState, name: str) -> None:
     sweep(lab)
 
 
-def waste(lab: LabState) -> list[Path]:
+def waste(lab: Lab) -> list[Path]:
     """Layers that neither the lab nor a snapshot stands on, and memory that no machine will go on from.
 
     A killed snapshot or restore leaves such layers; a snapshot that was deleted leaves the memory in a layer that the
@@ -288,7 +288,7 @@ def waste(lab: LabState) -> list[Path]:
     return sorted(layers) + [p for n in sorted(needed - resumed) for p in sorted(lab.layer(n).glob(f"*/{MEMORY}"))]
 
 
-def sweep(lab: LabState) -> None:
+def sweep(lab: Lab) -> None:
     """Remove the layers and the memory that nothing needs; safe to repeat."""
     for path in waste(lab):
         if path.is_dir():

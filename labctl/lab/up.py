@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from labctl import background, drivers
-from labctl.drivers.base import Driver
-from labctl.engine.execute import Engine, Summary
+from labctl import drivers
+from labctl.components import Component
+from labctl.engine.converge import Engine, Summary
 from labctl.errors import LabError
+from labctl.host import paths, threads
 from labctl.images import guest
-from labctl.lab import again, fault, paths, snapshot
 from labctl.lab import down as teardown
-from labctl.lab.state import LabState, exists, half_removed
-from labctl.plan.planner import STAGES
+from labctl.lab import fault, snapshot
 from labctl.progress import note, warn
+from labctl.records import hints
+from labctl.records.lab import Lab, exists, half_removed
 from labctl.topology import load
 from labctl.topology.join import kept
-from labctl.topology.model import Component, Topology
+from labctl.topology.model import Topology
 from labctl.topology.spec import LabSpec
+from labctl.topology.stages import STAGES
 
 
 def read(name_or_path: str, release: str | None = None) -> tuple[Topology, Path]:
@@ -35,36 +37,36 @@ def grown(spec: LabSpec) -> LabSpec:
     """A newly chosen spec with the nodes that have joined the recorded lab of its name, when there is one."""
     if not exists(spec.name):
         return spec
-    before = LabState.load(spec.name).spec
+    before = Lab.load(spec.name).spec
     return kept(spec, before) if all(getattr(before, f) == getattr(spec, f) for f in IDENTITY) else spec
 
 
-def open_lab(spec: LabSpec, path: Path) -> LabState:
+def open_lab(spec: LabSpec, path: Path) -> Lab:
     """The recorded lab of this name, brought to this spec but with the nodes that joined it, or a new one.
 
     :raises LabError: the name belongs to a lab of another topology, release, base or driver.
     """
     if not exists(spec.name):
-        return LabState.create(spec, path)
-    state = LabState.load(spec.name)
+        return Lab.create(spec, path)
+    lab = Lab.load(spec.name)
     for field in IDENTITY:
-        was, wanted = getattr(state.spec, field), getattr(spec, field)
+        was, wanted = getattr(lab.spec, field), getattr(spec, field)
         if was != wanted:
             raise LabError(
                 f"the lab {spec.name} exists already with {field} {was}, not {wanted}",
-                f"labctl down {spec.name}; {again.up(spec, path, 'NAME')} makes another lab",
+                f"labctl down {spec.name}; {hints.up(spec, path, 'NAME')} makes another lab",
             )
-    spec = kept(spec, state.spec)
-    if _shape(state.spec) != _shape(spec):
+    spec = kept(spec, lab.spec)
+    if _shape(lab.spec) != _shape(spec):
         raise LabError(
             f"{path} has other nodes, cards or networks than the running lab {spec.name}",
-            f"labctl down {spec.name}; {again.up(spec, path, 'NAME')} makes another lab",
+            f"labctl down {spec.name}; {hints.up(spec, path, 'NAME')} makes another lab",
         )
-    if state.spec != spec:
+    if lab.spec != spec:
         note("lab", f"{path.name} has changed since the lab was made; bringing it to the new state")
-        state.spec = spec
-        state.save()
-    return state
+        lab.spec = spec
+        lab.save()
+    return lab
 
 
 def _layout(spec: LabSpec) -> frozenset[str]:
@@ -92,50 +94,50 @@ def up(spec: LabSpec, path: Path, until: str, start: str = "") -> Summary:
         note("lab", f"an earlier {spec.name} was not removed to its end")
         teardown.down(spec.name)
     if start:
-        snapshot.restore(LabState.load(spec.name), driver, start)
+        snapshot.restore(Lab.load(spec.name), start)
     state = open_lab(spec, path)
     snapshot.sweep(state)
     try:
         fault.heal_all(state, start=False)
     except LabError as error:  # perhaps what the stages bring about anyway
         warn("lab", error.message)
-    return converge(state, driver, until)
+    return converge(state, until)
 
 
 #: Seconds for the guest image: a download, or a build on a machine that is busy with the rest of the lab.
 GUEST = 1800
 
 
-def _guest(state: LabState, until: str) -> Callable[[], guest.GuestImage]:
+def _guest(lab: Lab, until: str) -> Callable[[], guest.GuestImage]:
     """The image of the lab's guests, for whoever uploads it: made beside machines and services when a lab needs it."""
 
     def make() -> guest.GuestImage:
-        return guest.ensure(paths.images() / "guest", state.spec.fixtures.cirros)
+        return guest.ensure(paths.images() / "guest", lab.spec.fixtures.cirros)
 
-    comes = STAGES.index(until) >= STAGES.index("fixtures") and not state.journal().record("fixtures")
-    ahead = background.started(make) if comes and state.spec.has(Component.GLANCE) else None
+    comes = STAGES.index(until) >= STAGES.index("fixtures") and not lab.journal().record("fixtures")
+    ahead = threads.started(make) if comes and lab.spec.has(Component.GLANCE) else None
 
     def image() -> guest.GuestImage:
-        made = make() if ahead is None else background.result(ahead, GUEST)
-        state.meta["guest"] = made.origin
-        state.save()
+        made = make() if ahead is None else threads.result(ahead, GUEST)
+        lab.meta["guest"] = made.origin
+        lab.save()
         return made
 
     return image
 
 
-def converge(state: LabState, driver: Driver, until: str = "verify") -> Summary:
+def converge(lab: Lab, until: str = "verify") -> Summary:
     """Bring a recorded lab to what its spec says; the caller holds its lock.
 
     :raises LabError: what failed, where, and what to do.
     """
-    state.meta["patience"] = driver.patience
-    state.meta["capabilities"] = sorted(driver.capabilities().names() | _layout(state.spec))
-    state.save()
+    lab.meta["patience"] = lab.driver.patience
+    lab.meta["capabilities"] = sorted(lab.driver.capabilities().names() | _layout(lab.spec))
+    lab.save()
 
-    guest_image = _guest(state, until)
+    guest_image = _guest(lab, until)
 
     def checkpoint(stage: str) -> None:
-        snapshot.create(state, driver, stage, stage=stage)
+        snapshot.create(lab, stage, stage=stage)
 
-    return Engine(state, driver, guest_image, checkpoint).up(until)
+    return Engine(lab, guest_image, checkpoint).up(until)

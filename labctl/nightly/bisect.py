@@ -17,26 +17,37 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from labctl import process
+from labctl import checkout
 from labctl.errors import LabError
-from labctl.lab.state import exists
+from labctl.host import process
 from labctl.nightly import steps as running
 from labctl.nightly.history import History
-from labctl.nightly.matrix import ROOT, Cell
+from labctl.nightly.matrix import Cell
 from labctl.nightly.run import slug
 from labctl.nightly.steps import Steps
-from labctl.plan.planner import STAGES
 from labctl.progress import note, step
+from labctl.records.lab import exists
+from labctl.topology.stages import STAGES
 
 #: What decides a lab's content beyond the stages' own inputs: a snapshot is good for commits that have it equal.
 UNSEEN = (
-    "labctl/images", "labctl/bases", "labctl/drivers", "labctl/lab", "labctl/topology/spec.py", "labctl/network.py",
-    "kickstart",
+    "labctl/images", "labctl/bases", "labctl/drivers", "labctl/lab", "labctl/records",
+    "labctl/host/network.py", "labctl/topology/spec.py", "kickstart",
 )  # fmt: skip
 SNAPSHOT = "before"
 #: Seconds of git.
 GIT = 120
 _FOUND = re.compile(r"^([0-9a-f]{40}) is the first bad commit", re.MULTILINE)
+
+
+def _checkout() -> Path:
+    """The checkout whose commits are tried.
+
+    :raises LabError: labctl was installed without one.
+    """
+    if (root := checkout()) is None:
+        raise LabError("labctl is not installed from a git checkout, so there are no commits to try", "git clone")
+    return root
 
 
 @dataclass
@@ -64,7 +75,7 @@ class Bisection:
     good: str
     bad: str
     test: str = ""
-    root: Path = ROOT
+    root: Path = field(default_factory=_checkout)
     command: tuple[str, ...] = running.LABCTL
     environment: dict[str, str] = field(default_factory=dict)
     tries: list[Try] = field(default_factory=list)

@@ -15,16 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from labctl import drivers
 from labctl.errors import LabError
-from labctl.lab import paths
-from labctl.lab.state import LabState, exists
+from labctl.host import paths
 from labctl.nightly import facts, junit, steps
 from labctl.nightly.history import GOOD, History
 from labctl.nightly.matrix import Cell
 from labctl.nightly.steps import Interrupted, Steps
-from labctl.plan.planner import STAGES
 from labctl.progress import note, step, warn
+from labctl.records.lab import Lab, exists
+from labctl.topology.stages import STAGES
 
 #: Seconds for a look at a broken lab, and for putting it into a bundle or a snapshot.
 LOOK, BUNDLE, KEEP = 240, 180, 600
@@ -193,8 +192,8 @@ class Attempt:
     def _machines(self) -> float:
         """CPU seconds of the lab's machines so far; 0 where there are none."""
         try:
-            state = LabState.load(self.lab)
-            return drivers.get(state.spec.driver).cpu_seconds(state)
+            lab = Lab.load(self.lab)
+            return lab.driver.cpu_seconds(lab)
         except LabError:
             return 0.0
 
@@ -214,7 +213,7 @@ class Attempt:
             verdict.spoil("timeout" if up.late else "failed", self._bad_stage(), reason + steps.said(up.log))
             return
         if cell.join:
-            for node in LabState.load(self.lab).spec.later:
+            for node in Lab.load(self.lab).spec.later:
                 joined = self._step("join", ["node", "add", self.lab, node], cell.timeouts["up"])
                 if not joined.good:
                     verdict.spoil("timeout" if joined.late else "failed", "join", steps.said(joined.log))
@@ -247,7 +246,7 @@ class Attempt:
     def _stages(self, up: steps.Outcome) -> None:
         """Record the stages of ``up`` from the lab's journal, and the one that failed from its events."""
         try:
-            done = LabState.load(self.lab).journal().stages
+            done = Lab.load(self.lab).journal().stages
         except LabError:
             return
         for record in done:

@@ -9,20 +9,23 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from labctl import __version__, process
-from labctl.doctor.host import available_memory
+import labctl
+from labctl import __version__, checkout, shipped
 from labctl.errors import LabError
-from labctl.lab import paths
-from labctl.lab.state import LabState
-from labctl.nightly.matrix import ROOT, Cell
+from labctl.host import memory, paths, process
+from labctl.nightly.matrix import Cell
+from labctl.records.lab import Lab
 from labctl.topology import load
 
 #: What decides how a lab is made and proven.
 SOURCES = ("labctl", "e2e", "topologies", "kickstart")
 
 
-def git_commit(root: Path = ROOT) -> str:
-    """The commit that is checked out, with ``+`` behind it when files were changed since; empty without git."""
+def git_commit(root: Path | None = None) -> str:
+    """The commit that is checked out, with ``+`` behind it when files were changed since; empty without a checkout."""
+    root = root or checkout()
+    if root is None:
+        return ""
     try:
         commit = process.output(["git", "-C", root, "rev-parse", "HEAD"])
         changed = process.output(["git", "-C", root, "status", "--porcelain", "--untracked-files=no", "--", *SOURCES])
@@ -31,13 +34,15 @@ def git_commit(root: Path = ROOT) -> str:
     return f"{commit}+" if changed else commit
 
 
-def source(root: Path = ROOT) -> str:
+def source(root: Path | None = None) -> str:
     """Hash of the code, the suites and the topologies as they lie here: equal code, equal hash."""
     found = hashlib.sha256()
-    for folder in SOURCES:
-        for path in sorted((root / folder).rglob("*")):
-            if path.is_file() and path.suffix != ".pyc" and "nightly" not in path.parts:
-                found.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes() + b"\0")
+    for name in SOURCES:
+        folder = root / name if root else Path(labctl.__file__).parent if name == "labctl" else shipped(name)
+        for path in sorted(folder.rglob("*")):
+            place = path.relative_to(folder)
+            if path.is_file() and path.suffix != ".pyc" and not {"nightly", "data"} & set(place.parts):
+                found.update(f"{name}/{place}\0".encode() + path.read_bytes() + b"\0")
     return found.hexdigest()[:16]
 
 
@@ -45,7 +50,7 @@ def host() -> dict[str, Any]:
     """This machine: cores, memory in bytes that new machines may take, kernel, Python."""
     return {
         "cores": os.cpu_count() or 1,
-        "memory": available_memory(),
+        "memory": memory.available(),
         "kernel": platform.release(),
         "python": platform.python_version(),
         "name": platform.node(),
@@ -62,10 +67,10 @@ def run_facts() -> dict[str, str]:
     }
 
 
-def images(lab: str) -> list[str]:
+def images(name: str) -> list[str]:
     """Names of the images that a lab stands on; content addresses."""
     try:
-        return [layer.name for layer in LabState.load(lab).layers]
+        return [layer.name for layer in Lab.load(name).layers]
     except LabError:
         return []
 

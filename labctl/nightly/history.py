@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from labctl.errors import LabError
-from labctl.lab import paths
+from labctl.host import paths
 from labctl.nightly.junit import Case
 from labctl.nightly.matrix import Cell
 

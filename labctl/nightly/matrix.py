@@ -18,19 +18,20 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from labctl import bases, shipped
+from labctl.drivers import DRIVERS
 from labctl.errors import LabError
 from labctl.lab import up as bring
 from labctl.lab.choose import choose
 from labctl.nightly.model import Entry, Excluded, Nightly, Settings, Tests, Timeouts
+from labctl.releases import RELEASES
 from labctl.topology import load as topologies
-from labctl.topology.check import KNOWN_BASES, KNOWN_DRIVERS, KNOWN_RELEASES
 from labctl.topology.document import MAX_FILE, decode, read
 from labctl.topology.explain import explain, is_said
 from labctl.topology.problems import Positions, Problem, TopologyError, unknown
 from labctl.topology.spec import LabSpec
 
 FILE = "nightly.yaml"
-ROOT = Path(__file__).parents[2]
 #: What a cell is when neither the entry nor the file says it.
 DEFAULT_RETRIES = 1
 
@@ -60,16 +61,16 @@ class Cell:
     impossible: str = ""
     chosen: dict[str, str] = field(default_factory=dict)
 
-    def up(self, lab: str) -> list[str]:
+    def up(self, name: str) -> list[str]:
         """The arguments of labctl that make the cell's lab."""
-        options = {"release": self.release, "base": self.base, "driver": self.driver, "name": lab}
+        options = {"release": self.release, "base": self.base, "driver": self.driver, "name": name}
         return ["up", self.topology, *(word for k, v in options.items() if v for word in (f"--{k}", v))]
 
-    def test(self, lab: str, *arguments: str) -> list[str]:
+    def test(self, name: str, *arguments: str) -> list[str]:
         """The arguments of labctl that prove it."""
-        chosen = [str(ROOT / "e2e" / s.removeprefix("e2e/")) for s in self.select]
+        chosen = [str(shipped("e2e") / s.removeprefix("e2e/")) for s in self.select]
         keyword = ["-k", self.keyword] if self.keyword else []
-        return ["test", lab, "-n", str(self.workers), *arguments, "--", *chosen, *keyword]
+        return ["test", name, "-n", str(self.workers), *arguments, "--", *chosen, *keyword]
 
     def lab(self, run: int) -> str:
         """Name of the lab in a run: short enough, and different from any that a person would choose."""
@@ -124,7 +125,7 @@ def find(given: Path | None) -> Path:
         if not given.is_file():
             raise LabError(f"there is no file {given}", "labctl nightly run --file FILE")
         return given
-    for path in (Path(FILE), ROOT / FILE):
+    for path in (Path(FILE), shipped(FILE)):
         if path.is_file():
             return path
     raise LabError(f"there is no {FILE} here", "write one (docs/nightly.md), or give --file FILE")
@@ -165,9 +166,9 @@ def load(path: Path) -> Matrix:
 def _check(settings: Nightly, at: Positions, folder: Path) -> Iterator[Problem]:
     """Words that are not known, things named twice, exclusions and selections that fit nothing."""
     known = {
-        "releases": ("release", KNOWN_RELEASES),
-        "bases": ("base", KNOWN_BASES),
-        "drivers": ("driver", KNOWN_DRIVERS),
+        "releases": ("release", tuple(RELEASES)),
+        "bases": ("base", tuple(bases.TITLES)),
+        "drivers": ("driver", tuple(DRIVERS)),
     }
     yield from _selection(settings, at, ())
     for number, entry in enumerate(settings.matrix):
@@ -194,7 +195,7 @@ def _check(settings: Nightly, at: Positions, folder: Path) -> Iterator[Problem]:
 def _selection(settings: Settings, at: Positions, here: tuple[str | int, ...]) -> Iterator[Problem]:
     for i, selected in enumerate(settings.tests.select if settings.tests else ()):
         file = selected.removeprefix("e2e/").partition("::")[0]
-        known = sorted(p.name for p in (ROOT / "e2e").glob("test_*.py"))
+        known = sorted(p.name for p in shipped("e2e").glob("test_*.py"))
         if file not in known:
             yield at.problem((*here, "tests", "select", i), unknown("file of the suite", file, known))
 
@@ -237,7 +238,7 @@ def _name(entry: Entry, *combination: str | None) -> str:
 
 def _cells(entry: Entry, settings: Nightly, folder: Path) -> Iterator[Cell]:
     path = _file(entry, folder)
-    own = path.resolve().parent == ROOT / "topologies"
+    own = path.resolve().parent == shipped("topologies")
     timeouts = (entry.timeouts or settings.timeouts or Timeouts()).model_dump()
     tests = entry.tests or settings.tests or Tests()
     retries = next((r for r in (entry.retries, settings.retries) if r is not None), DEFAULT_RETRIES)

@@ -20,7 +20,7 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from labctl.errors import LabError
-from labctl.lab.state import write_atomic
+from labctl.host.files import write_atomic
 from labctl.nightly import analysis, svg
 from labctl.nightly.analysis import Kind, Standing
 from labctl.nightly.history import GOOD, History

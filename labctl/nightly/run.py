@@ -14,17 +14,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from labctl import lock
-from labctl.background import started
-from labctl.doctor.host import available_memory
 from labctl.errors import LabError
-from labctl.lab.state import exists
+from labctl.host import lock, memory
+from labctl.host.threads import started
 from labctl.nightly import facts, junit
 from labctl.nightly.cellrun import CellRun
 from labctl.nightly.history import GOOD, History, directory
 from labctl.nightly.matrix import Cell, Matrix, looked_at
 from labctl.nightly.steps import Interrupted, Steps, end_stray
 from labctl.progress import note, step, warn
+from labctl.records.lab import exists
 from labctl.topology.units import show_size
 
 #: Bytes of the free memory that labs leave to everything else.
@@ -207,7 +206,7 @@ def resume(history: History, jobs: int | None, steps: Steps | None) -> Night:
 
 
 def _night(history: History, number: int, jobs: int | None, steps: Steps | None) -> Night:
-    free = max(0, available_memory() - RESERVE)
+    free = max(0, memory.available() - RESERVE)
     stopping = threading.Event()
     made = replace(steps or Steps(stopping.is_set), stop=stopping.is_set)
     jobs = jobs or max(1, (os.cpu_count() or 1) // CORES)

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from labctl import process
 from labctl.errors import LabError
+from labctl.host import process
 
 #: Seconds that a command has to end by itself when it is interrupted.
 GRACE = 30
@@ -83,7 +83,7 @@ class Steps:
 
 
 def end_stray(known: str) -> bool:
-    """End a command whose run was killed; see :func:`labctl.process.end_stray`."""
+    """End a command whose run was killed; see :func:`labctl.host.process.end_stray`."""
     return process.end_stray(json.loads(known), GRACE) if known else False
 
 

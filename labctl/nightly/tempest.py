@@ -15,24 +15,26 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from labctl import process, releases
-from labctl.e2e_support import cloud
+from labctl import releases
+from labctl.components import Component
 from labctl.errors import LabError
+from labctl.host import paths, process
+from labctl.host.files import write_atomic
+from labctl.host.namespace import Inside
 from labctl.images import python as interpreters
 from labctl.images import retry
 from labctl.images.pip import Told
 from labctl.images.venv import constraints
-from labctl.lab import access, logs, paths
-from labctl.lab.state import LabState, write_atomic
+from labctl.lab import logs
 from labctl.nightly import facts, junit, tempest_conf
 from labctl.nightly.history import History
 from labctl.nightly.matrix import Cell
 from labctl.nightly.run import artefacts, terminated
 from labctl.nightly.tempest_choice import Chosen
 from labctl.progress import every, note, step, warn
+from labctl.records import access, cloud
+from labctl.records.lab import Lab
 from labctl.releases.model import Release
-from labctl.topology.model import Component
-from labctl.vantage import Inside
 
 #: Seconds for pip, and for the conversion of the results.
 INSTALL, CONVERT = 1800, 120
@@ -126,29 +128,29 @@ def run(name: str, chosen: Chosen, workers: int, timeout: float) -> Result:
     :param timeout: seconds for the tests.
     :raises LabError: the lab does not work, Tempest cannot be installed, or it ended without a result.
     """
-    state = LabState.load(name)
-    lab = access.load(name)
-    release = releases.get(lab.release)
+    lab = Lab.load(name)
+    api = access.load(name)
+    release = releases.get(api.release)
     if chosen.file is not None and not chosen.file.is_file():
         raise LabError(f"there is no file {chosen.file}")
     venv = environment(release)
     with ExitStack() as borrowed:
         borrowed.enter_context(terminated())
-        inside = borrowed.enter_context(Inside(state.namespace, state.hosts_file))
+        inside = borrowed.enter_context(Inside(lab.namespace, lab.hosts_file))
         history = borrowed.enter_context(History())
-        inside.call(cloud.check, lab)
-        seen = inside.call(tempest_conf.look, lab)
-        if state.spec.has(Component.SWIFT_PROXY) and inside.call(tempest_conf.lend_role, lab):
-            borrowed.callback(inside.call, tempest_conf.return_role, lab)
-        number, attempt, where = _begin(history, state)
+        inside.call(cloud.check, api)
+        seen = inside.call(tempest_conf.look, api)
+        if lab.spec.has(Component.SWIFT_PROXY) and inside.call(tempest_conf.lend_role, api):
+            borrowed.callback(inside.call, tempest_conf.return_role, api)
+        number, attempt, where = _begin(history, lab)
         work = where / "tempest"
         conf, disk = work / "etc" / "tempest.conf", work / "image.qcow2"
         try:
             process.run([venv / "bin" / "tempest", "init", work], timeout=CONVERT, env=_variables(venv, where))
             conf.unlink(missing_ok=True)
-            inside.call(tempest_conf.fetch_image, lab, seen, disk)
-            write_atomic(conf, tempest_conf.configuration(state, lab, release, seen, disk, work), 0o600)
-            return _judge(history, number, attempt, state, venv, work, chosen, workers, timeout)
+            inside.call(tempest_conf.fetch_image, api, seen, disk)
+            write_atomic(conf, tempest_conf.configuration(lab, api, release, seen, disk, work), 0o600)
+            return _judge(history, number, attempt, lab, venv, work, chosen, workers, timeout)
         except LabError as error:
             row = history.cells(number)[0]
             if row["state"] != "done":
@@ -168,10 +170,10 @@ def _variables(venv: Path, home: Path) -> dict[str, str]:
     return {**kept, "HOME": str(home), "PATH": f"{venv / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"}
 
 
-def _begin(history: History, state: LabState) -> tuple[int, int, Path]:
-    spec = state.spec
+def _begin(history: History, lab: Lab) -> tuple[int, int, Path]:
+    spec = lab.spec
     cell = Cell(
-        name=f"tempest-{state.name}",
+        name=f"tempest-{lab.name}",
         topology=spec.topology,
         release=spec.release,
         base=spec.base,
@@ -181,9 +183,9 @@ def _begin(history: History, state: LabState) -> tuple[int, int, Path]:
     run_facts = facts.run_facts()
     number = history.begin_run([cell], kind="tempest", **run_facts)
     row = history.cells(number)[0]
-    history.update_cell(row["id"], lab=state.name, state="running", step="tempest", began=time.time())
+    history.update_cell(row["id"], lab=lab.name, state="running", step="tempest", began=time.time())
     attempt = history.begin_attempt(row["id"], 1, run_facts["git_commit"])
-    images = facts.images(state.name)
+    images = facts.images(lab.name)
     hashed = facts.inputs(cell, run_facts["source"], images)
     history.update_attempt(attempt, images=json.dumps(images), inputs=hashed)
     where = artefacts(history, number) / cell.name
@@ -195,7 +197,7 @@ def _judge(
     history: History,
     number: int,
     attempt: int,
-    state: LabState,
+    lab: Lab,
     venv: Path,
     work: Path,
     chosen: Chosen,
@@ -205,14 +207,14 @@ def _judge(
     where, report = work.parent, work.parent / "junit.xml"
     words = [str(venv / "bin" / "tempest"), "run", *chosen.words, "--concurrency", str(workers)]
     # Tempest looks for its workspace in the working directory
-    inside = ["ip", "netns", "exec", state.namespace, "env", "--chdir", str(work), *words]
+    inside = ["ip", "netns", "exec", lab.namespace, "env", "--chdir", str(work), *words]
     with (
         step("tempest", " ".join(["run", *chosen.words, "--concurrency", str(workers)])),
         (where / "tempest.out").open("ab") as log,
     ):
         child = process.start(inside, log=log, env=_variables(venv, where))
         ended = process.follow(child, timeout=timeout, watch=Teller(where / "tempest.out"))
-    cases = marked(_results(venv, work, report, state), releases.get(state.spec.release))
+    cases = marked(_results(venv, work, report, lab), releases.get(lab.spec.release))
     result = Result(number, cases, report, ended.status, ended.late, ended.seconds)
     outcome = "passed" if result.good else "timeout" if ended.late else "failed"
     failed = [case.name for case in cases if case.outcome == "failed"]
@@ -263,7 +265,7 @@ class Teller:
             note("tempest", ", ".join(f"{count} {outcome}" for outcome, count in sorted(self._counts.items())))
 
 
-def _results(venv: Path, work: Path, report: Path, state: LabState) -> list[junit.Case]:
+def _results(venv: Path, work: Path, report: Path, lab: Lab) -> list[junit.Case]:
     """The tests of the last run in a workspace, from its stream of results; secrets hidden in the JUnit file."""
     convert = '"$1" last --subunit | "$2" -o "$3"'
     programs = [venv / "bin" / "stestr", venv / "bin" / "subunit2junitxml"]
@@ -277,6 +279,6 @@ def _results(venv: Path, work: Path, report: Path, state: LabState) -> list[juni
     )
     if not raw.exists() or not raw.stat().st_size:
         return []
-    report.write_text(logs.redactor(state)(raw.read_text(errors="replace")))
+    report.write_text(logs.redactor(lab)(raw.read_text(errors="replace")))
     raw.unlink()
     return [case for case in junit.read(report) if case.name != "process-returncode"]

@@ -15,24 +15,16 @@ from openstack.connection import Connection
 from openstack.exceptions import SDKException
 
 from labctl import bases
-from labctl.e2e_support import cloud
+from labctl.components import Component
 from labctl.errors import BrokenLabError
-from labctl.lab import access
-from labctl.lab.state import LabState
+from labctl.records import access, cloud
+from labctl.records.lab import Lab
 from labctl.releases.model import Release
-from labctl.topology.model import Component, VolumeBackend
+from labctl.services import SERVICES
+from labctl.topology.model import VolumeBackend
 from labctl.topology.spec import LabSpec
 
 #: Project -> Tempest's word in [service_available] -> the component that offers it.
-SERVICES = {
-    "keystone": Component.KEYSTONE,
-    "glance": Component.GLANCE,
-    "nova": Component.NOVA_CONTROLLER,
-    "neutron": Component.NEUTRON_SERVER,
-    "cinder": Component.CINDER_CONTROLLER,
-    "swift": Component.SWIFT_PROXY,
-    "horizon": Component.HORIZON,
-}
 #: Our word -> openstacksdk's for the same API.
 APIS = {"compute": "compute", "volume": "block_storage", "image": "image", "identity": "identity"}
 #: The first versions that have what a test is about (the projects' histories of their APIs).
@@ -61,29 +53,29 @@ class Seen:
     versions: Mapping[str, tuple[int, int]]
 
 
-def look(lab: access.Access) -> Seen:
+def look(api: access.Access) -> Seen:
     """Ask the lab; called by a thread inside its network.
 
     :raises BrokenLabError: an image, flavor or network of its fixtures is not there.
     """
-    admin = cloud.as_admin(lab)
+    admin = cloud.as_admin(api)
     flavors = {f.name: str(f.id) for f in admin.compute.flavors()}
-    missing = [name for name in lab.flavors[:2] if name not in flavors]
-    image = next((str(i.id) for i in admin.image.images() if i.name == lab.image), "")
-    network = next((str(n.id) for n in admin.network.networks() if n.name == lab.external_network), "")
-    missing += [name for name, found in ((lab.image, image), (lab.external_network, network)) if not found]
+    missing = [name for name in api.flavors[:2] if name not in flavors]
+    image = next((str(i.id) for i in admin.image.images() if i.name == api.image), "")
+    network = next((str(n.id) for n in admin.network.networks() if n.name == api.external_network), "")
+    missing += [name for name, found in ((api.image, image), (api.external_network, network)) if not found]
     if missing:
-        raise BrokenLabError(f"{lab.lab} has no {', '.join(missing)}", lab.up)
+        raise BrokenLabError(f"{api.lab} has no {', '.join(missing)}", api.up)
     extensions = tuple(sorted(str(e.alias) for e in admin.network.extensions()))
-    served = _capabilities(admin) if "swift-proxy" in lab.components else ()
+    served = _capabilities(admin) if "swift-proxy" in api.components else ()
     versions = {ours: version for ours, sdk in APIS.items() if (version := _newest(admin, sdk))}
-    names = [flavors[name] for name in lab.flavors[:2]]
+    names = [flavors[name] for name in api.flavors[:2]]
     return Seen(image, names[0], names[-1], network, extensions, served, versions)
 
 
-def fetch_image(lab: access.Access, seen: Seen, path: Path) -> None:
+def fetch_image(api: access.Access, seen: Seen, path: Path) -> None:
     """Write the file of the lab's image, which scenarios upload again; called by a thread inside its network."""
-    cloud.as_admin(lab).image.download_image(seen.image, output=str(path), stream=True)
+    cloud.as_admin(api).image.download_image(seen.image, output=str(path), stream=True)
 
 
 def _capabilities(admin: Connection) -> tuple[str, ...]:
@@ -123,21 +115,21 @@ def download(spec: LabSpec) -> str:
     return f"http://{spec.address(nodes[0])}{path}/" if nodes else ""
 
 
-def lend_role(lab: access.Access) -> bool:
+def lend_role(api: access.Access) -> bool:
     """Make Swift's role for those who set the quotas of others' accounts, which no guide makes.
 
     Called by a thread inside the lab's network.
     """
-    identity = cloud.identity(cloud.as_admin(lab))
+    identity = cloud.identity(cloud.as_admin(api))
     if identity.find_role(RESELLER_ADMIN) is not None:
         return False
     identity.create_role(name=RESELLER_ADMIN)
     return True
 
 
-def return_role(lab: access.Access) -> None:
+def return_role(api: access.Access) -> None:
     """Take back what :func:`lend_role` made."""
-    identity = cloud.identity(cloud.as_admin(lab))
+    identity = cloud.identity(cloud.as_admin(api))
     if (role := identity.find_role(RESELLER_ADMIN)) is not None:
         identity.delete_role(role)
 
@@ -148,15 +140,15 @@ def microversions(seen: Seen, service: str) -> dict[str, object]:
     return {"min_microversion": FIRST[service], "max_microversion": "{}.{}".format(*newest)} if newest else {}
 
 
-def configuration(state: LabState, lab: access.Access, release: Release, seen: Seen, disk: Path, work: Path) -> str:
+def configuration(lab: Lab, api: access.Access, release: Release, seen: Seen, disk: Path, work: Path) -> str:
     """The text of tempest.conf, which holds the administrator's password.
 
     Options are those of Tempest's own sample; times are as many times longer as the lab's machines are slow.
 
     :param disk: the file of the lab's image.
     """
-    spec = state.spec
-    slow = lab.patience
+    spec = lab.spec
+    slow = api.patience
     volumes = spec.volume_backend
 
     def has(service: str, version: tuple[int, int]) -> bool:
@@ -168,15 +160,15 @@ def configuration(state: LabState, lab: access.Access, release: Release, seen: S
         "auth": {
             "use_dynamic_credentials": True,
             "admin_username": "admin",
-            "admin_password": lab.admin_password,
-            "admin_project_name": lab.admin_project,
+            "admin_password": api.admin_password,
+            "admin_project_name": api.admin_project,
             "admin_domain_name": cloud.DOMAIN,
             "tempest_roles": release.member_role,
         },
         "identity": {
             "auth_version": "v3",
-            "uri_v3": lab.auth_url,
-            "region": lab.region,
+            "uri_v3": api.auth_url,
+            "region": api.region,
             "v3_endpoint_type": "public",
             "default_domain_id": "default",
         },
@@ -186,7 +178,7 @@ def configuration(state: LabState, lab: access.Access, release: Release, seen: S
             "api_v3": True,
             "access_rules": has("identity", ACCESS_RULES),
         },
-        "service_available": {name: spec.has(component) for name, component in SERVICES.items()},
+        "service_available": {s.name: spec.has(*s.components) for s in SERVICES if s.tempest},
         "compute": {
             "image_ref": seen.image,
             "image_ref_alt": seen.image,
@@ -211,7 +203,7 @@ def configuration(state: LabState, lab: access.Access, release: Release, seen: S
             "import_image": has("image", IMAGE_IMPORT) and spec.has(Component.HORIZON),  # something to download
             "os_glance_reserved": has("image", RESERVED_PROPERTIES),
         },
-        "network": {"public_network_id": seen.network, "floating_network_name": lab.external_network},
+        "network": {"public_network_id": seen.network, "floating_network_name": api.external_network},
         "network-feature-enabled": {
             "api_extensions": ",".join(seen.extensions),
             "floating_ips": True,
@@ -221,7 +213,7 @@ def configuration(state: LabState, lab: access.Access, release: Release, seen: S
         },
         "validation": {
             "run_validation": True,
-            "image_ssh_user": lab.guest_user,
+            "image_ssh_user": api.guest_user,
             "ssh_timeout": round(300 * slow),
             "connect_timeout": 60,
         },

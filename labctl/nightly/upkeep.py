@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labctl import process, sparse
 from labctl.errors import LabError
-from labctl.lab.state import exists
+from labctl.host import process, sparse
 from labctl.nightly import analysis
 from labctl.nightly.history import History
 from labctl.nightly.junit import first_line
@@ -19,6 +18,7 @@ from labctl.nightly.model import Notify, NotifyOn, Retention
 from labctl.nightly.run import artefacts
 from labctl.nightly.steps import Steps
 from labctl.progress import step, warn
+from labctl.records.lab import exists
 
 #: Seconds for the removal of a kept lab.
 DOWN = 600
@@ -133,8 +133,8 @@ def prune(history: History, found: list[Old], steps: Steps | None = None) -> lis
     return left
 
 
-def _forget(history: History, lab: str) -> None:
-    for row in history.rows("SELECT id FROM cells WHERE lab = ?", [lab]):
+def _forget(history: History, name: str) -> None:
+    for row in history.rows("SELECT id FROM cells WHERE lab = ?", [name]):
         history.update_cell(row["id"], kept=0)
 
 

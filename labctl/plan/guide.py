@@ -9,14 +9,14 @@ import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from labctl.plan import api
-from labctl.plan.operations import Database, File, Item, Operation, Unit, Wait, flatten
-from labctl.plan.planner import Plan, Stage, context, plan, served
+from labctl.components import Component
+from labctl.operations import openstack
+from labctl.operations.node import Database, File, Item, Operation, Unit, Wait, flatten
+from labctl.plan.planner import Plan, Stage, plan, served
 from labctl.plan.words import Words
 from labctl.secret import MARK
 from labctl.services import SERVICES, keystone, nova
 from labctl.services.base import Context, Service
-from labctl.topology.model import Component
 from labctl.topology.spec import LabSpec
 from labctl.topology.units import show_size
 
@@ -41,14 +41,15 @@ def placeholder(text: str) -> str:
     return MARK.sub(lambda found: found[1], text)
 
 
-def guide(lab: LabSpec, language: str = "en") -> str:
+def guide(spec: LabSpec, language: str = "en") -> str:
     """The document, in Markdown.
 
     :param language: of headings and remarks: ``en`` or ``ko``.
     :raises LabError: there are no words in that language.
     """
     words = Words.of(language)
-    ctx, made = context(lab), plan(lab)
+    ctx = Context.of(spec)
+    made = plan(ctx)
     parts = [_title(ctx, made, words)]
     number = 0
     for heading, purpose, steps in _chapters(ctx, made):
@@ -122,7 +123,7 @@ def _service(ctx: Context, service: Service, stages: Mapping[str, Stage]) -> Ite
         yield accounts
     if service.name == "nova" and (mapped := nova.map_hosts(ctx)):
         hosts = tuple(n.name for n in ctx.lab.running(Component.NOVA_COMPUTE))
-        yield Step("hosts", {ctx.identity_host: _as_client(ctx, (api.ComputeHosts(hosts),))})
+        yield Step("hosts", {ctx.identity_host: _as_client(ctx, (openstack.ComputeHosts(hosts),))})
         yield Step("map", {ctx.host(Component.NOVA_CONTROLLER): mapped})
     yield Step("verify", _verify(ctx, service))
 
@@ -166,24 +167,24 @@ class _Said:
         return self.text
 
 
-def _as_client(ctx: Context, calls: tuple[api.ApiOperation, ...]) -> tuple[Operation, ...]:
+def _as_client(ctx: Context, calls: tuple[openstack.ApiOperation, ...]) -> tuple[Operation, ...]:
     """Calls to the APIs as commands of the release's own clients, as the admin; each is said once."""
     made = {said(ctx, call): call.title for call in calls}
     as_admin = (_Said("", ". /root/admin-openrc"),) if made else ()
     return (*as_admin, *(_Said(title, text) for text, title in made.items()))
 
 
-def said(ctx: Context, call: api.ApiOperation) -> str:
+def said(ctx: Context, call: openstack.ApiOperation) -> str:
     """A call as a command; early clients have no networks and no volume services (facts 9)."""
     if ctx.release.client_networks:
         return call.guide()
-    if isinstance(call, api.AgentsAlive):
+    if isinstance(call, openstack.AgentsAlive):
         return "neutron agent-list"
-    if isinstance(call, api.DhcpPlugged):
+    if isinstance(call, openstack.DhcpPlugged):
         return "neutron port-list --device_owner network:dhcp"
-    if isinstance(call, api.ServicesUp) and call.type.startswith("volume"):
+    if isinstance(call, openstack.ServicesUp) and call.type.startswith("volume"):
         return "cinder service-list"
-    if isinstance(call, api.ProviderNetwork):
+    if isinstance(call, openstack.ProviderNetwork):
         dns = f" --dns-nameserver {call.dns}" if call.dns else ""
         return (
             f"neutron net-create --shared --router:external True --provider:physical_network {call.physical} "
@@ -191,7 +192,7 @@ def said(ctx: Context, call: api.ApiOperation) -> str:
             f"neutron subnet-create --name {call.name} --allocation-pool start={call.first},end={call.last}"
             f"{dns} --gateway {call.gateway} {call.name} {call.cidr}"
         )
-    if isinstance(call, api.SelfServiceNetwork):
+    if isinstance(call, openstack.SelfServiceNetwork):
         tenant = f'--tenant-id "$(openstack project show -f value -c id {call.project})"'
         return (
             f"neutron net-create {tenant} {call.name}\n"

@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from labctl import bases, releases
-from labctl.plan import api
-from labctl.plan.operations import (
+from labctl.components import Component
+from labctl.operations import openstack
+from labctl.operations.node import (
     Copy,
     Distributions,
     File,
@@ -26,30 +26,13 @@ from labctl.plan.operations import (
     Wait,
     flatten,
 )
-from labctl.plan.script import program
+from labctl.operations.script import program
 from labctl.releases.model import PackageSource
 from labctl.secret import MARK, mark
 from labctl.services import SERVICES, infra, keystone, nova, redhat
 from labctl.services.base import Context, Daemon, Service
-from labctl.services.heat import OWNER_ROLE
-from labctl.topology.model import Component, NetworkRole
-from labctl.topology.spec import LabSpec, NodeSpec
-
-#: Stages in their order. "machines" is the driver's; the others are operations.
-STAGES = (
-    "machines",
-    "prepare",
-    "packages",
-    "infrastructure",
-    "keystone",
-    "catalog",
-    "configure",
-    "databases",
-    "services",
-    "compute",
-    "fixtures",
-    "verify",
-)
+from labctl.topology.model import NetworkRole
+from labctl.topology.spec import NodeSpec
 
 
 @dataclass(frozen=True)
@@ -60,7 +43,7 @@ class Stage:
     nodes: Mapping[str, tuple[Item, ...]] = field(default_factory=dict)
     #: after the node operations: files that go from one node to others
     copies: tuple[Copy, ...] = ()
-    api: tuple[api.ApiOperation, ...] = ()
+    api: tuple[openstack.ApiOperation, ...] = ()
     #: after the API operations, on nodes again
     after: Mapping[str, tuple[Item, ...]] = field(default_factory=dict)
 
@@ -84,7 +67,7 @@ class Stage:
 class Plan:
     """All stages of a lab, in order."""
 
-    lab: str
+    context: Context
     stages: tuple[Stage, ...]
 
     def secrets(self) -> set[str]:
@@ -108,11 +91,6 @@ class Plan:
             for operation in flatten(tuple(part.get(node, ())))
             if isinstance(operation, File)
         )
-
-
-def context(lab: LabSpec) -> Context:
-    """The lab with its release's facts and its base's names."""
-    return Context(lab, releases.get(lab.release), bases.get(lab.base, lab.package_source))
 
 
 def _present(ctx: Context) -> tuple[Service, ...]:
@@ -140,7 +118,7 @@ def _projects(ctx: Context) -> tuple[Item, ...]:
     """OpenStack itself, where it is not a package of the system."""
     if ctx.base.source is not PackageSource.PYPI or ctx.release.pypi is None:
         return ()
-    return (Distributions(ctx.release.environment, tuple(ctx.release.pypi.pins.items())),)
+    return (Distributions(ctx.release.environment, tuple(ctx.release.pins.items())),)
 
 
 def _shared_units(ctx: Context) -> set[str]:
@@ -212,27 +190,27 @@ def _databases(ctx: Context, services: tuple[Service, ...]) -> Stage:
     return Stage("databases", {n: tuple(i) for n, i in nodes.items()}, after=after)
 
 
-def _fixtures(ctx: Context) -> tuple[api.ApiOperation, ...]:
+def _fixtures(ctx: Context) -> tuple[openstack.ApiOperation, ...]:
     """What the notes create before their first guest."""
     wanted = ctx.lab.fixtures
-    made: list[api.ApiOperation] = [
-        api.Project(wanted.project, "Demo Project"),
-        api.User(wanted.user, mark("DEMO_PASS")),
-        api.Grant(ctx.release.member_role, wanted.user, wanted.project),
+    made: list[openstack.ApiOperation] = [
+        openstack.Project(wanted.project, "Demo Project"),
+        openstack.User(wanted.user, mark("DEMO_PASS")),
+        openstack.Grant(ctx.release.member_role, wanted.user, wanted.project),
     ]
-    if ctx.lab.has(Component.HEAT):
+    for role in (role for service in _present(ctx) for role in service.user_roles):
         made += [
-            api.Grant(OWNER_ROLE, wanted.user, wanted.project),
-            api.Grant(OWNER_ROLE, "admin", "admin"),
+            openstack.Grant(role, wanted.user, wanted.project),
+            openstack.Grant(role, "admin", "admin"),
         ]
     if ctx.lab.has(Component.NOVA_CONTROLLER):
-        made += [api.FlavorEntry(name, f.vcpus, f.ram // 2**20, f.disk) for name, f in wanted.flavors.items()]
+        made += [openstack.FlavorEntry(name, f.vcpus, f.ram // 2**20, f.disk) for name, f in wanted.flavors.items()]
     if ctx.lab.has(Component.GLANCE):
-        made.append(api.GuestImageUpload(wanted.image))
+        made.append(openstack.GuestImageUpload(wanted.image))
     provider = ctx.lab.network(NetworkRole.PROVIDER)
     if provider and provider.pool and ctx.lab.has(Component.NEUTRON_L3):
         made.append(
-            api.ProviderNetwork(
+            openstack.ProviderNetwork(
                 wanted.external_network,
                 provider.physical,
                 str(provider.cidr),
@@ -244,7 +222,7 @@ def _fixtures(ctx: Context) -> tuple[api.ApiOperation, ...]:
         )
         if wanted.internal_network:
             made.append(
-                api.SelfServiceNetwork(
+                openstack.SelfServiceNetwork(
                     wanted.internal_network,
                     str(wanted.internal_cidr),
                     wanted.project,
@@ -255,12 +233,14 @@ def _fixtures(ctx: Context) -> tuple[api.ApiOperation, ...]:
     return tuple(made)
 
 
-def served(ctx: Context) -> tuple[api.ApiOperation, ...]:
+def served(ctx: Context) -> tuple[openstack.ApiOperation, ...]:
     """What has to come about on emulated machines before anyone asks for networks of their own."""
     if ctx.lab.patience <= 1 or not ctx.lab.has(Component.NEUTRON_DHCP):
         return ()
-    networks = tuple(o.name for o in _fixtures(ctx) if isinstance(o, api.ProviderNetwork | api.SelfServiceNetwork))
-    return (api.DhcpPlugged(networks),) if networks else ()
+    networks = tuple(
+        o.name for o in _fixtures(ctx) if isinstance(o, openstack.ProviderNetwork | openstack.SelfServiceNetwork)
+    )
+    return (openstack.DhcpPlugged(networks),) if networks else ()
 
 
 def _records(ctx: Context, services: tuple[Service, ...], stages: list[Stage]) -> dict[str, tuple[Item, ...]]:
@@ -309,12 +289,9 @@ def _openrc(ctx: Context) -> tuple[Item, ...]:
     )
 
 
-def plan(lab: LabSpec) -> Plan:
-    """Return what ``up`` will do for a lab.
-
-    :raises LabError: when labctl has no recipe for its release or base.
-    """
-    ctx = context(lab)
+def plan(ctx: Context) -> Plan:
+    """Return what ``up`` will do for a lab."""
+    spec = ctx.lab
     present = _present(ctx)
     services = tuple(s for s in present if s.name != "keystone")
     stages = [
@@ -322,13 +299,13 @@ def plan(lab: LabSpec) -> Plan:
         Stage("packages", _per_node(ctx, lambda n: _packages(ctx, n))),
         Stage("infrastructure", _per_node(ctx, lambda n: (*redhat.protect(ctx, n), *infra.infrastructure(ctx, n)))),
     ]
-    if not lab.has(Component.KEYSTONE):
-        return Plan(lab.name, tuple(stages))
+    if not spec.has(Component.KEYSTONE):
+        return Plan(ctx, tuple(stages))
 
     def configure(node: NodeSpec) -> tuple[Item, ...]:
         return tuple(o for s in services for o in s.configure(ctx, node))
 
-    hosts = tuple(n.name for n in lab.running(Component.NOVA_COMPUTE))
+    hosts = tuple(n.name for n in spec.running(Component.NOVA_COMPUTE))
     mapper = ctx.host(Component.NOVA_CONTROLLER) if hosts else ""
 
     def settle(node: NodeSpec) -> tuple[Item, ...]:
@@ -343,11 +320,11 @@ def plan(lab: LabSpec) -> Plan:
         Stage(
             "compute",
             _per_node(ctx, lambda n: _start(ctx, n, services, "compute")),
-            api=(api.ComputeHosts(hosts),) if hosts else (),
+            api=(openstack.ComputeHosts(hosts),) if hosts else (),
             after=_per_node(ctx, settle),
         ),
         Stage("fixtures", {ctx.identity_host: _openrc(ctx)}, api=_fixtures(ctx)),
     ]
     answers = (*(o for s in present for o in s.verify(ctx)), *served(ctx))
     stages.append(Stage("verify", api=answers, after=_records(ctx, present, stages)))
-    return Plan(lab.name, tuple(stages))
+    return Plan(ctx, tuple(stages))

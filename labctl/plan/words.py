@@ -1,4 +1,4 @@
-"""Headings and remarks of an install document, in English and Korean."""
+"""Headings and remarks of an install document, in English and Korean; a service's chapter has its own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from labctl.errors import LabError
-from labctl.plan.operations import File, Operation
+from labctl.operations.node import File, Operation
+from labctl.services import SERVICES
 
 _EN: Mapping[str, str] = {
     "intro": (
@@ -30,24 +31,6 @@ _EN: Mapping[str, str] = {
     "packages-is": "Repositories that exist, and everything that is installed on each node.",
     "infrastructure": "Base services",
     "infrastructure-is": "What every OpenStack service stands on: time, database, message queue, cache.",
-    "keystone": "Identity: keystone",
-    "keystone-is": "Accounts, roles and the catalog of endpoints. The others cannot start before it answers.",
-    "glance": "Images: glance",
-    "glance-is": "Keeps the disk images that servers boot.",
-    "placement": "Resources: placement",
-    "placement-is": "Counts what the hypervisors have left; nova's scheduler asks it.",
-    "nova": "Compute: nova",
-    "nova-is": "Makes servers: API, scheduler, conductor and console proxy, and nova-compute on each hypervisor.",
-    "neutron": "Networks: neutron",
-    "neutron-is": "Networks of projects over VXLAN, routers, DHCP, metadata, and a flat network to the outside.",
-    "cinder": "Volumes: cinder",
-    "cinder-is": "Block devices for servers.",
-    "swift": "Objects: swift",
-    "swift-is": "Files by HTTP, several copies of each on disks of their own.",
-    "heat": "Stacks: heat",
-    "heat-is": "Makes what a template describes.",
-    "horizon": "Dashboard: horizon",
-    "horizon-is": "The web interface.",
     "settle": "SELinux: what was denied",
     "settle-is": "The policy modules of the notes, each only where a daemon was denied what it allows.",
     "fixtures": "First objects",
@@ -87,24 +70,6 @@ _KO: Mapping[str, str] = {
     "packages-is": "실제로 존재하는 저장소를 등록하고 노드마다 필요한 것을 모두 설치합니다.",
     "infrastructure": "기반 서비스",
     "infrastructure-is": "모든 OpenStack 서비스의 바탕: 시간 동기화, 데이터베이스, 메시지 큐, 캐시.",
-    "keystone": "인증: keystone",
-    "keystone-is": "계정, 역할, 엔드포인트 카탈로그를 관리합니다. 응답하기 전에는 다른 서비스를 시작할 수 없습니다.",
-    "glance": "이미지: glance",
-    "glance-is": "서버가 부팅할 디스크 이미지를 보관합니다.",
-    "placement": "자원: placement",
-    "placement-is": "하이퍼바이저에 남은 자원을 계산하며 nova 스케줄러가 조회합니다.",
-    "nova": "컴퓨트: nova",
-    "nova-is": "서버를 만듭니다: API, 스케줄러, 컨덕터, 콘솔 프록시와 각 하이퍼바이저의 nova-compute.",
-    "neutron": "네트워크: neutron",
-    "neutron-is": "VXLAN 위의 프로젝트 네트워크, 라우터, DHCP, 메타데이터, 외부로 나가는 flat 네트워크.",
-    "cinder": "볼륨: cinder",
-    "cinder-is": "서버에 연결하는 블록 장치를 제공합니다.",
-    "swift": "오브젝트: swift",
-    "swift-is": "HTTP로 접근하는 파일을 여러 디스크에 복제해 보관합니다.",
-    "heat": "스택: heat",
-    "heat-is": "템플릿에 적힌 자원을 만듭니다.",
-    "horizon": "대시보드: horizon",
-    "horizon-is": "웹 인터페이스.",
     "settle": "SELinux: 거부된 동작",
     "settle-is": "노트의 정책 모듈을, 지금 실행 중인 데몬이 실제로 거부당한 경우에만 설치합니다.",
     "fixtures": "첫 객체",
@@ -139,7 +104,9 @@ class Words:
         """
         if language not in LANGUAGES:
             raise LabError(f"there is no guide in '{language}'; there are {', '.join(LANGUAGES)}")
-        return cls(LANGUAGES[language])
+        chapters = {service.name: service.words[language] for service in SERVICES}
+        purposes = {f"{name}-is": purpose for name, (_, purpose) in chapters.items()}
+        return cls({**LANGUAGES[language], **{name: title for name, (title, _) in chapters.items()}, **purposes})
 
     def say(self, key: str) -> str:
         """The words for a key."""

@@ -1,13 +1,13 @@
 """What labctl knows about an OpenStack release: named facts, and nothing else.
 
-Services branch on these facts and never on a release's name or number. A fact has no default, unless one release
-alone differs: adding one forces every release file to answer it. Sources are the sections of docs/facts/releases.md.
+Services branch on these facts and never on a release's name or number. Train's file says all of them; every other
+release is what makes it differ from one that is near it. Sources are the sections of docs/facts/releases.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -34,6 +34,16 @@ class VncNames(StrEnum):
     SERVER = "server_"
 
 
+#: Project -> name of its distribution on PyPI, where that is another.
+DISTRIBUTIONS = {"placement": "openstack-placement", "heat": "openstack-heat"}
+
+
+def series(text: str) -> dict[str, str]:
+    """Versions by project, of a text like ``keystone 16.0.2, glance 19.0.4``."""
+    words = text.replace(",", " ").split()
+    return dict(zip(words[::2], words[1::2], strict=True))
+
+
 @dataclass(frozen=True)
 class PyPI:
     """A release as its projects are published on the Python Package Index (docs/platform.md).
@@ -43,15 +53,8 @@ class PyPI:
 
     #: minor versions of CPython that run it, the best first: "3.7"
     python: tuple[str, ...]
-    #: project -> its requirement with the version pinned: "openstack-placement==2.0.1"
-    projects: Mapping[str, str]
     #: further requirements, which win over the upper constraints: "mock<4"
     extra: tuple[str, ...] = ()
-
-    @property
-    def pins(self) -> Mapping[str, str]:
-        """Name of each project's distribution -> its version."""
-        return dict(requirement.split("==") for requirement in self.projects.values())
 
 
 @dataclass(frozen=True)
@@ -80,13 +83,13 @@ class Release:
     title: str
     #: base name -> package source
     bases: Mapping[str, PackageSource]
-    #: project -> version of the packages (matrix, section 1)
-    versions: Mapping[str, str]
+    #: package source -> project -> version (matrix, section 1)
+    versions: Mapping[PackageSource, Mapping[str, str]]
     #: what package source "pypi" installs; None for a release that is not built from there
     pypi: PyPI | None
     #: what package source "rdo" installs; None for a release that RDO did not build for CentOS 7 or 8
     rdo: RDO | None
-    #: kernel and processor independent ports (section 5.3)
+    #: where keystone answers the services and the administrator: a port of its own until it lost it (section 5.3)
     identity_admin_port: int
     placement: Placement
     #: keystone-manage credential_setup exists (section 6.1)
@@ -119,7 +122,6 @@ class Release:
     neutron_allow_overlapping_ips: bool
     #: [experimental] linuxbridge = true is needed (zed)
     linuxbridge_experimental: bool
-    linuxbridge: bool
     #: the layer-2 agent of the documented labs where the kernel has it (matrix, section 1)
     openvswitch_documented: bool
     neutron_metadata_host_key: str
@@ -138,19 +140,23 @@ class Release:
     client_networks: bool
     #: the openstack command reads commands of several words from its input (python-openstackclient 4)
     client_batch: bool
-    horizon_cache_backend: str
-    horizon_webroot_unset: bool
     #: endpoint template variable of the project id
     endpoint_project: str
     nova_endpoint_path: str
     #: requirements of the Tempest that was released for it: "tempest==22.1.0"; the others by the upper constraints
     tempest: tuple[str, ...]
     #: [identity] password_hash_rounds exists (from pike)
-    password_hash_rounds: bool = True
+    password_hash_rounds: bool
     #: oslo.log has eventlet's locks in processes with native threads, too (5.0.1; eventlet issue 432)
-    green_log_locks: bool = False
+    green_log_locks: bool
     #: tests of that Tempest that fail on a right lab, and why: its packages have changed since
-    tempest_known: Mapping[str, str] = field(default_factory=dict)
+    tempest_known: Mapping[str, str]
+
+    @property
+    def pins(self) -> Mapping[str, str]:
+        """What package source "pypi" installs: name of each project's distribution -> its version."""
+        projects = self.versions.get(PackageSource.PYPI, {})
+        return {DISTRIBUTIONS.get(project, project): version for project, version in projects.items()}
 
     @property
     def environment(self) -> str:

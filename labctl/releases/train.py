@@ -1,54 +1,43 @@
 """Train (October 2019): RDO's packages on CentOS 7, or its projects from PyPI on Debian 12.
 
-Sources: docs/facts/releases.md and the train install guides.
+It is the release that says every fact; the others say how they differ. Sources: docs/facts/releases.md, by section,
+and the train install guides.
 """
 
 from labctl.releases import rdo
-from labctl.releases.model import PackageSource, Placement, PyPI, Release, VncNames
+from labctl.releases.model import PackageSource, Placement, PyPI, Release, VncNames, series
+
+#: A kernel from 5.19 on takes a flag of the older ones for a bulk deletion, and refuses it.
+PYROUTE2 = "pyroute2==0.7.2"
 
 TRAIN = Release(
     name="train",
     title="Train",
     bases={"centos7": PackageSource.RDO, "debian12": PackageSource.PYPI},
-    pypi=PyPI(
-        python=("3.7", "3.8"),
-        projects={
-            "keystone": "keystone==16.0.2",
-            "glance": "glance==19.0.4",
-            "placement": "openstack-placement==2.0.1",
-            "nova": "nova==20.6.1",
-            "neutron": "neutron==15.3.4",
-            "cinder": "cinder==15.6.0",
-            "swift": "swift==2.23.3",
-            "heat": "openstack-heat==13.1.0",
-            "horizon": "horizon==16.2.2",
-        },
-        # a kernel from 5.19 on takes a flag of the older ones for a bulk deletion, and refuses it
-        extra=("mock<4", "pyroute2==0.7.2"),
-    ),
+    pypi=PyPI(python=("3.7", "3.8"), extra=("mock<4", PYROUTE2)),
     versions={
-        "keystone": "16.0.2",
-        "glance": "19.0.4",
-        "placement": "2.0.1",
-        "nova": "20.6.0",
-        "neutron": "15.3.4",
-        "cinder": "15.6.0",
-        "swift": "2.23.3",
-        "heat": "13.1.0",
-        "horizon": "16.2.2",
-        "python-openstackclient": "4.0.2",
+        PackageSource.RDO: series(
+            "keystone 16.0.2, glance 19.0.4, placement 2.0.1, nova 20.6.0, neutron 15.3.4, cinder 15.6.0, swift 2.23.3,"
+            "heat 13.1.0, horizon 16.2.2, python-openstackclient 4.0.2"
+        ),
+        PackageSource.PYPI: series(
+            "keystone 16.0.2, glance 19.0.4, placement 2.0.1, nova 20.6.1, neutron 15.3.4, cinder 15.6.0, swift 2.23.3,"
+            "heat 13.1.0, horizon 16.2.2"
+        ),
     },
     rdo=rdo.TRAIN,
     identity_admin_port=5000,
     placement=Placement.PACKAGE,
     credential_keys=True,
     admin_token_filter=False,
+    password_hash_rounds=True,
     cells_v2=True,
     consoleauth=False,
     glance_registry=False,
     authtoken_public_uri="www_authenticate_uri",
     transport_url=True,
     service_token=False,
+    green_log_locks=False,
     service_role_bootstrapped=False,
     member_role="member",
     member_role_bootstrapped=True,
@@ -60,7 +49,6 @@ TRAIN = Release(
     nova_backing_format=True,
     neutron_allow_overlapping_ips=True,
     linuxbridge_experimental=False,
-    linuxbridge=True,
     openvswitch_documented=False,
     neutron_metadata_host_key="nova_metadata_host",
     l3_interface_drivers={"linuxbridge": "linuxbridge", "openvswitch": "openvswitch"},
@@ -72,9 +60,8 @@ TRAIN = Release(
     heat_trustee_plugin="auth_type",
     client_networks=True,
     client_batch=True,
-    horizon_cache_backend="django.core.cache.backends.memcached.MemcachedCache",
-    horizon_webroot_unset=True,
     endpoint_project="project_id",
     nova_endpoint_path="/v2.1",
     tempest=("tempest==22.1.0",),
+    tempest_known={},
 )

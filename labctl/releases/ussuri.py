@@ -1,80 +1,28 @@
-"""Ussuri (May 2020): RDO's packages on CentOS 8, or its projects from PyPI on Debian 12.
+"""Ussuri (May 2020): RDO's packages on CentOS 8, or its projects from PyPI on Debian 12. Beside Train:"""
 
-Sources: docs/facts/releases.md and the ussuri install guides.
-"""
+from dataclasses import replace
 
 from labctl.releases import rdo
-from labctl.releases.model import PackageSource, Placement, PyPI, Release, VncNames
+from labctl.releases.model import PackageSource, PyPI, series
+from labctl.releases.train import PYROUTE2, TRAIN
 
-USSURI = Release(
+_PYPI = (
+    "keystone 17.0.1, glance 20.2.0, placement 3.0.1, nova 21.2.4, neutron 16.4.2, cinder 16.4.2, swift 2.25.2,"
+    "heat 14.2.0, horizon 18.3.5"
+)
+
+USSURI = replace(
+    TRAIN,
     name="ussuri",
     title="Ussuri",
     bases={"centos8": PackageSource.RDO, "debian12": PackageSource.PYPI},
-    pypi=PyPI(
-        python=("3.7", "3.8"),
-        projects={
-            "keystone": "keystone==17.0.1",
-            "glance": "glance==20.2.0",
-            "placement": "openstack-placement==3.0.1",
-            "nova": "nova==21.2.4",
-            "neutron": "neutron==16.4.2",
-            "cinder": "cinder==16.4.2",
-            "swift": "swift==2.25.2",
-            "heat": "openstack-heat==14.2.0",
-            "horizon": "horizon==18.3.5",
-        },
-        # a kernel from 5.19 on takes a flag of the older ones for a bulk deletion, and refuses it
-        extra=("pyroute2==0.7.2",),
-    ),
+    pypi=PyPI(python=("3.7", "3.8"), extra=(PYROUTE2,)),
     versions={
-        "keystone": "17.0.1",
-        "glance": "20.2.0",
-        "placement": "3.0.1",
-        "nova": "21.2.4",
-        "neutron": "16.4.2",
-        "cinder": "16.4.2",
-        "swift": "2.25.2",
-        "heat": "14.2.0",
-        "horizon": "18.3.5",
-        "python-openstackclient": "5.2.0",
+        PackageSource.RDO: series(f"{_PYPI}, python-openstackclient 5.2.0"),
+        PackageSource.PYPI: series(_PYPI),
     },
     rdo=rdo.USSURI,
-    identity_admin_port=5000,
-    placement=Placement.PACKAGE,
-    credential_keys=True,
-    admin_token_filter=False,
-    cells_v2=True,
-    consoleauth=False,
-    glance_registry=False,
-    authtoken_public_uri="www_authenticate_uri",
-    transport_url=True,
-    service_token=False,
-    service_role_bootstrapped=False,
-    member_role="member",
-    member_role_bootstrapped=True,
-    nova_auth_strategy="api",
-    nova_scheduler_workers=True,
-    nova_use_neutron=False,
-    nova_vnc_names=VncNames.SERVER,
-    nova_neutron_url=False,
-    nova_backing_format=True,
-    neutron_allow_overlapping_ips=True,
-    linuxbridge_experimental=False,
-    linuxbridge=True,
-    openvswitch_documented=True,
-    neutron_metadata_host_key="nova_metadata_host",
-    l3_interface_drivers={"linuxbridge": "linuxbridge", "openvswitch": "openvswitch"},
-    external_network_bridge_empty=False,
-    cinder_api_versions=(2, 3),
-    cinder_target_prefix="target_",
-    cinder_nova_account=True,
-    swift_copy=True,
-    heat_trustee_plugin="auth_type",
-    client_networks=True,
-    client_batch=True,
-    horizon_cache_backend="django.core.cache.backends.memcached.MemcachedCache",
-    horizon_webroot_unset=True,
-    endpoint_project="project_id",
-    nova_endpoint_path="/v2.1",
+    nova_use_neutron=False,  # facts 12
+    openvswitch_documented=True,  # facts 6.6
     tempest=("tempest==24.0.0",),
 )

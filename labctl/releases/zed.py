@@ -1,74 +1,29 @@
-"""Zed (October 2022), as Debian 12 packages it. Sources: docs/facts/releases.md and the zed install guides."""
+"""Zed (October 2022), as Debian 12 packages it. Beside Ussuri:"""
 
-from labctl.releases.model import PackageSource, Placement, Release, VncNames
+from dataclasses import replace
 
-ZED = Release(
+from labctl.releases import tempest
+from labctl.releases.model import PackageSource, series
+from labctl.releases.ussuri import USSURI
+
+ZED = replace(
+    USSURI,
     name="zed",
     title="Zed",
     bases={"debian12": PackageSource.DEBIAN},
     versions={
-        "keystone": "22.0.2",
-        "glance": "25.1.0",
-        "placement": "8.0.0",
-        "nova": "26.2.2",
-        "neutron": "21.0.0",
-        "cinder": "21.3.1",
-        "swift": "2.30.1",
-        "heat": "19.0.0",
-        "horizon": "23.0.0",
-        "python-openstackclient": "6.0.0",
+        PackageSource.DEBIAN: series(
+            "keystone 22.0.2, glance 25.1.0, placement 8.0.0, nova 26.2.2, neutron 21.0.0, cinder 21.3.1, swift 2.30.1,"
+            "heat 19.0.0, horizon 23.0.0, python-openstackclient 6.0.0"
+        )
     },
     pypi=None,
     rdo=None,
-    identity_admin_port=5000,
-    placement=Placement.PACKAGE,
-    credential_keys=True,
-    admin_token_filter=False,
-    cells_v2=True,
-    consoleauth=False,
-    glance_registry=False,
-    authtoken_public_uri="www_authenticate_uri",
-    transport_url=True,
-    service_token=True,
-    green_log_locks=True,
-    service_role_bootstrapped=False,
-    member_role="member",
-    member_role_bootstrapped=True,
-    nova_auth_strategy="api",
-    nova_scheduler_workers=True,
-    nova_use_neutron=False,
-    nova_vnc_names=VncNames.SERVER,
-    nova_neutron_url=False,
-    nova_backing_format=True,
-    neutron_allow_overlapping_ips=False,
-    linuxbridge_experimental=True,
-    linuxbridge=True,
-    openvswitch_documented=True,
-    neutron_metadata_host_key="nova_metadata_host",
-    l3_interface_drivers={"linuxbridge": "linuxbridge", "openvswitch": "openvswitch"},
-    external_network_bridge_empty=False,
-    cinder_api_versions=(3,),
-    cinder_target_prefix="target_",
-    cinder_nova_account=True,
-    swift_copy=True,
-    heat_trustee_plugin="auth_type",
-    client_networks=True,
-    client_batch=True,
-    horizon_cache_backend="django.core.cache.backends.memcached.MemcachedCache",
-    horizon_webroot_unset=False,
-    endpoint_project="project_id",
-    nova_endpoint_path="/v2.1",
-    # Debian 12's tempest, with the libraries of its time: newer ones lack what it imports (oslo_utils' md5)
-    tempest=(
-        *("tempest==33.0.0", "oslo.utils==6.0.*", "oslo.config==9.0.*", "oslo.log==5.0.*", "oslo.context==5.0.*"),
-        *("oslo.serialization==5.0.*", "oslo.concurrency==5.0.*", "testtools==2.5.*", "stestr==4.0.*"),
-        *("fixtures==4.0.*", "paramiko==2.12.*", "urllib3==1.26.*", "jsonschema==4.10.*", "cliff==4.0.*"),
-        *("stevedore==4.0.*", "setuptools<71"),
-    ),
-    tempest_known={
-        "tempest.api.identity.admin.v3.test_credentials.CredentialsTestJSON.test_credentials_create_get": (
-            "Debian's keystone has the security fix by which a credential's blob alone can be changed; the test changes"
-            " its project too"
-        ),
-    },
+    service_token=True,  # facts 6.0; Launchpad bug 2004555
+    green_log_locks=True,  # oslo.log 5.0.1
+    neutron_allow_overlapping_ips=False,  # facts 12
+    linuxbridge_experimental=True,  # facts 6.5
+    cinder_api_versions=(3,),  # facts 6.7
+    tempest=tempest.ZED,
+    tempest_known=tempest.ZED_KNOWN,
 )

@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from labctl import bases, releases
 from labctl.bases.model import Base
-from labctl.plan.api import ApiOperation, Grant, User
-from labctl.plan.config import Ini
-from labctl.plan.operations import Chain, Command, Copy, Database, Operation
+from labctl.components import COMPONENTS, Component
+from labctl.operations.ini import Ini
+from labctl.operations.node import Chain, Command, Copy, Database, Operation
+from labctl.operations.openstack import ApiOperation, Grant, User
 from labctl.releases.model import Release
 from labctl.secret import mark
-from labctl.topology.model import Component
 from labctl.topology.spec import LabSpec, NodeSpec
 
 
@@ -28,6 +29,14 @@ class Context:
     lab: LabSpec
     release: Release
     base: Base
+
+    @classmethod
+    def of(cls, spec: LabSpec) -> Context:
+        """The facts of a lab.
+
+        :raises LabError: labctl has no recipe for its release or base.
+        """
+        return cls(spec, releases.get(spec.release), bases.get(spec.base, spec.package_source))
 
     def host(self, component: Component) -> str:
         """Name of the node that runs a component."""
@@ -99,6 +108,31 @@ class Service(Protocol):
         """The components whose daemons are this project's."""
         ...
 
+    @property
+    def words(self) -> Mapping[str, tuple[str, str]]:
+        """Heading of its chapter and what it is for, by language."""
+        ...
+
+    @property
+    def ports(self) -> Mapping[Component, tuple[str, ...]]:
+        """What its components are asked on, as PORT/PROTOCOL (facts 5.3)."""
+        ...
+
+    @property
+    def logs(self) -> tuple[str, ...]:
+        """Its directories below /var/log."""
+        ...
+
+    @property
+    def tempest(self) -> bool:
+        """Tempest itself has tests of it, and an option of that name that says whether it is there."""
+        ...
+
+    @property
+    def user_roles(self) -> tuple[str, ...]:
+        """Roles that a project's user needs for it, beside the release's member role."""
+        ...
+
     def databases(self, ctx: Context) -> tuple[Database, ...]:
         """Databases, accounts and grants, on the database node."""
         ...
@@ -139,8 +173,20 @@ class Service(Protocol):
 class Chapter:
     """Answers of a service that has nothing to say; a service module overrides what it has."""
 
-    name = ""
-    components: tuple[Component, ...] = ()
+    name: str
+    components: tuple[Component, ...]
+    words: Mapping[str, tuple[str, str]]
+    ports: Mapping[Component, tuple[str, ...]]
+    logs: tuple[str, ...]
+    tempest: bool
+    user_roles: tuple[str, ...] = ()
+
+    def __init_subclass__(cls) -> None:
+        for answer in ("name", "components", "words", "ports", "logs", "tempest"):
+            if not hasattr(cls, answer):
+                raise TypeError(f"the service {cls.__name__} does not say its {answer}")
+        if missing := set(cls.components) - set(COMPONENTS):
+            raise TypeError(f"labctl.components says nothing of {', '.join(missing)}")
 
     def databases(self, ctx: Context) -> tuple[Database, ...]:
         return ()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from labctl.plan.api import ApiOperation, CatalogAnswers, CatalogEntry, Grant, ServicesUp
-from labctl.plan.config import Ini
-from labctl.plan.operations import Chain, Command, Database, Directory, File, Operation, quote
+from labctl.components import Component
+from labctl.operations.ini import Ini
+from labctl.operations.node import Chain, Command, Database, Directory, File, Operation, quote
+from labctl.operations.openstack import ApiOperation, CatalogAnswers, CatalogEntry, Grant, ServicesUp
 from labctl.secret import mark
 from labctl.services.base import (
     Chapter,
@@ -21,7 +22,7 @@ from labctl.services.base import (
     sync,
 )
 from labctl.services.wsgi import processes
-from labctl.topology.model import Component, VolumeBackend
+from labctl.topology.model import VolumeBackend
 from labctl.topology.spec import NodeSpec
 
 GUIDE = "guide: cinder install, controller node; facts 6.7"
@@ -149,6 +150,13 @@ def lvm_filter(ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
 class Cinder(Chapter):
     name = "cinder"
     components = (Component.CINDER_CONTROLLER, Component.CINDER_VOLUME)
+    words = {
+        "en": ("Volumes: cinder", "Block devices for servers."),
+        "ko": ("볼륨: cinder", "서버에 연결하는 블록 장치를 제공합니다."),
+    }
+    ports = {Component.CINDER_CONTROLLER: ("8776/tcp",), Component.CINDER_VOLUME: ("3260/tcp",)}
+    logs = ("cinder",)
+    tempest = True
 
     def databases(self, ctx: Context) -> tuple[Database, ...]:
         return (Database("cinder", "cinder", mark("CINDER_DBPASS")),)

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from labctl.plan.api import ApiOperation, CatalogAnswers, CatalogEntry
-from labctl.plan.config import Ini
-from labctl.plan.operations import Chain, Command, Database, File, Operation
+from labctl.components import Component
+from labctl.operations.ini import Ini
+from labctl.operations.node import Chain, Command, Database, File, Operation
+from labctl.operations.openstack import ApiOperation, CatalogAnswers, CatalogEntry
 from labctl.releases.model import PackageSource
 from labctl.secret import mark
-from labctl.services.base import (
-    Chapter,
-    Check,
-    Context,
-    Daemon,
-    authtoken,
-    children,
-    http_ready,
-    service_account,
-    sync,
-)
+from labctl.services.base import Chapter, Check, Context, Daemon, authtoken, children, http_ready, service_account, sync
 from labctl.services.wsgi import processes
-from labctl.topology.model import Component
 from labctl.topology.spec import NodeSpec
 
 GUIDE = "guide: glance install, install and configure components; facts 6.2"
@@ -73,6 +63,13 @@ def definitions(ctx: Context) -> Command:
 class Glance(Chapter):
     name = "glance"
     components = (Component.GLANCE,)
+    words = {
+        "en": ("Images: glance", "Keeps the disk images that servers boot."),
+        "ko": ("이미지: glance", "서버가 부팅할 디스크 이미지를 보관합니다."),
+    }
+    ports = {Component.GLANCE: ("9292/tcp",)}
+    logs = ("glance",)
+    tempest = True
 
     def databases(self, ctx: Context) -> tuple[Database, ...]:
         return (Database("glance", "glance", mark("GLANCE_DBPASS")),)

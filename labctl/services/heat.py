@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from labctl.plan.api import ApiOperation, CatalogAnswers, CatalogEntry, Domain, Grant, Role, ServicesUp, User
-from labctl.plan.config import Ini
-from labctl.plan.operations import Chain, Database, File, Operation
+from labctl.components import Component
+from labctl.operations.ini import Ini
+from labctl.operations.node import Chain, Database, File, Operation
+from labctl.operations.openstack import (
+    ApiOperation,
+    CatalogAnswers,
+    CatalogEntry,
+    Domain,
+    Grant,
+    Role,
+    ServicesUp,
+    User,
+)
 from labctl.secret import mark
 from labctl.services.base import (
     Chapter,
@@ -20,7 +30,6 @@ from labctl.services.base import (
     sync,
 )
 from labctl.services.wsgi import processes
-from labctl.topology.model import Component
 from labctl.topology.spec import NodeSpec
 
 GUIDE = "guide: heat install, install and configure components; facts 6.9"
@@ -65,6 +74,14 @@ def configuration(ctx: Context) -> File:
 class Heat(Chapter):
     name = "heat"
     components = (Component.HEAT,)
+    words = {
+        "en": ("Stacks: heat", "Makes what a template describes."),
+        "ko": ("스택: heat", "템플릿에 적힌 자원을 만듭니다."),
+    }
+    ports = {Component.HEAT: ("8000/tcp", "8004/tcp")}
+    logs = ("heat",)
+    tempest = False
+    user_roles = (OWNER_ROLE,)
 
     def databases(self, ctx: Context) -> tuple[Database, ...]:
         return (Database("heat", "heat", mark("HEAT_DBPASS")),)

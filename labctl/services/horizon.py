@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from labctl.plan.operations import Command, File, Operation
+from labctl.components import Component
+from labctl.operations.node import Command, File, Operation
 from labctl.services import httpd
 from labctl.services.base import Chapter, Context, Daemon, http_ready
-from labctl.topology.model import Component
 from labctl.topology.spec import NodeSpec
 
 
@@ -21,7 +21,7 @@ ALLOWED_HOSTS = ["*"]
 SESSION_ENGINE = "django.contrib.sessions.backends.cache"
 CACHES = {{
     "default": {{
-        "BACKEND": "{ctx.release.horizon_cache_backend}",
+        "BACKEND": "django.core.cache.backends.memcached.MemcachedCache",
         "LOCATION": "{ctx.memcached}",
     }}
 }}
@@ -43,6 +43,13 @@ LOGIN_REDIRECT_URL = WEBROOT
 class Horizon(Chapter):
     name = "horizon"
     components = (Component.HORIZON,)
+    words = {
+        "en": ("Dashboard: horizon", "The web interface."),
+        "ko": ("대시보드: horizon", "웹 인터페이스."),
+    }
+    ports = {Component.HORIZON: ("80/tcp", "443/tcp")}
+    logs = ("apache2", "httpd")
+    tempest = True
 
     def configure(self, ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
         if not node.has(Component.HORIZON):

@@ -5,7 +5,7 @@ Each subject has a file of its own in Apache's directory, so that nothing of a p
 
 from __future__ import annotations
 
-from labctl.plan.operations import Command, File, Link, Operation
+from labctl.operations.node import Command, File, Link, Operation
 from labctl.services.base import Context
 
 #: The packaged site runs a script in /usr/bin but grants nothing there: 403 for every request (B17).

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from labctl.plan.operations import Command, Directory, File, Item, Operation, Parallel, Unit, Wait
+from collections.abc import Mapping
+
+from labctl.components import Component
+from labctl.operations.node import Command, Directory, File, Item, Operation, Parallel, Unit, Wait
 from labctl.secret import mark
 from labctl.services.base import Context, patient
-from labctl.topology.model import Component
 from labctl.topology.spec import LabSpec, NodeSpec
 
+#: What its components are asked on, as PORT/PROTOCOL (facts 5.3).
+PORTS: Mapping[Component, tuple[str, ...]] = {
+    Component.MARIADB: ("3306/tcp",),
+    Component.RABBITMQ: ("5672/tcp",),
+    Component.MEMCACHED: ("11211/tcp",),
+    Component.ETCD: ("2379/tcp", "2380/tcp"),
+}
 
-def hosts_file(lab: LabSpec) -> str:
-    """/etc/hosts of every node and of the lab's vantage: one line a node, its management address."""
-    lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
-    lines += [f"{lab.address(node)} {node.name}" for node in lab.nodes.values()]
-    return "\n".join(lines) + "\n"
 
-
-def time_server(lab: LabSpec) -> NodeSpec:
+def time_server(spec: LabSpec) -> NodeSpec:
     """The node the others take their time from: the controller, which is the one with keystone."""
     for component in (Component.KEYSTONE, Component.MARIADB):
-        if lab.has(component):
-            return lab.host_of(component)
-    return next(iter(lab.nodes.values()))
+        if spec.has(component):
+            return spec.host_of(component)
+    return next(iter(spec.nodes.values()))
 
 
 def chrony_conf(ctx: Context, node: NodeSpec) -> str:
@@ -39,7 +42,7 @@ def chrony_conf(ctx: Context, node: NodeSpec) -> str:
 def prepare(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
     """Names, host name, kernel settings."""
     operations: list[Item] = [
-        File("/etc/hosts", hosts_file(ctx.lab), source="guide: host networking, name resolution; facts 4.1"),
+        File("/etc/hosts", ctx.lab.hosts_file(), source="guide: host networking, name resolution; facts 4.1"),
         Command(
             "host name resolves to the management address",
             f'[ "$(hostname)" = {node.name} ] && '

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from labctl.plan.api import ApiOperation, CatalogAnswers, Project, Role
-from labctl.plan.config import Ini
-from labctl.plan.operations import Chain, Command, Database, File, Operation
+from labctl.components import Component
+from labctl.operations.ini import Ini
+from labctl.operations.node import Chain, Command, Database, File, Operation
+from labctl.operations.openstack import ApiOperation, CatalogAnswers, Project, Role
 from labctl.secret import mark
 from labctl.services import httpd
 from labctl.services.base import Chapter, Check, Context, Daemon, http_ready, sync
 from labctl.services.wsgi import processes
-from labctl.topology.model import Component
 from labctl.topology.spec import NodeSpec
 
 GUIDE = "guide: keystone install, install and configure components; facts 6.1"
@@ -79,6 +79,19 @@ def _no_admin_token() -> Command:
 class Keystone(Chapter):
     name = "keystone"
     components = (Component.KEYSTONE,)
+    words = {
+        "en": (
+            "Identity: keystone",
+            "Accounts, roles and the catalog of endpoints. The others cannot start before it answers.",
+        ),
+        "ko": (
+            "인증: keystone",
+            "계정, 역할, 엔드포인트 카탈로그를 관리합니다. 응답하기 전에는 다른 서비스를 시작할 수 없습니다.",
+        ),
+    }
+    ports = {Component.KEYSTONE: ("123/udp", "5000/tcp")}
+    logs = ("keystone",)
+    tempest = True
 
     def databases(self, ctx: Context) -> tuple[Database, ...]:
         return (Database("keystone", "keystone", mark("KEYSTONE_DBPASS")),)

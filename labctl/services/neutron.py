@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from labctl.plan.api import AgentsAlive, ApiOperation, CatalogAnswers, CatalogEntry
-from labctl.plan.config import Ini
-from labctl.plan.operations import Chain, Command, Database, Directory, File, Link, Operation
+from labctl.components import Component
+from labctl.operations.ini import Ini
+from labctl.operations.node import Chain, Command, Database, Directory, File, Link, Operation
+from labctl.operations.openstack import AgentsAlive, ApiOperation, CatalogAnswers, CatalogEntry
 from labctl.secret import mark
 from labctl.services.base import (
     Chapter,
@@ -21,7 +22,7 @@ from labctl.services.base import (
     sync,
 )
 from labctl.services.wsgi import processes
-from labctl.topology.model import Component, Mechanism, NetworkRole
+from labctl.topology.model import Mechanism, NetworkRole
 from labctl.topology.spec import InterfaceSpec, NodeSpec
 
 GUIDE = "guide: neutron install, networking option 2, self-service networks; facts 6.5"
@@ -243,6 +244,19 @@ def _ebtables(link: str) -> tuple[Operation, ...]:
 class Neutron(Chapter):
     name = "neutron"
     components = COMPONENTS
+    words = {
+        "en": (
+            "Networks: neutron",
+            "Networks of projects over VXLAN, routers, DHCP, metadata, and a flat network to the outside.",
+        ),
+        "ko": (
+            "네트워크: neutron",
+            "VXLAN 위의 프로젝트 네트워크, 라우터, DHCP, 메타데이터, 외부로 나가는 flat 네트워크.",
+        ),
+    }
+    ports = {Component.NEUTRON_SERVER: ("9696/tcp",)}
+    logs = ("neutron",)
+    tempest = True
 
     def packages(self, ctx: Context, node: NodeSpec) -> tuple[str, ...]:
         names = super().packages(ctx, node)

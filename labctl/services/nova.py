@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from labctl.plan.api import (
+from labctl.components import Component
+from labctl.operations.ini import Ini
+from labctl.operations.node import Assign, Chain, Command, Database, Directory, File, Operation
+from labctl.operations.openstack import (
     ApiOperation,
     CatalogAnswers,
     CatalogEntry,
@@ -11,8 +14,6 @@ from labctl.plan.api import (
     HypervisorsMapped,
     ServicesUp,
 )
-from labctl.plan.config import Ini
-from labctl.plan.operations import Assign, Chain, Command, Database, Directory, File, Operation
 from labctl.releases.model import Placement as Where
 from labctl.secret import mark
 from labctl.services import cinder, virt
@@ -31,7 +32,6 @@ from labctl.services.base import (
     sync,
 )
 from labctl.services.wsgi import processes
-from labctl.topology.model import Component
 from labctl.topology.spec import NodeSpec
 
 GUIDE = "guide: nova install, install and configure components; facts 6.4"
@@ -188,6 +188,22 @@ def _cells() -> Command:
 class Nova(Chapter):
     name = "nova"
     components = (Component.NOVA_CONTROLLER, Component.NOVA_COMPUTE)
+    words = {
+        "en": (
+            "Compute: nova",
+            "Makes servers: API, scheduler, conductor and console proxy, and nova-compute on each hypervisor.",
+        ),
+        "ko": (
+            "컴퓨트: nova",
+            "서버를 만듭니다: API, 스케줄러, 컨덕터, 콘솔 프록시와 각 하이퍼바이저의 nova-compute.",
+        ),
+    }
+    ports = {
+        Component.NOVA_CONTROLLER: ("6080/tcp", "8774/tcp", "8775/tcp"),
+        Component.NOVA_COMPUTE: ("5900-5999/tcp", "16509/tcp", "49152-49215/tcp"),
+    }
+    logs = ("nova",)
+    tempest = True
 
     def databases(self, ctx: Context) -> tuple[Database, ...]:
         names = ["nova_api", "nova"]

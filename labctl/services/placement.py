@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from labctl.plan.api import ApiOperation, CatalogAnswers, CatalogEntry
-from labctl.plan.config import Ini
-from labctl.plan.operations import Chain, Database, File, Operation
+from labctl.components import Component
+from labctl.operations.ini import Ini
+from labctl.operations.node import Chain, Database, File, Operation
+from labctl.operations.openstack import ApiOperation, CatalogAnswers, CatalogEntry
 from labctl.releases.model import Placement as Where
 from labctl.secret import mark
 from labctl.services import httpd
-from labctl.services.base import (
-    Chapter,
-    Check,
-    Context,
-    Daemon,
-    authtoken,
-    http_ready,
-    service_account,
-    sync,
-)
+from labctl.services.base import Chapter, Check, Context, Daemon, authtoken, http_ready, service_account, sync
 from labctl.services.wsgi import processes
-from labctl.topology.model import Component
 from labctl.topology.spec import NodeSpec
 
 GUIDE = "guide: placement install, install and configure components; facts 6.3"
@@ -37,6 +28,13 @@ def configuration(ctx: Context) -> File:
 class Placement(Chapter):
     name = "placement"
     components = (Component.PLACEMENT,)
+    words = {
+        "en": ("Resources: placement", "Counts what the hypervisors have left; nova's scheduler asks it."),
+        "ko": ("자원: placement", "하이퍼바이저에 남은 자원을 계산하며 nova 스케줄러가 조회합니다."),
+    }
+    ports = {Component.PLACEMENT: ("8778/tcp",)}
+    logs = ("placement",)
+    tempest = False
 
     def databases(self, ctx: Context) -> tuple[Database, ...]:
         return (Database("placement", "placement", mark("PLACEMENT_DBPASS")),)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from labctl.plan.api import ApiOperation, CatalogAnswers, CatalogEntry
-from labctl.plan.config import Ini
-from labctl.plan.operations import Command, Copy, Directory, File, Operation
+from labctl.components import Component
+from labctl.operations.ini import Ini
+from labctl.operations.node import Command, Copy, Directory, File, Operation
+from labctl.operations.openstack import ApiOperation, CatalogAnswers, CatalogEntry
 from labctl.secret import mark
 from labctl.services.base import Chapter, Context, Daemon, children, password_auth, service_account, stretch
-from labctl.topology.model import Component
 from labctl.topology.spec import DiskSpec, NodeSpec
 
 GUIDE = "guide: swift install, controller node; facts 6.8"
@@ -191,6 +191,16 @@ def _rings(ctx: Context) -> tuple[Operation, ...]:
 class Swift(Chapter):
     name = "swift"
     components = (Component.SWIFT_PROXY, Component.SWIFT_STORAGE)
+    words = {
+        "en": ("Objects: swift", "Files by HTTP, several copies of each on disks of their own."),
+        "ko": ("오브젝트: swift", "HTTP로 접근하는 파일을 여러 디스크에 복제해 보관합니다."),
+    }
+    ports = {
+        Component.SWIFT_PROXY: ("8080/tcp",),
+        Component.SWIFT_STORAGE: ("873/tcp", "6200/tcp", "6201/tcp", "6202/tcp"),
+    }
+    logs = ("swift",)
+    tempest = True
 
     def identity(self, ctx: Context) -> tuple[ApiOperation, ...]:
         base = f"http://{ctx.host(Component.SWIFT_PROXY)}:8080/v1"

@@ -2,15 +2,14 @@
 
 ``virt_type: auto`` is decided on each node that owns its kernel, by booting a stock kernel under KVM as on the host
 (docs/platform.md: nothing else tells). The plan says emulation, which works everywhere; a node on which the kernel
-ran notes that, with the processor model under which it ran, and ``put_file`` of labctl/plan/prelude.sh writes nova's
-files accordingly.
+ran notes that, with the processor model under which it ran, and ``put_file`` of labctl/operations/prelude.sh writes
+nova's files accordingly.
 """
 
 from __future__ import annotations
 
-from importlib.resources import files
-
-from labctl.plan.operations import Command, File, Operation
+from labctl.operations.node import Command, File, Operation
+from labctl.operations.script import KVM_PROBE
 from labctl.services.base import Context
 from labctl.topology.model import VirtType
 
@@ -53,7 +52,7 @@ def proof(ctx: Context) -> tuple[Operation, ...]:
         return ()
     unit = ctx.base.unit("nova-compute")
     return (
-        File(PROBE, files("labctl.doctor").joinpath("kvm.sh").read_text(), mode="0755", source=SOURCE),
+        File(PROBE, KVM_PROBE.read_text(), mode="0755", source=SOURCE),
         Command(
             "guests run under KVM, or are emulated",
             _PROVE.format(probe=PROBE, seconds=SECONDS, facts=FACTS, record=RECORD, unit=unit).strip(),

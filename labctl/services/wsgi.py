@@ -6,7 +6,7 @@ Python processes of 100 MB each. A lab sets its own small number in the package'
 
 from __future__ import annotations
 
-from labctl.plan.operations import Assign
+from labctl.operations.node import Assign
 from labctl.services.base import Context
 
 

@@ -8,38 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from labctl.bases import BASES
+from labctl import bases
+from labctl.bases import runs_on
+from labctl.drivers import DRIVERS
 from labctl.errors import LabError
 from labctl.releases import RELEASES
 from labctl.topology import rules_component, rules_network, rules_values
 from labctl.topology.model import Topology
 from labctl.topology.problems import Positions, Problem, unknown
 
-KNOWN_RELEASES = tuple(RELEASES)
-#: Bases, as files name them and as people do.
-BASE_TITLES = {base.name: base.title.partition(",")[0] for base in BASES.values()}
-KNOWN_BASES = tuple(BASE_TITLES)
-#: The drivers of labctl.drivers, which cannot be asked from here: they know labs, which know topologies.
-KNOWN_DRIVERS = ("nspawn", "libvirt", "vagrant")
-
-#: The bases each release can be installed on, the documented one first.
-BASES_OF = {
-    release.name: tuple(base for base, source in release.bases.items() if (base, source) in BASES)
-    for release in RELEASES.values()
-}
-# CentOS 7's systemd needs the legacy cgroup hierarchy, and both need their own kernel.
-_NEEDS_A_MACHINE = {"nspawn": ("centos7", "centos8")}
-
 
 def check(topology: Topology, positions: Positions) -> list[Problem]:
     """Return everything that is wrong with a well-formed topology, in the order of the file."""
     found = [problem for rule in RULES for problem in rule(topology, positions)]
     return sorted(found, key=lambda p: (p.line, p.column))
-
-
-def runs_on(base: str, driver: str) -> bool:
-    """True when nodes with that base can be made by that driver."""
-    return base not in _NEEDS_A_MACHINE.get(driver, ())
 
 
 def first_driver(topology: Topology, base: str | None) -> str:
@@ -53,24 +35,25 @@ def with_release(topology: Topology, release: str) -> Topology:
 
     :raises LabError: there is no such release.
     """
-    if release not in KNOWN_RELEASES:
-        raise LabError(unknown("release", release, KNOWN_RELEASES), "labctl releases")
-    own = tuple(base for base in topology.bases if base in BASES_OF[release])
-    possible = tuple(b for b in BASES_OF[release] if any(runs_on(b, driver) for driver in topology.drivers))
-    return topology.model_copy(update={"release": release, "bases": own or possible or BASES_OF[release]})
+    if release not in RELEASES:
+        raise LabError(unknown("release", release, RELEASES), "labctl releases")
+    documented = bases.of(RELEASES[release])
+    own = tuple(base for base in topology.bases if base in documented)
+    possible = tuple(b for b in documented if any(runs_on(b, driver) for driver in topology.drivers))
+    return topology.model_copy(update={"release": release, "bases": own or possible or documented})
 
 
 def release_is_known(topology: Topology, at: Positions) -> Iterator[Problem]:
     """The release is one that labctl installs."""
-    if topology.release not in KNOWN_RELEASES:
-        yield at.problem(("release",), unknown("release", topology.release, KNOWN_RELEASES))
+    if topology.release not in RELEASES:
+        yield at.problem(("release",), unknown("release", topology.release, RELEASES))
 
 
 def bases_are_known(topology: Topology, at: Positions) -> Iterator[Problem]:
     """Each base is one that labctl makes, and is named once."""
     for i, base in enumerate(topology.bases):
-        if base not in KNOWN_BASES:
-            yield at.problem(("bases", i), unknown("base", base, KNOWN_BASES))
+        if base not in bases.TITLES:
+            yield at.problem(("bases", i), unknown("base", base, bases.TITLES))
         elif base in topology.bases[:i]:
             yield at.problem(("bases", i), f"{base} is named twice")
 
@@ -78,17 +61,19 @@ def bases_are_known(topology: Topology, at: Positions) -> Iterator[Problem]:
 def drivers_are_known(topology: Topology, at: Positions) -> Iterator[Problem]:
     """Each driver is one that labctl has, and is named once."""
     for i, driver in enumerate(topology.drivers):
-        if driver not in KNOWN_DRIVERS:
-            yield at.problem(("drivers", i), unknown("driver", driver, KNOWN_DRIVERS))
+        if driver not in DRIVERS:
+            yield at.problem(("drivers", i), unknown("driver", driver, DRIVERS))
         elif driver in topology.drivers[:i]:
             yield at.problem(("drivers", i), f"{driver} is named twice")
 
 
 def bases_have_the_release(topology: Topology, at: Positions) -> Iterator[Problem]:
     """The release can be installed on each base."""
-    possible = BASES_OF.get(topology.release)
+    if topology.release not in RELEASES:
+        return
+    possible = bases.of(RELEASES[topology.release])
     for i, base in enumerate(topology.bases):
-        if possible is not None and base in KNOWN_BASES and base not in possible:
+        if base in bases.TITLES and base not in possible:
             yield at.problem(
                 ("bases", i),
                 f"{topology.release} cannot be installed on {base}; possible: {', '.join(possible)}",
@@ -97,22 +82,23 @@ def bases_have_the_release(topology: Topology, at: Positions) -> Iterator[Proble
 
 def bases_and_drivers_fit(topology: Topology, at: Positions) -> Iterator[Problem]:
     """Each base can be run by some driver of the file, and each driver can run some base of it."""
-    bases = [base for base in topology.bases if base in KNOWN_BASES]
-    drivers = [driver for driver in topology.drivers if driver in KNOWN_DRIVERS]
+    named = [base for base in topology.bases if base in bases.TITLES]
+    drivers = [driver for driver in topology.drivers if driver in DRIVERS]
     for i, driver in enumerate(topology.drivers):
-        if driver in drivers and bases and not any(runs_on(base, driver) for base in bases):
-            able = ", ".join(d for d in KNOWN_DRIVERS if runs_on(bases[0], d))
+        if driver in drivers and named and not any(runs_on(base, driver) for base in named):
+            able = ", ".join(d for d in DRIVERS if runs_on(named[0], d))
             yield at.problem(
                 ("drivers", i),
-                f"{driver} cannot run {' or '.join(bases)}: own kernel needed; possible drivers: {able}",
+                f"{driver} cannot run {' or '.join(named)}: own kernel needed; possible drivers: {able}",
             )
     for i, base in enumerate(topology.bases):
         # When no base fits at all, the drivers have been named above.
-        lonely = base in bases and drivers and not any(runs_on(base, driver) for driver in drivers)
-        if lonely and any(runs_on(b, d) for b in bases for d in drivers):
+        lonely = base in named and drivers and not any(runs_on(base, driver) for driver in drivers)
+        if lonely and any(runs_on(b, d) for b in named for d in drivers):
+            able = next(d for d in DRIVERS if runs_on(base, d))
             yield at.problem(
                 ("bases", i),
-                f"none of the drivers ({', '.join(drivers)}) can run {base}; add libvirt to drivers",
+                f"none of the drivers ({', '.join(drivers)}) can run {base}; add {able} to drivers",
             )
 
 

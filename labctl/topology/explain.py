@@ -11,8 +11,9 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
+from labctl.components import Component
 from labctl.topology.document import Document, Written
-from labctl.topology.model import Component, NetworkRole
+from labctl.topology.model import NetworkRole
 from labctl.topology.problems import Path as ValuePath
 from labctl.topology.problems import Problem, shorten, unknown
 

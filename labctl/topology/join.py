@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from ipaddress import IPv4Address
 from itertools import chain
 
+from labctl.components import COMPONENTS
 from labctl.errors import LabError
 from labctl.topology.model import MAX_HOST_NAME, NAME, Join, NetworkRole
 from labctl.topology.resolve import Macs
-from labctl.topology.rules_component import ONCE, joining_obstacle
+from labctl.topology.rules_component import joining_obstacle
 from labctl.topology.rules_network import not_a_host
 from labctl.topology.spec import InterfaceSpec, LabSpec, NodeSpec
 
@@ -53,7 +54,7 @@ def joined_like(spec: LabSpec, name: str, like: str, addresses: Mapping[str, IPv
     pattern = known[like]
     for component in pattern.runs:
         reason = joining_obstacle(component)
-        if reason is None and component in ONCE:
+        if reason is None and COMPONENTS[component].once:
             reason = "a lab has it once"
         if reason:
             raise LabError(f"'{like}' cannot be copied, for {component} cannot join a running lab: {reason}")

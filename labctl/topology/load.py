@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from labctl import shipped
 from labctl.errors import LabError
 from labctl.topology.check import check, with_release
 from labctl.topology.document import MAX_FILE, decode, read
@@ -44,7 +45,7 @@ def find(name_or_path: str) -> Path:
 def known() -> dict[str, Path]:
     """The topologies that are known by name: those in ``./topologies``, then the project's own."""
     found: dict[str, Path] = {}
-    for folder in (Path("topologies"), Path(__file__).parents[2] / "topologies"):
+    for folder in (Path("topologies"), shipped("topologies")):
         for file in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
             found.setdefault(file.stem, file)
     return found

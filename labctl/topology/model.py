@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from labctl.components import Component
 from labctl.topology.units import parse_size
 
 #: Where the packages of CentOS went when its mirrors were closed (facts 2.1).
@@ -63,31 +64,6 @@ class VolumeBackend(StrEnum):
     AUTO = "auto"  # lvm where a node owns its kernel and has device mapper, else nfs
     LVM = "lvm"  # a volume group on the disk named cinder, exported by LIO over iSCSI
     NFS = "nfs"  # files in the lab's shared directory, through cinder's NFS driver
-
-
-class Component(StrEnum):
-    """A group of daemons that is placed on a node as one; the words of ``runs:``."""
-
-    MARIADB = "mariadb"
-    RABBITMQ = "rabbitmq"
-    MEMCACHED = "memcached"
-    ETCD = "etcd"
-    KEYSTONE = "keystone"
-    GLANCE = "glance"
-    PLACEMENT = "placement"
-    NOVA_CONTROLLER = "nova-controller"
-    NOVA_COMPUTE = "nova-compute"
-    NEUTRON_SERVER = "neutron-server"
-    NEUTRON_L2 = "neutron-l2"
-    NEUTRON_L3 = "neutron-l3"
-    NEUTRON_DHCP = "neutron-dhcp"
-    NEUTRON_METADATA = "neutron-metadata"
-    CINDER_CONTROLLER = "cinder-controller"
-    CINDER_VOLUME = "cinder-volume"
-    SWIFT_PROXY = "swift-proxy"
-    SWIFT_STORAGE = "swift-storage"
-    HEAT = "heat"
-    HORIZON = "horizon"
 
 
 class Join(StrEnum):

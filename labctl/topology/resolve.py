@@ -105,8 +105,8 @@ def _node(name: str, node: Node, macs: Macs) -> NodeSpec:
 class Macs:
     """MAC addresses of one lab under QEMU's prefix 52:54:00, the same in every run, each given once."""
 
-    def __init__(self, lab: str, given: Iterable[str] = ()) -> None:
-        self._lab = lab
+    def __init__(self, name: str, given: Iterable[str] = ()) -> None:
+        self._lab = name
         self._given = set(given)
 
     def of(self, node: str, network: str) -> str:

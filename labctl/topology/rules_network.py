@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 from itertools import combinations
 
+from labctl.components import Component
 from labctl.topology.defaults import gateway_of, role_of
-from labctl.topology.model import Component, NetworkRole, Topology
+from labctl.topology.model import NetworkRole, Topology
 from labctl.topology.problems import Positions, Problem, unknown
 
 # A gateway, a node and two special addresses.

@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from labctl.topology.model import Component, Mechanism, Topology, VolumeBackend
+from labctl.components import Component
+from labctl.drivers import DRIVERS
+from labctl.topology.model import Topology, VolumeBackend
 from labctl.topology.problems import Positions, Problem, shorten, unknown
+from labctl.topology.stages import MACHINES, STAGES
 from labctl.topology.units import show_size
 
 MIB = 2**20
@@ -16,28 +19,11 @@ CINDER_DISK = "cinder"
 _MIN_DISK = GIB
 #: Characters of a virtio disk's serial number (VIRTIO_BLK_ID_BYTES).
 _SERIAL = 20
-#: Drivers whose nodes share the host's kernel.
-WITHOUT_DEVICE_MAPPER = frozenset({"nspawn"})
 _MIN_HYPERVISOR_MEMORY = 512 * MIB
 _PASSWORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-#: Releases whose neutron no longer has the linuxbridge agent (taken out in 2025.1).
-WITHOUT_LINUXBRIDGE = frozenset({"epoxy"})
 
-
-#: Stages that bring about something on the nodes (labctl.plan.planner.STAGES without the machines).
-SNAPSHOT_STAGES = (
-    "prepare",
-    "packages",
-    "infrastructure",
-    "keystone",
-    "catalog",
-    "configure",
-    "databases",
-    "services",
-    "compute",
-    "fixtures",
-    "verify",
-)
+#: Stages after which there can be a snapshot: those that bring about something on the nodes.
+SNAPSHOT_STAGES = tuple(stage for stage in STAGES if stage != MACHINES)
 
 
 def node_names_are_not_localhost(topology: Topology, at: Positions) -> Iterator[Problem]:
@@ -74,7 +60,8 @@ def disk_names_fit_a_serial_number(topology: Topology, at: Positions) -> Iterato
 
 def volume_backend_exists_on_the_drivers(topology: Topology, at: Positions) -> Iterator[Problem]:
     """A volume group needs device mapper, which containers do not have."""
-    if topology.options.volume_backend is VolumeBackend.LVM and set(topology.drivers) <= WITHOUT_DEVICE_MAPPER:
+    known = [DRIVERS[name] for name in topology.drivers if name in DRIVERS]
+    if topology.options.volume_backend is VolumeBackend.LVM and known and not any(d.own_kernel for d in known):
         yield at.problem(
             ("options", "volume_backend"),
             f"nodes of {' and '.join(topology.drivers)} have no device mapper for a volume group; use nfs or auto",
@@ -164,15 +151,6 @@ def region_is_a_word(topology: Topology, at: Positions) -> Iterator[Problem]:
         )
 
 
-def mechanism_exists_in_the_release(topology: Topology, at: Positions) -> Iterator[Problem]:
-    """The asked mechanism driver is part of the release's neutron."""
-    if topology.release in WITHOUT_LINUXBRIDGE and topology.options.mechanism is Mechanism.LINUXBRIDGE:
-        yield at.problem(
-            ("options", "mechanism"),
-            f"neutron of {topology.release} has no linuxbridge agent; use openvswitch",
-        )
-
-
 def snapshots_are_taken_after_stages(topology: Topology, at: Positions) -> Iterator[Problem]:
     """``snapshots`` names stages, each once."""
     for i, stage in enumerate(topology.snapshots):
@@ -194,5 +172,4 @@ RULES = (
     flavors_can_be_made,
     passwords_are_safe_to_write,
     region_is_a_word,
-    mechanism_exists_in_the_release,
 )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from labctl.topology.check import KNOWN_BASES, KNOWN_DRIVERS, KNOWN_RELEASES
+from labctl import bases
+from labctl.drivers import DRIVERS
+from labctl.releases import RELEASES
 from labctl.topology.model import NAME, Topology
 
 _SIZE: dict[str, Any] = {
@@ -43,9 +45,9 @@ def schema() -> dict[str, Any]:
     pool["anyOf"] = [_POOL, *pool["anyOf"]]
     _mapping(result["properties"]["networks"], {"$ref": "#/$defs/Network"})
     _mapping(result["properties"]["nodes"], {"$ref": "#/$defs/Node"})
-    result["properties"]["release"]["enum"] = list(KNOWN_RELEASES)
-    result["properties"]["bases"]["items"]["enum"] = list(KNOWN_BASES)
-    result["properties"]["drivers"]["items"]["enum"] = list(KNOWN_DRIVERS)
+    result["properties"]["release"]["enum"] = list(RELEASES)
+    result["properties"]["bases"]["items"]["enum"] = list(bases.TITLES)
+    result["properties"]["drivers"]["items"]["enum"] = list(DRIVERS)
     return result
 
 

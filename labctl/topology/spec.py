@@ -10,10 +10,10 @@ from ipaddress import IPv4Address, IPv4Network
 
 from pydantic import Field
 
+from labctl.components import Component
 from labctl.topology.model import (
     VAULT,
     AddressPool,
-    Component,
     Fixtures,
     Frozen,
     Join,
@@ -127,6 +127,12 @@ class LabSpec(Frozen):
         if role is NetworkRole.OVERLAY:
             return self.address(node)
         raise KeyError(f"{node.name} has no address in {network.name}")
+
+    def hosts_file(self) -> str:
+        """/etc/hosts of every node and of the lab's namespace: one line a node, its management address."""
+        lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
+        lines += [f"{self.address(node)} {node.name}" for node in self.nodes.values()]
+        return "\n".join(lines) + "\n"
 
     def interface(self, node: NodeSpec, role: NetworkRole) -> InterfaceSpec | None:
         """The node's card in the network of that role, if it has one."""

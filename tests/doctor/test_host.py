@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from labctl import __main__
-from labctl.doctor import host, kvm, vagrant
+from labctl.doctor import host, vagrant
 from labctl.doctor.host import Facility, Finding, State
+from labctl.images import kvm
 
 LIE = kvm.Verdict(
     kvm.Device(True, True, 12, True, ""), (), False, kvm.Boot(False, "", "CPU host: no kernel output within 10 s", 10)
@@ -63,7 +64,7 @@ def test_programs_that_are_missing_name_their_packages(monkeypatch: pytest.Monke
 
 
 def test_little_memory_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host, "available_memory", lambda: 2**30)
+    monkeypatch.setattr(host.memory, "available", lambda: 2**30)
     memory = by_name(host.system())["memory"]
 
     assert (memory.state, memory.found) == (State.PROBLEM, "1 GiB free")

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from support import SMALL, specify, write
 
-from labctl.lab.state import LabState
+from labctl.records.lab import Lab
 
 
 @pytest.fixture
-def lab(tmp_path: Path, home: Path) -> LabState:
+def lab(tmp_path: Path, home: Path) -> Lab:
     path = write(tmp_path, SMALL.replace("runs: [etcd]", "disks: {data: 1 GiB}\n    runs: [etcd]"))
-    state = LabState.create(specify(path, name="mine"), path)
+    state = Lab.create(specify(path, name="mine"), path)
     state.ensure_keys()
     return state

@@ -14,15 +14,16 @@ import tiny
 from real import golden_image, usable
 from support import specify, write
 
+from labctl import drivers
 from labctl.drivers.base import Driver
 from labctl.drivers.fake import Fake
-from labctl.drivers.libvirt import Libvirt
+from labctl.drivers.libvirt.machine import Libvirt
 from labctl.drivers.nspawn import Nspawn
-from labctl.drivers.vagrant import VagrantMachines
+from labctl.drivers.vagrant.machine import VagrantMachines
+from labctl.host import paths
 from labctl.images import box, vm
-from labctl.lab import paths
 from labctl.lab.down import remains
-from labctl.lab.state import LabState
+from labctl.records.lab import Lab
 
 NODE, OTHER = "first", "second"
 
@@ -52,7 +53,7 @@ class Subject:
     """A driver and a lab whose machines it makes."""
 
     driver: Driver
-    lab: LabState
+    lab: Lab
 
     def ask(self, command: str, node: str = NODE) -> str:
         """Run a command on a machine that must succeed."""
@@ -94,7 +95,8 @@ def subject_of(maker: str, topology: str, directory: Path, monkeypatch: pytest.M
     monkeypatch.setenv("LABCTL_HOME", str(directory / "home"))
     assert paths.home() == directory / "home"
     path = write(directory, topology)
-    lab = LabState.create(specify(path, name=f"contract-{maker}-{os.getpid()}"), path)
+    lab = Lab.create(specify(path, name=f"contract-{maker}-{os.getpid()}"), path)
+    monkeypatch.setitem(drivers.LOADED, lab.spec.driver, driver)
     lab.ensure_keys()
     lab.meta["image"] = image
     lab.save()

@@ -13,8 +13,9 @@ from support import SMALL
 from labctl import drivers
 from labctl.drivers import DRIVERS
 from labctl.errors import LabError
-from labctl.lab import paths, portable, snapshot
-from labctl.links import WHOLE, Shape
+from labctl.host import paths
+from labctl.host.links import WHOLE, Shape
+from labctl.lab import portable, snapshot
 
 
 @pytest.fixture(
@@ -251,13 +252,13 @@ def test_a_snapshot_goes_to_a_host_that_has_nothing_of_the_lab(
         subject.begin(node)
         subject.ask(f"echo {node} >name", node)
     boot = subject.ask("cat /proc/sys/kernel/random/boot_id")
-    snapshot.create(lab, driver, "ready")
+    snapshot.create(lab, "ready")
     subject.ask("echo later >name")
     if driver.name == "vagrant":
         with pytest.raises(LabError, match="kept by their hypervisor"):
-            portable.export(lab, driver, "ready", file)
+            portable.export(lab, "ready", file)
         return
-    portable.export(lab, driver, "ready", file)
+    portable.export(lab, "ready", file)
     assert subject.ask("cat name") == "later\n"
     subject.leave()
 
@@ -266,7 +267,7 @@ def test_a_snapshot_goes_to_a_host_that_has_nothing_of_the_lab(
     if driver.name == "nspawn":  # a whole Debian: it is here already
         paths.images().symlink_to(lab.layers[0].parent)
     subject.lab = portable.import_(file, portable.read(file))
-    snapshot.restore(subject.lab, driver, "ready")
+    snapshot.restore(subject.lab, "ready")
 
     assert [subject.ask("cat name", node) for node in (NODE, OTHER)] == ["first\n", "second\n"]
     if driver.name == "libvirt":

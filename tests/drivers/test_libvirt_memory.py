@@ -12,14 +12,15 @@ from typing import Any
 
 import pytest
 
-from labctl.drivers.libvirt import Libvirt, disks, machine, memory, portable, seed
+from labctl.drivers.libvirt import disks, machine, memory, portable, seed
 from labctl.drivers.libvirt.connection import library
 from labctl.drivers.libvirt.domain import Accelerator
+from labctl.drivers.libvirt.machine import Libvirt
 from labctl.errors import BrokenLabError, LabError
-from labctl.lab.state import MEMORY, LabState
+from labctl.records.lab import MEMORY, Lab
 
 
-def saved(lab: LabState, number: str, node: str) -> Path:
+def saved(lab: Lab, number: str, node: str) -> Path:
     path = lab.layer(number) / node / MEMORY
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("memory")
@@ -27,7 +28,7 @@ def saved(lab: LabState, number: str, node: str) -> Path:
     return path
 
 
-def test_a_machine_at_rest_goes_on_once_from_its_own_layer(lab: LabState) -> None:
+def test_a_machine_at_rest_goes_on_once_from_its_own_layer(lab: Lab) -> None:
     assert memory.pending(lab, "first") is None
     path = saved(lab, "1", "first")
     assert memory.pending(lab, "first") == path
@@ -35,7 +36,7 @@ def test_a_machine_at_rest_goes_on_once_from_its_own_layer(lab: LabState) -> Non
     assert memory.pending(lab, "first") is None
 
 
-def test_machines_over_a_frozen_layer_go_on_from_its_memory_which_stays(lab: LabState) -> None:
+def test_machines_over_a_frozen_layer_go_on_from_its_memory_which_stays(lab: Lab) -> None:
     path = saved(lab, "1", "first")
     lab.layer("2").mkdir()
     memory.branch(lab, ("1",), "2")
@@ -47,7 +48,7 @@ def test_machines_over_a_frozen_layer_go_on_from_its_memory_which_stays(lab: Lab
     assert path.exists()
 
 
-def test_a_copy_of_a_lab_starts_from_the_disks(lab: LabState) -> None:
+def test_a_copy_of_a_lab_starts_from_the_disks(lab: Lab) -> None:
     saved(lab, "1", "first")
     lab.layer("2").mkdir()
     lab.meta.update({"id": "another", "stack": ["2", "1"]})
@@ -55,7 +56,7 @@ def test_a_copy_of_a_lab_starts_from_the_disks(lab: LabState) -> None:
     assert memory.pending(lab, "first") is None
 
 
-def test_memory_that_is_gone_is_an_error_and_no_cold_start(lab: LabState) -> None:
+def test_memory_that_is_gone_is_an_error_and_no_cold_start(lab: Lab) -> None:
     path = saved(lab, "1", "first")
     lab.layer("2").mkdir()
     memory.branch(lab, ("1",), "2")
@@ -95,7 +96,7 @@ class Paused:
 
 
 @pytest.fixture
-def at_rest(lab: LabState, monkeypatch: pytest.MonkeyPatch) -> tuple[Libvirt, list[str]]:
+def at_rest(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> tuple[Libvirt, list[str]]:
     """A driver whose lab's machines have their memory saved; and what is done with them from now on."""
     driver, done, domains = Libvirt(), list[str](), dict[str, Paused]()
     for node in lab.spec.nodes:
@@ -128,9 +129,7 @@ def while_loading(monkeypatch: pytest.MonkeyPatch, happens: Callable[[str], None
     monkeypatch.setattr(memory, "load", slow)
 
 
-def test_machines_go_on_together_with_the_last_that_is_loaded(
-    lab: LabState, at_rest: tuple[Libvirt, list[str]]
-) -> None:
+def test_machines_go_on_together_with_the_last_that_is_loaded(lab: Lab, at_rest: tuple[Libvirt, list[str]]) -> None:
     driver, done = at_rest
     driver.start(lab, "first")
     assert done == []
@@ -140,12 +139,12 @@ def test_machines_go_on_together_with_the_last_that_is_loaded(
 
 
 def test_one_that_another_has_let_go_on_meanwhile_is_left_alone(
-    lab: LabState, at_rest: tuple[Libvirt, list[str]], monkeypatch: pytest.MonkeyPatch
+    lab: Lab, at_rest: tuple[Libvirt, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver, done = at_rest
     finish = driver._finish
 
-    def late(lab: LabState, node: str) -> None:
+    def late(lab: Lab, node: str) -> None:
         if node == "first":
             driver.start(lab, "second")
         finish(lab, node)
@@ -156,7 +155,7 @@ def test_one_that_another_has_let_go_on_meanwhile_is_left_alone(
 
 
 def test_one_whose_memory_is_still_being_loaded_is_not_let_go(
-    lab: LabState, at_rest: tuple[Libvirt, list[str]], monkeypatch: pytest.MonkeyPatch
+    lab: Lab, at_rest: tuple[Libvirt, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver, done = at_rest
 
@@ -171,7 +170,7 @@ def test_one_whose_memory_is_still_being_loaded_is_not_let_go(
 
 
 def test_memory_that_a_killed_labctl_was_loading_is_loaded_again(
-    lab: LabState, at_rest: tuple[Libvirt, list[str]], monkeypatch: pytest.MonkeyPatch
+    lab: Lab, at_rest: tuple[Libvirt, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver, done = at_rest
 

@@ -14,7 +14,6 @@ import pycdlib
 import pytest
 import yaml
 
-from labctl import process
 from labctl.drivers.libvirt import disks, seed
 from labctl.drivers.libvirt.domain import (
     Accelerator,
@@ -29,8 +28,9 @@ from labctl.drivers.libvirt.domain import (
     read_mark,
 )
 from labctl.errors import BrokenLabError, LabError
+from labctl.host import process
 from labctl.images import vm
-from labctl.lab.state import LabState
+from labctl.records.lab import Lab
 
 MARK = Mark("mine", "12ab34cd", "first", "/var/lib/labctl")
 DIRECT = DirectBoot(Path("/store/vmlinuz"), Path("/store/initrd"), "console=ttyS0")
@@ -155,7 +155,7 @@ def backing(path: Path) -> str:
 
 
 @needs_qemu_img
-def test_each_layer_stands_on_the_one_below_and_the_first_on_the_image(lab: LabState, image: Path) -> None:
+def test_each_layer_stands_on_the_one_below_and_the_first_on_the_image(lab: Lab, image: Path) -> None:
     disks.create(lab, "second", image)
     assert backing(disks.root(lab, "second")) == str(image / "tree/disk.qcow2")
     assert backing(disks.additional(lab, "second", "data")) == ""
@@ -176,7 +176,7 @@ def test_each_layer_stands_on_the_one_below_and_the_first_on_the_image(lab: LabS
 
 
 @needs_qemu_img
-def test_a_disk_that_is_there_is_left_as_it_is(lab: LabState, image: Path) -> None:
+def test_a_disk_that_is_there_is_left_as_it_is(lab: Lab, image: Path) -> None:
     disks.create(lab, "first", image)
     before = disks.root(lab, "first").stat()
     disks.create(lab, "first", image)
@@ -184,7 +184,7 @@ def test_a_disk_that_is_there_is_left_as_it_is(lab: LabState, image: Path) -> No
 
 
 @needs_qemu_img
-def test_a_layer_that_is_gone_is_named(lab: LabState, image: Path) -> None:
+def test_a_layer_that_is_gone_is_named(lab: Lab, image: Path) -> None:
     lab.meta["stack"] = ["2", "1", "0"]
     lab.layer("2").mkdir()
     with pytest.raises(BrokenLabError, match=f"{lab.layer('0')}, on which mine stands, is gone"):
@@ -192,7 +192,7 @@ def test_a_layer_that_is_gone_is_named(lab: LabState, image: Path) -> None:
 
 
 @needs_qemu_img
-def test_disks_that_cannot_be_are_refused(lab: LabState, image: Path) -> None:
+def test_disks_that_cannot_be_are_refused(lab: Lab, image: Path) -> None:
     spec = lab.spec.nodes["second"]
     small = lab.spec.model_copy(update={"nodes": {"second": spec.model_copy(update={"disk": 2**30})}})
     lab.spec = small
@@ -219,7 +219,7 @@ def read_iso(data: bytes) -> dict[str, bytes]:
     return found
 
 
-def test_a_seed_makes_a_disk_this_node(lab: LabState) -> None:
+def test_a_seed_makes_a_disk_this_node(lab: Lab) -> None:
     found = read_iso(seed.iso(lab, "first"))
     assert set(found) == {"meta-data", "user-data", "network-config", "mark", "node.tar"}
     assert found["mark"].decode() == f"mine {lab.id} first\n"
@@ -234,7 +234,7 @@ def test_a_seed_makes_a_disk_this_node(lab: LabState) -> None:
     assert "route replace default via 10.0.0.1" in content["etc/labctl/network"].splitlines()
 
 
-def test_a_seed_is_one_that_cloud_init_reads(lab: LabState) -> None:
+def test_a_seed_is_one_that_cloud_init_reads(lab: Lab) -> None:
     found = read_iso(seed.iso(lab, "first"))
     assert found["user-data"].startswith(b"#cloud-config\n")
     user = yaml.safe_load(found["user-data"])
@@ -247,7 +247,7 @@ def test_a_seed_is_one_that_cloud_init_reads(lab: LabState) -> None:
     assert entry["addresses"] == ["10.0.0.11/24"]
 
 
-def test_initiators_of_a_lab_are_told_apart_by_names_that_targets_accept(lab: LabState) -> None:
+def test_initiators_of_a_lab_are_told_apart_by_names_that_targets_accept(lab: Lab) -> None:
     lines = [seed.files(lab, node)["etc/iscsi/initiatorname.iscsi"][0].decode() for node in ("first", "second")]
     assert lines[0] != lines[1]
     for line in lines:  # RFC 3720, 3.2.6.3.1; rtslib, which is LIO's, wants the domain's dot too

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from labctl import process
-from labctl.doctor import kvm
 from labctl.drivers.libvirt import daemon
 from labctl.errors import LabError
+from labctl.host import process
+from labctl.images import kvm
 
 #: A daemon: writes its pid file, listens on its socket, and goes to the background.
 DAEMON = """#!/usr/bin/env python3

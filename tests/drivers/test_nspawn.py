@@ -9,7 +9,7 @@ import pytest
 from subject import NODE, OTHER, subject_of
 from support import SMALL
 
-from labctl import network, sparse
+from labctl.host import network, sparse
 
 pytestmark = pytest.mark.system
 

@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from labctl import process
+from labctl.host import process
 from labctl.images import box, packages, store
 
 PACKAGES = ("busybox-static", "dropbear-bin")

@@ -9,17 +9,20 @@ import pytest
 from apis import Apis
 from support import IDENTITY, SMALL, specify, write
 
-from labctl import process
+from labctl import drivers
 from labctl.drivers.fake import Fake
-from labctl.engine.execute import Engine, no_guest
+from labctl.engine.converge import Engine, no_guest
 from labctl.engine.health import Ailment, Running, check, gate
 from labctl.errors import BrokenLabError
-from labctl.lab.state import LabState
+from labctl.host import process
+from labctl.records.lab import Lab
 
 
 @pytest.fixture
-def driver() -> Fake:
-    return Fake()
+def driver(monkeypatch: pytest.MonkeyPatch) -> Fake:
+    made = Fake()
+    monkeypatch.setitem(drivers.LOADED, "nspawn", made)
+    return made
 
 
 @pytest.fixture
@@ -27,10 +30,10 @@ def apis(monkeypatch: pytest.MonkeyPatch) -> Apis:
     return Apis.instead(monkeypatch)
 
 
-def built(tmp_path: Path, driver: Fake, text: str, until: str = "verify") -> LabState:
+def built(tmp_path: Path, driver: Fake, text: str, until: str = "verify") -> Lab:
     path = write(tmp_path, text)
-    lab = LabState.create(specify(path), path)
-    Engine(lab, driver, no_guest).up(until)
+    lab = Lab.create(specify(path), path)
+    Engine(lab, no_guest).up(until)
     driver.stages.clear()
     return lab
 
@@ -38,19 +41,19 @@ def built(tmp_path: Path, driver: Fake, text: str, until: str = "verify") -> Lab
 def test_a_lab_that_is_well_has_no_ailments(tmp_path: Path, driver: Fake, apis: Apis) -> None:
     lab = built(tmp_path, driver, IDENTITY)
     apis.asked.clear()
-    assert check(lab, driver) == []
+    assert check(lab) == []
     assert sorted(driver.stages) == [("health", "api"), ("health", "data")]
     assert any("catalog" in asked for asked in apis.asked)
     assert all(session.closed for session in driver.sessions)
-    gate(lab, driver)
+    gate(lab)
 
 
 def test_a_machine_that_does_not_run_is_named_with_its_last_words(tmp_path: Path, driver: Fake) -> None:
     lab = built(tmp_path, driver, SMALL)
     driver.stop(lab, "second", 0)
-    assert check(lab, driver) == [Ailment("second", "machine does not run", "second started")]
+    assert check(lab) == [Ailment("second", "machine does not run", "second started")]
     driver.destroy(lab, "second")
-    assert [a.what for a in check(lab, driver)] == ["machine is gone"]
+    assert [a.what for a in check(lab)] == ["machine is gone"]
 
 
 def test_a_unit_that_does_not_run_is_named_with_its_last_line_and_the_apis_are_not_asked(
@@ -62,7 +65,7 @@ def test_a_unit_that_does_not_run_is_named_with_its_last_line_and_the_apis_are_n
     apis.asked.clear()
 
     with pytest.raises(BrokenLabError) as raised:
-        gate(lab, driver)
+        gate(lab)
 
     assert raised.value.message == (
         "identity is not healthy:\n  data: mariadb.service is failed: no space for ***\n  data: x is activating: "
@@ -74,7 +77,7 @@ def test_a_unit_that_does_not_run_is_named_with_its_last_line_and_the_apis_are_n
 def test_an_api_that_does_not_answer_is_named(tmp_path: Path, driver: Fake, apis: Apis) -> None:
     lab = built(tmp_path, driver, IDENTITY)
     apis.failure = "catalog"
-    (ailment,) = check(lab, driver)
+    (ailment,) = check(lab)
     assert (ailment.where, "HTTP 503" in ailment.last) == ("api", True)
 
 
@@ -82,7 +85,7 @@ def test_of_a_half_built_lab_only_what_is_built_must_run(tmp_path: Path, driver:
     lab = built(tmp_path, driver, IDENTITY, until="prepare")
     driver.failures["3 units run"] = "unit mariadb.service is inactive: "
     apis.failure = "catalog"
-    assert check(lab, driver) == []
+    assert check(lab) == []
     assert driver.stages == []
 
 

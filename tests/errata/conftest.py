@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import pytest
-from support import ROOT, specify
+from support import ROOT, planned, specify
 
+from labctl.operations.node import Operation, flatten
 from labctl.plan import guide
-from labctl.plan.operations import Operation, flatten
-from labctl.plan.planner import Plan, plan
+from labctl.plan.planner import Plan
 from labctl.topology.spec import LabSpec
 
 DOCUMENTED = {"mitaka-3node": "centos7", "rocky-2node": "centos7", "train-2node": "centos7", "ussuri-6node": "centos8"}
@@ -113,7 +113,7 @@ def labs() -> dict[str, Lab]:
     made = {}
     for name, base in DOCUMENTED.items():
         spec = specify(ROOT / "topologies" / f"{name}.yaml", base=base)
-        made[name] = Lab(spec, plan(spec))
+        made[name] = Lab(spec, planned(spec))
     return made
 
 

@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labctl.topology.model import Component, Mechanism, NetworkRole
+from labctl.components import Component
+from labctl.topology.model import Mechanism, NetworkRole
 
 if TYPE_CHECKING:
     from conftest import Lab

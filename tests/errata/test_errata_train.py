@@ -8,11 +8,11 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labctl import process
+from labctl.components import Component
+from labctl.host import process
 from labctl.images import guest
-from labctl.plan.operations import Database, Unit
+from labctl.operations.node import Database, Unit
 from labctl.secret import MARK
-from labctl.topology.model import Component
 
 if TYPE_CHECKING:
     from conftest import Lab

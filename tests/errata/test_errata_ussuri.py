@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 from test_errata_train import rewrites, urls
 
-from labctl import bases, process
-from labctl.plan.operations import Command, Unit
+from labctl import bases
+from labctl.components import Component
+from labctl.host import process
+from labctl.operations.node import Command, Unit
 from labctl.services.redhat.repositories import AWK
-from labctl.topology.model import Component, NetworkRole
+from labctl.topology.model import NetworkRole
 
 if TYPE_CHECKING:
     from conftest import Lab

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from labctl import cgroup, loops, overlay
 from labctl.drivers.nspawn import PROPAGATE
 from labctl.errors import LabError
-from labctl.lab import gc, paths
+from labctl.host import cgroup, loops, overlay, paths
+from labctl.lab import gc
 from labctl.lab.down import remains
 
 STORE = Path("/var/lib/labctl/images")

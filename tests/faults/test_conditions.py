@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from harness import STORE, TOPOLOGY, Home
 
-from labctl import process
+from labctl.host import process
 
 pytestmark = [
     pytest.mark.system,

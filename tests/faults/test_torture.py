@@ -12,7 +12,7 @@ import pytest
 from harness import Home
 from torture import HEAD, Torture, line, summary
 
-from labctl import process
+from labctl.host import process
 
 ROUNDS = int(os.environ.get("TORTURE", "30"))
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from labctl import process
+from labctl.host import process
 
 #: What the handler does with a file instead of sending it.
 Fault = Callable[["Handler", bytes], None]

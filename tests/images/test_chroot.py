@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from labctl import process
+from labctl.host import process
 from labctl.images.chroot import Bind, Chroot
 
 pytestmark = [

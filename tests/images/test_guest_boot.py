@@ -16,7 +16,7 @@ from typing import Any
 import paramiko
 import pytest
 
-from labctl import process
+from labctl.host import process
 from labctl.images import guest
 
 pytestmark = [

@@ -15,8 +15,9 @@ import pytest
 from sites import CONTENT, Site, served
 from support import ROOT
 
-from labctl import process, progress
+from labctl import progress
 from labctl.errors import LabError
+from labctl.host import process
 from labctl.images import download, guest, guest_parts
 from labctl.images.download import Digest
 

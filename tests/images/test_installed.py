@@ -12,11 +12,10 @@ from support import ROOT, specify
 from test_kickstart import installation_iso
 
 from labctl import bases, releases
-from labctl.doctor import kvm
 from labctl.drivers.libvirt.domain import DirectBoot, Firmware
 from labctl.drivers.libvirt.machine import _boot_of
 from labctl.errors import LabError
-from labctl.images import golden, installed, installer, kickstart, media, vm
+from labctl.images import golden, installed, installer, kickstart, kvm, media, vm
 from labctl.topology.model import VAULT
 
 TRAIN = ROOT / "topologies" / "train-2node.yaml"
@@ -94,7 +93,7 @@ def test_a_disk_that_does_not_boot_is_not_kept(
 
 
 def test_a_machine_that_ends_before_ssh_answers_is_told_with_its_console(runs: Path, tmp_path: Path) -> None:
-    from labctl import process
+    from labctl.host import process
 
     process.run(["qemu-img", "create", "-q", "-f", "qcow2", tmp_path / "disk.qcow2", "1G"])
     with pytest.raises(LabError, match="ended before SSH answered") as raised:

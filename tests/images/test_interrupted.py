@@ -14,10 +14,9 @@ from typing import Any
 import pytest
 from mirror import Fault, Mirror, answers, cut, serving, silent, truncated
 
-from labctl import process
 from labctl.errors import LabError
+from labctl.host import paths, process
 from labctl.images import apt, bulk, debian, store
-from labctl.lab import paths
 from labctl.progress import Event, Kind, subscribed
 
 pytestmark = pytest.mark.skipif(bool(process.missing("apt-get", "dpkg-deb")), reason="apt is not installed")

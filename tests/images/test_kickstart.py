@@ -13,8 +13,9 @@ import pytest
 from pykickstart.parser import KickstartParser
 from pykickstart.version import RHEL7, RHEL8, makeVersion
 
-from labctl import bases, process, releases
+from labctl import bases, releases
 from labctl.errors import LabError
+from labctl.host import process
 from labctl.images import installed, installer, iso, kickstart, media
 from labctl.images.kickstart import Answers
 from labctl.images.media import Medium

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from labctl import process, releases
+from labctl import releases
 from labctl.bases.debian_pypi import DEBIAN12_PYPI
 from labctl.errors import LabError
+from labctl.host import process
 from labctl.images import dashboard, pypi
 from labctl.images.pypi_units import ACCOUNTS, DAEMONS, Account, Wsgi
 

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from labctl import process
 from labctl.errors import LabError
+from labctl.host import paths, process
 from labctl.images import golden, python
-from labctl.lab import paths
 
 MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from labctl.errors import DeadlineError, LabError
+from labctl.host.process import CommandError
 from labctl.images import retry
-from labctl.process import CommandError
 from labctl.progress import Event, Kind, subscribed
 
 

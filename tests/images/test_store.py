@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 
-from labctl import process
 from labctl.errors import LabError
+from labctl.host import paths, process
 from labctl.images import store
-from labctl.lab import paths
 from labctl.progress import Event, subscribed
 
 RECIPE = store.Recipe("debian12-zed", {"packages": ["keystone", "nova"], "version": 1})

@@ -74,16 +74,15 @@ def test_a_release_from_pypi_has_its_constraints_and_pins_every_project(release:
         assert len(constrained) > 300
         assert "oslo-config" in constrained
         # the services' own pins and the binding of the system's libvirt
-        assert not constrained & {canonicalize_name(n) for n in (*release.pypi.pins, "libvirt-python")}
+        assert not constrained & {canonicalize_name(n) for n in (*release.pins, "libvirt-python")}
     assert str(pinned["libvirt-python"].specifier) == "==9.0.0"
 
 
 @pytest.mark.parametrize("release", FROM_PYPI, ids=lambda r: r.name)
 def test_a_projects_pin_is_in_the_series_that_the_release_documents(release: releases.Release) -> None:
-    assert release.pypi
-    for project, requirement in release.pypi.projects.items():
-        documented = release.versions[project].rpartition(".")[0]
-        assert requirement.partition("==")[2].rpartition(".")[0] == documented, project
+    for project, version in release.versions[releases.PackageSource.PYPI].items():
+        packaged = release.versions[releases.PackageSource.RDO][project]
+        assert version.rpartition(".")[0] == packaged.rpartition(".")[0], project
 
 
 def test_suites_of_projects_go_and_those_of_libraries_stay(tmp_path: Path) -> None:

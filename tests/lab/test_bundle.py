@@ -18,9 +18,9 @@ from support import IDENTITY, specify, write
 from labctl import __main__, drivers
 from labctl.drivers.fake import Fake, FakeSession
 from labctl.errors import DeadlineError, LabError
+from labctl.host.ssh import Result
 from labctl.lab import bundle, fault
-from labctl.lab.state import LabState
-from labctl.ssh import Result
+from labctl.records.lab import Lab
 
 CHOSEN = "chosen-by-the-user"
 
@@ -28,7 +28,7 @@ CHOSEN = "chosen-by-the-user"
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
     driver = Fake()
-    monkeypatch.setitem(drivers.DRIVERS, "nspawn", driver)
+    monkeypatch.setitem(drivers.LOADED, "nspawn", driver)
     return driver
 
 
@@ -53,9 +53,9 @@ def topology(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def lab(fake: Fake, topology: Path) -> LabState:
+def lab(fake: Fake, topology: Path) -> Lab:
     """A lab with secrets in every file that a bundle reads."""
-    state = LabState.create(specify(topology), topology)
+    state = Lab.create(specify(topology), topology)
     state.ensure_keys()
     values = {name: s.reveal() for name, s in state.ensure_secrets({"ADMIN_PASS", "KEYSTONE_DBPASS"}).items()}
     for node in state.spec.nodes:
@@ -90,7 +90,7 @@ def opened(path: Path) -> dict[str, str]:
     return found
 
 
-def secrets_of(lab: LabState) -> set[str]:
+def secrets_of(lab: Lab) -> set[str]:
     keys = [p for p in (lab.directory / "keys").iterdir() if p.suffix != ".pub" and p.name != "known_hosts"]
     lines = {line for key in keys for line in key.read_text().splitlines() if not line.startswith("-----")}
     return {s.reveal() for s in lab.secrets().values()} | lines | {CHOSEN, "fernet-key-of-the-lab"}
@@ -99,7 +99,7 @@ def secrets_of(lab: LabState) -> set[str]:
 # --- what is in it ---------------------------------------------------------------------------------
 
 
-def test_a_bundle_tells_what_was_done_what_is_and_what_is_wrong(lab: LabState, tmp_path: Path) -> None:
+def test_a_bundle_tells_what_was_done_what_is_and_what_is_wrong(lab: Lab, tmp_path: Path) -> None:
     fault.shape_link(lab, "api", "management", fault.Shape(loss=5))
     target = tmp_path / "x.tar.zst"
     bundle.write(lab, target)
@@ -118,7 +118,7 @@ def test_a_bundle_tells_what_was_done_what_is_and_what_is_wrong(lab: LabState, t
     assert set(contents["files"]) == set(found) - {"contents.json"}
 
 
-def test_no_secret_is_in_a_bundle_and_only_its_owner_reads_it(lab: LabState, tmp_path: Path) -> None:
+def test_no_secret_is_in_a_bundle_and_only_its_owner_reads_it(lab: Lab, tmp_path: Path) -> None:
     target = tmp_path / "x.tar.zst"
     bundle.write(lab, target)
     assert target.stat().st_mode & 0o777 == 0o600
@@ -131,7 +131,7 @@ def test_no_secret_is_in_a_bundle_and_only_its_owner_reads_it(lab: LabState, tmp
 # --- when things are broken ------------------------------------------------------------------------
 
 
-def test_a_dead_node_is_named_and_read_from_its_disk(lab: LabState, fake: Fake, tmp_path: Path) -> None:
+def test_a_dead_node_is_named_and_read_from_its_disk(lab: Lab, fake: Fake, tmp_path: Path) -> None:
     fake.stop(lab, "api", 0)
     fake.pause(lab, "data")
     target = tmp_path / "x.tar.zst"
@@ -144,7 +144,7 @@ def test_a_dead_node_is_named_and_read_from_its_disk(lab: LabState, fake: Fake, 
 
 
 def test_a_part_without_end_or_with_an_error_costs_only_itself(
-    lab: LabState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     leave = threading.Event()
 
@@ -172,7 +172,7 @@ def test_a_part_without_end_or_with_an_error_costs_only_itself(
 
 @pytest.mark.parametrize(("patience", "kept"), [(1.0, False), (20.0, True)])
 def test_the_deadline_is_as_much_later_as_the_lab_is_slow(
-    lab: LabState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: float, kept: bool
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: float, kept: bool
 ) -> None:
     def slow(*_: object) -> dict[str, str]:
         time.sleep(1.5)
@@ -189,7 +189,7 @@ def test_the_deadline_is_as_much_later_as_the_lab_is_slow(
 
 
 def test_the_states_that_came_before_the_deadline_are_kept(
-    lab: LabState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = FakeSession.run
 
@@ -205,12 +205,12 @@ def test_the_states_that_came_before_the_deadline_are_kept(
     assert "no end after" in found["nodes/data/state/incomplete.txt"]
 
 
-def test_a_place_that_cannot_be_written_is_an_error_and_leaves_nothing(lab: LabState, tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_an_error_and_leaves_nothing(lab: Lab, tmp_path: Path) -> None:
     with pytest.raises(LabError, match=r"nowhere/x\.tar\.zst cannot be written: No such file or directory"):
         bundle.write(lab, tmp_path / "nowhere" / "x.tar.zst")
 
 
-def test_a_bundle_is_whole_or_not_there(lab: LabState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bundle_is_whole_or_not_there(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -235,7 +235,7 @@ def labctl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     return run
 
 
-def test_the_command_writes_where_it_is_told_and_says_where(labctl, lab: LabState, tmp_path: Path, monkeypatch) -> None:
+def test_the_command_writes_where_it_is_told_and_says_where(labctl, lab: Lab, tmp_path: Path, monkeypatch) -> None:
     target = tmp_path / "told.tar.zst"
     assert labctl("bundle", "identity", "-o", target)[:2] == (0, f"{target}\n")
     assert "plan.txt" in opened(target)
@@ -271,7 +271,7 @@ def test_up_that_fails_before_there_is_a_machine_makes_no_bundle(
     assert not (home / "labs" / "identity" / "bundles").exists()
 
 
-def test_only_the_last_automatic_bundles_are_kept(lab: LabState, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_last_automatic_bundles_are_kept(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = iter(range(10))
     monkeypatch.setattr(bundle, "file_name", lambda name: f"{name}-{next(numbers)}.tar.zst")
     for _ in range(5):
@@ -293,7 +293,7 @@ def test_a_bundle_that_fails_does_not_hide_the_failure_it_is_for(
     assert "no bundle: " in err
 
 
-def test_secrets_are_printed_on_purpose(labctl, lab: LabState) -> None:
+def test_secrets_are_printed_on_purpose(labctl, lab: Lab) -> None:
     values = {name: s.reveal() for name, s in lab.secrets().items()}
     status, out, _ = labctl("secrets", "identity", "-o", "json")
     assert status == 0

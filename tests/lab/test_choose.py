@@ -14,7 +14,6 @@ from labctl.errors import LabError
 from labctl.images import media
 from labctl.lab.choose import SOURCE_TITLES, choose, describe, draft
 from labctl.releases import PackageSource
-from labctl.topology.check import BASE_TITLES
 from labctl.topology.load import load
 from labctl.topology.model import Mechanism, Topology, VolumeBackend
 
@@ -22,7 +21,7 @@ from labctl.topology.model import Mechanism, Topology, VolumeBackend
 @pytest.fixture
 def train(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Topology:
     """A Train topology for CentOS 7, whose medium is not here, or Debian 12."""
-    monkeypatch.setitem(drivers.DRIVERS, "libvirt", Fake())
+    monkeypatch.setitem(drivers.LOADED, "libvirt", Fake())
     text = SMALL.replace("release: zed", "release: train").replace("[debian12]", "[centos7, debian12]")
     return load(write(tmp_path, text.replace("[nspawn]", "[nspawn, libvirt]")))
 
@@ -102,7 +101,7 @@ def test_the_documented_base_needs_no_word(tmp_path: Path) -> None:
 
 
 def test_every_base_and_every_source_has_a_title() -> None:
-    assert all(b.title.startswith(BASE_TITLES[b.name]) for b in bases.BASES.values())
+    assert all(b.title.startswith(bases.TITLES[b.name]) for b in bases.BASES.values())
     assert set(SOURCE_TITLES) == set(PackageSource)
 
 
@@ -129,7 +128,7 @@ def test_volumes_are_a_volume_group_where_nodes_can_have_one(tmp_path: Path, mon
     able = Capabilities(own_kernel=True, block_devices=True, device_mapper=True, openvswitch=True, nested_kvm=False)
     machines = Fake()
     monkeypatch.setattr(machines, "capabilities", lambda: able)
-    monkeypatch.setitem(drivers.DRIVERS, "nspawn", machines)
+    monkeypatch.setitem(drivers.LOADED, "nspawn", machines)
     assert choose(topology).spec.volume_backend is VolumeBackend.LVM
 
 
@@ -138,7 +137,7 @@ def test_a_lab_knows_how_slow_its_machines_are(tmp_path: Path, monkeypatch: pyte
     assert choose(topology).spec.patience == 1
     machines = Fake()
     monkeypatch.setattr(machines, "patience", 12.0)
-    monkeypatch.setitem(drivers.DRIVERS, "nspawn", machines)
+    monkeypatch.setitem(drivers.LOADED, "nspawn", machines)
     assert choose(topology).spec.patience == 12
 
 

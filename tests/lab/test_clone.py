@@ -8,39 +8,42 @@ import pytest
 from apis import Apis
 from support import IDENTITY, SMALL, specify, write
 
+from labctl import drivers
 from labctl.drivers.fake import Fake
-from labctl.engine.execute import Engine, no_guest
+from labctl.engine.converge import Engine, no_guest
 from labctl.errors import BrokenLabError, LabError
 from labctl.lab import clone, snapshot
-from labctl.lab.state import LabState, exists, remove_directory
+from labctl.records.lab import Lab, exists, remove_directory
 
 
 @pytest.fixture
-def driver() -> Fake:
-    return Fake()
-
-
-@pytest.fixture
-def lab(tmp_path: Path, driver: Fake) -> LabState:
-    path = write(tmp_path, SMALL)
-    made = LabState.create(specify(path), path)
-    Engine(made, driver, no_guest).up()
+def driver(monkeypatch: pytest.MonkeyPatch) -> Fake:
+    made = Fake()
+    monkeypatch.setitem(drivers.LOADED, "nspawn", made)
     return made
 
 
-def tell(lab: LabState, driver: Fake, text: str) -> None:
+@pytest.fixture
+def lab(tmp_path: Path, driver: Fake) -> Lab:
+    path = write(tmp_path, SMALL)
+    made = Lab.create(specify(path), path)
+    Engine(made, no_guest).up()
+    return made
+
+
+def tell(lab: Lab, driver: Fake, text: str) -> None:
     with driver.connect(lab, "first", 1) as session:
         assert session.run(f"echo {text} >told", timeout=10).status == 0
 
 
-def told(lab: LabState, driver: Fake) -> str:
+def told(lab: Lab, driver: Fake) -> str:
     with driver.connect(lab, "first", 1) as session:
         return session.run("cat told", timeout=10).stdout.strip()
 
 
-def test_a_clone_has_the_content_and_goes_its_own_way(lab: LabState, driver: Fake) -> None:
+def test_a_clone_has_the_content_and_goes_its_own_way(lab: Lab, driver: Fake) -> None:
     tell(lab, driver, "shared")
-    copy = clone.clone(lab, driver, "copy")
+    copy = clone.clone(lab, "copy")
     assert (told(lab, driver), told(copy, driver)) == ("shared", "shared")
     tell(copy, driver, "mine")
     assert told(lab, driver) == "shared"
@@ -52,10 +55,10 @@ def test_what_says_who_a_machine_is_is_made_anew_and_the_rest_stays(
 ) -> None:
     Apis.instead(monkeypatch)
     path = write(tmp_path, IDENTITY)
-    lab = LabState.create(specify(path), path)
-    Engine(lab, driver, no_guest).up()
+    lab = Lab.create(specify(path), path)
+    Engine(lab, no_guest).up()
 
-    copy = clone.clone(lab, driver, "copy")
+    copy = clone.clone(lab, "copy")
 
     assert (copy.name, copy.id != lab.id) == ("copy", True)
     assert copy.spec == specify(path, name="copy"), "as `labctl up --name copy` would resolve it"
@@ -65,51 +68,51 @@ def test_what_says_who_a_machine_is_is_made_anew_and_the_rest_stays(
     assert copy.secrets()
     for key in ("data", "api", "id_ed25519"):
         assert (copy.directory / "keys" / key).read_bytes() != (lab.directory / "keys" / key).read_bytes()
-    summary = Engine(LabState.load("copy"), driver, no_guest).up()
+    summary = Engine(Lab.load("copy"), no_guest).up()
     assert [s.name for s in summary.stages] == ["verify"]
 
 
-def test_either_of_the_two_can_go_first(lab: LabState, driver: Fake) -> None:
+def test_either_of_the_two_can_go_first(lab: Lab, driver: Fake) -> None:
     tell(lab, driver, "shared")
-    copy = clone.clone(lab, driver, "copy")
-    snapshot.create(copy, driver, "ready")
+    copy = clone.clone(lab, "copy")
+    snapshot.create(copy, "ready")
     tell(copy, driver, "later")
     assert remove_directory(lab.directory)
-    snapshot.restore(copy, driver, "ready")
+    snapshot.restore(copy, "ready")
     assert told(copy, driver) == "shared"
 
 
-def test_a_clone_has_no_snapshots_but_can_be_cloned(lab: LabState, driver: Fake) -> None:
-    snapshot.create(lab, driver, "ready")
-    copy = clone.clone(lab, driver, "copy")
+def test_a_clone_has_no_snapshots_but_can_be_cloned(lab: Lab, driver: Fake) -> None:
+    snapshot.create(lab, "ready")
+    copy = clone.clone(lab, "copy")
     assert snapshot.snapshots(copy) == []
     tell(copy, driver, "deep")
-    assert told(clone.clone(copy, driver, "third"), driver) == "deep"
+    assert told(clone.clone(copy, "third"), driver) == "deep"
 
 
 @pytest.mark.parametrize("name", ["small", "..", "A", "a" * 41, ""])
-def test_a_name_that_is_taken_or_none_is_refused_before_anything_stops(name: str, lab: LabState, driver: Fake) -> None:
+def test_a_name_that_is_taken_or_none_is_refused_before_anything_stops(name: str, lab: Lab, driver: Fake) -> None:
     with pytest.raises(LabError, match=r"exists already|is not a lab name"):
-        clone.clone(lab, driver, name)
+        clone.clone(lab, name)
     assert driver.rested == []
 
 
-def test_what_is_left_of_an_earlier_lab_is_not_built_upon(lab: LabState, driver: Fake) -> None:
+def test_what_is_left_of_an_earlier_lab_is_not_built_upon(lab: Lab, driver: Fake) -> None:
     (lab.directory.parent / "copy").mkdir()
     with pytest.raises(LabError, match="something is left of an earlier lab copy") as raised:
-        clone.clone(lab, driver, "copy")
+        clone.clone(lab, "copy")
     assert raised.value.hint == "labctl down copy"
 
 
-def test_a_lab_that_does_not_run_is_not_cloned(lab: LabState, driver: Fake) -> None:
+def test_a_lab_that_does_not_run_is_not_cloned(lab: Lab, driver: Fake) -> None:
     driver.stop(lab, "second", 0)
     with pytest.raises(BrokenLabError, match="second of small does not run"):
-        clone.clone(lab, driver, "copy")
+        clone.clone(lab, "copy")
     assert not exists("copy")
 
 
 def test_a_copy_that_fails_leaves_nothing_and_the_lab_running(
-    lab: LabState, driver: Fake, monkeypatch: pytest.MonkeyPatch
+    lab: Lab, driver: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tell(lab, driver, "kept")
 
@@ -119,14 +122,14 @@ def test_a_copy_that_fails_leaves_nothing_and_the_lab_running(
 
     monkeypatch.setattr(clone.sparse, "link", full)
     with pytest.raises(LabError, match="no space"):
-        clone.clone(lab, driver, "copy")
+        clone.clone(lab, "copy")
     assert not (lab.directory.parent / "copy").exists()
-    assert told(LabState.load("small"), driver) == "kept"
+    assert told(Lab.load("small"), driver) == "kept"
 
 
-def test_what_a_killed_clone_left_does_not_become_a_lab(lab: LabState, driver: Fake, tmp_path: Path) -> None:
+def test_what_a_killed_clone_left_does_not_become_a_lab(lab: Lab, driver: Fake, tmp_path: Path) -> None:
     left = lab.directory.parent / "copy" / "layers" / "1" / "first"
     left.mkdir(parents=True)
     with pytest.raises(LabError, match="has machines, but no record") as raised:
-        LabState.create(specify(write(tmp_path, SMALL), name="copy"), tmp_path)
+        Lab.create(specify(write(tmp_path, SMALL), name="copy"), tmp_path)
     assert raised.value.hint == "labctl down copy"

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 from support import specify, write
 
-from labctl import __main__, drivers, process
+from labctl import __main__, drivers
 from labctl.drivers.fake import Fake
 from labctl.errors import BrokenLabError, DeadlineError, LabError
+from labctl.host import process
+from labctl.host.links import Shape
 from labctl.lab import fault
 from labctl.lab.fault import Fault, Kind
-from labctl.lab.state import LabState
-from labctl.links import Shape
+from labctl.records.lab import Lab
 
 NODE, OTHER = "first", "second"
 
@@ -37,15 +38,15 @@ esac
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
     driver = Fake()
-    monkeypatch.setitem(drivers.DRIVERS, "nspawn", driver)
+    monkeypatch.setitem(drivers.LOADED, "nspawn", driver)
     return driver
 
 
 @pytest.fixture
-def lab(fake: Fake, tmp_path: Path) -> LabState:
+def lab(fake: Fake, tmp_path: Path) -> Lab:
     """A lab of two running machines in memory."""
     path = write(tmp_path)
-    state = LabState.create(specify(path), path)
+    state = Lab.create(specify(path), path)
     for node in state.spec.nodes:
         fake.create(state, node)
         fake.start(state, node)
@@ -93,7 +94,7 @@ def labctl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
 # --- one by one ------------------------------------------------------------------------------------
 
 
-def test_a_killed_node_is_gone_until_it_is_started(lab: LabState, fake: Fake, systemd: Path) -> None:
+def test_a_killed_node_is_gone_until_it_is_started(lab: Lab, fake: Fake, systemd: Path) -> None:
     fault.kill_node(lab, NODE)
     assert not fake.machine(lab, NODE).running
     assert [str(f) for f in fault.active(lab)] == ["first killed"]
@@ -105,7 +106,7 @@ def test_a_killed_node_is_gone_until_it_is_started(lab: LabState, fake: Fake, sy
     assert fault.active(lab) == ()
 
 
-def test_a_paused_node_answers_nothing_until_it_is_resumed(lab: LabState, fake: Fake) -> None:
+def test_a_paused_node_answers_nothing_until_it_is_resumed(lab: Lab, fake: Fake) -> None:
     fault.pause_node(lab, NODE)
     assert fake.machine(lab, NODE).paused
     with pytest.raises(BrokenLabError, match="first cannot be reached: first paused"):
@@ -116,13 +117,13 @@ def test_a_paused_node_answers_nothing_until_it_is_resumed(lab: LabState, fake: 
     assert fault.active(lab) == ()
 
 
-def test_killing_a_paused_node_leaves_one_fault(lab: LabState) -> None:
+def test_killing_a_paused_node_leaves_one_fault(lab: Lab) -> None:
     fault.pause_node(lab, NODE)
     fault.kill_node(lab, NODE)
     assert fault.active(lab) == (Fault(Kind.NODE_KILLED, NODE),)
 
 
-def test_a_node_that_starts_keeps_its_faulty_links(lab: LabState, fake: Fake, systemd: Path) -> None:
+def test_a_node_that_starts_keeps_its_faulty_links(lab: Lab, fake: Fake, systemd: Path) -> None:
     cut = fault.cut_link(lab, NODE, "management")
     fault.kill_node(lab, NODE)
     fake.boxes[(lab.id, NODE)].unplugged.clear()  # a new machine's cable is in
@@ -131,7 +132,7 @@ def test_a_node_that_starts_keeps_its_faulty_links(lab: LabState, fake: Fake, sy
     assert fault.active(lab) == (cut,)
 
 
-def test_a_link_is_cut_shaped_and_healed(lab: LabState, fake: Fake) -> None:
+def test_a_link_is_cut_shaped_and_healed(lab: Lab, fake: Fake) -> None:
     box = fake.boxes[(lab.id, NODE)]
     fault.cut_link(lab, NODE, "management")
     fault.shape_link(lab, NODE, "management", Shape(loss=5))
@@ -149,9 +150,7 @@ def test_a_link_is_cut_shaped_and_healed(lab: LabState, fake: Fake) -> None:
     assert fault.active(lab) == ()
 
 
-def test_a_shape_that_the_host_cannot_make_is_no_fault(
-    lab: LabState, fake: Fake, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_shape_that_the_host_cannot_make_is_no_fault(lab: Lab, fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     def cannot(*_: object) -> None:
         raise LabError("this host's kernel has no netem")
 
@@ -161,7 +160,7 @@ def test_a_shape_that_the_host_cannot_make_is_no_fault(
     assert fault.active(lab) == ()
 
 
-def test_a_service_is_known_by_its_project_s_name_and_by_its_unit(lab: LabState, systemd: Path) -> None:
+def test_a_service_is_known_by_its_project_s_name_and_by_its_unit(lab: Lab, systemd: Path) -> None:
     fault.stop_service(lab, NODE, "rabbitmq")
     assert not is_active(systemd, "rabbitmq-server")
     fault.kill_service(lab, NODE, "neutron-server")
@@ -178,14 +177,14 @@ def test_a_service_is_known_by_its_project_s_name_and_by_its_unit(lab: LabState,
     assert fault.active(lab) == ()
 
 
-def test_an_unknown_service_is_refused_and_named_with_the_known_ones(lab: LabState, systemd: Path) -> None:
+def test_an_unknown_service_is_refused_and_named_with_the_known_ones(lab: Lab, systemd: Path) -> None:
     with pytest.raises(LabError, match=r"first has no unit 'mariadbd'; services are known as .*mariadb, rabbitmq"):
         fault.stop_service(lab, NODE, "mariadbd")
     assert fault.active(lab) == ()
 
 
 def test_a_killed_labctl_leaves_no_fault_that_is_not_written_down(
-    lab: LabState, fake: Fake, monkeypatch: pytest.MonkeyPatch
+    lab: Lab, fake: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
@@ -193,13 +192,13 @@ def test_a_killed_labctl_leaves_no_fault_that_is_not_written_down(
     monkeypatch.setattr(fake, "plug", killed)
     with pytest.raises(KeyboardInterrupt):
         fault.cut_link(lab, NODE, "management")
-    assert fault.active(LabState.load("small")) == (Fault(Kind.LINK_CUT, NODE, "management"),)
+    assert fault.active(Lab.load("small")) == (Fault(Kind.LINK_CUT, NODE, "management"),)
 
 
 # --- all at once -----------------------------------------------------------------------------------
 
 
-def everything(lab: LabState) -> None:
+def everything(lab: Lab) -> None:
     """A fault of each kind; the services' first, while they can be reached."""
     fault.stop_service(lab, NODE, "mariadb")
     fault.kill_service(lab, OTHER, "rabbitmq")
@@ -209,7 +208,7 @@ def everything(lab: LabState) -> None:
     fault.kill_node(lab, OTHER)
 
 
-def test_heal_undoes_every_fault_in_an_order_that_works(lab: LabState, fake: Fake, systemd: Path) -> None:
+def test_heal_undoes_every_fault_in_an_order_that_works(lab: Lab, fake: Fake, systemd: Path) -> None:
     everything(lab)
     assert len(fault.heal_all(lab)) == 6
     assert fault.active(lab) == ()
@@ -222,9 +221,7 @@ def test_heal_undoes_every_fault_in_an_order_that_works(lab: LabState, fake: Fak
     assert fault.heal_all(lab) == ()
 
 
-def test_what_cannot_be_healed_is_named_and_kept_and_the_rest_is_healed(
-    lab: LabState, fake: Fake, systemd: Path
-) -> None:
+def test_what_cannot_be_healed_is_named_and_kept_and_the_rest_is_healed(lab: Lab, fake: Fake, systemd: Path) -> None:
     everything(lab)
     (systemd / "broken").touch()
     with pytest.raises(LabError) as failed:
@@ -239,7 +236,7 @@ def test_what_cannot_be_healed_is_named_and_kept_and_the_rest_is_healed(
 
 
 def test_a_restore_lifts_what_lies_outside_the_machines_and_asks_nothing_inside(
-    lab: LabState, fake: Fake, systemd: Path
+    lab: Lab, fake: Fake, systemd: Path
 ) -> None:
     everything(lab)
     (systemd / "calls").unlink()
@@ -254,7 +251,7 @@ def test_a_restore_lifts_what_lies_outside_the_machines_and_asks_nothing_inside(
 # --- the command -----------------------------------------------------------------------------------
 
 
-def test_faults_are_listed_and_shown_by_status_and_healed(labctl: Labctl, lab: LabState, systemd: Path) -> None:
+def test_faults_are_listed_and_shown_by_status_and_healed(labctl: Labctl, lab: Lab, systemd: Path) -> None:
     assert labctl("fault", "small", "node", "pause", NODE)[0] == 0
     assert labctl("fault", "small", "link", "shape", OTHER, "management", "--loss", "5%", "--rate", "2mbit")[0] == 0
     rows = json.loads(labctl("fault", "list", "small", "-o", "json")[1])
@@ -278,7 +275,7 @@ def test_faults_are_listed_and_shown_by_status_and_healed(labctl: Labctl, lab: L
 def test_up_undoes_the_faults(labctl: Labctl, fake: Fake, tmp_path: Path, systemd: Path) -> None:
     path = str(write(tmp_path))
     assert labctl("up", path)[0] == 0
-    state = LabState.load("small")
+    state = Lab.load("small")
     fault.kill_node(state, OTHER)
     fault.cut_link(state, NODE, "management")
     status, _, err = labctl("up", path)
@@ -299,9 +296,7 @@ def test_up_undoes_the_faults(labctl: Labctl, fake: Fake, tmp_path: Path, system
         ("fault", "small", "link", "cut", NODE, "management", "provider"),
     ],
 )
-def test_what_is_not_understood_is_answered_with_the_grammar(
-    words: tuple[str, ...], labctl: Labctl, lab: LabState
-) -> None:
+def test_what_is_not_understood_is_answered_with_the_grammar(words: tuple[str, ...], labctl: Labctl, lab: Lab) -> None:
     status, _, err = labctl(*words)
     assert status == 1
     assert "labctl fault LAB node kill|start|pause|resume NODE" in err
@@ -318,13 +313,13 @@ def test_what_is_not_understood_is_answered_with_the_grammar(
         ((), "what shall the link do?"),
     ],
 )
-def test_a_shape_without_sense_is_refused(option: tuple[str, ...], said: str, labctl: Labctl, lab: LabState) -> None:
+def test_a_shape_without_sense_is_refused(option: tuple[str, ...], said: str, labctl: Labctl, lab: Lab) -> None:
     status, _, err = labctl("fault", "small", "link", "shape", NODE, "management", *option)
     assert status == 1
     assert said in err
 
 
-def test_units_of_shapes(labctl: Labctl, lab: LabState, fake: Fake) -> None:
+def test_units_of_shapes(labctl: Labctl, lab: Lab, fake: Fake) -> None:
     words = ("fault", "small", "link", "shape", NODE, "management")
     assert labctl(*words, "--delay", "0.2s", "--loss", "0.5%", "--rate", "512kbit")[0] == 0
     assert fake.boxes[(lab.id, NODE)].shapes["management"] == Shape(delay=200, loss=0.5, rate=512)
@@ -333,13 +328,13 @@ def test_units_of_shapes(labctl: Labctl, lab: LabState, fake: Fake) -> None:
 # --- real machines ---------------------------------------------------------------------------------
 
 
-def ask(lab: LabState, node: str, command: str, seconds: float = 60) -> str:
+def ask(lab: Lab, node: str, command: str, seconds: float = 60) -> str:
     with drivers.get("nspawn").connect(lab, node, seconds) as session:
         return session.run(command, timeout=60).stdout.strip()
 
 
 @pytest.mark.system
-def test_containers_bear_every_fault_and_are_healed(containers: LabState) -> None:
+def test_containers_bear_every_fault_and_are_healed(containers: Lab) -> None:
     address = str(containers.spec.address(containers.spec.nodes[OTHER]))
     ping = f"ping -c 3 -i 0.2 -W 1 -q {address} | grep -o '[0-9]* received'"
     for node in (NODE, OTHER):

@@ -14,18 +14,19 @@ import pytest
 from real import golden_image, usable
 from support import SMALL, specify, write
 
-from labctl import cgroup, drivers, loops, network, overlay, process
+from labctl import drivers
 from labctl.drivers.fake import Fake
 from labctl.drivers.nspawn import PROPAGATE, Nspawn
-from labctl.engine.execute import Engine, no_guest
+from labctl.engine.converge import Engine, no_guest
 from labctl.errors import LabError
-from labctl.lab import gc, paths, snapshot
+from labctl.host import cgroup, loops, network, overlay, paths, process
+from labctl.lab import gc, snapshot
 from labctl.lab.down import remains
-from labctl.lab.state import LabState, begin_removal, locked
+from labctl.records.lab import Lab, begin_removal, locked
 
 HOLDER = """
 import time
-from labctl.lab.state import locked
+from labctl.records.lab import locked
 with locked("new", "labctl up"):
     print("held", flush=True)
     time.sleep(60)
@@ -50,19 +51,19 @@ def clean(**wanted: bool) -> None:
 @pytest.fixture
 def driver(monkeypatch: pytest.MonkeyPatch) -> Fake:
     made = Fake()
-    monkeypatch.setitem(drivers.DRIVERS, "nspawn", made)
+    monkeypatch.setitem(drivers.LOADED, "nspawn", made)
     return made
 
 
 @pytest.fixture
-def lab(tmp_path: Path, driver: Fake) -> LabState:
+def lab(tmp_path: Path, driver: Fake) -> Lab:
     path = write(tmp_path, SMALL)
-    made = LabState.create(specify(path), path)
-    Engine(made, driver, no_guest).up()
+    made = Lab.create(specify(path), path)
+    Engine(made, no_guest).up()
     return made
 
 
-def test_a_clean_home_has_nothing_without_an_owner(home: Path, lab: LabState) -> None:
+def test_a_clean_home_has_nothing_without_an_owner(home: Path, lab: Lab) -> None:
     with locked("small", "labctl up"):
         pass
     assert found(images=True) == []
@@ -76,11 +77,11 @@ def test_a_home_that_is_not_there_has_nothing() -> None:
 
 
 def test_a_lab_without_a_record_or_half_removed_is_removed_and_others_stay(
-    lab: LabState, driver: Fake, home: Path, tmp_path: Path
+    lab: Lab, driver: Fake, home: Path, tmp_path: Path
 ) -> None:
     (home / "labs" / "odd" / "nodes" / "first").mkdir(parents=True)
-    other = LabState.create(specify(write(tmp_path, SMALL), name="other"), tmp_path)
-    Engine(other, driver, no_guest).up()
+    other = Lab.create(specify(write(tmp_path, SMALL), name="other"), tmp_path)
+    Engine(other, no_guest).up()
     begin_removal("other")
 
     assert found() == [("lab", "odd"), ("lab", "other")]
@@ -107,8 +108,8 @@ def test_what_a_command_works_on_is_its_own(home: Path) -> None:
     assert found() == [("lab", "new")]
 
 
-def test_layers_and_machines_that_a_record_does_not_name_go_and_the_rest_stays(lab: LabState, driver: Fake) -> None:
-    snapshot.create(lab, driver, "ready")
+def test_layers_and_machines_that_a_record_does_not_name_go_and_the_rest_stays(lab: Lab, driver: Fake) -> None:
+    snapshot.create(lab, "ready")
     (lab.layer("9") / "first").mkdir(parents=True)
     (lab.node_directory("third")).mkdir()
 
@@ -120,7 +121,7 @@ def test_layers_and_machines_that_a_record_does_not_name_go_and_the_rest_stays(l
     assert all(driver.machine(lab, n).running for n in lab.spec.nodes)
 
 
-def test_what_cannot_be_read_is_left_alone(lab: LabState) -> None:
+def test_what_cannot_be_read_is_left_alone(lab: Lab) -> None:
     (lab.directory / "lab.json").write_text("{")
     lab.layer("9").mkdir()
     assert found() == []
@@ -139,7 +140,7 @@ def image(name: str) -> Path:
     return made
 
 
-def test_locks_of_nothing_go(home: Path, lab: LabState) -> None:
+def test_locks_of_nothing_go(home: Path, lab: Lab) -> None:
     (home / "locks").mkdir(exist_ok=True)
     (home / "locks" / "gone.lock").touch()
     (home / "locks" / "small.lock").touch()
@@ -192,10 +193,10 @@ def test_processes_that_live_in_such_a_build_end_with_it_and_no_others(home: Pat
             child.wait()
 
 
-def test_images_go_only_when_asked_for_and_never_those_that_labs_stand_on(lab: LabState, driver: Fake) -> None:
+def test_images_go_only_when_asked_for_and_never_those_that_labs_stand_on(lab: Lab, driver: Fake) -> None:
     used, frozen, unused = (image(name) for name in ("used", "frozen", "unused"))
     lab.record_image((frozen,))
-    snapshot.create(lab, driver, "ready")
+    snapshot.create(lab, "ready")
     lab.record_image((used,))
 
     assert found() == []
@@ -254,12 +255,12 @@ def test_downloads_go_with_images_and_a_shared_cache_stays(
 
 
 @pytest.fixture
-def containers(tmp_path: Path) -> Iterator[LabState]:
+def containers(tmp_path: Path) -> Iterator[Lab]:
     """A lab of two running containers, one with a disk, in a home of its own."""
     driver, image = usable(Nspawn()), golden_image()
     text = SMALL.replace("    memory: 64 MiB\n", "    memory: 64 MiB\n    disks: {data: 1 GiB}\n", 1)
     path = write(tmp_path, text)
-    lab = LabState.create(specify(path, name=f"gc-{os.getpid()}"), path)
+    lab = Lab.create(specify(path, name=f"gc-{os.getpid()}"), path)
     lab.ensure_keys()
     lab.record_image(image)
     driver.create_network(lab)
@@ -273,7 +274,7 @@ def containers(tmp_path: Path) -> Iterator[LabState]:
 
 @pytest.mark.system
 def test_a_lab_whose_record_was_deleted_is_named_with_everything_and_removed(
-    containers: LabState, monkeypatch: pytest.MonkeyPatch, home: Path, tmp_path: Path
+    containers: Lab, monkeypatch: pytest.MonkeyPatch, home: Path, tmp_path: Path
 ) -> None:
     name = containers.name
     assert gc.find() == []
@@ -297,7 +298,7 @@ def test_a_lab_whose_record_was_deleted_is_named_with_everything_and_removed(
 
 
 @pytest.mark.system
-def test_a_machine_of_a_node_that_its_lab_does_not_have_is_removed_and_the_others_run_on(containers: LabState) -> None:
+def test_a_machine_of_a_node_that_its_lab_does_not_have_is_removed_and_the_others_run_on(containers: Lab) -> None:
     """As a restore leaves one that had joined since the snapshot, when it is killed on the way."""
     spec = containers.spec
     containers.spec = spec.model_copy(update={"nodes": {"first": spec.nodes["first"]}})
@@ -313,7 +314,7 @@ def test_a_machine_of_a_node_that_its_lab_does_not_have_is_removed_and_the_other
 
 
 @pytest.mark.system
-def test_machines_of_which_even_the_directory_was_deleted_are_found_by_their_marks(containers: LabState) -> None:
+def test_machines_of_which_even_the_directory_was_deleted_are_found_by_their_marks(containers: Lab) -> None:
     for node in containers.spec.nodes:
         process.run(["umount", "--lazy", containers.node_directory(node) / "root"])
     process.run(["rm", "-rf", containers.directory])

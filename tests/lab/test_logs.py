@@ -17,7 +17,7 @@ from labctl.drivers.fake import Fake
 from labctl.errors import BrokenLabError, LabError
 from labctl.lab import logs
 from labctl.lab.logs import Line, belongs, file_lines, journal_lines, sections, stamp
-from labctl.lab.state import LabState
+from labctl.records.lab import Lab
 
 AT = datetime(2026, 11, 21, 9, 21, 44, tzinfo=UTC).timestamp()
 EAST = timezone(timedelta(hours=2))
@@ -26,15 +26,15 @@ EAST = timezone(timedelta(hours=2))
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
     driver = Fake()
-    monkeypatch.setitem(drivers.DRIVERS, "nspawn", driver)
+    monkeypatch.setitem(drivers.LOADED, "nspawn", driver)
     return driver
 
 
 @pytest.fixture
-def lab(fake: Fake, tmp_path: Path) -> LabState:
+def lab(fake: Fake, tmp_path: Path) -> Lab:
     """A lab of two running machines in memory, of which one is called ``data`` and one ``api``."""
     path = write(tmp_path, IDENTITY)
-    state = LabState.create(specify(path), path)
+    state = Lab.create(specify(path), path)
     state.ensure_secrets({"ADMIN_PASS"})
     for node in state.spec.nodes:
         fake.create(state, node)
@@ -42,7 +42,7 @@ def lab(fake: Fake, tmp_path: Path) -> LabState:
     return state
 
 
-def keep(fake: Fake, lab: LabState, node: str, name: str, text: str) -> None:
+def keep(fake: Fake, lab: Lab, node: str, name: str, text: str) -> None:
     """Write a log file of a node."""
     path = fake.boxes[(lab.id, node)].root / "var/log" / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -161,7 +161,7 @@ def test_files_belong_to_units(path: str, unit: str, is_its: bool) -> None:
         ("anything", ()),
     ],
 )
-def test_a_daemon_a_project_and_a_unit_are_units(service: str, units: tuple[str, ...], lab: LabState) -> None:
+def test_a_daemon_a_project_and_a_unit_are_units(service: str, units: tuple[str, ...], lab: Lab) -> None:
     assert logs.units(lab, service) == units
 
 
@@ -178,7 +178,7 @@ def test_sections_are_told_apart() -> None:
 # --- labs ------------------------------------------------------------------------------------------
 
 
-def test_lines_of_all_nodes_are_in_one_order_and_without_secrets(lab: LabState, fake: Fake) -> None:
+def test_lines_of_all_nodes_are_in_one_order_and_without_secrets(lab: Lab, fake: Fake) -> None:
     password = lab.secrets()["ADMIN_PASS"].reveal()
     keep(fake, lab, "api", "keystone/keystone.log", f"{iso(AT)} one\n{iso(AT + 2)} three {password}\n")
     keep(fake, lab, "data", "mysql/error.log", f"{iso(AT + 1)} two\n")
@@ -191,7 +191,7 @@ def test_lines_of_all_nodes_are_in_one_order_and_without_secrets(lab: LabState, 
     ]
 
 
-def test_since_leaves_out_older_lines_and_files(lab: LabState, fake: Fake) -> None:
+def test_since_leaves_out_older_lines_and_files(lab: Lab, fake: Fake) -> None:
     now = time.time()
     keep(fake, lab, "api", "keystone/keystone.log", f"{iso(now - 3600)} old\n{iso(now - 10)} new\n")
     keep(fake, lab, "api", "dull.log", "no times\n")
@@ -199,14 +199,14 @@ def test_since_leaves_out_older_lines_and_files(lab: LabState, fake: Fake) -> No
     assert [line.text for line in logs.collect(lab, ["api"], now - 60, None)] == ["new"]
 
 
-def test_a_service_is_chosen_by_its_project_s_name(lab: LabState, fake: Fake) -> None:
+def test_a_service_is_chosen_by_its_project_s_name(lab: Lab, fake: Fake) -> None:
     for name in ("keystone/keystone.log", "nova/nova-api.log", "nova/nova-compute.log"):
         keep(fake, lab, "api", name, f"{iso(AT)} {name}\n")
     assert [line.text for line in logs.collect(lab, ["api"], None, "nova-api")] == ["nova/nova-api.log"]
     assert [line.text for line in logs.collect(lab, ["api"], None, "keystone")] == ["keystone/keystone.log"]
 
 
-def test_nodes_that_do_not_answer_are_read_from_their_disks(lab: LabState, fake: Fake) -> None:
+def test_nodes_that_do_not_answer_are_read_from_their_disks(lab: Lab, fake: Fake) -> None:
     for node in ("api", "data"):
         keep(fake, lab, node, "x.log", f"{iso(AT)} of {node}\n")
     fake.stop(lab, "api", 0)
@@ -215,12 +215,12 @@ def test_nodes_that_do_not_answer_are_read_from_their_disks(lab: LabState, fake:
 
 
 def test_a_node_that_cannot_be_read_does_not_hide_the_others(
-    lab: LabState, fake: Fake, monkeypatch: pytest.MonkeyPatch
+    lab: Lab, fake: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keep(fake, lab, "api", "x.log", f"{iso(AT)} here\n")
     seen = fake.files
 
-    def files(state: LabState, node: str) -> Path | None:
+    def files(state: Lab, node: str) -> Path | None:
         return None if node == "data" else seen(state, node)
 
     monkeypatch.setattr(fake, "files", files)
@@ -230,7 +230,7 @@ def test_a_node_that_cannot_be_read_does_not_hide_the_others(
         logs.collect(lab, ["data"], None, None)
 
 
-def test_following_gives_each_line_once(lab: LabState, fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_following_gives_each_line_once(lab: Lab, fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "FOLLOW_EVERY", 0.05)
     now = time.time()
     text = f"{iso(now)} one\n{iso(now)} one\n"
@@ -257,7 +257,7 @@ def labctl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     return run
 
 
-def test_the_command_prints_lines_or_json(labctl, lab: LabState, fake: Fake) -> None:
+def test_the_command_prints_lines_or_json(labctl, lab: Lab, fake: Fake) -> None:
     keep(fake, lab, "api", "keystone/keystone.log", f"{iso(AT)} [b]one[/b]\n")
     keep(fake, lab, "data", "mysql/error.log", f"{iso(AT + 1)} two\n")
     status, out, _ = labctl("logs", "identity")
@@ -272,7 +272,7 @@ def test_the_command_prints_lines_or_json(labctl, lab: LabState, fake: Fake) -> 
     assert "[b]one[/b]" in labctl("logs", "identity", "keystone")[1]
 
 
-def test_unknown_nodes_and_labs_are_named_with_the_known_ones(labctl, lab: LabState) -> None:
+def test_unknown_nodes_and_labs_are_named_with_the_known_ones(labctl, lab: Lab) -> None:
     assert "identity has no node 'web'; it has data, api" in labctl("logs", "identity", "web")[2]
     assert "there is no lab named 'nope'" in labctl("logs", "nope")[2]
     assert labctl("logs", "identity", "--since", "soon")[0] == 1
@@ -282,7 +282,7 @@ def test_unknown_nodes_and_labs_are_named_with_the_known_ones(labctl, lab: LabSt
 
 
 @pytest.mark.system
-def test_the_journal_of_a_container_is_read_while_it_runs_and_after_it_died(containers: LabState) -> None:
+def test_the_journal_of_a_container_is_read_while_it_runs_and_after_it_died(containers: Lab) -> None:
     driver = drivers.get("nspawn")
     began = time.time() - 1
     with driver.connect(containers, "first", 60) as session:

@@ -9,18 +9,17 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import pytest
-from support import SMALL, specify, write
+from support import SMALL, planned, specify, write
 
 from labctl import drivers
 from labctl.drivers.fake import Fake, FakeSession
-from labctl.engine import execute, inside
+from labctl.engine import cloud, converge
 from labctl.errors import LabError
+from labctl.host.ssh import Result
 from labctl.lab import nodes
 from labctl.lab import up as bring
-from labctl.lab.state import LabState
-from labctl.plan.operations import File, flatten
-from labctl.plan.planner import plan
-from labctl.ssh import Result
+from labctl.operations.node import File, flatten
+from labctl.records.lab import Lab
 from labctl.topology.join import joined
 from labctl.topology.load import load
 
@@ -59,26 +58,26 @@ nodes:
 @pytest.fixture
 def driver(monkeypatch: pytest.MonkeyPatch) -> Fake:
     made = Fake()
-    monkeypatch.setitem(drivers.DRIVERS, "nspawn", made)
+    monkeypatch.setitem(drivers.LOADED, "nspawn", made)
     return made
 
 
-def up(tmp_path: Path, text: str = GROWING) -> LabState:
+def up(tmp_path: Path, text: str = GROWING) -> Lab:
     path = write(tmp_path, text)
     spec = specify(path)
     bring.up(spec, path, "verify")
-    return LabState.load(spec.name)
+    return Lab.load(spec.name)
 
 
-def add(lab: str, name: str, **options: Any) -> execute.Summary:
+def add(lab: str, name: str, **options: Any) -> converge.Summary:
     return nodes.add(lab, name, **{"addresses": {}, **options})
 
 
-def hosts(driver: Fake, lab: LabState, node: str) -> str:
+def hosts(driver: Fake, lab: Lab, node: str) -> str:
     """The names that a node was last told."""
-    spec = LabState.load(lab.name).spec
+    spec = Lab.load(lab.name).spec
     assert driver.machine(lab, node).running
-    files = plan(spec).files(node)
+    files = planned(spec).files(node)
     return next(file.content for file in files if file.path == "/etc/hosts")
 
 
@@ -109,7 +108,7 @@ def test_a_node_of_the_topology_joins_and_stays(tmp_path: Path, driver: Fake, mo
 
     again = bring.up(specify(tmp_path / "lab.yaml"), tmp_path / "lab.yaml", "verify")
     assert again.skipped == ["machines", "prepare", "packages", "infrastructure"]
-    assert list(LabState.load("small").spec.nodes) == ["first", "second"]
+    assert list(Lab.load("small").spec.nodes) == ["first", "second"]
 
 
 def test_nothing_but_the_names_changes_on_the_other_nodes(tmp_path: Path, driver: Fake) -> None:
@@ -125,7 +124,7 @@ def test_nothing_but_the_names_changes_on_the_other_nodes(tmp_path: Path, driver
 def test_of_a_running_clouds_configuration_only_the_names_change(tmp_path: Path) -> None:
     spec = specify(write(tmp_path, CLOUD))
     after = joined(spec, "compute2")
-    old, new = plan(spec), plan(after)
+    old, new = planned(spec), planned(after)
     changed = set()
     for node in spec.nodes:
         for before_stage, after_stage in zip(old.stages, new.stages, strict=True):
@@ -150,7 +149,7 @@ def test_a_copy_joins_with_the_next_free_address(tmp_path: Path, driver: Fake) -
     ]
     assert hosts(driver, lab, "second").endswith("10.0.0.13 third\n10.0.0.99 fourth\n")
     bring.up(specify(tmp_path / "lab.yaml"), tmp_path / "lab.yaml", "verify")
-    assert list(LabState.load("small").spec.nodes) == ["first", "second", "third", "fourth"]
+    assert list(Lab.load("small").spec.nodes) == ["first", "second", "third", "fourth"]
 
 
 def test_joining_goes_on_where_it_failed(tmp_path: Path, driver: Fake) -> None:
@@ -165,7 +164,7 @@ def test_joining_goes_on_where_it_failed(tmp_path: Path, driver: Fake) -> None:
     with pytest.raises(LabError, match="small has the node 'second' already") as raised:
         add("small", "second")
     assert raised.value.hint == "labctl node list small"
-    assert lab.id == LabState.load("small").id
+    assert lab.id == Lab.load("small").id
 
 
 def test_a_node_joins_only_a_lab_that_is_up(tmp_path: Path, driver: Fake) -> None:
@@ -175,10 +174,10 @@ def test_a_node_joins_only_a_lab_that_is_up(tmp_path: Path, driver: Fake) -> Non
         add("small", "second")
     assert raised.value.hint == f"labctl up {path}"
     bring.up(specify(path), path, "verify")
-    driver.stop(LabState.load("small"), "first", 1)
+    driver.stop(Lab.load("small"), "first", 1)
     with pytest.raises(LabError, match="small is not up: first does not run"):
         add("small", "second")
-    assert list(LabState.load("small").spec.nodes) == ["first"]
+    assert list(Lab.load("small").spec.nodes) == ["first"]
 
 
 def test_a_node_that_does_not_fit_into_the_memory_does_not_join(tmp_path: Path, driver: Fake) -> None:
@@ -186,7 +185,7 @@ def test_a_node_that_does_not_fit_into_the_memory_does_not_join(tmp_path: Path, 
     up(tmp_path, head + second + tail.replace("64 MiB", "900 TiB"))
     with pytest.raises(LabError, match=r"need 900 TiB of memory \(second 900 TiB\)"):
         add("small", "second")
-    assert list(LabState.load("small").spec.nodes) == ["first"]
+    assert list(Lab.load("small").spec.nodes) == ["first"]
 
 
 def test_an_unknown_lab_or_node_is_named(tmp_path: Path, driver: Fake) -> None:
@@ -220,7 +219,7 @@ def test_a_node_that_died_can_leave(tmp_path: Path, driver: Fake) -> None:
     add("small", "second")
     driver.stop(lab, "second", 0)
     nodes.remove("small", "second")
-    assert list(LabState.load("small").spec.nodes) == ["first"]
+    assert list(Lab.load("small").spec.nodes) == ["first"]
 
 
 def test_a_machine_that_cannot_be_removed_stays_in_the_record(
@@ -232,7 +231,7 @@ def test_a_machine_that_cannot_be_removed_stays_in_the_record(
     with pytest.raises(LabError, match="could not remove all of second: mount /x") as raised:
         nodes.remove("small", "second")
     assert raised.value.hint == "labctl node remove small second"
-    assert "second" in LabState.load("small").spec.nodes
+    assert "second" in Lab.load("small").spec.nodes
 
 
 # --- services --------------------------------------------------------------------------------------
@@ -296,14 +295,14 @@ class Apis:
 @pytest.fixture
 def apis(monkeypatch: pytest.MonkeyPatch, driver: Fake) -> Apis:
     made = Apis()
-    monkeypatch.setattr(inside, "Cloud", made.cloud)
-    monkeypatch.setattr(inside.vantage, "Inside", made.enter)
+    monkeypatch.setattr(cloud, "Cloud", made.cloud)
+    monkeypatch.setattr(cloud.namespace, "Inside", made.enter)
     monkeypatch.setattr(bring.guest, "ensure", lambda *_: SimpleNamespace(origin="a test"))
     run = FakeSession.run
 
     def on_node(self: FakeSession, command: str, **options: Any) -> Result:
         if command.startswith(("su ", "rm ")):
-            assert not driver.machine(LabState.load("cloud"), "compute2").exists
+            assert not driver.machine(Lab.load("cloud"), "compute2").exists
             made.changes.append(f"{self.where}: {command}")
             return Result(0, "", "")
         return run(self, command, **options)
@@ -330,7 +329,7 @@ def test_a_compute_node_leaves_nova_neutron_and_cinder(tmp_path: Path, driver: F
         "controller: rm -f /var/lib/labctl/stamps/nova-host-compute2",
     ]
     assert "hypervisors up: compute1" in apis.operations
-    assert list(LabState.load("cloud").spec.nodes) == ["controller", "compute1"]
+    assert list(Lab.load("cloud").spec.nodes) == ["controller", "compute1"]
 
 
 def test_a_node_with_servers_or_volumes_stays(tmp_path: Path, driver: Fake, apis: Apis) -> None:
@@ -375,9 +374,9 @@ def test_removal_goes_on_where_it_failed(
         patched.setattr(FakeSession, "run", broken)
         with pytest.raises(LabError, match="ended with 1:\nno database"):
             nodes.remove("cloud", "compute2")
-    assert "compute2" in LabState.load("cloud").spec.nodes
+    assert "compute2" in Lab.load("cloud").spec.nodes
     nodes.remove("cloud", "compute2")
-    assert "compute2" not in LabState.load("cloud").spec.nodes
+    assert "compute2" not in Lab.load("cloud").spec.nodes
 
 
 def test_the_files_of_a_later_node_are_those_of_one_from_the_start(tmp_path: Path) -> None:
@@ -385,7 +384,7 @@ def test_the_files_of_a_later_node_are_those_of_one_from_the_start(tmp_path: Pat
     late = joined(specify(write(tmp_path, CLOUD)), "compute2")
 
     def files(spec: Any) -> dict[str, File]:
-        return {file.path: file for file in plan(spec).files("compute2")}
+        return {file.path: file for file in planned(spec).files("compute2")}
 
     assert files(late) == files(start)
     assert load(tmp_path / "lab.yaml").nodes["compute2"].runs == late.nodes["compute2"].runs

@@ -10,19 +10,20 @@ from typing import Any
 import pytest
 from support import SMALL, specify, write
 
-from labctl import archive, drivers
+from labctl import drivers
 from labctl.drivers.fake import Fake
-from labctl.engine.execute import Engine, no_guest
+from labctl.engine.converge import Engine, no_guest
 from labctl.errors import LabError
+from labctl.host import archive, paths
 from labctl.images import store
-from labctl.lab import paths, portable, snapshot
-from labctl.lab.state import LabState, exists
+from labctl.lab import portable, snapshot
+from labctl.records.lab import Lab, exists
 
 
 @pytest.fixture
 def driver(monkeypatch: pytest.MonkeyPatch) -> Fake:
     made = Fake()
-    monkeypatch.setattr(drivers, "get", lambda name: made)
+    monkeypatch.setitem(drivers.LOADED, "nspawn", made)
     return made
 
 
@@ -38,60 +39,60 @@ def an_image(text: str) -> Path:
 
 
 @pytest.fixture
-def lab(tmp_path: Path, driver: Fake, monkeypatch: pytest.MonkeyPatch) -> LabState:
+def lab(tmp_path: Path, driver: Fake, monkeypatch: pytest.MonkeyPatch) -> Lab:
     path = write(tmp_path, SMALL)
-    made = LabState.create(specify(path), path)
+    made = Lab.create(specify(path), path)
     image = an_image("golden")
     monkeypatch.setattr(driver, "image", lambda lab: (image,))
-    Engine(made, driver, no_guest).up()
+    Engine(made, no_guest).up()
     return made
 
 
-def ask(lab: LabState, driver: Fake, command: str) -> str:
+def ask(lab: Lab, driver: Fake, command: str) -> str:
     with driver.connect(lab, "first", 1) as session:
         return session.run(command, timeout=10).stdout.strip()
 
 
 @pytest.fixture
-def file(tmp_path: Path, lab: LabState, driver: Fake) -> Path:
+def file(tmp_path: Path, lab: Lab, driver: Fake) -> Path:
     ask(lab, driver, "echo precious >told")
-    snapshot.create(lab, driver, "ready")
+    snapshot.create(lab, "ready")
     ask(lab, driver, "echo later >told")
     path = tmp_path / "lab.tar.zst"
-    assert portable.export(lab, driver, "ready", path) == path.stat().st_size
+    assert portable.export(lab, "ready", path) == path.stat().st_size
     return path
 
 
-def away(lab: LabState, driver: Fake) -> None:
+def away(lab: Lab, driver: Fake) -> None:
     """Another host: nothing of the lab, and an empty store."""
     for node in lab.spec.nodes:
         driver.destroy(lab, node)
     shutil.rmtree(paths.home())
 
 
-def brought(path: Path, *, boot: bool = False) -> LabState:
+def brought(path: Path, *, boot: bool = False) -> Lab:
     return portable.import_(path, portable.read(path), boot=boot)
 
 
-def test_the_lab_comes_up_elsewhere_as_it_was(file: Path, lab: LabState, driver: Fake) -> None:
+def test_the_lab_comes_up_elsewhere_as_it_was(file: Path, lab: Lab, driver: Fake) -> None:
     key, secrets, journal = lab.private_key(), lab.secrets(), lab.journal()
     away(lab, driver)
 
     found = brought(file)
 
-    assert [s.name for s in snapshot.snapshots(LabState.load("small"))] == ["ready"]
+    assert [s.name for s in snapshot.snapshots(Lab.load("small"))] == ["ready"]
     assert not any(driver.machine(found, node).running for node in found.spec.nodes)
-    snapshot.restore(found, driver, "ready")
+    snapshot.restore(found, "ready")
     assert ask(found, driver, "cat told") == "precious"
     assert (found.id, found.spec, found.private_key()) == (lab.id, lab.spec, key)
     assert (found.secrets(), found.journal()) == (secrets, journal)
     (image,) = found.layers
     assert (image / "tree/file").read_text() == "golden"
     assert image.parent == paths.images()
-    assert Engine(found, driver, no_guest).up().stages == []
+    assert Engine(found, no_guest).up().stages == []
 
 
-def test_an_image_that_is_here_already_is_used(file: Path, lab: LabState, driver: Fake) -> None:
+def test_an_image_that_is_here_already_is_used(file: Path, lab: Lab, driver: Fake) -> None:
     for node in lab.spec.nodes:
         driver.destroy(lab, node)
     shutil.rmtree(lab.directory)
@@ -102,7 +103,7 @@ def test_an_image_that_is_here_already_is_used(file: Path, lab: LabState, driver
     assert sorted(p.name for p in found.directory.iterdir()) == ["keys", "lab.json", "layers"]
 
 
-def test_another_build_of_the_same_recipe_is_not_taken_for_it(file: Path, lab: LabState, driver: Fake) -> None:
+def test_another_build_of_the_same_recipe_is_not_taken_for_it(file: Path, lab: Lab, driver: Fake) -> None:
     away(lab, driver)
     here = an_image("built here")
     (image,) = brought(file).layers
@@ -111,13 +112,13 @@ def test_another_build_of_the_same_recipe_is_not_taken_for_it(file: Path, lab: L
     store.verify(image)
 
 
-def test_a_lab_of_that_name_is_never_touched(file: Path, lab: LabState, driver: Fake) -> None:
+def test_a_lab_of_that_name_is_never_touched(file: Path, lab: Lab, driver: Fake) -> None:
     with pytest.raises(LabError, match="a lab named small exists already"):
         brought(file)
     assert ask(lab, driver, "cat told") == "later"
 
 
-def test_a_damaged_file_leaves_nothing(file: Path, lab: LabState, driver: Fake) -> None:
+def test_a_damaged_file_leaves_nothing(file: Path, lab: Lab, driver: Fake) -> None:
     away(lab, driver)
     data = bytearray(file.read_bytes())
     data[-500] ^= 1
@@ -128,11 +129,11 @@ def test_a_damaged_file_leaves_nothing(file: Path, lab: LabState, driver: Fake) 
 
 
 def test_what_this_host_cannot_run_leaves_nothing(
-    file: Path, lab: LabState, driver: Fake, monkeypatch: pytest.MonkeyPatch
+    file: Path, lab: Lab, driver: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     away(lab, driver)
 
-    def refuse(lab: LabState, needs: object) -> None:
+    def refuse(lab: Lab, needs: object) -> None:
         raise LabError("the memory needs QEMU 99")
 
     monkeypatch.setattr(driver, "adopt", refuse)
@@ -144,12 +145,12 @@ def test_what_this_host_cannot_run_leaves_nothing(
 
 @pytest.mark.parametrize("boot", [False, True])
 def test_the_driver_is_told_what_the_memory_needs_unless_it_is_left(
-    boot: bool, lab: LabState, driver: Fake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    boot: bool, lab: Lab, driver: Fake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(driver, "needs", lambda lab, layer: {"layer": layer})
-    snapshot.create(lab, driver, "ready")
+    snapshot.create(lab, "ready")
     path = tmp_path / "lab.tar.zst"
-    portable.export(lab, driver, "ready", path)
+    portable.export(lab, "ready", path)
     away(lab, driver)
     told: list[object] = []
     monkeypatch.setattr(driver, "adopt", lambda lab, needs: told.append(needs))
@@ -188,12 +189,12 @@ def test_a_layer_outside_the_lab_is_refused(file: Path, tmp_path: Path) -> None:
         portable.read(other)
 
 
-def test_a_file_in_no_directory_is_refused_before_anything_is_packed(lab: LabState, driver: Fake) -> None:
-    snapshot.create(lab, driver, "ready")
+def test_a_file_in_no_directory_is_refused_before_anything_is_packed(lab: Lab, driver: Fake) -> None:
+    snapshot.create(lab, "ready")
     with pytest.raises(LabError, match="there is no directory /none"):
-        portable.export(lab, driver, "ready", Path("/none/lab.tar.zst"))
+        portable.export(lab, "ready", Path("/none/lab.tar.zst"))
 
 
-def test_an_unknown_snapshot_is_named_with_those_there_are(lab: LabState, driver: Fake, tmp_path: Path) -> None:
+def test_an_unknown_snapshot_is_named_with_those_there_are(lab: Lab, driver: Fake, tmp_path: Path) -> None:
     with pytest.raises(LabError, match="has no snapshot 'ready'; snapshots: none"):
-        portable.export(lab, driver, "ready", tmp_path / "file")
+        portable.export(lab, "ready", tmp_path / "file")

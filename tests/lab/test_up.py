@@ -7,17 +7,18 @@ from pathlib import Path
 import pytest
 from support import IDENTITY, SMALL, specify, write
 
-from labctl import cgroup, drivers, network
+from labctl import drivers
 from labctl.drivers.fake import Fake
 from labctl.errors import LabError
+from labctl.host import cgroup, network
 from labctl.lab import down as teardown
 from labctl.lab import snapshot
 from labctl.lab import up as bring
-from labctl.lab.state import LabState, begin_removal, exists
+from labctl.records.lab import Lab, begin_removal, exists
 
 
 @pytest.fixture
-def lab(tmp_path: Path) -> LabState:
+def lab(tmp_path: Path) -> Lab:
     path = write(tmp_path, SMALL)
     return bring.open_lab(specify(path), path)
 
@@ -31,7 +32,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_running_lab_does_not_become_one_of_another_shape(change: str, lab: LabState, tmp_path: Path) -> None:
+def test_a_running_lab_does_not_become_one_of_another_shape(change: str, lab: Lab, tmp_path: Path) -> None:
     old, new = CHANGES[change]
     assert old in SMALL
     path = write(tmp_path, SMALL.replace(old, new))
@@ -42,25 +43,23 @@ def test_a_running_lab_does_not_become_one_of_another_shape(change: str, lab: La
     assert "other nodes, cards or networks than the running lab small" in raised.value.message
     assert "labctl down small" in raised.value.hint
     assert "--name NAME" in raised.value.hint
-    assert LabState.load("small").spec == lab.spec
+    assert Lab.load("small").spec == lab.spec
 
 
-def test_a_lab_of_another_topology_keeps_its_name(lab: LabState, tmp_path: Path) -> None:
+def test_a_lab_of_another_topology_keeps_its_name(lab: Lab, tmp_path: Path) -> None:
     path = write(tmp_path, IDENTITY)
     with pytest.raises(LabError, match="the lab small exists already with topology small, not identity"):
         bring.open_lab(specify(path, name="small"), path)
 
 
-def test_a_changed_option_is_taken_over_and_the_lab_stays_the_same(lab: LabState, tmp_path: Path) -> None:
+def test_a_changed_option_is_taken_over_and_the_lab_stays_the_same(lab: Lab, tmp_path: Path) -> None:
     path = write(tmp_path, SMALL + "options: {workers: 3}\n")
     again = bring.open_lab(specify(path), path)
     assert again.id == lab.id
-    assert LabState.load("small").spec.workers == 3
+    assert Lab.load("small").spec.workers == 3
 
 
-def test_a_lab_of_another_release_keeps_its_name_and_the_hint_asks_for_that_release(
-    lab: LabState, tmp_path: Path
-) -> None:
+def test_a_lab_of_another_release_keeps_its_name_and_the_hint_asks_for_that_release(lab: Lab, tmp_path: Path) -> None:
     path = write(tmp_path, SMALL)
     with pytest.raises(LabError, match="the lab small exists already with release zed, not train") as raised:
         bring.open_lab(lab.spec.model_copy(update={"release": "train"}), path)
@@ -73,21 +72,21 @@ def test_a_lab_of_another_release_keeps_its_name_and_the_hint_asks_for_that_rele
 def test_snapshots_are_taken_after_the_stages_that_the_topology_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(drivers.DRIVERS, "nspawn", Fake())
+    monkeypatch.setitem(drivers.LOADED, "nspawn", Fake())
     path = write(tmp_path, SMALL + "snapshots: [prepare, infrastructure]\n")
     summary = bring.up(specify(path), path, "verify")
     assert [s.name for s in summary.stages] == ["machines", "prepare", "packages", "infrastructure"]
-    state = LabState.load("small")
+    state = Lab.load("small")
     assert [(s.name, s.stage, s.parent) for s in snapshot.snapshots(state)] == [
         ("prepare", "prepare", ""),
         ("infrastructure", "infrastructure", "prepare"),
     ]
     assert len(bring.up(specify(path), path, "verify").stages) == 0
-    assert LabState.load("small").stack == state.stack, "a stage that is skipped is not frozen again"
+    assert Lab.load("small").stack == state.stack, "a stage that is skipped is not frozen again"
 
 
 def test_up_from_a_snapshot_runs_the_stages_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(drivers.DRIVERS, "nspawn", Fake())
+    monkeypatch.setitem(drivers.LOADED, "nspawn", Fake())
     path = write(tmp_path, SMALL + "snapshots: [prepare]\n")
     bring.up(specify(path), path, "verify")
     path = write(tmp_path, SMALL + "snapshots: [prepare]\noptions: {workers: 3}\n")
@@ -95,7 +94,7 @@ def test_up_from_a_snapshot_runs_the_stages_after_it(tmp_path: Path, monkeypatch
     summary = bring.up(specify(path), path, "verify", "prepare")
 
     assert [s.name for s in summary.stages] == ["packages", "infrastructure"]
-    assert LabState.load("small").spec.workers == 3
+    assert Lab.load("small").spec.workers == 3
     with pytest.raises(LabError, match="small has no snapshot 'nothing'; snapshots: prepare"):
         bring.up(specify(path), path, "verify", "nothing")
     with pytest.raises(LabError, match="there is no lab named 'other'"):
@@ -105,17 +104,17 @@ def test_up_from_a_snapshot_runs_the_stages_after_it(tmp_path: Path, monkeypatch
 def test_up_ends_a_removal_that_was_killed_and_makes_the_lab_anew(
     tmp_path: Path, careful: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(drivers.DRIVERS, "nspawn", Fake())
+    monkeypatch.setitem(drivers.LOADED, "nspawn", Fake())
     path = write(tmp_path, SMALL)
     bring.up(specify(path), path, "verify")
-    before = LabState.load("small")
+    before = Lab.load("small")
     begin_removal("small")
     assert not exists("small")
     (before.top / "second" / "root").rmdir()  # half gone
 
     bring.up(specify(path), path, "verify")
 
-    assert LabState.load("small").id != before.id
+    assert Lab.load("small").id != before.id
     assert not (before.directory / "removed.json").exists()
 
 
@@ -143,7 +142,7 @@ def careful(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["..", "", ".", "../..", "a/../..", "small/nodes", "*"])
-def test_down_of_what_is_no_lab_name_touches_nothing(name: str, lab: LabState, careful: list[str]) -> None:
+def test_down_of_what_is_no_lab_name_touches_nothing(name: str, lab: Lab, careful: list[str]) -> None:
     with pytest.raises(LabError, match="is not a lab name"):
         teardown.down(name)
     assert careful == []
@@ -154,7 +153,7 @@ def test_down_removes_one_lab_and_only_that_and_can_be_repeated(
     tmp_path: Path, careful: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver = Fake()
-    monkeypatch.setitem(drivers.DRIVERS, "nspawn", driver)
+    monkeypatch.setitem(drivers.LOADED, "nspawn", driver)
     path = write(tmp_path, SMALL)
     for name in ("small", "small-2"):
         bring.up(specify(path, name=name), path, "verify")
@@ -164,7 +163,7 @@ def test_down_removes_one_lab_and_only_that_and_can_be_repeated(
     assert not teardown.down("small")
 
     assert not exists("small")
-    other = LabState.load("small-2")
+    other = Lab.load("small-2")
     assert {key[0] for key in driver.boxes} == {other.id} == driver.networks
 
 
@@ -179,13 +178,11 @@ def test_down_removes_what_a_killed_up_left_without_a_record(home: Path, careful
     assert careful == [*kills, "delete 'broken'"]
 
 
-def test_down_names_what_it_could_not_remove(
-    lab: LabState, careful: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_down_names_what_it_could_not_remove(lab: Lab, careful: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def stuck(name: str, node: str = "") -> list[int]:
         return [4711]
 
-    monkeypatch.setattr(drivers, "get", lambda name: Fake())
+    monkeypatch.setitem(drivers.LOADED, "nspawn", Fake())
     monkeypatch.setattr(cgroup, "kill", lambda name, node="", seconds=10: [4711])
     monkeypatch.setattr(cgroup, "processes", stuck)
     with pytest.raises(LabError, match="could not remove all of small: process 4711") as raised:
@@ -193,7 +190,7 @@ def test_down_names_what_it_could_not_remove(
     assert raised.value.hint == "labctl down small"
 
 
-def test_down_of_a_lab_whose_record_cannot_be_read_removes_it_by_its_mark(lab: LabState, careful: list[str]) -> None:
+def test_down_of_a_lab_whose_record_cannot_be_read_removes_it_by_its_mark(lab: Lab, careful: list[str]) -> None:
     (lab.directory / "lab.json").write_text('{"schema": 99}')
     assert teardown.down("small")
     assert not lab.directory.exists()

@@ -11,7 +11,7 @@ from typing import Any
 
 from support import SMALL, write
 
-from labctl import process
+from labctl.host import process
 from labctl.nightly import matrix as matrices
 from labctl.nightly import run as running
 from labctl.nightly.history import History

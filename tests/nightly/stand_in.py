@@ -92,7 +92,7 @@ def real(verb: str, wanted: str) -> int:
     from labctl.drivers.fake import Fake
 
     fake = Fake()
-    drivers.DRIVERS["nspawn"] = fake
+    drivers.LOADED["nspawn"] = fake
     if verb == "up" and wanted == "fail":
         fake.failures[OPERATION] = "it cannot be done"
     try:

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 from nights import Bench
 
-from labctl import process
 from labctl.errors import LabError
-from labctl.lab.state import names
+from labctl.host import process
 from labctl.nightly import junit
 from labctl.nightly import run as running
 from labctl.nightly.history import History
 from labctl.nightly.run import artefacts
+from labctl.records.lab import names
 
 
 def until(condition: Callable[[], object], seconds: float = 60) -> None:

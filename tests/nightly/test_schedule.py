@@ -6,7 +6,7 @@ import pytest
 import yaml
 from support import ROOT
 
-from labctl import process
+from labctl.host import process
 from labctl.nightly import matrix as matrices
 
 TOOLS = ROOT / "tools" / "nightly"

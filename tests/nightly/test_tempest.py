@@ -17,11 +17,11 @@ from typer.testing import CliRunner
 from labctl import progress, releases
 from labctl.commands import tempest as tempest_command
 from labctl.errors import LabError
-from labctl.lab.access import Access
-from labctl.lab.state import LabState
 from labctl.nightly import junit, tempest, tempest_conf
 from labctl.nightly.tempest_choice import Chosen, Set
 from labctl.nightly.tempest_conf import Seen
+from labctl.records.access import Access
+from labctl.records.lab import Lab
 
 VERSIONS = {"compute": (2, 93), "volume": (3, 70), "image": (2, 15), "identity": (3, 14)}
 OLD = {"compute": (2, 65), "volume": (3, 55), "image": (2, 7), "identity": (3, 11)}
@@ -31,7 +31,7 @@ SEEN = Seen(
 )
 
 
-def access(state: LabState, directory: Path) -> Access:
+def access(state: Lab, directory: Path) -> Access:
     spec = state.spec
     return Access(
         lab=spec.name, namespace="n", hosts_file=directory / "hosts", auth_url="http://controller:5000/v3",
@@ -42,7 +42,7 @@ def access(state: LabState, directory: Path) -> Access:
     )  # fmt: skip
 
 
-def rendered(state: LabState, directory: Path, seen: Seen) -> configparser.RawConfigParser:
+def rendered(state: Lab, directory: Path, seen: Seen) -> configparser.RawConfigParser:
     release = releases.get(state.spec.release)
     lab, disk = access(state, directory), directory / "image.qcow2"
     parser = configparser.RawConfigParser()
@@ -53,7 +53,7 @@ def rendered(state: LabState, directory: Path, seen: Seen) -> configparser.RawCo
 @pytest.mark.parametrize("topology", ["zed-2node", "train-2node", "rocky-2node", "ussuri-6node"])
 def test_the_configuration_says_what_the_lab_is(topology: str, tmp_path: Path) -> None:
     path = ROOT / "topologies" / f"{topology}.yaml"
-    state = LabState(tmp_path, specify(path), {"topology_file": str(path)})
+    state = Lab(tmp_path, specify(path), {"topology_file": str(path)})
     release = releases.get(state.spec.release)
     parser = rendered(state, tmp_path, SEEN)
     assert parser["identity"]["uri_v3"] == "http://controller:5000/v3"
@@ -90,7 +90,7 @@ def test_the_version_is_the_one_of_the_releases_constraints() -> None:
 
 def test_what_an_api_can_decides_which_tests_are_enabled(tmp_path: Path) -> None:
     path = ROOT / "topologies" / "zed-2node.yaml"
-    state = LabState(tmp_path, specify(path), {"topology_file": str(path)})
+    state = Lab(tmp_path, specify(path), {"topology_file": str(path)})
     new, old = (rendered(state, tmp_path, replace(SEEN, versions=versions)) for versions in (VERSIONS, OLD))
     assert (new["compute"]["min_microversion"], new["compute"]["max_microversion"]) == ("2.1", "2.93")
     assert (new["volume"]["min_microversion"], new["volume"]["max_microversion"]) == ("3.0", "3.70")
@@ -108,7 +108,7 @@ def test_what_an_api_can_decides_which_tests_are_enabled(tmp_path: Path) -> None
 def test_images_are_imported_from_the_dashboards_address(tmp_path: Path) -> None:
     for topology, there in (("zed-2node", True), ("rocky-2node", False)):  # which has no dashboard
         path = ROOT / "topologies" / f"{topology}.yaml"
-        state = LabState(tmp_path, specify(path), {"topology_file": str(path)})
+        state = Lab(tmp_path, specify(path), {"topology_file": str(path)})
         parser = rendered(state, tmp_path, SEEN)
         assert parser.getboolean("image-feature-enabled", "import_image") == there
         assert parser["image"]["http_image"] == ("http://10.0.0.11/horizon/" if there else "")

@@ -10,15 +10,15 @@ import pytest
 from nights import STAND_IN, Bench
 from support import ROOT
 
-from labctl import process
 from labctl.errors import LabError
-from labctl.lab.state import names
+from labctl.host import process
 from labctl.nightly import steps, upkeep
 from labctl.nightly.bisect import Bisection
 from labctl.nightly.matrix import Cell
 from labctl.nightly.model import Notify, NotifyOn, Retention
 from labctl.nightly.run import artefacts
 from labctl.nightly.steps import Steps
+from labctl.records.lab import names
 
 
 def hook(bench: Bench, on: NotifyOn) -> Notify:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from labctl import process
+from labctl.host import process
 from labctl.services.neutron import EBTABLES
 
 RULE = "-i tap1 --among-src fa:16:3e:59:da:1f -j RETURN"

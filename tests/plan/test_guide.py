@@ -6,14 +6,14 @@ import re
 from pathlib import Path
 
 import pytest
-from support import ROOT, TOPOLOGIES, specify, variants
+from support import ROOT, TOPOLOGIES, planned, specify, variants
 
-from labctl import process
 from labctl.errors import LabError
+from labctl.host import process
+from labctl.operations.node import Chain, File, Record, flatten
 from labctl.plan import guide
-from labctl.plan.operations import Chain, File, Record, flatten
-from labctl.plan.planner import context, plan
 from labctl.plan.words import LANGUAGES, Words
+from labctl.services.base import Context
 
 #: The documented labs and the base of their documents.
 DOCUMENTED = {"mitaka-3node": "centos7", "rocky-2node": "centos7", "train-2node": "centos7", "ussuri-6node": "centos8"}
@@ -36,7 +36,7 @@ def test_a_guide_has_every_operation_of_the_plan(topology: Path, base: str) -> N
     document = guide.guide(spec)
     said = typed(document)
     missing = []
-    for stage in plan(spec).stages:
+    for stage in planned(spec).stages:
         for part in (stage.nodes, stage.after):
             for items in part.values():
                 for operation in flatten(tuple(items)):
@@ -50,7 +50,7 @@ def test_a_guide_has_every_operation_of_the_plan(topology: Path, base: str) -> N
                         if not all(line in where for line in wanted.splitlines()):
                             missing.append(f"{stage.name}: {operation.title}")
         calls = [(c.title, c.guide()) for c in stage.copies]
-        calls += [(c.title, guide.said(context(spec), c)) for c in stage.api]
+        calls += [(c.title, guide.said(Context.of(spec), c)) for c in stage.api]
         missing += [t for t, text in calls if not all(line in said for line in guide.placeholder(text).splitlines())]
     assert not missing
 

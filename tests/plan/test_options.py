@@ -10,10 +10,8 @@ from pathlib import Path
 
 import check_options
 import pytest
-from support import ROOT, TOPOLOGIES, variants, whole
+from support import ROOT, TOPOLOGIES, planned, variants, whole
 
-from labctl import releases
-from labctl.plan.planner import plan
 from labctl.releases import RELEASES
 from labctl.topology.load import load
 from labctl.topology.model import Mechanism, VirtType, VolumeBackend
@@ -52,9 +50,7 @@ def catalog(release: str) -> dict[str, dict[str, check_options.Names]]:
 def specs(topology: Path, base: str) -> list[LabSpec]:
     """A lab in each of the shapes that change its files."""
     spec = whole(topology, base)
-    mechanisms = [Mechanism.OPENVSWITCH]
-    if releases.get(spec.release).linuxbridge:
-        mechanisms.append(Mechanism.LINUXBRIDGE)
+    mechanisms = (Mechanism.OPENVSWITCH, Mechanism.LINUXBRIDGE)
     return [
         spec.model_copy(
             update={"mechanism": mechanism, "virt_type": virt_type, "volume_backend": backend, "patience": patience}
@@ -74,7 +70,7 @@ def findings(spec: LabSpec, directory: Path) -> tuple[set[str], list[str], list[
     errors: list[str] = []
     old: list[str] = []
     for node in spec.nodes:
-        for file in plan(spec).files(node):
+        for file in planned(spec).files(node):
             name = file.path.rpartition("/")[2]
             parts = file.path.split("/")
             if parts[1] != "etc" or parts[2] not in PROJECTS or file.path.endswith(OTHER_KINDS):
@@ -121,7 +117,7 @@ def test_every_option_of_mitaka_that_no_source_proves_is_listed(tmp_path: Path) 
     rendered: set[tuple[str, str, str]] = set()
     for spec in specs(ROOT / "topologies" / "mitaka-3node.yaml", "centos7"):
         for node in spec.nodes:
-            for file in plan(spec).files(node):
+            for file in planned(spec).files(node):
                 kind = file.path.rpartition("/")[2]
                 if kind in known["files"]:
                     path = tmp_path / kind

@@ -9,14 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support import IDENTITY, ROOT, SMALL, specify, variants, whole, write
+from support import IDENTITY, ROOT, SMALL, planned, specify, variants, whole, write
 
-from labctl.commands.look import print_plan
-from labctl.plan.config import Ini
-from labctl.plan.operations import Command, File, Unit, flatten
-from labctl.plan.planner import STAGES, Plan, Stage, plan
+from labctl.commands.inspect import print_plan
+from labctl.operations.ini import Ini
+from labctl.operations.node import Command, File, Unit, flatten
+from labctl.plan.planner import Plan, Stage
 from labctl.secret import Secret, hide, reveal
 from labctl.topology.spec import LabSpec
+from labctl.topology.stages import STAGES
 
 GOLDEN = ROOT / "tests" / "golden"
 ZED = ROOT / "topologies" / "zed-2node.yaml"
@@ -25,7 +26,7 @@ every_variant = pytest.mark.parametrize(("topology", "base"), variants(), ids=la
 
 def rendered(spec: LabSpec, tree: str) -> dict[str, str]:
     """Everything a golden directory holds: path to text."""
-    made = plan(spec)
+    made = planned(spec)
     files = {"plan.txt": tree}
     for node in spec.nodes:
         for file in made.files(node):
@@ -34,7 +35,7 @@ def rendered(spec: LabSpec, tree: str) -> dict[str, str]:
 
 
 def with_secrets(value: str) -> Callable[[str], str]:
-    names = plan(specify(ZED)).secrets()
+    names = planned(specify(ZED)).secrets()
     return lambda text: reveal(text, {name: Secret(f"{name}-{value}") for name in names})
 
 
@@ -72,14 +73,14 @@ def test_a_plan_is_what_its_golden_files_say(
 def test_the_same_spec_gives_the_same_plan(topology: Path, base: str) -> None:
     spec = specify(topology, base=base)
     again = LabSpec.model_validate_json(spec.model_dump_json())
-    assert plan(spec) == plan(again)
+    assert planned(spec) == planned(again)
     plain = str
-    assert [s.digest(plain) for s in plan(spec).stages] == [s.digest(plain) for s in plan(again).stages]
+    assert [s.digest(plain) for s in planned(spec).stages] == [s.digest(plain) for s in planned(again).stages]
 
 
 @every_variant
 def test_stages_come_in_their_order(topology: Path, base: str) -> None:
-    names = [s.name for s in plan(specify(topology, base=base)).stages]
+    names = [s.name for s in planned(specify(topology, base=base)).stages]
     assert names == [s for s in STAGES if s in names]
     assert names[:3] == ["prepare", "packages", "infrastructure"]
     assert names[-1] == "verify"
@@ -87,7 +88,7 @@ def test_stages_come_in_their_order(topology: Path, base: str) -> None:
 
 @every_variant
 def test_no_secret_has_a_value_in_a_plan(topology: Path, base: str) -> None:
-    made = plan(specify(topology, base=base))
+    made = planned(specify(topology, base=base))
     assert {"ADMIN_PASS", "DEMO_PASS", "KEYSTONE_DBPASS"} <= made.secrets()
     for file in all_files(made):
         for line in file.content.splitlines():
@@ -98,14 +99,14 @@ def test_no_secret_has_a_value_in_a_plan(topology: Path, base: str) -> None:
 
 @every_variant
 def test_every_file_says_where_its_content_comes_from(topology: Path, base: str) -> None:
-    for file in all_files(plan(specify(topology, base=base))):
+    for file in all_files(planned(specify(topology, base=base))):
         assert file.source.strip(), file.path
 
 
 @every_variant
 def test_every_option_stands_below_its_source(topology: Path, base: str) -> None:
     inis = [
-        f for f in all_files(plan(specify(topology, base=base))) if f.content.startswith("# Made by labctl; changes")
+        f for f in all_files(planned(specify(topology, base=base))) if f.content.startswith("# Made by labctl; changes")
     ]
     assert inis
     for file in inis:
@@ -121,7 +122,7 @@ def test_every_option_stands_below_its_source(topology: Path, base: str) -> None
 
 @every_variant
 def test_a_file_that_stages_share_is_the_same_in_all_of_them(topology: Path, base: str) -> None:
-    made = plan(specify(topology, base=base))
+    made = planned(specify(topology, base=base))
     for node in specify(topology, base=base).nodes:
         first: dict[str, str] = {}
         for file in made.files(node):
@@ -131,7 +132,7 @@ def test_a_file_that_stages_share_is_the_same_in_all_of_them(topology: Path, bas
 @every_variant
 def test_a_unit_is_restarted_when_any_of_its_files_changes(topology: Path, base: str) -> None:
     """The unit's inputs hold every configuration file of its project on that node."""
-    made = plan(specify(topology, base=base))
+    made = planned(specify(topology, base=base))
     starts: dict[tuple[str, str], tuple[str, ...]] = {}  # of a unit that several daemons share, all of them
     for stage in made.stages:
         for part in (stage.nodes, stage.after):
@@ -170,7 +171,7 @@ def test_a_digest_changes_with_what_runs_after_the_apis() -> None:
 
 
 def test_a_digest_changes_with_the_value_of_a_secret() -> None:
-    stages = {s.name: s for s in plan(specify(ZED)).stages}
+    stages = {s.name: s for s in planned(specify(ZED)).stages}
     before, after = with_secrets("old"), with_secrets("new")
     for name in ("infrastructure", "keystone", "catalog", "configure", "databases", "fixtures"):
         assert stages[name].digest(before) != stages[name].digest(after), name
@@ -179,8 +180,8 @@ def test_a_digest_changes_with_the_value_of_a_secret() -> None:
 
 def test_only_stages_with_changed_inputs_get_another_digest(tmp_path: Path) -> None:
     text = ZED.read_text()
-    before = plan(specify(write(tmp_path, text))).stages
-    after = plan(specify(write(tmp_path, text + "options: {workers: 3}\n"))).stages
+    before = planned(specify(write(tmp_path, text))).stages
+    after = planned(specify(write(tmp_path, text + "options: {workers: 3}\n"))).stages
     changed = [a.name for a, b in zip(before, after, strict=True) if a.digest(str) != b.digest(str)]
     assert "configure" in changed
     assert not {"prepare", "packages", "infrastructure", "catalog"} & set(changed)
@@ -190,18 +191,22 @@ def test_only_stages_with_changed_inputs_get_another_digest(tmp_path: Path) -> N
 
 
 def test_a_lab_without_keystone_ends_with_its_infrastructure(tmp_path: Path) -> None:
-    assert [s.name for s in plan(specify(write(tmp_path, SMALL))).stages] == ["prepare", "packages", "infrastructure"]
+    assert [s.name for s in planned(specify(write(tmp_path, SMALL))).stages] == [
+        "prepare",
+        "packages",
+        "infrastructure",
+    ]
 
 
 def test_keystone_away_from_its_database_is_configured_after_the_accounts(tmp_path: Path) -> None:
-    made = plan(specify(write(tmp_path, IDENTITY)))
+    made = planned(specify(write(tmp_path, IDENTITY)))
     (stage,) = (s for s in made.stages if s.name == "keystone")
     assert (list(stage.nodes), list(stage.after)) == (["data"], ["api"])
     assert "/etc/keystone/keystone.conf" in [f.path for f in made.files("api")]
 
 
 def test_a_service_that_no_node_runs_leaves_no_trace(tmp_path: Path) -> None:
-    made = plan(specify(write(tmp_path, IDENTITY)))
+    made = planned(specify(write(tmp_path, IDENTITY)))
     text = repr(made)
     assert not [word for word in ("nova", "neutron", "glance", "rabbit") if re.search(rf"/etc/{word}", text)]
     assert made.secrets() == {"ADMIN_PASS", "DEMO_PASS", "KEYSTONE_DBPASS"}

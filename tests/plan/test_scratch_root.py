@@ -10,12 +10,11 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from support import ROOT, specify
+from support import ROOT, planned, specify
 
-from labctl import process
-from labctl.engine.node import archive
-from labctl.plan.operations import Unit, flatten
-from labctl.plan.planner import plan
+from labctl.host import process
+from labctl.operations.node import Unit, flatten
+from labctl.operations.runner import archive
 from labctl.secret import Secret
 from labctl.topology.spec import LabSpec
 
@@ -103,7 +102,7 @@ def prepare(spec: LabSpec, node: str, work: Path) -> None:
         "etc/dnf",
     ):
         (root / name).mkdir(parents=True)
-    made = plan(spec)
+    made = planned(spec)
     secrets = {name: Secret(f"value-of-{name}") for name in made.secrets()}
     for stage in made.stages:
         if stage.name in STAGES:
@@ -148,7 +147,7 @@ def test_a_nodes_programs_ask_what_the_golden_list_says_and_nothing_the_second_t
     assert "value-of-" not in re.sub(r"value-of-RABBIT_PASS", "", calls), "a secret is an argument of a tool"
     calls = calls.replace("value-of-RABBIT_PASS", "RABBIT_PASS")
     # units are started side by side, in an order that nobody promises
-    units = {o.name for s in plan(spec).stages for o in flatten(tuple(s.nodes.get(node, ()))) if isinstance(o, Unit)}
+    units = {o.name for s in planned(spec).stages for o in flatten(tuple(s.nodes.get(node, ()))) if isinstance(o, Unit)}
     kept = [
         c for c in calls.splitlines() if not re.search(rf"^systemctl \S+ .*\b({'|'.join(map(re.escape, units))})$", c)
     ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from support import ROOT, specify
 
-from labctl.plan.planner import context
 from labctl.services.base import Context
 
 TRAIN = ROOT / "topologies" / "train-2node.yaml"
@@ -14,9 +13,9 @@ USSURI = ROOT / "topologies" / "ussuri-6node.yaml"
 
 @pytest.fixture
 def train() -> Context:
-    return context(specify(TRAIN, base="centos7"))
+    return Context.of(specify(TRAIN, base="centos7"))
 
 
 @pytest.fixture
 def ussuri() -> Context:
-    return context(specify(USSURI, base="centos8"))
+    return Context.of(specify(USSURI, base="centos8"))

@@ -6,16 +6,16 @@ import re
 from pathlib import Path
 
 import pytest
-from support import ROOT, specify, write
+from support import ROOT, planned, specify, write
 
-from labctl import process
+from labctl.components import Component
 from labctl.errors import LabError
-from labctl.plan.operations import Command, flatten
-from labctl.plan.planner import context, plan
+from labctl.host import process
+from labctl.operations.node import Command, flatten
 from labctl.services import cinder, httpd, nova, redhat
 from labctl.services.base import Context
 from labctl.services.redhat import cards, firewall, selinux
-from labctl.topology.model import Component, VolumeBackend
+from labctl.topology.model import VolumeBackend
 
 TRAIN = ROOT / "topologies" / "train-2node.yaml"
 MITAKA = ROOT / "topologies" / "mitaka-3node.yaml"
@@ -118,7 +118,7 @@ def test_booleans_that_the_policy_has_are_switched_on_once(was: str, status: int
 
 
 def test_the_mode_is_the_releases(train: Context) -> None:
-    mitaka = context(specify(MITAKA, base="centos7"))
+    mitaka = Context.of(specify(MITAKA, base="centos7"))
     for ctx, mode in ((train, "enforcing"), (mitaka, "permissive")):
         titles = [i.title for i in flatten(redhat.protect(ctx, ctx.lab.nodes["controller"]))]
         assert f"SELinux is {mode}" in titles
@@ -134,7 +134,7 @@ def test_openings_are_those_of_the_facts(ussuri: Context) -> None:
     assert {"3306/tcp", "5672/tcp", "11211/tcp", "5000/tcp", "9292/tcp", "8778/tcp", "80/tcp", "123/udp"} <= controller
     assert {"6080/tcp", "8774/tcp", "8775/tcp", "8776/tcp", "9696/tcp"} <= controller
     assert "35357/tcp" not in controller
-    mitaka = context(specify(MITAKA, base="centos7"))
+    mitaka = Context.of(specify(MITAKA, base="centos7"))
     assert "35357/tcp" in firewall.openings(mitaka, mitaka.lab.nodes["controller"])
     assert set(firewall.openings(mitaka, mitaka.lab.nodes["block1"])) == {"3260/tcp"}
 
@@ -164,7 +164,7 @@ def test_ports_are_opened_now_and_for_ever_and_once(
 
 
 def test_apache_is_started_again_for_each_of_its_services_and_once_together(train: Context) -> None:
-    made = plan(train.lab)
+    made = planned(train.lab)
     starts = {
         stage.name: [
             o.title for o in flatten(tuple(stage.nodes.get("controller", ()))) if o.title.startswith("start httpd")
@@ -176,7 +176,7 @@ def test_apache_is_started_again_for_each_of_its_services_and_once_together(trai
 
 
 def test_each_start_of_a_shared_unit_has_a_stamp_of_its_own(train: Context) -> None:
-    made = plan(train.lab)
+    made = planned(train.lab)
     shells = [
         o.shell()
         for stage in made.stages
@@ -187,7 +187,7 @@ def test_each_start_of_a_shared_unit_has_a_stamp_of_its_own(train: Context) -> N
 
 
 def test_a_base_without_apache_for_its_apis_has_none_of_its_files() -> None:
-    ctx = context(specify(ROOT / "topologies" / "zed-2node.yaml"))
+    ctx = Context.of(specify(ROOT / "topologies" / "zed-2node.yaml"))
     assert httpd.keystone(ctx) == httpd.dashboard(ctx) == httpd.placement(ctx, "/l", "u") == ()
 
 
@@ -221,7 +221,7 @@ def disk(tmp_path: Path) -> Path:
 
 
 def test_the_instance_disk_is_made_once_and_mounted_before_nova_starts(disk: Path, tmp_path: Path) -> None:
-    ctx = context(specify(MITAKA, base="centos7"))
+    ctx = Context.of(specify(MITAKA, base="centos7"))
     node = ctx.lab.nodes["compute1"]
     operations = nova.instance_disk(ctx, node)
     device = node.disks[0].device
@@ -238,7 +238,7 @@ def test_the_instance_disk_is_made_once_and_mounted_before_nova_starts(disk: Pat
     assert [run(o) for o in commands[:2]] == [0, 0]
     uuid = process.output(["blkid", "-p", "-s", "UUID", "-o", "value", str(disk)])
     assert (tmp_path / "fstab").read_text() == f"UUID={uuid} {tmp_path}/instances ext4 defaults 0 2\n"
-    titles = [s.name for s in plan(ctx.lab).stages]
+    titles = [s.name for s in planned(ctx.lab).stages]
     assert titles.index("configure") < titles.index("compute")
 
 

@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
-from support import ROOT, specify, write
+from support import ROOT, planned, specify, write
 
-from labctl import bases, process, releases
-from labctl.plan.operations import Command, flatten
-from labctl.plan.planner import plan
-from labctl.plan.script import program
+from labctl import bases, releases
+from labctl.host import process
+from labctl.operations.node import Command, flatten
+from labctl.operations.script import program
 from labctl.releases.model import RDO
 from labctl.services import redhat
 from labctl.services.base import Context
@@ -158,7 +158,7 @@ def test_repository_files_name_the_vault_and_no_mirror(release: str, base: str, 
 
 def test_another_copy_of_the_vault_is_named_in_the_topology(tmp_path: Path) -> None:
     text = TRAIN.read_text().replace("options:\n", "options:\n  vault: http://copy.example/vault/\n")
-    made = plan(specify(write(tmp_path, text), base="centos7"))
+    made = planned(specify(write(tmp_path, text), base="centos7"))
     (packages,) = (s for s in made.stages if s.name == "packages")
     said = program("packages", packages.nodes["controller"])
     assert "http://copy.example/vault/7.9.2009/cloud/x86_64/openstack-train/" in said

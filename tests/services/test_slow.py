@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from configparser import ConfigParser
 
 import pytest
-from support import ROOT, whole
+from support import ROOT, planned, whole
 
-from labctl.plan.api import DhcpPlugged
-from labctl.plan.planner import plan
+from labctl.operations.openstack import DhcpPlugged
 from labctl.topology.spec import LabSpec
 
 TOPOLOGY = ROOT / "topologies" / "zed-2node.yaml"
@@ -19,7 +18,7 @@ FILES = ("nova.conf", "neutron.conf", "cinder.conf", "heat.conf", "proxy-server.
 def settings(spec: LabSpec) -> Iterator[tuple[str, str, str, str]]:
     """(file, section, option, value) of what the nodes' services read."""
     for node in spec.nodes:
-        for file in plan(spec).files(node):
+        for file in planned(spec).files(node):
             name = file.path.rpartition("/")[2]
             if name not in FILES:
                 continue
@@ -64,7 +63,7 @@ def test_no_connection_to_the_message_bus_needs_signs_of_life(patience: float, l
 def test_nobody_asks_an_emulated_dhcp_agent_for_more_before_its_first_network_is_served(
     patience: float, waited: list[tuple[str, ...]]
 ) -> None:
-    stages = plan(whole(TOPOLOGY, "debian12").model_copy(update={"patience": patience})).stages
+    stages = planned(whole(TOPOLOGY, "debian12").model_copy(update={"patience": patience})).stages
     assert [o.networks for s in stages for o in s.api if isinstance(o, DhcpPlugged)] == waited
 
 

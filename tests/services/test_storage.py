@@ -7,21 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support import ROOT, specify
+from support import ROOT, planned, specify
 
-from labctl import process
-from labctl.plan.operations import Command, Copy
-from labctl.plan.planner import context, plan
+from labctl.components import Component
+from labctl.host import process
+from labctl.operations.node import Command, Copy
 from labctl.services import cinder, glance, swift
 from labctl.services.base import Context
-from labctl.topology.model import Component
 
 KINDS = ("account", "container", "object")
 
 
 @pytest.fixture
 def six() -> Context:
-    return context(specify(ROOT / "topologies" / "zed-6node.yaml"))
+    return Context.of(specify(ROOT / "topologies" / "zed-6node.yaml"))
 
 
 def shims(place: Path, **scripts: str) -> dict[str, str]:
@@ -44,7 +43,7 @@ def rings(ctx: Context) -> list[Command]:
 
 @pytest.mark.parametrize("topology", ["zed-2node", "train-2node", "ussuri-6node"])
 def test_filters_stand_where_swifts_sample_wants_them(topology: str) -> None:
-    filters = swift.pipeline(context(specify(ROOT / "topologies" / f"{topology}.yaml"))).split()
+    filters = swift.pipeline(Context.of(specify(ROOT / "topologies" / f"{topology}.yaml"))).split()
     auth = filters.index("authtoken")
     assert filters[auth - 1] == "formpost"  # "just before your auth filter(s)"
     assert filters[auth + 1 : auth + 3] == ["keystoneauth", "staticweb"]  # "just after your auth filter(s)"
@@ -66,7 +65,7 @@ def test_swift_keeps_versions_of_objects(six: Context) -> None:
     ],
 )
 def test_metadata_definitions_are_where_glance_was_installed_from(topology: str, base: str, path: str) -> None:
-    ctx = context(specify(ROOT / "topologies" / f"{topology}.yaml", base=base))
+    ctx = Context.of(specify(ROOT / "topologies" / f"{topology}.yaml", base=base))
     ((_, chain),) = glance.Glance().populate(ctx)
     tables, loaded = chain.commands
     assert "db_sync" in tables.run
@@ -87,7 +86,7 @@ def test_each_storage_node_is_a_zone_of_every_ring(six: Context) -> None:
 
 
 def test_one_storage_node_holds_one_replica() -> None:
-    two = context(specify(ROOT / "topologies" / "zed-2node.yaml"))
+    two = Context.of(specify(ROOT / "topologies" / "zed-2node.yaml"))
     assert swift.replicas(two) == 1
     assert all(" create 10 1 1 " in r.run for r in rings(two))
 
@@ -116,7 +115,7 @@ def test_a_ring_is_built_once_and_again_after_a_build_that_broke_off(six: Contex
 
 
 def test_rings_go_from_the_proxy_to_every_storage_node(six: Context) -> None:
-    (copy,) = [c for stage in plan(six.lab).stages for c in stage.copies]
+    (copy,) = [c for stage in planned(six.lab).stages for c in stage.copies]
     assert copy == Copy(
         tuple(f"/etc/swift/{kind}.ring.gz" for kind in KINDS),
         "network",

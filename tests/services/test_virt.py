@@ -6,13 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
-from support import ROOT, specify
+from support import ROOT, planned, specify
 
-from labctl import process
-from labctl.plan.operations import Command, File
-from labctl.plan.planner import context, plan
-from labctl.plan.script import program
+from labctl.host import process
+from labctl.operations.node import Command, File
+from labctl.operations.script import program
 from labctl.services import virt
+from labctl.services.base import Context
 from labctl.topology.model import VirtType
 from labctl.topology.spec import LabSpec
 
@@ -41,7 +41,7 @@ def place(directory: Path, name: str, body: str) -> None:
 
 
 def prove(lab: LabSpec, node: Path) -> int:
-    probe, command = virt.proof(context(lab))
+    probe, command = virt.proof(Context.of(lab))
     assert isinstance(probe, File)
     assert isinstance(command, Command)
     (node / "probe").write_text(probe.content)
@@ -50,7 +50,7 @@ def prove(lab: LabSpec, node: Path) -> int:
 
 def written(lab: LabSpec, node: Path) -> str:
     """nova.conf's virt_type as put_file writes it."""
-    content = next(f for f in plan(lab).files("compute") if f.path == "/etc/nova/nova.conf").content
+    content = next(f for f in planned(lab).files("compute") if f.path == "/etc/nova/nova.conf").content
     target = node / "nova.conf"
     mine = File(str(target), content, "root" if os.geteuid() == 0 else "", "root", "0600")
     run = node / "run"
@@ -95,7 +95,7 @@ def test_what_a_topology_says_is_not_asked_for_again(lab: LabSpec) -> None:
         (VirtType.KVM, {"virt_type": "kvm"}),
         (VirtType.QEMU, {"virt_type": "qemu", "cpu_mode": "none"}),
     ):
-        ctx = context(lab.model_copy(update={"virt_type": said}))
+        ctx = Context.of(lab.model_copy(update={"virt_type": said}))
         assert virt.proof(ctx) == ()
         assert virt.options(ctx) == options
 
@@ -104,5 +104,9 @@ def test_containers_are_emulated_without_asking() -> None:
     lab = specify(ROOT / "topologies/zed-2node.yaml", driver="nspawn")
     assert lab.virt_type is VirtType.QEMU
     assert not any(
-        "KVM" in o.title for s in plan(lab).stages for items in s.nodes.values() for o in items if hasattr(o, "title")
+        "KVM" in o.title
+        for s in planned(lab).stages
+        for items in s.nodes.values()
+        for o in items
+        if hasattr(o, "title")
     )

@@ -7,14 +7,16 @@ from typing import Any
 import pytest
 import yaml
 
-from labctl.plan.planner import STAGES
-from labctl.topology import rules_values
-from labctl.topology.check import BASES_OF, KNOWN_BASES, KNOWN_RELEASES, check, runs_on
+from labctl import bases
+from labctl.bases import runs_on
+from labctl.components import COMPONENTS, Component
+from labctl.releases import RELEASES
+from labctl.topology.check import check
 from labctl.topology.load import TopologyError, parse
-from labctl.topology.model import Component, Topology
+from labctl.topology.model import Topology
 from labctl.topology.problems import Positions
-from labctl.topology.rules_component import NEEDS, ONCE
 from labctl.topology.rules_values import SNAPSHOT_STAGES
+from labctl.topology.stages import STAGES
 
 Lab = dict[str, Any]
 
@@ -117,16 +119,16 @@ def test_a_base_or_driver_is_named_once(lab: Lab) -> None:
     assert said(lab) == ["bases[1]: debian12 is named twice", "drivers[1]: nspawn is named twice"]
 
 
-@pytest.mark.parametrize("release", KNOWN_RELEASES)
-@pytest.mark.parametrize("base", KNOWN_BASES)
+@pytest.mark.parametrize("release", tuple(RELEASES))
+@pytest.mark.parametrize("base", tuple(bases.TITLES))
 def test_a_release_is_installed_only_on_its_bases(lab: Lab, release: str, base: str) -> None:
     lab |= {"release": release, "bases": [base], "drivers": ["libvirt"]}
     if release == "mitaka":
         node(lab)["runs"].remove("placement")
-    if base in BASES_OF[release]:
+    if base in bases.of(RELEASES[release]):
         assert said(lab) == []
     else:
-        assert f"{release} cannot be installed on {base}; possible: {BASES_OF[release][0]}" in the_one(lab)
+        assert f"{release} cannot be installed on {base}; possible: {bases.of(RELEASES[release])[0]}" in the_one(lab)
 
 
 def test_nspawn_cannot_run_centos(lab: Lab) -> None:
@@ -280,7 +282,7 @@ def test_a_router_needs_the_provider_network(lab: Lab) -> None:
 # components
 
 
-@pytest.mark.parametrize("component", ONCE)
+@pytest.mark.parametrize("component", [c for c, rules in COMPONENTS.items() if rules.once])
 def test_a_lab_has_one_of_a_component(lab: Lab, component: str) -> None:
     node(lab, "compute")["runs"].append(str(component))
     assert the_one(lab) == f"nodes.compute.runs[2]: {component} already runs on node 'controller'; only once"
@@ -292,7 +294,7 @@ def test_a_component_is_named_once_a_node(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize(
-    ("component", "needed"), [(c, n) for c, needs in NEEDS.items() for n in needs], ids=lambda c: str(c)
+    ("component", "needed"), [(c, n) for c, rules in COMPONENTS.items() for n in rules.needs], ids=lambda c: str(c)
 )
 def test_what_a_component_needs_runs_somewhere(lab: Lab, component: str, needed: str) -> None:
     for each in lab["nodes"].values():
@@ -344,7 +346,9 @@ def test_a_compute_node_may_join_later(lab: Lab) -> None:
     assert said(lab) == []
 
 
-@pytest.mark.parametrize("component", sorted(map(str, set(ONCE) - {"etcd", "memcached"})))
+@pytest.mark.parametrize(
+    "component", sorted(str(c) for c, rules in COMPONENTS.items() if rules.once and not rules.joins)
+)
 def test_what_a_lab_is_set_up_with_does_not_join_later(lab: Lab, component: str) -> None:
     node(lab)["runs"].remove(component)
     lab["nodes"]["late"] = {
@@ -466,14 +470,6 @@ def test_a_region_is_a_word(lab: Lab, region: str) -> None:
     assert the_one(lab).startswith("options.region: ")
     lab["options"] = {"region": "north-1"}
     assert said(lab) == []
-
-
-def test_a_release_whose_neutron_has_no_linuxbridge_refuses_it(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rules_values, "WITHOUT_LINUXBRIDGE", frozenset({"zed"}))
-    lab["options"] = {"mechanism": "linuxbridge"}
-    assert "neutron of zed has no linuxbridge agent" in the_one(lab)
-    assert said(lab | {"options": {"mechanism": "openvswitch"}}) == []
-    assert said(lab | {"release": "ussuri"}) == []
 
 
 def test_a_disks_name_fits_into_its_serial_number(lab: Lab) -> None:

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from labctl.components import Component
 from labctl.errors import LabError
 from labctl.topology.load import Problem, TopologyError, find, load, parse
-from labctl.topology.model import Component, NetworkRole, Topology
+from labctl.topology.model import NetworkRole, Topology
 
 ZED = Path(__file__).parents[2] / "topologies" / "zed-2node.yaml"
 

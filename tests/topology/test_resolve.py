@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from labctl.components import Component
 from labctl.errors import LabError
 from labctl.topology.defaults import gateway_of, pool_of
 from labctl.topology.load import load
-from labctl.topology.model import Component, Mechanism, Network, NetworkRole, Topology, VirtType
+from labctl.topology.model import Mechanism, Network, NetworkRole, Topology, VirtType
 from labctl.topology.resolve import resolve
 from labctl.topology.spec import LabSpec
 

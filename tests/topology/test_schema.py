@@ -6,7 +6,8 @@ import json
 import re
 from typing import Any
 
-from labctl.topology.model import Component, Topology
+from labctl.components import Component
+from labctl.topology.model import Topology
 from labctl.topology.schema import schema
 from labctl.topology.units import parse_size
 

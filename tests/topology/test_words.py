@@ -9,12 +9,12 @@ from support import SMALL, write
 from typer.testing import CliRunner
 
 from labctl import bases, drivers
+from labctl.bases import runs_on
 from labctl.cli import app
 from labctl.drivers.fake import Fake
 from labctl.errors import LabError
 from labctl.lab.choose import draft
 from labctl.releases import RELEASES
-from labctl.topology.check import BASES_OF, KNOWN_DRIVERS, runs_on
 from labctl.topology.load import load
 from labctl.topology.schema import schema
 
@@ -63,20 +63,20 @@ def test_every_word_that_an_editor_offers_exists() -> None:
     offered = schema()["properties"]
     assert offered["release"]["enum"] == list(RELEASES)
     assert set(offered["bases"]["items"]["enum"]) == {name for name, _ in bases.BASES}
-    assert offered["drivers"]["items"]["enum"] == list(drivers.DRIVERS) == list(KNOWN_DRIVERS)
+    assert offered["drivers"]["items"]["enum"] == list(drivers.DRIVERS)
     for release in RELEASES.values():
-        assert BASES_OF[release.name] == tuple(release.bases), "a base without a recipe, or without a source"
+        assert bases.of(release) == tuple(release.bases), "a base without a recipe, or without a source"
 
 
 @pytest.mark.parametrize(
     ("release", "base", "driver"),
-    [(r, b, d) for r in RELEASES for b in BASES_OF[r] for d in KNOWN_DRIVERS if runs_on(b, d)],
+    [(r, b, d) for r in RELEASES for b in bases.of(RELEASES[r]) for d in drivers.DRIVERS if runs_on(b, d)],
 )
 def test_whatever_is_valid_has_a_plan(
     release: str, base: str, driver: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in drivers.DRIVERS:  # what this machine has is no matter, and takes a while to find out
-        monkeypatch.setitem(drivers.DRIVERS, name, Fake())
+        monkeypatch.setitem(drivers.LOADED, name, Fake())
     text = SMALL.replace("zed", release).replace("debian12", base).replace("nspawn", driver)
     spec = draft(load(write(tmp_path, text))).spec
     assert (spec.release, spec.base, spec.driver) == (release, base, driver)

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from support import ROOT, TOPOLOGIES, specify, variants, write
 
-from labctl import __main__, process
+from labctl import __main__
 from labctl.drivers.vagrant import command, document
 from labctl.drivers.vagrant.command import Vagrant
 from labctl.drivers.vagrant.document import Settings
 from labctl.errors import BrokenLabError, LabError
+from labctl.host import process
 from labctl.images import box as boxes
 from labctl.images.box import Box
 from labctl.topology.model import NetworkRole

@@ -8,9 +8,8 @@ import pytest
 from support import SMALL, specify, write
 
 from labctl.drivers.base import Machine
-from labctl.drivers.vagrant import VagrantMachines
-from labctl.drivers.vagrant.machine import STARTED, STARTING
-from labctl.lab.state import LabState
+from labctl.drivers.vagrant.machine import STARTED, STARTING, VagrantMachines
+from labctl.records.lab import Lab
 
 
 class Recorder:
@@ -33,7 +32,7 @@ def test_only_a_first_start_that_was_broken_off_begins_anew(tmp_path: Path, monk
     """The key that Vagrant gave a machine is on its disk for sure once its first start has ended."""
     monkeypatch.setenv("LABCTL_HOME", str(tmp_path / "home"))
     path = write(tmp_path, SMALL)
-    lab = LabState.create(specify(path), path)
+    lab = Lab.create(specify(path), path)
     own = lab.node_directory("first")
     own.mkdir(parents=True)
     driver, vagrant = VagrantMachines(), Recorder()

@@ -18,10 +18,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from labctl import process
-from labctl.doctor import kvm
 from labctl.errors import DeadlineError, LabError
-from labctl.lab.state import write_atomic
+from labctl.host import process
+from labctl.host.files import write_atomic
+from labctl.images import kvm
 from labctl.progress import note
 
 RUN = Path("/run/labctl")

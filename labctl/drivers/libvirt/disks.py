@@ -11,10 +11,10 @@ import os
 import shutil
 from pathlib import Path
 
-from labctl import process
 from labctl.errors import BrokenLabError, LabError
+from labctl.host import process
 from labctl.images import vm
-from labctl.lab.state import LabState
+from labctl.records.lab import Lab
 from labctl.topology.units import show_size
 
 #: In a layer, beside a node's files: the node was made anew here, and has nothing of the layers below.
@@ -25,7 +25,7 @@ FACTS = "memory.json"
 MAX_SERIAL = 20
 
 
-def _below(lab: LabState, node: str) -> list[Path]:
+def _below(lab: Lab, node: str) -> list[Path]:
     """What a node has in the layers below the one it writes into, uppermost first."""
     found = []
     for number in lab.stack:
@@ -39,22 +39,22 @@ def _below(lab: LabState, node: str) -> list[Path]:
     return found
 
 
-def root(lab: LabState, node: str) -> Path:
+def root(lab: Lab, node: str) -> Path:
     """The file of a machine's root disk."""
     return lab.top / node / "root.qcow2"
 
 
-def additional(lab: LabState, node: str, name: str) -> Path:
+def additional(lab: Lab, node: str, name: str) -> Path:
     """The file of one of a machine's additional disks."""
     return lab.top / node / "disks" / f"{name}.qcow2"
 
 
-def seed(lab: LabState, node: str) -> Path:
+def seed(lab: Lab, node: str) -> Path:
     """The file that makes the disk this machine."""
     return lab.node_directory(node) / "seed.iso"
 
 
-def create(lab: LabState, node: str, image: Path) -> None:
+def create(lab: Lab, node: str, image: Path) -> None:
     """Make the disks that a machine does not have yet.
 
     :raises LabError: a disk is smaller than the image, or has a name that does not fit.
@@ -105,7 +105,7 @@ def _make(path: Path, size: int, backing: Path | None) -> None:
     new.rename(path)
 
 
-def discard(lab: LabState, node: str) -> None:
+def discard(lab: Lab, node: str) -> None:
     """Remove what a machine has written; of the layers below it has nothing any more."""
     own = lab.top / node
     shutil.rmtree(own, ignore_errors=True)

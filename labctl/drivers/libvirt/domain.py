@@ -18,9 +18,9 @@ PREFIX = "labctl."
 tree.register_namespace("labctl", NAMESPACE)
 
 
-def domain_name(lab: str, node: str) -> str:
+def domain_name(name: str, node: str) -> str:
     """Name of a node's domain. No name of a lab or node has a dot."""
-    return f"{PREFIX}{lab}.{node}"
+    return f"{PREFIX}{name}.{node}"
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from labctl import links, network, process
-from labctl.doctor import host, kvm
 from labctl.drivers import reach
 from labctl.drivers.base import Capabilities, Machine
-from labctl.drivers.libvirt import disks, memory, portable, seed, wiring
+from labctl.drivers.libvirt import disks, leftovers, memory, portable, seed, wiring
 from labctl.drivers.libvirt.connection import Connection, asked, library, meant, release, translated
 from labctl.drivers.libvirt.domain import (
     Accelerator,
@@ -29,12 +27,14 @@ from labctl.drivers.libvirt.domain import (
     read_mark,
 )
 from labctl.errors import BrokenLabError, LabError
-from labctl.images import golden, store, vm
-from labctl.lab import paths
-from labctl.lab.state import LabState, write_atomic
-from labctl.parallel import on_each
+from labctl.host import links, network, paths, process
+from labctl.host.files import write_atomic
+from labctl.host.memory import available as available_memory
+from labctl.host.ssh import Session
+from labctl.host.threads import on_each
+from labctl.images import golden, kvm, store, vm
 from labctl.progress import note
-from labctl.ssh import Session
+from labctl.records.lab import Lab
 from labctl.topology.units import show_size
 
 _PROGRAMS = ("ip", "qemu-img", "mke2fs", "unshare")
@@ -107,7 +107,7 @@ class Libvirt:
             )
         connection.get()
 
-    def image(self, lab: LabState) -> tuple[Path, ...]:
+    def image(self, lab: Lab) -> tuple[Path, ...]:
         if not lab.layers:
             return (golden.disk(lab.spec),)
         (image,) = lab.layers  # for life, as what a machine has written fits what it was written over
@@ -118,7 +118,7 @@ class Libvirt:
         store.verify(image)
         return lab.layers
 
-    def _domain(self, lab: LabState, node: str) -> Any | None:
+    def _domain(self, lab: Lab, node: str) -> Any | None:
         """The node's domain, None when it does not run.
 
         :raises LabError: a domain of that name is not this lab's.
@@ -140,7 +140,7 @@ class Libvirt:
 
     # --- life ------------------------------------------------------------------------------------
 
-    def create(self, lab: LabState, node: str) -> None:
+    def create(self, lab: Lab, node: str) -> None:
         (image,) = lab.layers
         lab.node_directory(node).mkdir(parents=True, exist_ok=True)
         disks.create(lab, node, image)
@@ -151,7 +151,7 @@ class Libvirt:
             new.write_bytes(seed.iso(lab, node))
             new.rename(path)
 
-    def _description(self, lab: LabState, node: str) -> Domain:
+    def _description(self, lab: Lab, node: str) -> Domain:
         (image,) = lab.layers
         spec = lab.spec.nodes[node]
         return Domain(
@@ -170,7 +170,7 @@ class Libvirt:
             console=self.console(lab, node),
         )
 
-    def start(self, lab: LabState, node: str) -> None:
+    def start(self, lab: Lab, node: str) -> None:
         marker = lab.node_directory(node) / STARTING
         saved = memory.pending(lab, node)
         if _began(lab, node) == LOADING:  # by a labctl that was killed meanwhile
@@ -185,7 +185,7 @@ class Libvirt:
         if _began(lab, node):
             self._finish(lab, node)
 
-    def _boot(self, lab: LabState, node: str) -> None:
+    def _boot(self, lab: Lab, node: str) -> None:
         libvirt = library()
         flags = libvirt.VIR_DOMAIN_START_PAUSED
         if self.autodestroy:
@@ -193,7 +193,7 @@ class Libvirt:
         with translated(f"{node} cannot be started"):
             self.connection().get().createXML(self._description(lab, node).xml(), flags)
 
-    def _finish(self, lab: LabState, node: str) -> None:
+    def _finish(self, lab: Lab, node: str) -> None:
         """Plug a paused machine in and let it go on; those that go on from memory all at once, with the last."""
         with self._lock:
             waiting = {n: d for n in lab.spec.nodes if (d := self._waiting(lab, n)) is not None}
@@ -213,11 +213,11 @@ class Libvirt:
         if from_memory:
             memory.set_clocks(lambda name: self.connect(lab, name, 60), list(group))
 
-    def _waiting(self, lab: LabState, node: str) -> Any | None:
+    def _waiting(self, lab: Lab, node: str) -> Any | None:
         """The domain of a machine that is ready to go on."""
         return self._domain(lab, node) if _began(lab, node) in (BOOTS, LOADED) else None
 
-    def stop(self, lab: LabState, node: str, seconds: float) -> bool:
+    def stop(self, lab: Lab, node: str, seconds: float) -> bool:
         domain = self._domain(lab, node)
         if domain is None:
             return True
@@ -233,7 +233,7 @@ class Libvirt:
         self._end(lab, node)
         return in_time
 
-    def _end(self, lab: LabState, node: str) -> None:
+    def _end(self, lab: Lab, node: str) -> None:
         """End a machine hard, and wait until libvirt has let go of it."""
         deadline = time.monotonic() + 30
         while (domain := self._domain(lab, node)) is not None:
@@ -244,7 +244,7 @@ class Libvirt:
             time.sleep(0.05)
         (lab.node_directory(node) / STARTING).unlink(missing_ok=True)
 
-    def destroy(self, lab: LabState, node: str) -> list[str]:
+    def destroy(self, lab: Lab, node: str) -> list[str]:
         try:
             self._end(lab, node)
         except LabError as error:
@@ -253,7 +253,7 @@ class Libvirt:
         process.run(["rm", "-rf", lab.node_directory(node)], check=False)
         return []
 
-    def machine(self, lab: LabState, node: str) -> Machine:
+    def machine(self, lab: Lab, node: str) -> Machine:
         exists = disks.root(lab, node).exists() or bool(memory.pending(lab, node))
         domain = self._domain(lab, node)
         if domain is None:
@@ -264,14 +264,20 @@ class Libvirt:
         paused = state is not None and state[0] == library().VIR_DOMAIN_PAUSED
         return Machine(node, exists, state is not None, f"domain {domain.name()}", paused)
 
-    def lost(self, lab: LabState, node: str) -> str:
+    remains = staticmethod(leftovers.remains)
+    sweep = staticmethod(leftovers.sweep)
+
+    def litter(self, recorded: set[str]) -> list[Path]:
+        return []
+
+    def lost(self, lab: Lab, node: str) -> str:
         if self._domain(lab, node) is None:
             return ""
         return wiring.severed(lab.spec, lab.spec.nodes[node])
 
     # --- snapshots ---------------------------------------------------------------------------------
 
-    def rest(self, lab: LabState, seconds: float) -> None:
+    def rest(self, lab: Lab, seconds: float) -> None:
         if not seconds:
             on_each(lambda node: self._end(lab, node), lab.spec.nodes)
             return
@@ -283,43 +289,43 @@ class Libvirt:
                 )
         memory.save(lab, found, self.accelerator, lambda name: self.connect(lab, name, 60))
 
-    def branch(self, lab: LabState, stack: tuple[str, ...], layer: str) -> None:
+    def branch(self, lab: Lab, stack: tuple[str, ...], layer: str) -> None:
         memory.branch(lab, stack, layer)
 
-    def needs(self, lab: LabState, layer: str) -> dict[str, str]:
+    def needs(self, lab: Lab, layer: str) -> dict[str, str]:
         return portable.needs(self.connection(), lab, layer)
 
-    def adopt(self, lab: LabState, needs: Mapping[str, str]) -> None:
+    def adopt(self, lab: Lab, needs: Mapping[str, str]) -> None:
         portable.adopt(self.connection(), self.accelerator, lab, needs)
 
     # --- faults ------------------------------------------------------------------------------------
 
-    def pause(self, lab: LabState, node: str) -> None:
+    def pause(self, lab: Lab, node: str) -> None:
         domain = self._domain(lab, node)
         if domain is None:
             raise LabError(f"{node} of {lab.name} does not run", f"labctl repair {lab.name}")
         with translated(f"{node} cannot be paused"):
             domain.suspend()
 
-    def resume(self, lab: LabState, node: str) -> None:
+    def resume(self, lab: Lab, node: str) -> None:
         domain = self._domain(lab, node)
         if domain is not None and self.machine(lab, node).paused:
             with translated(f"{node} cannot go on"):
                 domain.resume()
 
-    def plug(self, lab: LabState, node: str, network: str, up: bool) -> None:
+    def plug(self, lab: Lab, node: str, network: str, up: bool) -> None:
         links.plug(lab.spec, node, network, up)
         wiring.carrier(self._domain(lab, node), links.card(lab.spec, node, network), up)
 
-    def shape(self, lab: LabState, node: str, network: str, shape: links.Shape) -> None:
+    def shape(self, lab: Lab, node: str, network: str, shape: links.Shape) -> None:
         links.shape(lab.spec, node, network, shape)
 
-    def files(self, lab: LabState, node: str) -> Path | None:
+    def files(self, lab: Lab, node: str) -> Path | None:
         return None
 
     # --- access ------------------------------------------------------------------------------------
 
-    def connect(self, lab: LabState, node: str, seconds: float) -> Session:
+    def connect(self, lab: Lab, node: str, seconds: float) -> Session:
         return reach.session(
             lab,
             node,
@@ -330,19 +336,19 @@ class Libvirt:
             hint=f"virsh console {domain_name(lab.name, node)}; labctl logs {lab.name}",
         )
 
-    def console(self, lab: LabState, node: str) -> Path:
+    def console(self, lab: Lab, node: str) -> Path:
         return lab.node_directory(node) / "console.log"
 
-    def create_network(self, lab: LabState) -> None:
+    def create_network(self, lab: Lab) -> None:
         running = {name for name in lab.spec.nodes if self._domain(lab, name) is not None}
         refuse_overcommitment(lab, running, self.connection().domains())
         network.create(lab.spec)
 
-    def destroy_network(self, lab: LabState) -> list[str]:
+    def destroy_network(self, lab: Lab) -> list[str]:
         left = network.delete(lab.name)
         return left + release()
 
-    def cpu_seconds(self, lab: LabState) -> float:
+    def cpu_seconds(self, lab: Lab) -> float:
         used = 0.0
         for node in lab.spec.nodes:
             domain = self._domain(lab, node)
@@ -351,7 +357,7 @@ class Libvirt:
         return used
 
 
-def _began(lab: LabState, node: str) -> str:
+def _began(lab: Lab, node: str) -> str:
     """How a machine's start has begun that is not finished; empty for none."""
     try:
         return (lab.node_directory(node) / STARTING).read_text()
@@ -359,7 +365,7 @@ def _began(lab: LabState, node: str) -> str:
         return ""
 
 
-def refuse_overcommitment(lab: LabState, running: set[str], domains: list[Any]) -> None:
+def refuse_overcommitment(lab: Lab, running: set[str], domains: list[Any]) -> None:
     """Count what machines that run may still take, which the kernel does not, since they have not touched it.
 
     :param running: the lab's nodes that run.
@@ -372,7 +378,7 @@ def refuse_overcommitment(lab: LabState, running: set[str], domains: list[Any]) 
             promised += max(0, (info[1] - stats.get("rss", 0)) * 1024)
     for name, node in lab.spec.nodes.items():
         new += node.memory + OVERHEAD if name not in running else 0
-    free = host.available_memory()
+    free = available_memory()
     if new and promised + new > free:
         raise LabError(
             f"the lab's machines need {show_size(new)} of memory; machines that run may still take "

@@ -14,21 +14,22 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from labctl.doctor import kvm
 from labctl.drivers.libvirt import disks, seed
 from labctl.drivers.libvirt.connection import Connection, asked, library, translated
 from labctl.drivers.libvirt.domain import Accelerator, Domain, moved, read_mark
 from labctl.errors import BrokenLabError, LabError
-from labctl.lab.state import GOES_ON, MEMORY, LabState, write_atomic
-from labctl.parallel import on_each, side_by_side
+from labctl.host.files import write_atomic
+from labctl.host.ssh import Session
+from labctl.host.threads import on_each, side_by_side
+from labctl.images import kvm
 from labctl.progress import note, warn
-from labctl.ssh import Session
+from labctl.records.lab import GOES_ON, MEMORY, Lab
 from labctl.topology.units import show_size
 
 Connect = Callable[[str], Session]
 
 
-def pending(lab: LabState, node: str) -> Path | None:
+def pending(lab: Lab, node: str) -> Path | None:
     """The memory that a machine goes on from when it is started next, None when it boots."""
     own = lab.top / node
     if (own / MEMORY).exists():
@@ -43,13 +44,13 @@ def pending(lab: LabState, node: str) -> Path | None:
     return path
 
 
-def spend(lab: LabState, node: str) -> None:
+def spend(lab: Lab, node: str) -> None:
     """Forget the memory that a machine goes on from: from now on its disks are newer."""
     (lab.top / node / MEMORY).unlink(missing_ok=True)
     (lab.top / node / GOES_ON).unlink(missing_ok=True)
 
 
-def branch(lab: LabState, stack: tuple[str, ...], layer: str) -> None:
+def branch(lab: Lab, stack: tuple[str, ...], layer: str) -> None:
     """Let the machines that stand on a new layer go on from the memory of the one below, if it is theirs."""
     for saved in sorted(lab.layer(stack[0]).glob(f"*/{MEMORY}")):
         node = saved.parent.name
@@ -59,7 +60,7 @@ def branch(lab: LabState, stack: tuple[str, ...], layer: str) -> None:
             (place / GOES_ON).write_text(stack[0])
 
 
-def save(lab: LabState, domains: Mapping[str, Any], accelerator: Accelerator, connect: Connect) -> None:
+def save(lab: Lab, domains: Mapping[str, Any], accelerator: Accelerator, connect: Connect) -> None:
     """Pause all machines, then save the memory of each into the lab's top layer; they are off then.
 
     :raises LabError: it cannot be done; those that were paused go on.
@@ -89,7 +90,7 @@ def _flush(node: str, connect: Connect) -> None:
         session.run("sync", timeout=120)
 
 
-def _save(lab: LabState, node: str, domain: Any) -> None:
+def _save(lab: Lab, node: str, domain: Any) -> None:
     path = lab.top / node / MEMORY
     new = path.with_name(f".{path.name}.new")
     with translated(f"the memory of {node} cannot be saved"):

@@ -10,13 +10,13 @@ from labctl.drivers.libvirt import disks, memory
 from labctl.drivers.libvirt.connection import Connection, library, translated
 from labctl.drivers.libvirt.domain import Accelerator
 from labctl.errors import LabError
-from labctl.lab.state import MEMORY, LabState
+from labctl.records.lab import MEMORY, Lab
 
 #: libvirt's modes of a CPU that is as the host's: its machines go on only on the same processor.
 _HOSTS_OWN = ("host-passthrough", "host-model")
 
 
-def needs(connection: Connection, lab: LabState, layer: str) -> dict[str, str]:
+def needs(connection: Connection, lab: Lab, layer: str) -> dict[str, str]:
     """What machines need to go on from a layer's memory; nothing when it has none."""
     saved = next(iter(sorted(lab.layer(layer).glob(f"*/{MEMORY}"))), None)
     if saved is None:
@@ -63,7 +63,7 @@ def _knows(handle: Any, needs: Mapping[str, str]) -> bool:
     return True
 
 
-def adopt(connection: Connection, accelerator: Accelerator, lab: LabState, needs: Mapping[str, str]) -> None:
+def adopt(connection: Connection, accelerator: Accelerator, lab: Lab, needs: Mapping[str, str]) -> None:
     """Let the disks of layers that came from another host stand on the golden image of this one.
 
     :param needs: what their memory needs; without any it is dropped.

@@ -6,12 +6,11 @@ import json
 import os
 
 from labctl.images import vm
-from labctl.lab.state import LabState
-from labctl.services.infra import hosts_file
+from labctl.records.lab import Lab
 from labctl.topology.spec import LabSpec
 
 
-def mark(lab: LabState, node: str) -> str:
+def mark(lab: Lab, node: str) -> str:
     """What a disk remembers of whose it is."""
     return f"{lab.name} {lab.id} {node}\n"
 
@@ -29,18 +28,18 @@ def cards(spec: LabSpec, node: str, *, way_out: bool = True) -> str:
     return "\n".join(lines) + "\n"
 
 
-def initiator(lab: LabState, node: str) -> str:
+def initiator(lab: Lab, node: str) -> str:
     """A node's own iSCSI name, as Debian's open-iscsi forms them: the image's is the same for all nodes, and a
     target tells initiators apart by it. The part before the first colon must be a date and a reversed domain of
     two labels or more (RFC 3720, 3.2.6.3.1): LIO's rtslib refuses others with "WWN not valid as: iqn"."""
     return f"iqn.1993-08.org.debian:01:{lab.id}:{node}"
 
 
-def files(lab: LabState, node: str) -> dict[str, tuple[bytes, int]]:
+def files(lab: Lab, node: str) -> dict[str, tuple[bytes, int]]:
     """Path to content and mode of everything that only this node has."""
     return {
         "etc/hostname": (f"{node}\n".encode(), 0o644),
-        "etc/hosts": (hosts_file(lab.spec).encode(), 0o644),
+        "etc/hosts": (lab.spec.hosts_file().encode(), 0o644),
         "etc/machine-id": (os.urandom(16).hex().encode() + b"\n", 0o444),
         "etc/ssh/ssh_host_ed25519_key": (lab.host_private_key(node).encode(), 0o600),
         "etc/ssh/ssh_host_ed25519_key.pub": (lab.host_key(node).encode(), 0o644),
@@ -50,7 +49,7 @@ def files(lab: LabState, node: str) -> dict[str, tuple[bytes, int]]:
     }
 
 
-def _user_data(lab: LabState, node: str) -> str:
+def _user_data(lab: Lab, node: str) -> str:
     """cloud-init's instructions for root's key and the pinned host key (JSON is YAML)."""
     wanted = {
         "hostname": node,
@@ -63,7 +62,7 @@ def _user_data(lab: LabState, node: str) -> str:
     return "#cloud-config\n" + json.dumps(wanted, indent=1) + "\n"
 
 
-def _network_config(lab: LabState, node: str) -> str:
+def _network_config(lab: Lab, node: str) -> str:
     """Netplan's version 2: each card by its MAC address."""
     ethernets = {}
     for card in lab.spec.nodes[node].interfaces:
@@ -77,7 +76,7 @@ def _network_config(lab: LabState, node: str) -> str:
     return json.dumps({"version": 2, "ethernets": ethernets}, indent=1) + "\n"
 
 
-def iso(lab: LabState, node: str) -> bytes:
+def iso(lab: Lab, node: str) -> bytes:
     """The seed of a node: for labctl's own trees and for cloud-init."""
     meta = {"instance-id": f"{lab.id}-{node}", "local-hostname": node}
     return vm.seed(

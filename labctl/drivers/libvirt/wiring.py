@@ -10,25 +10,25 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as tree
 
-from labctl import network, process
 from labctl.drivers.libvirt.connection import asked, library, translated
 from labctl.errors import BrokenLabError
+from labctl.host import network, process
 from labctl.topology.spec import InterfaceSpec, LabSpec, NodeSpec
 
 CARDS = Path("/sys/class/net")
 
 
-def plug_in(lab: LabSpec, node: NodeSpec) -> None:
+def plug_in(spec: LabSpec, node: NodeSpec) -> None:
     """Plug a machine's taps into the lab's bridges; safe to repeat.
 
     :raises BrokenLabError: a tap is neither on this host nor in the lab's namespace.
     """
-    namespace = network.lab_namespace(lab.name)
+    namespace = network.lab_namespace(spec.name)
     for card in node.interfaces:
         port = network.port(card)
         if (CARDS / port).exists():
             process.run(["ip", "link", "set", port, "netns", namespace])
-        lines = [f"link set {port} master {network.bridge(lab, card.network)}", f"link set {port} up"]
+        lines = [f"link set {port} master {network.bridge(spec, card.network)}", f"link set {port} up"]
         done = process.run(["ip", "-n", namespace, "-batch", "-"], stdin="\n".join(lines) + "\n", check=False)
         if done.returncode != 0:
             raise BrokenLabError(
@@ -37,9 +37,9 @@ def plug_in(lab: LabSpec, node: NodeSpec) -> None:
             )
 
 
-def severed(lab: LabSpec, node: NodeSpec) -> str:
+def severed(spec: LabSpec, node: NodeSpec) -> str:
     """Which card of a running machine is plugged in nowhere, as when its lab's namespace was deleted; or nothing."""
-    done = process.run(["ip", "-n", network.lab_namespace(lab.name), "-o", "link", "show"], check=False)
+    done = process.run(["ip", "-n", network.lab_namespace(spec.name), "-o", "link", "show"], check=False)
     for card in node.interfaces:
         if f": {network.port(card)}: " not in done.stdout:
             return f"its card {card.name} is not plugged into the lab's network {card.network}"

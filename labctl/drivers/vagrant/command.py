@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labctl import process
 from labctl.errors import BrokenLabError, DeadlineError, LabError
+from labctl.host import process
 from labctl.images.box import Box
 from labctl.progress import note, step
 

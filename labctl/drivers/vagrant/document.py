@@ -13,17 +13,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from labctl import network
+from labctl import shipped
 from labctl.drivers.libvirt import seed
 from labctl.errors import LabError
+from labctl.host import network
 from labctl.images.box import Box
-from labctl.services.infra import hosts_file
 from labctl.topology.model import NetworkRole
 from labctl.topology.spec import InterfaceSpec, LabSpec, NetworkSpec, NodeSpec
 
 SCHEMA = 1
 FILE = "lab.json"
-VAGRANTFILE = Path(__file__).parents[3] / "vagrant/Vagrantfile"
+VAGRANTFILE = shipped("vagrant") / "Vagrantfile"
 MIB = 2**20
 #: The first bytes of the address of Vagrant's own card: locally administered, and "va".
 MAC_PREFIX = "02:76:61"
@@ -68,20 +68,20 @@ class Settings:
     consoles: Mapping[str, Path] = field(default_factory=dict)
 
 
-def prefix(lab: str) -> str:
+def prefix(name: str) -> str:
     """What stands before the nodes' names in the names of domains and of VirtualBox's machines."""
-    return f"labctl.{lab}."
+    return f"labctl.{name}."
 
 
-def vagrant_mac(lab: str, node: str) -> str:
+def vagrant_mac(name: str, node: str) -> str:
     """The address of the card by which Vagrant reaches a node; its first bytes tell it from the lab's own cards."""
-    digest = hashlib.sha256(f"{lab}/{node}".encode()).hexdigest()
+    digest = hashlib.sha256(f"{name}/{node}".encode()).hexdigest()
     return ":".join([MAC_PREFIX, digest[:2], digest[2:4], digest[4:6]])
 
 
-def provider_name(lab: str, name: str) -> str:
+def provider_name(lab_name: str, name: str) -> str:
     """What a lab's network is called with libvirt and VirtualBox."""
-    return f"{lab}-{name}"
+    return f"{lab_name}-{name}"
 
 
 def render(spec: LabSpec, settings: Settings) -> str:
@@ -158,7 +158,7 @@ def public_files(spec: LabSpec, node: str, *, own: bool) -> dict[str, File]:
 
     Nothing of it is secret, and the way out stays Vagrant's.
     """
-    files: dict[str, File] = {"etc/hosts": (hosts_file(spec).encode(), 0o644)}
+    files: dict[str, File] = {"etc/hosts": (spec.hosts_file().encode(), 0o644)}
     if own:
         files["etc/hostname"] = (f"{node}\n".encode(), 0o644)
         files["etc/labctl/network"] = (seed.cards(spec, node, way_out=False).encode(), 0o644)

@@ -17,16 +17,16 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as tree
 
-from labctl import cgroup, network, process
-from labctl.doctor import kvm
 from labctl.drivers.libvirt import daemon
 from labctl.drivers.libvirt.connection import Connection, asked, library, translated
 from labctl.drivers.vagrant import document
 from labctl.drivers.vagrant.command import JOIN
 from labctl.errors import DeadlineError, LabError
-from labctl.lab import paths
-from labctl.lab.state import LabState, write_atomic
+from labctl.host import cgroup, network, paths, process
+from labctl.host.files import write_atomic
+from labctl.images import kvm
 from labctl.progress import note
+from labctl.records.lab import Lab
 
 OWN = Path(__file__).with_name("own.sh")
 #: The daemon's control group beside those of nodes, whose names have no underscore.
@@ -49,16 +49,16 @@ LIBVIRTD_CONF = 'auth_unix_rw = "none"\nauth_unix_ro = "none"\nunix_sock_rw_perm
 _connections: dict[str, Connection] = {}
 
 
-def run_directory(lab: str) -> Path:
+def run_directory(name: str) -> Path:
     """Where a lab's daemon has its sockets; named by home and lab, and short as a socket's path must be."""
-    return daemon.RUN / f"vagrant-{paths.mark()}-{lab}"
+    return daemon.RUN / f"vagrant-{paths.mark()}-{name}"
 
 
 @dataclass(frozen=True)
 class Hypervisor:
     """The libvirt of one lab."""
 
-    lab: LabState
+    lab: Lab
 
     @property
     def run(self) -> Path:

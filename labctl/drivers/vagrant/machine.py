@@ -18,7 +18,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from labctl import cgroup, links, network, process
 from labctl.drivers import reach
 from labctl.drivers.base import Capabilities, Machine, shutdown_order
 from labctl.drivers.libvirt import seed, wiring
@@ -28,13 +27,15 @@ from labctl.drivers.vagrant import command, document
 from labctl.drivers.vagrant.command import JOIN, Vagrant
 from labctl.drivers.vagrant.hypervisor import GROUP, Hypervisor, run_directory
 from labctl.errors import BrokenLabError, LabError
+from labctl.host import cgroup, links, network, process
+from labctl.host.files import write_atomic
+from labctl.host.ssh import Session
+from labctl.host.threads import on_each
 from labctl.images import box as boxes
 from labctl.images import golden, store
 from labctl.images.box import Box
-from labctl.lab.state import LabState, write_atomic
-from labctl.parallel import on_each
 from labctl.progress import note, warn
-from labctl.ssh import Session
+from labctl.records.lab import Lab
 
 PROVIDER = "libvirt"
 #: The control group of Vagrant's own processes.
@@ -86,7 +87,7 @@ class VagrantMachines:
                 "labctl vagrant render zed-2node makes a directory in which `vagrant up --provider virtualbox` works",
             )
 
-    def image(self, lab: LabState) -> tuple[Path, ...]:
+    def image(self, lab: Lab) -> tuple[Path, ...]:
         if not lab.layers:
             layers = golden.ensure(lab.spec.base, lab.spec.package_source, lab.spec.release)
             return (boxes.ensure(layers, PROVIDER),)
@@ -98,13 +99,13 @@ class VagrantMachines:
         store.verify(image)
         return lab.layers
 
-    def _hypervisor(self, lab: LabState) -> Hypervisor:
+    def _hypervisor(self, lab: Lab) -> Hypervisor:
         return Hypervisor(lab)
 
-    def _directory(self, lab: LabState) -> Path:
+    def _directory(self, lab: Lab) -> Path:
         return lab.directory / "vagrant"
 
-    def _vagrant(self, lab: LabState) -> Vagrant:
+    def _vagrant(self, lab: Lab) -> Vagrant:
         """Vagrant in the lab's directory, namespace and control group."""
         groups = " ".join(str(group) for group in cgroup.make(lab.name, COMMANDS))
         words = ("sh", "-c", JOIN, groups, "nsenter", f"--net={network.NETNS / network.lab_namespace(lab.name)}")
@@ -112,7 +113,7 @@ class VagrantMachines:
 
     # --- life ------------------------------------------------------------------------------------
 
-    def create(self, lab: LabState, node: str) -> None:
+    def create(self, lab: Lab, node: str) -> None:
         with self._lock:
             self._prepare(lab)
         own = lab.node_directory(node)
@@ -124,7 +125,7 @@ class VagrantMachines:
             self._vagrant(lab).snapshot("restore", node, mark.read_text(), self._seconds(COMMAND), "--no-start")
             mark.unlink()
 
-    def _prepare(self, lab: LabState) -> None:
+    def _prepare(self, lab: Lab) -> None:
         """Bring the lab's libvirt and its lab.json to what the spec says."""
         hypervisor = self._hypervisor(lab)
         hypervisor.start()
@@ -139,7 +140,7 @@ class VagrantMachines:
             if not path.exists() or path.read_text() != content:
                 write_atomic(path, content, 0o600)
 
-    def _box(self, lab: LabState) -> Box:
+    def _box(self, lab: Lab) -> Box:
         """The lab's box, registered with Vagrant."""
         (image,) = lab.layers
         found = boxes.publish(boxes.box_name(lab.spec.base, lab.spec.release), PROVIDER, image)
@@ -147,7 +148,7 @@ class VagrantMachines:
             command.register(found, PROVIDER)
         return found
 
-    def _settings(self, lab: LabState, box: Box) -> document.Settings:
+    def _settings(self, lab: Lab, box: Box) -> document.Settings:
         files = {
             node: {path: file for path, file in seed.files(lab, node).items() if path not in _ITS_OWN}
             for node in lab.spec.nodes
@@ -167,7 +168,7 @@ class VagrantMachines:
         """A deadline of a machine as slow as these are; Vagrant's own commands take their part of the host's time."""
         return round(seconds * max(1.0, self.patience / 2))
 
-    def start(self, lab: LabState, node: str) -> None:
+    def start(self, lab: Lab, node: str) -> None:
         if self.machine(lab, node).running:
             return
         own = lab.node_directory(node)
@@ -179,7 +180,7 @@ class VagrantMachines:
         (own / STARTED).touch()
         (own / STARTING).unlink()
 
-    def stop(self, lab: LabState, node: str, seconds: float) -> bool:
+    def stop(self, lab: Lab, node: str, seconds: float) -> bool:
         running, _ = self._hypervisor(lab).state_of(node)
         if not running:
             return True
@@ -196,7 +197,7 @@ class VagrantMachines:
         self._off(lab, node)
         return in_time
 
-    def _press(self, lab: LabState, node: str, seconds: float) -> None:
+    def _press(self, lab: Lab, node: str, seconds: float) -> None:
         """Press a machine's power button and wait so many seconds; what has not booted yet does not see it."""
         hypervisor, deadline, pressed = self._hypervisor(lab), time.monotonic() + seconds, 0.0
         while hypervisor.state_of(node)[0] and time.monotonic() < deadline:
@@ -205,13 +206,13 @@ class VagrantMachines:
                 pressed = time.monotonic()
             time.sleep(0.2)
 
-    def _off(self, lab: LabState, node: str) -> None:
+    def _off(self, lab: Lab, node: str) -> None:
         """Take a machine's power away."""
         hypervisor = self._hypervisor(lab)
         if hypervisor.state_of(node)[0] and (domain := hypervisor.domain(node)) is not None:
             asked(domain.destroy)
 
-    def destroy(self, lab: LabState, node: str) -> list[str]:
+    def destroy(self, lab: Lab, node: str) -> list[str]:
         left = [f"process {pid} of Vagrant" for pid in cgroup.kill(lab.name, COMMANDS)]
         machines = self._directory(lab) / ".vagrant/machines" / node
         hypervisor = self._hypervisor(lab)
@@ -229,7 +230,7 @@ class VagrantMachines:
             shutil.rmtree(lab.node_directory(node), ignore_errors=True)
         return left
 
-    def machine(self, lab: LabState, node: str) -> Machine:
+    def machine(self, lab: Lab, node: str) -> Machine:
         own = lab.node_directory(node)
         exists = (own / MADE).exists()
         running, paused = self._hypervisor(lab).state_of(node) if exists else (False, False)
@@ -237,14 +238,27 @@ class VagrantMachines:
             return Machine(node, exists, False)
         return Machine(node, exists, True, f"domain {document.prefix(lab.name)}{node}", paused)
 
-    def lost(self, lab: LabState, node: str) -> str:
+    def remains(self, name: str) -> list[str]:
+        path = run_directory(name)
+        return [f"directory {path}"] if path.exists() else []
+
+    def sweep(self, name: str) -> list[str]:
+        left = [f"process {pid} of {group}" for group in (COMMANDS, GROUP) for pid in cgroup.kill(name, group)]
+        with suppress(OSError):
+            shutil.rmtree(run_directory(name), ignore_errors=True)
+        return left + self.remains(name)
+
+    def litter(self, recorded: set[str]) -> list[Path]:
+        return []
+
+    def lost(self, lab: Lab, node: str) -> str:
         if not self.machine(lab, node).running:
             return ""
         return wiring.severed(lab.spec, lab.spec.nodes[node])
 
     # --- snapshots ---------------------------------------------------------------------------------
 
-    def rest(self, lab: LabState, seconds: float) -> None:
+    def rest(self, lab: Lab, seconds: float) -> None:
         def stop(node: str) -> None:
             if not self.stop(lab, node, seconds) and seconds:
                 warn(node, f"did not shut down in {seconds:g} s and was switched off")
@@ -252,7 +266,7 @@ class VagrantMachines:
         for group in shutdown_order(lab.spec):
             on_each(stop, group)
 
-    def branch(self, lab: LabState, stack: tuple[str, ...], layer: str) -> None:
+    def branch(self, lab: Lab, stack: tuple[str, ...], layer: str) -> None:
         below = lab.layer(stack[0])
         self._refuse_to_clone(lab, below)
         if stack == lab.stack:
@@ -271,16 +285,16 @@ class VagrantMachines:
             place.mkdir(parents=True, exist_ok=True)
             (place / RESTORE).write_text(_snapshot(stack[0]))
 
-    def needs(self, lab: LabState, layer: str) -> dict[str, str]:
+    def needs(self, lab: Lab, layer: str) -> dict[str, str]:
         raise LabError(
             "what a Vagrant lab's machines have written is kept by their hypervisor, not in files that can leave it",
             "the same topology with --driver libvirt",
         )
 
-    def adopt(self, lab: LabState, needs: Mapping[str, str]) -> None:
+    def adopt(self, lab: Lab, needs: Mapping[str, str]) -> None:
         raise LabError("no snapshot of a Vagrant lab was ever exported")
 
-    def _refuse_to_clone(self, lab: LabState, below: Path) -> None:
+    def _refuse_to_clone(self, lab: Lab, below: Path) -> None:
         """Refuse to stand on layers whose machines are another lab's.
 
         :raises LabError: they are.
@@ -291,10 +305,10 @@ class VagrantMachines:
                 lab.up("NAME"),
             )
 
-    def _existing(self, lab: LabState) -> list[str]:
+    def _existing(self, lab: Lab) -> list[str]:
         return [node for node in lab.spec.nodes if self._hypervisor(lab).domain(node) is not None]
 
-    def _freeze(self, lab: LabState, node: str, number: str) -> None:
+    def _freeze(self, lab: Lab, node: str, number: str) -> None:
         """Keep what a machine has written as a snapshot, and forget those of layers that are gone."""
         vagrant, domain = self._vagrant(lab), self._hypervisor(lab).domain(node)
         for name in asked(domain.snapshotListNames) or [] if domain is not None else []:
@@ -307,7 +321,7 @@ class VagrantMachines:
 
     # --- faults ------------------------------------------------------------------------------------
 
-    def pause(self, lab: LabState, node: str) -> None:
+    def pause(self, lab: Lab, node: str) -> None:
         domain = self._hypervisor(lab).domain(node) if self.machine(lab, node).running else None
         if domain is None:
             raise LabError(f"{node} of {lab.name} does not run", f"labctl repair {lab.name}")
@@ -315,26 +329,26 @@ class VagrantMachines:
             with translated(f"{node} cannot be paused"):
                 domain.suspend()
 
-    def resume(self, lab: LabState, node: str) -> None:
+    def resume(self, lab: Lab, node: str) -> None:
         domain = self._hypervisor(lab).domain(node) if self.machine(lab, node).paused else None
         if domain is not None:
             with translated(f"{node} cannot go on"):
                 domain.resume()
 
-    def plug(self, lab: LabState, node: str, network: str, up: bool) -> None:
+    def plug(self, lab: Lab, node: str, network: str, up: bool) -> None:
         links.plug(lab.spec, node, network, up)
         if self.machine(lab, node).running:
             wiring.carrier(self._hypervisor(lab).domain(node), links.card(lab.spec, node, network), up)
 
-    def shape(self, lab: LabState, node: str, network: str, shape: links.Shape) -> None:
+    def shape(self, lab: Lab, node: str, network: str, shape: links.Shape) -> None:
         links.shape(lab.spec, node, network, shape)
 
-    def files(self, lab: LabState, node: str) -> Path | None:
+    def files(self, lab: Lab, node: str) -> Path | None:
         return None
 
     # --- access ------------------------------------------------------------------------------------
 
-    def connect(self, lab: LabState, node: str, seconds: float) -> Session:
+    def connect(self, lab: Lab, node: str, seconds: float) -> Session:
         return reach.session(
             lab,
             node,
@@ -345,22 +359,22 @@ class VagrantMachines:
             hint=f"labctl logs {lab.name}; cd {self._directory(lab)}; vagrant status",
         )
 
-    def console(self, lab: LabState, node: str) -> Path:
+    def console(self, lab: Lab, node: str) -> Path:
         return lab.node_directory(node) / "console.log"
 
-    def create_network(self, lab: LabState) -> None:
+    def create_network(self, lab: Lab) -> None:
         running = {node for node in lab.spec.nodes if self.machine(lab, node).running}
         refuse_overcommitment(lab, running, self._hypervisor(lab).memory())
         network.create(lab.spec)
 
-    def destroy_network(self, lab: LabState) -> list[str]:
+    def destroy_network(self, lab: Lab) -> list[str]:
         left = [f"process {pid} of Vagrant" for pid in cgroup.kill(lab.name, COMMANDS)]
         left += self._hypervisor(lab).stop()
         if not left:
             shutil.rmtree(self._directory(lab), ignore_errors=True)
         return left + network.delete(lab.name)
 
-    def cpu_seconds(self, lab: LabState) -> float:
+    def cpu_seconds(self, lab: Lab) -> float:
         return cgroup.cpu_seconds(lab.name)
 
 
@@ -375,17 +389,3 @@ def _volume(box: Box) -> tuple[Path, str]:
         command.home() / "boxes" / folder / box.version / PROVIDER / "box.img",
         f"{folder}_vagrant_box_image_{box.version}_box.img",
     )
-
-
-def remains(lab: str) -> list[str]:
-    """What carries the mark of a lab of this home beside its control group, for those who have only its name."""
-    path = run_directory(lab)
-    return [f"directory {path}"] if path.exists() else []
-
-
-def sweep(lab: str) -> list[str]:
-    """End a lab's libvirt by its mark; returns what does not end."""
-    left = [f"process {pid} of {group}" for group in (COMMANDS, GROUP) for pid in cgroup.kill(lab, group)]
-    with suppress(OSError):
-        shutil.rmtree(run_directory(lab), ignore_errors=True)
-    return left + remains(lab)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from labctl.bases.model import Base
-from labctl.plan.operations import Item
+from labctl.operations.node import Item
 from labctl.releases.model import Release
 from labctl.services.base import Context
 from labctl.services.redhat import cards, firewall, repositories, selinux

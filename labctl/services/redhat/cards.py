@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address
 
-from labctl.plan.operations import Command, File, Item
+from labctl.operations.node import Command, File, Item
 from labctl.services.base import Context
 from labctl.topology.model import NetworkRole
 from labctl.topology.spec import InterfaceSpec, NetworkSpec, NodeSpec

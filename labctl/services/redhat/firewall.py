@@ -6,40 +6,21 @@ and each reload would flush neutron's rules (troubleshooting B16); the notes swi
 
 from __future__ import annotations
 
-from labctl.plan.operations import Command, Item
-from labctl.releases.model import Placement
+from labctl.components import Component as C
+from labctl.operations.node import Command, Item
+from labctl.services import SERVICES, infra
 from labctl.services.base import Context
-from labctl.topology.model import Component as C
 from labctl.topology.spec import NodeSpec
 
 SOURCE = "facts 5.3 and 8.2; errata 0-16"
-PORTS: dict[C, tuple[str, ...]] = {
-    C.MARIADB: ("3306/tcp",),
-    C.RABBITMQ: ("5672/tcp",),
-    C.MEMCACHED: ("11211/tcp",),
-    C.ETCD: ("2379/tcp", "2380/tcp"),
-    C.KEYSTONE: ("123/udp", "5000/tcp"),
-    C.GLANCE: ("9292/tcp",),
-    C.PLACEMENT: ("8778/tcp",),
-    C.NOVA_CONTROLLER: ("6080/tcp", "8774/tcp", "8775/tcp"),
-    C.NOVA_COMPUTE: ("5900-5999/tcp", "16509/tcp", "49152-49215/tcp"),
-    C.NEUTRON_SERVER: ("9696/tcp",),
-    C.CINDER_CONTROLLER: ("8776/tcp",),
-    C.CINDER_VOLUME: ("3260/tcp",),
-    C.SWIFT_PROXY: ("8080/tcp",),
-    C.SWIFT_STORAGE: ("873/tcp", "6200/tcp", "6201/tcp", "6202/tcp"),
-    C.HEAT: ("8000/tcp", "8004/tcp"),
-    C.HORIZON: ("80/tcp", "443/tcp"),
-}
 
 
 def openings(ctx: Context, node: NodeSpec) -> tuple[str, ...]:
     """What a node's components are asked on, as PORT/PROTOCOL."""
-    found = [port for component in node.runs for port in PORTS.get(component, ())]
+    ports = {**infra.PORTS, **{c: ports for service in SERVICES for c, ports in service.ports.items()}}
+    found = [port for component in node.runs for port in ports.get(component, ())]
     if node.has(C.KEYSTONE):
         found.append(f"{ctx.release.identity_admin_port}/tcp")
-    if ctx.release.placement is Placement.NONE:
-        found = [port for port in found if port not in PORTS[C.PLACEMENT]]
     return tuple(dict.fromkeys(found))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib.resources import files
 
 from labctl.bases.model import Base, RedHat
-from labctl.plan.operations import Assign, Command, File, Item, Packages, quote
+from labctl.operations.node import Assign, Command, File, Item, Packages, quote
 from labctl.releases.model import RDO
 
 AWK = "/usr/local/share/labctl/vault.awk"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from labctl.bases.model import RedHat
-from labctl.plan.operations import Command, File, Item
+from labctl.components import Component as C
+from labctl.operations.node import Command, File, Item
 from labctl.releases.model import RDO
 from labctl.services.base import Context
-from labctl.topology.model import Component as C
 from labctl.topology.spec import NodeSpec
 
 SOURCE = "facts 8.1"

@@ -1,0 +1,185 @@
+"""Verbs that go into a lab: ssh, exec, shell, env, secrets, test."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from labctl import checkout, shipped
+from labctl.commands.console import Format, err, listing, out, progress
+from labctl.commands.options import LabName, NodeName, Output
+from labctl.errors import BROKEN, BrokenLabError, LabError
+from labctl.host import process
+from labctl.host.network import NETNS
+from labctl.lab import bundle
+from labctl.records import access
+from labctl.records.lab import Lab
+
+Words = Annotated[list[str] | None, typer.Argument(help="command and its arguments, after --")]
+#: Statuses of pytest after which the lab is worth a look: tests failed, or the lab gave no token.
+_TELLING = (1, BROKEN)
+_PASS = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def _stopped(lab: Lab) -> list[str]:
+    return [node for node in lab.spec.nodes if not lab.driver.machine(lab, node).running]
+
+
+def _inside(lab: Lab) -> list[str]:
+    if not (NETNS / lab.namespace).exists():
+        raise LabError(f"the lab {lab.name} has no network now", f"labctl repair {lab.name}")
+    if stopped := _stopped(lab):
+        words = f"{' and '.join(stopped)} of {lab.name} {'does' if len(stopped) == 1 else 'do'} not run"
+        if stopped == list(lab.spec.nodes):
+            raise BrokenLabError(words, f"labctl repair {lab.name}")
+        err.print(f"[yellow]warning[/yellow] {words}; labctl repair {lab.name} starts what stopped")
+    return ["ip", "netns", "exec", lab.namespace]
+
+
+def _environment(lab: Lab, who: str = "admin") -> dict[str, str]:
+    """This process's environment, the lab's credentials, and the tools installed beside labctl."""
+    tools = str(Path(sys.executable).parent)
+    path = f"{tools}{os.pathsep}{os.environ.get('PATH', '')}"
+    return {**os.environ, **access.environment(lab, who), "PATH": path, "LABCTL_LAB": lab.name}
+
+
+def ssh(
+    name: LabName,
+    node: NodeName,
+    command: Words = None,
+) -> None:
+    """Log in to a node as root, or run a command there."""
+    lab = Lab.load(name)
+    if node not in lab.spec.nodes:
+        raise LabError(f"{name} has no node '{node}'; it has {', '.join(lab.spec.nodes)}")
+    machine = lab.driver.machine(lab, node)
+    if not machine.running:
+        said = f": {machine.detail}" if machine.detail else ""
+        raise BrokenLabError(f"{node} of {name} does not run{said}", f"labctl repair {name}; labctl status {name}")
+    if shutil.which("ssh") is None:
+        raise LabError("ssh is not installed", "apt-get install openssh-client")
+    keys = lab.directory / "keys"
+    words = [
+        *_inside(lab),
+        "ssh",
+        "-F",
+        "none",
+        "-o",
+        "LogLevel=ERROR",
+        "-i",
+        str(keys / "id_ed25519"),
+        "-o",
+        f"UserKnownHostsFile={keys / 'known_hosts'}",
+        "-o",
+        "StrictHostKeyChecking=yes",
+        "-o",
+        "IdentitiesOnly=yes",
+        "-o",
+        "ConnectTimeout=20",
+        f"root@{lab.spec.address(lab.spec.nodes[node])}",
+        *(command or []),
+    ]
+    raise typer.Exit(process.interactive(words))
+
+
+def execute(
+    name: LabName,
+    command: Words = None,
+    user: Annotated[str, typer.Option(help="admin or demo")] = "admin",
+) -> None:
+    """Run a command of this machine inside the lab's network, with its credentials."""
+    lab = Lab.load(name)
+    if not command:
+        raise LabError("no command given", f"labctl exec {name} -- openstack server list")
+    raise typer.Exit(process.interactive([*_inside(lab), *command], env=_environment(lab, user)))
+
+
+def shell(name: LabName) -> None:
+    """Open a shell inside the lab's network, with its credentials."""
+    lab = Lab.load(name)
+    program = os.environ.get("SHELL", "/bin/sh")
+    env = {**_environment(lab), "PS1": f"({name}) \\w $ "}
+    raise typer.Exit(process.interactive([*_inside(lab), program], env=env))
+
+
+def env(
+    name: LabName,
+    user: Annotated[str, typer.Option(help="admin or demo")] = "admin",
+    clouds: Annotated[bool, typer.Option("--clouds", help="print clouds.yaml instead")] = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Print a lab's credentials: eval "$(labctl env LAB)", or clouds.yaml."""
+    lab = Lab.load(name)
+    directory = lab.directory / "access"
+    if user not in ("admin", "demo"):
+        raise LabError(f"there are credentials for admin and demo, not for '{user}'")
+    variables = access.environment(lab, user)
+    if clouds:
+        typer.echo((directory / "clouds.yaml").read_text(), nl=False)
+    elif output is Format.JSON:
+        typer.echo(json.dumps(variables, indent=1))
+    else:
+        typer.echo((directory / f"{user}-openrc").read_text(), nl=False)
+
+
+def secrets(
+    name: LabName,
+    secret: Annotated[str | None, typer.Argument(help="only this one's value, as ADMIN_PASS")] = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Print a lab's secrets, which everything else shows as ***."""
+    lab = Lab.load(name)
+    values = {key: value.reveal() for key, value in sorted(lab.secrets().items())}
+    if secret is None:
+        listing(output, [{"name": key, "value": value} for key, value in values.items()], ["name", "value"])
+        return
+    if secret not in values:
+        raise LabError(f"{name} has no secret '{secret}'; it has {', '.join(values) or 'none'}")
+    typer.echo(json.dumps(values[secret]) if output is Format.JSON else values[secret])
+
+
+def prove(
+    name: LabName,
+    arguments: Words = None,
+    workers: Annotated[int, typer.Option("-n", help="pytest-xdist workers")] = 4,
+    junit: Annotated[Path | None, typer.Option(help="write a JUnit file")] = None,
+    smoke: Annotated[bool, typer.Option("--smoke", help="one way through each service, and no more")] = False,
+) -> None:
+    """Prove a lab with the end-to-end suite; arguments after -- go to pytest."""
+    Lab.load(name)
+    suite = shipped("e2e")
+    # what to run when the arguments name no test; pytest looks at testpaths only in its root directory
+    words = [sys.executable, "-m", "pytest", "--lab", name, "-n", str(workers), "-o", f"testpaths={suite}"]
+    if checkout() is None:  # nothing is written where labctl is installed
+        words += ["-p", "no:cacheprovider", "--rootdir", str(suite.parent)]
+        words += ["--lab-artifacts", str(Path.cwd() / "artifacts" / name)]
+    words += arguments or []
+    if smoke:
+        words += ["-m", "smoke"]
+    if junit:
+        words.append(f"--junitxml={junit.absolute()}")
+    status = process.interactive(words, env=_environment(Lab.load(name)), cwd=suite.parent)
+    if status != 0:
+        out.print(f"[red]{name}: the end-to-end suite ended with {status}[/red]")
+    if status in _TELLING:
+        with progress():
+            kept = bundle.after_failure(name)
+        if kept:
+            out.print(f"  logs, configuration and states of the lab: {kept}")
+    raise typer.Exit(status)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs."""
+    app.command()(ssh)
+    app.command("exec")(execute)
+    app.command()(shell)
+    app.command()(env)
+    app.command()(secrets)
+    app.command("test")(prove)

@@ -1,0 +1,68 @@
+"""Verbs that make and remove labs: up, down."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from labctl import drivers
+from labctl.commands.console import out, progress
+from labctl.commands.info import print_info, print_stages
+from labctl.commands.options import BaseName, DriverName, LabName, OwnName, ReleaseName, TopologyName, Wanted
+from labctl.errors import LabError
+from labctl.host import paths
+from labctl.lab import bundle
+from labctl.lab import down as teardown
+from labctl.lab import up as bring
+from labctl.records.lab import locked
+from labctl.topology.stages import STAGES
+
+
+def up(
+    topology: TopologyName,
+    name: OwnName = None,
+    release: ReleaseName = None,
+    base: BaseName = None,
+    driver: DriverName = None,
+    until: Annotated[str, typer.Option(help="stop after this stage")] = "verify",
+    start: Annotated[str, typer.Option("--from", help="restore this snapshot first")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan, change nothing")] = False,
+) -> None:
+    """Make a lab, or bring an existing one to what its topology says."""
+    if until not in STAGES:
+        raise LabError(f"there is no stage '{until}'; stages: {', '.join(STAGES)}")
+    wanted = Wanted(topology, name, release, base, driver)
+    spec, path = wanted.specify()
+    if dry_run:
+        from labctl.commands.inspect import print_plan
+
+        print_plan(spec)
+        return
+    drivers.get(spec.driver).probe()
+    command = wanted.command("up")
+    with locked(spec.name, command), progress(paths.labs() / spec.name / "events.jsonl"):
+        try:
+            summary = bring.up(spec, path, until, start)
+        except LabError as error:
+            hint = f"{error.hint}; then {command} continues" if error.hint else f"{command} continues"
+            if kept := bundle.after_failure(spec.name):
+                hint += f"\n  logs, configuration and states of the lab: {kept}"
+            raise LabError(error.message, hint) from error
+    if summary.skipped:
+        out.print(f"unchanged: {', '.join(summary.skipped)}")
+    print_stages(summary.stages)
+    print_info(spec.name)
+
+
+def down(name: LabName) -> None:
+    """Remove a lab without a trace; works when its topology file is gone, and twice in a row."""
+    with locked(name, f"labctl down {name}"), progress():
+        removed = teardown.down(name)
+    out.print(f"{name}: removed" if removed else f"{name}: nothing to remove")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs."""
+    app.command()(up)
+    app.command()(down)

@@ -1,0 +1,82 @@
+"""The one table of components: what a topology can place on a node, and what that asks of the rest of the lab."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Component(StrEnum):
+    """A group of daemons that is placed on a node as one; the words of ``runs:``."""
+
+    MARIADB = "mariadb"
+    RABBITMQ = "rabbitmq"
+    MEMCACHED = "memcached"
+    ETCD = "etcd"
+    KEYSTONE = "keystone"
+    GLANCE = "glance"
+    PLACEMENT = "placement"
+    NOVA_CONTROLLER = "nova-controller"
+    NOVA_COMPUTE = "nova-compute"
+    NEUTRON_SERVER = "neutron-server"
+    NEUTRON_L2 = "neutron-l2"
+    NEUTRON_L3 = "neutron-l3"
+    NEUTRON_DHCP = "neutron-dhcp"
+    NEUTRON_METADATA = "neutron-metadata"
+    CINDER_CONTROLLER = "cinder-controller"
+    CINDER_VOLUME = "cinder-volume"
+    SWIFT_PROXY = "swift-proxy"
+    SWIFT_STORAGE = "swift-storage"
+    HEAT = "heat"
+    HORIZON = "horizon"
+
+
+C = Component
+
+
+@dataclass(frozen=True)
+class Placing:
+    """The rules of placing one component."""
+
+    #: components that must run somewhere in the lab
+    needs: tuple[Component, ...] = ()
+    #: components that must run on the very node, because they plug the component's ports
+    beside: tuple[Component, ...] = ()
+    #: at most one node of a lab runs it: none of these is set up for high availability
+    once: bool = True
+    #: a node may bring it into a running lab and take it out again: nothing of it stands in the catalog, in a
+    #: database of its own or in the configuration of other nodes' services
+    joins: bool = False
+    #: holds what other nodes write to, so its node is shut down last
+    holds_data: bool = False
+
+
+_API = (C.KEYSTONE, C.MARIADB)
+_RPC = (C.KEYSTONE, C.RABBITMQ, C.MARIADB)
+
+COMPONENTS: Mapping[Component, Placing] = {
+    C.MARIADB: Placing(holds_data=True),
+    C.RABBITMQ: Placing(holds_data=True),
+    C.MEMCACHED: Placing(joins=True),
+    C.ETCD: Placing(joins=True, holds_data=True),
+    C.KEYSTONE: Placing((C.MARIADB, C.MEMCACHED)),
+    C.GLANCE: Placing(_API),
+    C.PLACEMENT: Placing(_API),
+    C.NOVA_CONTROLLER: Placing((C.KEYSTONE, C.GLANCE, C.PLACEMENT, C.RABBITMQ, C.MARIADB, C.NEUTRON_SERVER)),
+    C.NOVA_COMPUTE: Placing((C.NOVA_CONTROLLER,), beside=(C.NEUTRON_L2,), once=False, joins=True),
+    C.NEUTRON_SERVER: Placing(_RPC),
+    C.NEUTRON_L2: Placing((C.NEUTRON_SERVER,), once=False, joins=True),
+    C.NEUTRON_L3: Placing((C.NEUTRON_SERVER,), beside=(C.NEUTRON_L2,)),
+    C.NEUTRON_DHCP: Placing((C.NEUTRON_SERVER,), beside=(C.NEUTRON_L2,)),
+    C.NEUTRON_METADATA: Placing((C.NEUTRON_SERVER, C.NOVA_CONTROLLER)),
+    C.CINDER_CONTROLLER: Placing((*_RPC, C.GLANCE, C.CINDER_VOLUME)),
+    C.CINDER_VOLUME: Placing((C.CINDER_CONTROLLER,), once=False, joins=True),
+    C.SWIFT_PROXY: Placing((C.KEYSTONE, C.MEMCACHED, C.SWIFT_STORAGE)),
+    C.SWIFT_STORAGE: Placing((C.SWIFT_PROXY,), once=False),
+    C.HEAT: Placing(_RPC),
+    C.HORIZON: Placing((C.KEYSTONE, C.MEMCACHED)),
+}
+
+if missing := set(Component) - set(COMPONENTS):
+    raise TypeError(f"COMPONENTS says nothing about {', '.join(sorted(missing))}")

@@ -1,4 +1,0 @@
-"""What the end-to-end tests stand on: waits, projects, guests, clean-up, failure capture.
-
-Used by ``labctl.pytest_plugin`` only. Nothing here is imported before a lab is really entered.
-"""

@@ -1,0 +1,338 @@
+"""Bring a lab up: machines first, then the plan's stages, each journalled when it is done.
+
+``up`` converges: it runs only from the first stage whose inputs changed or that did not finish, and a
+healthy lab is looked at, not touched.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from labctl.components import Component
+from labctl.engine.cloud import Cloud, ask
+from labctl.errors import LabError
+from labctl.host import memory
+from labctl.host.files import write_atomic
+from labctl.host.ssh import Session
+from labctl.host.threads import on_each, results, side_by_side
+from labctl.images.guest import GuestImage
+from labctl.operations.node import Copy, Item, Record, flatten, quote
+from labctl.operations.openstack import ApiOperation, GuestImageUpload
+from labctl.operations.runner import Outcome, run_stage
+from labctl.plan.planner import Plan, Stage
+from labctl.progress import note, step
+from labctl.records import access
+from labctl.records.journal import Journal, StageRecord
+from labctl.records.lab import Lab
+from labctl.secret import Secret, redact, reveal
+from labctl.topology.spec import LabSpec
+from labctl.topology.units import show_size
+
+#: Stages that look at the lab as it is now, so a record of the past does not do.
+ALWAYS = ("verify",)
+#: Operations shorter than this (seconds) are not worth a line on the console.
+WORTH_SAYING = 1.0
+#: Seconds for a machine that must be started anew to shut down by itself.
+STOP = 30
+
+
+def tell(where: str, title: str, seconds: float) -> None:
+    """Say what was done and how long it took, where that is worth a line."""
+    if seconds >= WORTH_SAYING:
+        note(where, f"{title} ({seconds:.1f} s)")
+
+
+@dataclass
+class Summary:
+    """What one ``up`` did."""
+
+    lab: str
+    stages: list[StageRecord] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+    @property
+    def changed(self) -> int:
+        """Operations that changed something."""
+        return sum(s.changed for s in self.stages)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of all stages that ran."""
+        return sum(s.seconds for s in self.stages)
+
+
+def check_resources(spec: LabSpec, running: set[str], home: Path) -> None:
+    """Refuse a lab that does not fit: its nodes' memory against what is free, and room for their disks.
+
+    :raises LabError: says what is needed and what there is.
+    """
+    nodes = [n for n in spec.nodes.values() if n.name not in running]
+    wanted = sum(n.memory for n in nodes)
+    if wanted > (free := memory.available()):
+        parts = ", ".join(f"{n.name} {show_size(n.memory)}" for n in nodes)
+        raise LabError(
+            f"the lab's nodes need {show_size(wanted)} of memory ({parts}), {show_size(free)} is free",
+            "labctl list shows the labs; labctl down NAME frees the memory of one",
+        )
+    room = shutil.disk_usage(home)
+    disks = sum(d.size for n in nodes for d in n.disks)
+    if disks > room.total:  # sparse, so they may be more than what is free, but not more than could ever be
+        raise LabError(
+            f"the nodes' additional disks have {show_size(disks)} together; {home} is on a file system of "
+            f"{show_size(room.total)}"
+        )
+    free_disk = room.free
+    # overlays grow with what a lab writes, a small part of its disks' size
+    needed = len(nodes) * 2**30
+    if needed > free_disk:
+        raise LabError(f"{home} has {show_size(free_disk)} free; {len(nodes)} new nodes need about {show_size(needed)}")
+
+
+def no_guest() -> GuestImage:
+    """For an engine that is not to upload a guest image.
+
+    :raises LabError: it is about to.
+    """
+    raise LabError("a guest image is uploaded by labctl up, and by nothing else")
+
+
+class Engine:
+    """Executes a lab's plan through a driver."""
+
+    def __init__(
+        self,
+        lab: Lab,
+        guest: Callable[[], GuestImage],
+        checkpoint: Callable[[str], object] | None = None,
+    ) -> None:
+        """:param checkpoint: called after each stage that the lab's spec wants a snapshot of; restarts machines."""
+        self.lab = lab
+        self._guest = guest
+        self._checkpoint = checkpoint
+        self._sessions: dict[str, Session] = {}
+
+    def close(self) -> None:
+        """Close every connection."""
+        for session in self._sessions.values():
+            session.close()
+        self._sessions.clear()
+
+    # --- up ------------------------------------------------------------------------------------
+
+    def up(self, until: str = "verify") -> Summary:
+        """Bring the lab up to the end of a stage.
+
+        :raises LabError: an operation failed; the stages before it stay done.
+        """
+        summary = Summary(self.lab.name)
+        journal = self.lab.journal()
+        plan = self.lab.plan
+        secrets = self.lab.ensure_secrets(plan.secrets())
+        self.lab.ensure_keys()
+        if self.lab.spec.has(Component.KEYSTONE):
+            access.write(self.lab, self.lab.context.auth_url, secrets)
+        try:
+            self._machines(journal, summary)
+            if until != "machines":
+                self._stages(plan, secrets, journal, summary, until)
+        finally:
+            self.close()
+        return summary
+
+    def _machines(self, journal: Journal, summary: Summary) -> None:
+        """Make and start what is not running; after that every stage is looked at again."""
+        began, cpu = time.monotonic(), self.lab.driver.cpu_seconds(self.lab)
+        lab = self.lab
+        names = list(lab.spec.nodes)
+        for node in names:
+            if why := lab.driver.lost(lab, node):
+                note(node, f"is started anew: {why}")
+                lab.driver.stop(lab, node, STOP)
+        running = {n for n in names if lab.driver.machine(lab, n).running}
+        if len(running) == len(names):
+            self.connect()
+            summary.skipped.append("machines")
+            return
+        check_resources(lab.spec, running, lab.directory)
+        journal.stages.clear()  # before the first start: a labctl that is killed after it leaves no wrong record
+        lab.save_journal(journal)
+        with step("lab", "machines"):
+            lab.record_image(lab.driver.image(lab))
+            lab.driver.create_network(lab)
+
+            def bring(node: str) -> None:
+                lab.driver.create(lab, node)
+                lab.driver.start(lab, node)
+
+            on_each(bring, names)
+            self.connect()
+        record = StageRecord(
+            "machines",
+            "",
+            time.time(),
+            round(time.monotonic() - began, 3),
+            round(lab.driver.cpu_seconds(lab) - cpu, 3),
+            len(names) - len(running),
+            len(running),
+        )
+        journal.stages.append(record)
+        lab.save_journal(journal)
+        summary.stages.append(record)
+
+    def connect(self, seconds: float = 90) -> None:
+        """Open a session to every node, or to none.
+
+        :raises LabError: some do not answer in so many seconds; tells which.
+        """
+
+        def connect(node: str) -> Session:
+            return self.lab.driver.connect(self.lab, node, seconds)
+
+        names = list(self.lab.spec.nodes)
+        opened = side_by_side(connect, names)
+        self._sessions = {n: f.result() for n, f in zip(names, opened, strict=True) if f.exception() is None}
+        try:
+            results(opened)
+        except BaseException:
+            self.close()
+            raise
+
+    def session(self, node: str) -> Session:
+        """The open session to a node."""
+        return self._sessions[node]
+
+    def _stages(
+        self, plan: Plan, secrets: Mapping[str, Secret], journal: Journal, summary: Summary, until: str
+    ) -> None:
+        names = [s.name for s in plan.stages]
+        for position, stage in enumerate(plan.stages):
+            digest = stage.digest(lambda text: reveal(text, secrets))
+            known = journal.record(stage.name)
+            if known and known.digest == digest and stage.name not in ALWAYS:
+                summary.skipped.append(stage.name)
+            else:
+                journal.forget_from(tuple(names[position:]))
+                self.lab.save_journal(journal)
+                record = self._run(stage, secrets, digest)
+                journal.stages.append(record)
+                self.lab.save_journal(journal)
+                summary.stages.append(record)
+                if self._checkpoint is not None and stage.name in self.lab.spec.snapshots:
+                    self.close()
+                    self._checkpoint(stage.name)
+                    self.connect()
+            if stage.name == until:
+                break
+
+    def _run(self, stage: Stage, secrets: Mapping[str, Secret], digest: str) -> StageRecord:
+        began, cpu = time.monotonic(), self.lab.driver.cpu_seconds(self.lab)
+        states: list[str] = []
+        with step("lab", stage.name):
+            states += self._on_nodes(stage.name, stage.nodes, secrets)
+            states += self._copy(stage.copies)
+            states += self._on_apis(stage, secrets)
+            states += self._on_nodes(f"{stage.name}-after", stage.after, secrets)
+            self._keep(stage, secrets)
+        return StageRecord(
+            stage.name,
+            digest,
+            time.time(),
+            round(time.monotonic() - began, 3),
+            round(self.lab.driver.cpu_seconds(self.lab) - cpu, 3),
+            states.count("changed"),
+            states.count("ok"),
+        )
+
+    def _on_nodes(self, name: str, nodes: Mapping[str, tuple[Item, ...]], secrets: Mapping[str, Secret]) -> list[str]:
+        if not nodes:
+            return []
+
+        def seen(outcome: Outcome) -> None:
+            if outcome.state != "failed":
+                tell(outcome.node, outcome.title, outcome.seconds)
+
+        def run(node: str) -> list[str]:
+            result = run_stage(self._sessions[node], self.lab.name, node, name, nodes[node], secrets, seen)
+            return [o.state for o in result.outcomes]
+
+        return [state for states in on_each(run, nodes) for state in states]
+
+    def _keep(self, stage: Stage, secrets: Mapping[str, Secret]) -> None:
+        """Bring what the stage's records say to the lab's own directory: ``verify/NODE-NAME.txt``."""
+        for part in (stage.nodes, stage.after):
+            for node, items in part.items():
+                for record in (o for o in flatten(items) if isinstance(o, Record)):
+                    said = self._sessions[node].run(f"cat {quote(record.path)}", timeout=30)
+                    if said.status != 0:
+                        continue
+                    kept = self.lab.directory / "verify" / f"{node}-{record.name}.txt"
+                    kept.parent.mkdir(exist_ok=True)
+                    write_atomic(kept, redact(said.stdout, secrets))
+
+    def _copy(self, copies: tuple[Copy, ...]) -> list[str]:
+        """Carry files from the node that made them to those that need them, where they differ."""
+        states: list[str] = []
+        for copy in copies:
+            words = " ".join(quote(p) for p in copy.paths)
+            source = self._sessions[copy.source]
+            sums = f"sha256sum {words} 2>/dev/null"
+            made = source.run(sums, timeout=30)
+            if made.status != 0:
+                raise LabError(
+                    f"{copy.title}: {copy.source} has not all of them", f"labctl ssh {self.lab.name} {copy.source}"
+                )
+            wanted = made.stdout
+            packed = source.run(f"tar -P -cf - {words} | base64 -w 0", timeout=60).stdout.encode()
+            for target in copy.targets:
+                session = self._sessions[target]
+                if session.run(sums, timeout=30).stdout == wanted:
+                    states.append("ok")
+                    continue
+                done = session.run("base64 -d | tar -P -xpf -", timeout=60, stdin=packed)
+                if done.status != 0 or session.run(sums, timeout=30).stdout != wanted:
+                    raise LabError(
+                        f"{copy.title}: {target}: {done.stderr.strip() or 'the files differ'}",
+                        f"labctl ssh {self.lab.name} {target}",
+                    )
+                states.append("changed")
+        return states
+
+    def _on_apis(self, stage: Stage, secrets: Mapping[str, Secret]) -> list[str]:
+        if not stage.api:
+            return []
+        states: list[str] = []
+        # outside the namespace, from where mirrors and the CirrOS site can be reached
+        guest = self._guest() if any(isinstance(o, GuestImageUpload) for o in stage.api) else None
+
+        def work(cloud: Cloud) -> None:
+            for operation in stage.api:
+                began = time.monotonic()
+                changed = cloud.run(operation)
+                states.append("changed" if changed else "ok")
+                tell("api", operation.title, time.monotonic() - began)
+
+        ask(self.lab, secrets, work, guest)
+        return states
+
+    def ask(
+        self, operations: Sequence[ApiOperation], secrets: Mapping[str, Secret]
+    ) -> list[tuple[ApiOperation, LabError]]:
+        """Carry out checks of the APIs, all of them; returns those that failed, and how."""
+        failed: list[tuple[ApiOperation, LabError]] = []
+
+        def work(cloud: Cloud) -> None:
+            for operation in operations:
+                began = time.monotonic()
+                try:
+                    cloud.run(operation)
+                except LabError as error:
+                    failed.append((operation, error))
+                tell("api", operation.title, time.monotonic() - began)
+
+        if operations:
+            ask(self.lab, secrets, work)
+        return failed

@@ -1,0 +1,1 @@
+"""What this machine can do: one mechanism a file."""

@@ -1,0 +1,168 @@
+"""Directories as one file: what it is, its content, and a checksum of both.
+
+    skippable frame     header, JSON
+    zstd frames         a POSIX tar archive with extended attributes, owners by number, and holes
+    skippable frame     SHA-256 of every byte before it, JSON
+
+Decompressors pass over skippable frames, so the file is a ``.tar.zst`` for everybody else too
+(https://datatracker.ietf.org/doc/html/rfc8878#section-3.1.2).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from labctl.errors import DeadlineError, LabError
+from labctl.host import process
+from labctl.progress import every
+
+#: One of sixteen numbers that begin a frame which is passed over.
+_MAGIC = 0x184D2A5C
+_MARK = struct.pack("<I", _MAGIC)
+_FRAME = struct.Struct("<II")
+#: A header is a lab's record; what says it is longer is no archive.
+_MAX_HEADER = 16 * 2**20
+_CHUNK = 2**20
+#: Fast enough not to be waited for; a machine's memory shrinks to a third by it.
+_COMPRESSOR = "zstd -T0 -2"
+_OPTIONS = ("--format=posix", "--numeric-owner", "--xattrs", "--xattrs-include=*", "--sparse")
+#: Seconds between two words on how far it is.
+_TELL = 10.0
+
+#: Told now and then how many bytes are done.
+Tell = Callable[[int], None]
+
+
+class NoArchiveError(LabError):
+    """A file is none, or not as it was written."""
+
+
+def _frame(content: Mapping[str, Any]) -> bytes:
+    text = json.dumps(content, separators=(",", ":")).encode()
+    return _FRAME.pack(_MAGIC, len(text)) + text
+
+
+def _trailer(digest: str) -> bytes:
+    return _frame({"sha256": digest})
+
+
+_TRAILER = len(_trailer("0" * 64))
+
+
+def write(
+    path: Path, header: Mapping[str, Any], content: Iterable[tuple[Path, str]], tell: Tell, seconds: float
+) -> None:
+    """Write an archive, readable by its owner only; until it is whole it has another name.
+
+    :param content: directories, and what in each of them goes into the archive under its own name.
+    :param tell: is told how many bytes the file has.
+    :param seconds: the deadline.
+    :raises LabError: it cannot be written; nothing is left.
+    """
+    new = path.with_name(f".{path.name}.new")
+    try:
+        handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "wb") as sink:
+            sink.write(_frame(header))
+        command = ["tar", *_OPTIONS, f"--use-compress-program={_COMPRESSOR}", "-cf", "-"]
+        for directory, name in content:
+            command += ["-C", str(directory), f"./{name}"]
+        _follow(["sh", "-c", 'to=$0; exec "$@" >>"$to"', str(new), *command], seconds, lambda: tell(new.stat().st_size))
+        with new.open("rb") as source:
+            digest = hashlib.file_digest(source, "sha256").hexdigest()
+        with new.open("ab") as sink:
+            sink.write(_trailer(digest))
+            os.fsync(sink.fileno())
+        new.replace(path)
+    except OSError as error:
+        raise LabError(f"{path} cannot be written: {error.strerror}") from error
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def read_header(path: Path) -> Any:
+    """What an archive says of itself; its checksum is not looked at.
+
+    :raises NoArchiveError: it is none.
+    :raises LabError: it cannot be read.
+    """
+    with _opened(path) as source:
+        try:
+            magic, length = _FRAME.unpack(source.read(_FRAME.size))
+            if magic != _MAGIC or length > _MAX_HEADER:
+                raise ValueError("another file's beginning")
+            return json.loads(source.read(length))
+        except (struct.error, ValueError) as error:
+            raise NoArchiveError(f"{path} was not written by labctl snapshot export") from error
+
+
+def check(path: Path, tell: Tell) -> None:
+    """Compare an archive with its checksum.
+
+    :param tell: is told how many bytes have been read.
+    :raises NoArchiveError: it is cut short, or was changed.
+    """
+    with _opened(path) as source:
+        length = max(0, os.fstat(source.fileno()).st_size - _TRAILER)
+        source.seek(length)
+        trailer = source.read()
+        if len(trailer) != _TRAILER or not trailer.startswith(_MARK):
+            raise NoArchiveError(f"{path} is cut short, it has no checksum at its end", "copy or export it again")
+        source.seek(0)
+        if trailer != _trailer(_digest(source, length, tell)):
+            raise NoArchiveError(f"{path} is damaged, its checksum is another one", "copy or export it again")
+
+
+def unpack(path: Path, directory: Path, without: Iterable[str], tell: Callable[[], None], seconds: float) -> None:
+    """Unpack an archive into a directory.
+
+    :param without: what in it is not wanted, by name.
+    :param tell: called now and then.
+    :param seconds: the deadline.
+    :raises LabError: it cannot be unpacked; what has been is left.
+    """
+    unwanted = ["--anchored", *(f"--exclude=./{name}" for name in without)]
+    command = ["tar", *_OPTIONS, "--use-compress-program=zstd", *unwanted, "-xpf", str(path), "-C", str(directory)]
+    _follow(command, seconds, tell)
+
+
+def _opened(path: Path) -> IO[bytes]:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise LabError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _digest(source: IO[bytes], length: int, tell: Tell) -> str:
+    found, left, due = hashlib.sha256(), length, every(_TELL)
+    while left and (chunk := source.read(min(_CHUNK, left))):
+        found.update(chunk)
+        left -= len(chunk)
+        if due():
+            tell(length - left)
+    return found.hexdigest()
+
+
+def _follow(command: list[str], seconds: float, tell: Callable[[], None]) -> None:
+    """Run tar to its end."""
+    due = every(_TELL)
+
+    def watch() -> None:
+        if due():
+            tell()
+
+    with tempfile.TemporaryFile() as log:
+        ended = process.follow(process.start(command, log=log), timeout=seconds, grace=5, watch=watch)
+        log.seek(0)
+        said = log.read().decode(errors="replace").strip()
+    if ended.late:
+        raise DeadlineError(f"no end after {seconds:g} s: tar")
+    if ended.status:
+        raise LabError(f"tar ended with {ended.status}: {said[-500:]}")

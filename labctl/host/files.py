@@ -1,0 +1,17 @@
+"""Files, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def write_atomic(path: Path, text: str, mode: int = 0o644) -> None:
+    """Replace a file's content in one step, on disk before it counts."""
+    temporary = path.with_name(f".{path.name}.new")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(handle, "w") as sink:
+        sink.write(text)
+        sink.flush()
+        os.fsync(sink.fileno())
+    temporary.replace(path)

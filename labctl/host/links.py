@@ -1,0 +1,121 @@
+"""Links of nodes to networks: pulled out like a cable, made late, lossy or slow, and made whole again.
+
+Everything happens at the end of the cable that is plugged into the lab's network, outside the node, so
+nothing in the node can undo it and it works alike for every driver whose nodes are plugged in there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from labctl.errors import LabError
+from labctl.host import network, process
+from labctl.topology.spec import InterfaceSpec, LabSpec
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a link does to packets; an empty one does nothing.
+
+    ``delay`` (milliseconds) and ``rate`` (kbit/s) act on packets to the node, so a round trip takes
+    ``delay`` longer; ``loss`` (percent) acts on packets both ways.
+    """
+
+    delay: float = 0
+    loss: float = 0
+    rate: float = 0
+
+    def __str__(self) -> str:
+        parts = (("delay", self.delay, " ms"), ("loss", self.loss, " %"), ("rate", self.rate, " kbit/s"))
+        return ", ".join(f"{name} {value:g}{unit}" for name, value, unit in parts if value)
+
+
+#: The shape of a link that does nothing to its packets.
+WHOLE = Shape()
+
+
+def card(spec: LabSpec, node: str, name: str) -> InterfaceSpec:
+    """A node's card in a network.
+
+    :raises LabError: there is no such node or network, or the node is not in it.
+    """
+    if node not in spec.nodes:
+        raise LabError(f"{spec.name} has no node '{node}'; it has {', '.join(spec.nodes)}")
+    cards = {found.network: found for found in spec.nodes[node].interfaces}
+    if name not in cards:
+        raise LabError(f"{node} of {spec.name} is not in a network '{name}'; it is in {', '.join(cards)}")
+    return cards[name]
+
+
+def plug(spec: LabSpec, node: str, name: str, up: bool) -> None:
+    """Pull a node's cable out of a network, or plug it in again; its card sees that as no carrier."""
+    port = network.port(card(spec, node, name))
+    if up and not _is_there(spec.name, port):
+        return
+    process.run(["ip", "-n", network.lab_namespace(spec.name), "link", "set", port, "up" if up else "down"])
+
+
+def is_plugged(spec: LabSpec, node: str, name: str) -> bool:
+    """True while the cable is in."""
+    port = network.port(card(spec, node, name))
+    words = ["ip", "-n", network.lab_namespace(spec.name), "-br", "link", "show", "dev", port, "up"]
+    return bool(process.run(words, check=False).stdout.strip())
+
+
+def shape(spec: LabSpec, node: str, name: str, wanted: Shape) -> None:
+    """Make a link late, lossy or slow; an empty shape makes it whole.
+
+    :raises LabError: the kernel cannot; the link is whole then.
+    """
+    port = network.port(card(spec, node, name))
+    if wanted == WHOLE and not _is_there(spec.name, port):
+        return
+    _plain(spec.name, port)
+    try:
+        if wanted.delay or wanted.rate:
+            _queue(spec.name, port, wanted)
+        if wanted.loss:
+            network.inside(spec.name, ["nft", "-f", "-"], stdin=_dropping(port, wanted.loss))
+    except LabError:
+        _plain(spec.name, port)
+        raise
+
+
+def _is_there(name: str, port: str) -> bool:
+    """False for the cable of a machine that is gone: the next one's is new, and whole."""
+    return process.run(["ip", "-n", network.lab_namespace(name), "link", "show", port], check=False).returncode == 0
+
+
+def _plain(name: str, port: str) -> None:
+    process.run(["tc", "-n", network.lab_namespace(name), "qdisc", "delete", "dev", port, "root"], check=False)
+    network.inside(name, ["nft", "-f", "-"], stdin=f"table netdev {port}\ndelete table netdev {port}\n")
+
+
+def _queue(name: str, port: str, wanted: Shape) -> None:
+    if wanted.delay:
+        rate = [f"rate {wanted.rate:g}kbit"] if wanted.rate else []
+        words = ["netem", f"delay {wanted.delay:g}ms", *rate]
+    else:
+        # a bucket of 10 ms or two frames; who waits longer than 400 ms is dropped
+        burst = max(3200, round(wanted.rate * 1000 / 8 / 100))
+        words = ["tbf", f"rate {wanted.rate:g}kbit burst {burst} latency 400ms"]
+    command = ["tc", "-n", network.lab_namespace(name), "qdisc", "add", "dev", port, "root"]
+    done = process.run([*command, *" ".join(words).split()], check=False)
+    if done.returncode != 0 and "kind is unknown" in done.stderr:
+        option, module = ("--delay", "sch_netem") if wanted.delay else ("--rate", "sch_tbf")
+        raise LabError(
+            f"this host's kernel has no {words[0]} ({module}), which {option} needs",
+            f"modprobe {module}, where the kernel has modules; --loss works without it",
+        )
+    if done.returncode != 0:
+        raise LabError(f"tc cannot shape {port}: {done.stderr.strip()}")
+
+
+def _dropping(port: str, loss: float) -> str:
+    """A packet filter of the cable's end that drops a share (percent) of the packets, both ways."""
+    some = f"numgen random mod 10000 < {round(loss * 100)} " if loss < 100 else ""
+    chains = "".join(
+        f' chain {hook} {{\n  type filter hook {hook} device "{port}" priority 0;\n  {some}drop\n }}\n'
+        for hook in ("ingress", "egress")
+    )
+    return f"table netdev {port} {{\n{chains}}}\n"

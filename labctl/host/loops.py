@@ -1,0 +1,49 @@
+"""Loop devices: the additional disks of containers, each known by the file behind it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from labctl.host import process
+
+BLOCK = Path("/sys/block")
+_DELETED = " (deleted)"  # what the kernel adds to the name of a file that is gone
+
+
+def attached(directory: Path) -> dict[str, Path]:
+    """Loop device to backing file, for every backing file below a directory (also one already deleted)."""
+    prefix = f"{directory}/"
+    files = _backing()
+    return {name: Path(file.removesuffix(_DELETED)) for name, file in files.items() if file.startswith(prefix)}
+
+
+def _backing() -> dict[str, str]:
+    """Loop device to the name of its backing file, as the kernel has it."""
+    found: dict[str, str] = {}
+    for path in BLOCK.glob("loop*/loop/backing_file"):
+        try:
+            found[f"/dev/{path.parts[-3]}"] = path.read_text().rstrip("\n")
+        except OSError:  # detached meanwhile
+            continue
+    return found
+
+
+def attach(file: Path, size: int) -> str:
+    """Return the loop device of a file, making a sparse file of ``size`` bytes when there is none."""
+    for device, backing in _backing().items():
+        if backing == str(file):  # never one whose file was deleted: that is an earlier lab's disk
+            return device
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("ab") as sink:
+        if sink.tell() < size:  # new, or left by a process that was killed before it gave the size
+            sink.truncate(size)
+    return process.output(["losetup", "--find", "--show", file])
+
+
+def detach_all(directory: Path) -> list[str]:
+    """Detach every loop device whose file is below a directory; returns those that would not go."""
+    return [
+        f"loop device {device}"
+        for device in attached(directory)
+        if process.run(["losetup", "--detach", device], check=False).returncode != 0
+    ]

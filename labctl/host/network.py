@@ -1,0 +1,260 @@
+"""A lab's network: one namespace that is its router, and bridges without host addresses.
+
+The bridges live inside the namespace, so nothing of a lab enters the host's interface list or routing
+table (but one uplink where a network asks for address translation), and several labs use the same
+addresses at once. Deleting the namespaces removes every bridge, cable and route with them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+from labctl.errors import LabError
+from labctl.host import paths, process
+from labctl.topology.spec import InterfaceSpec, LabSpec, NodeSpec
+
+NETNS = Path("/run/netns")
+ETC = Path("/etc/netns")
+_MARK = "# labctl home: "
+
+
+def lab_namespace(name: str) -> str:
+    """Name of a lab's own namespace."""
+    return f"labctl.{name}"
+
+
+def node_namespace(name: str, node: str) -> str:
+    """Name of a container's namespace."""
+    return f"labctl.{name}.{node}"
+
+
+def _there(name: str) -> list[str]:
+    """The namespaces with a lab's name that exist now, whosever they are."""
+    own = lab_namespace(name)
+    return sorted(p.name for p in NETNS.glob("labctl.*") if p.name == own or p.name.startswith(own + "."))
+
+
+def namespaces(name: str) -> list[str]:
+    """The namespaces of a lab of this home that exist now."""
+    return [] if foreign(name) else _there(name)
+
+
+# --- whose a network is ----------------------------------------------------------------------------
+
+
+def _home(name: str) -> Path | None:
+    """The labctl home that a lab's network is marked with; None without a mark."""
+    try:
+        text = (ETC / lab_namespace(name) / "resolv.conf").read_text()
+    except OSError:
+        return None
+    return next((Path(line.removeprefix(_MARK)) for line in text.splitlines() if line.startswith(_MARK)), None)
+
+
+def foreign(name: str) -> Path | None:
+    """The other labctl home to which a network of this lab's name belongs, if one does."""
+    home = _home(name)
+    return home if home not in (None, paths.home()) and _there(name) else None
+
+
+def marked() -> list[str]:
+    """The labs whose networks carry this home's mark."""
+    found = [p.name.partition(".")[2] for p in ETC.glob("labctl.*")]
+    return sorted(lab for lab in found if _home(lab) == paths.home())
+
+
+def _claim(spec: LabSpec) -> None:
+    """Mark a lab's network as this home's, before there is anything of it.
+
+    :raises LabError: a lab of another home has that name.
+    """
+    if other := foreign(spec.name):
+        raise LabError(
+            f"a lab named {spec.name} runs already, of the labctl home {other}",
+            f"another name for this one: --name NAME; or LABCTL_HOME={other} labctl down {spec.name}",
+        )
+    etc = ETC / lab_namespace(spec.name)
+    etc.mkdir(parents=True, exist_ok=True)
+    (etc / "resolv.conf").write_text(f"# a lab resolves names from its hosts file only\n{_MARK}{paths.home()}\n")
+    (etc / "hosts").write_text(spec.hosts_file())
+
+
+# --- making ----------------------------------------------------------------------------------------
+
+
+def _ip_batch(namespace: str, lines: list[str]) -> None:
+    process.run(["ip", "-n", namespace, "-batch", "-"], stdin="\n".join(lines) + "\n", timeout=30)
+
+
+def bridge(spec: LabSpec, network: str) -> str:
+    """Name of a network's bridge inside the lab's namespace."""
+    return f"br{list(spec.networks).index(network)}-{network}"[:15]
+
+
+def create(spec: LabSpec) -> None:
+    """Make the namespace, its bridges and gateways, names and packet filter; safe to repeat."""
+    namespace = lab_namespace(spec.name)
+    _claim(spec)
+    if not _complete(spec):
+        if (NETNS / namespace).exists():
+            process.run(["ip", "netns", "delete", namespace])
+        process.run(["ip", "netns", "add", namespace])
+        lines = ["link set lo up"]
+        for name, network in spec.networks.items():
+            device = bridge(spec, name)
+            lines += [
+                f"link add {device} type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
+                f"address add {network.gateway}/{network.cidr.prefixlen} dev {device}",
+                f"link set {device} up",
+            ]
+        _ip_batch(namespace, lines)
+    inside(spec.name, ["sysctl", "-q", "-w", "net.ipv4.ip_forward=1"])
+    if any(n.nat for n in spec.networks.values()):
+        _uplink(spec)
+
+
+def _complete(spec: LabSpec) -> bool:
+    """False when there is no namespace, or one of a labctl that was killed before the last bridge was up."""
+    namespace = lab_namespace(spec.name)
+    if not (NETNS / namespace).exists():
+        return False
+    last = bridge(spec, list(spec.networks)[-1])
+    return "UP" in process.run(["ip", "-n", namespace, "-br", "link", "show", "dev", last, "up"], check=False).stdout
+
+
+def _has_route(namespace: str) -> bool:
+    """True when a namespace has its default route, the last thing it is given."""
+    return bool(process.run(["ip", "-n", namespace, "route", "show", "default"], check=False).stdout.strip())
+
+
+def _uplink_device(name: str) -> str:
+    return "lab" + hashlib.sha256(name.encode()).hexdigest()[:8]
+
+
+def _uplink(spec: LabSpec) -> None:
+    """Join the namespace to the host by a link-local pair, translating in the namespace and on the host."""
+    namespace, device = lab_namespace(spec.name), _uplink_device(spec.name)
+    if not _has_route(namespace):
+        process.run(["ip", "link", "delete", device], check=False)
+        number = int(hashlib.sha256(spec.name.encode()).hexdigest()[:4], 16) % 16000
+        third, fourth = divmod(number * 4, 256)
+        host, guest = f"169.254.{third % 250 + 2}.{fourth + 1}", f"169.254.{third % 250 + 2}.{fourth + 2}"
+        process.run(["ip", "link", "add", device, "type", "veth", "peer", "name", "uplink", "netns", namespace])
+        process.run(["ip", "address", "add", f"{host}/30", "dev", device])
+        process.run(["ip", "link", "set", device, "up"])
+        _ip_batch(
+            namespace,
+            [f"address add {guest}/30 dev uplink", "link set uplink up", f"route add default via {host}"],
+        )
+    sources = ", ".join(str(n.cidr) for n in spec.networks.values() if n.nat)
+    rules = (
+        f"table ip labctl\ndelete table ip labctl\n"
+        f"table ip labctl {{\n chain post {{\n  type nat hook postrouting priority 100;\n"
+        f'  oifname "uplink" ip saddr {{ {sources} }} masquerade\n }}\n}}\n'
+    )
+    inside(spec.name, ["nft", "-f", "-"], stdin=rules)
+    table = f"labctl_{device}"
+    host_rules = (
+        f"table ip {table}\ndelete table ip {table}\n"
+        f"table ip {table} {{\n chain post {{\n  type nat hook postrouting priority 100;\n"
+        f'  iifname "{device}" masquerade\n }}\n}}\n'
+    )
+    process.run(["nft", "-f", "-"], stdin=host_rules)
+    process.run(["sysctl", "-q", "-w", "net.ipv4.ip_forward=1"])
+
+
+def port(card: InterfaceSpec) -> str:
+    """Name of the end of a card's cable that is plugged into its network's bridge."""
+    return _port(card.mac)
+
+
+def _port(mac: str) -> str:
+    return "port" + mac.replace(":", "")[6:]
+
+
+def attach_container(spec: LabSpec, node: NodeSpec) -> None:
+    """Make a container's namespace with its cards, each plugged into its network's bridge; safe to repeat."""
+    namespace = node_namespace(spec.name, node.name)
+    if (NETNS / namespace).exists():
+        if _has_route(namespace):
+            return
+        detach_container(spec, node.name)  # left by a labctl that was killed in between
+    process.run(["ip", "netns", "add", namespace])
+    outside, inner = [], ["link set lo up"]
+    for card in node.interfaces:
+        outside += [
+            f"link add {port(card)} type veth peer name {card.name} address {card.mac} netns {namespace}",
+            f"link set {port(card)} master {bridge(spec, card.network)}",
+            f"link set {port(card)} up",
+        ]
+        if card.address is not None:
+            inner.append(f"address add {card.address}/{spec.networks[card.network].cidr.prefixlen} dev {card.name}")
+        inner.append(f"link set {card.name} up")
+    inner.append(f"route add default via {spec.management.gateway}")
+    _ip_batch(lab_namespace(spec.name), outside)
+    _ip_batch(namespace, inner)
+
+
+def detach_container(spec: LabSpec, node: str) -> None:
+    """Remove a container's namespace and cards, also of a node that the spec does not have; safe to repeat."""
+    outside, namespace = lab_namespace(spec.name), node_namespace(spec.name, node)
+    if (NETNS / outside).exists():
+        for cable in _cables(spec, node):  # by themselves the cables of a deleted namespace go a little later
+            process.run(["ip", "-n", outside, "link", "delete", cable], check=False)
+    if (NETNS / namespace).exists():
+        process.run(["ip", "netns", "delete", namespace])
+
+
+def _cables(spec: LabSpec, node: str) -> list[str]:
+    """The ends of a container's cables at the lab's bridges: by its spec, else by the cards that it has."""
+    if node in spec.nodes:
+        return [port(card) for card in spec.nodes[node].interfaces]
+    namespace = node_namespace(spec.name, node)
+    if not (NETNS / namespace).exists():
+        return []
+    cards = json.loads(process.output(["ip", "-n", namespace, "-j", "link", "show", "type", "veth"]) or "[]")
+    return [_port(card["address"]) for card in cards if "address" in card]
+
+
+def severed(spec: LabSpec, node: NodeSpec, pid: int) -> str:
+    """What a running container has lost of its network, empty for nothing; ``pid`` is one of its processes."""
+    inner = NETNS / node_namespace(spec.name, node.name)
+    if not _complete(spec):
+        return "the lab's network is gone"
+    try:
+        if inner.stat().st_ino != Path(f"/proc/{pid}/ns/net").stat().st_ino:
+            return "another network namespace has the name of its own"
+    except OSError:
+        return "its network namespace is gone"
+    links = process.run(["ip", "-n", lab_namespace(spec.name), "-br", "link"], check=False).stdout
+    there = {line.split()[0].partition("@")[0] for line in links.splitlines()}
+    return "" if {port(card) for card in node.interfaces} <= there else "its cables are gone"
+
+
+def inside(name: str, command: list[str], *, stdin: str | None = None, timeout: float = 30) -> str:
+    """Run a command in a lab's namespace and return what it printed."""
+    done = process.run(["ip", "netns", "exec", lab_namespace(name), *command], stdin=stdin, timeout=timeout)
+    return done.stdout
+
+
+def delete(name: str) -> list[str]:
+    """Remove everything of a lab's network, its mark last; returns what could not be removed."""
+    if foreign(name):
+        return []
+    left: list[str] = []
+    for namespace in reversed(namespaces(name)):
+        try:
+            process.run(["ip", "netns", "delete", namespace])
+        except LabError as error:
+            left.append(f"namespace {namespace}: {error.message}")
+    device = _uplink_device(name)
+    if (Path("/sys/class/net") / device).exists():
+        process.run(["ip", "link", "delete", device], check=False)
+    if shutil.which("nft"):
+        process.run(["nft", "delete", "table", "ip", f"labctl_{device}"], check=False)
+    if not left:
+        shutil.rmtree(ETC / lab_namespace(name), ignore_errors=True)
+    return left

@@ -1,0 +1,385 @@
+"""The one place that starts processes.
+
+Commands are argument lists, never shell text. Every call has a deadline, and a failure says in its first
+line what failed and why, in the program's own last words; what does not fit a message is in a log that it names.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import selectors
+import shlex
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from labctl.errors import DeadlineError, LabError
+from labctl.host import paths
+
+Argument = str | Path
+#: What libraries raise that start processes by themselves: ``returncode``, ``cmd``.
+Failed = subprocess.CalledProcessError
+
+
+#: A message shows no more of a command line than so many characters, nor more of its output than so many lines.
+SHOWN, LINES = 200, 12
+#: How programs begin the line that says why they failed, the most telling first. dpkg's names a package, of which
+#: the next line says what went wrong.
+_TELLING = (
+    re.compile(r"(?i)no space left on device"),
+    re.compile(r"^dpkg: error processing .*"),
+    re.compile(r"^(?:E|error|fatal|ERROR|CommandError): |^[\w./-]+: (?:error|fatal|cannot)\b"),
+    re.compile(r"^Err\b.*"),
+    re.compile(r"^\w*(\.\w+)*(Error|Exception)\b"),
+)
+
+
+class CommandError(LabError):
+    """A command ended with another status than 0.
+
+    ``output`` is the end of what it printed, ``reason`` the line of it that says why.
+    """
+
+    def __init__(self, message: str, status: int, output: str, reason: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.output = output
+        self.reason = reason
+
+
+def _words(command: Sequence[Argument]) -> list[str]:
+    return [str(word) for word in command]
+
+
+def _tail(text: str, lines: int = LINES) -> str:
+    return "\n".join(line[:SHOWN] for line in text.strip().splitlines()[-lines:])
+
+
+def shown(command: Sequence[Argument]) -> str:
+    """A command line as a message shows it."""
+    line = shlex.join(_words(command))
+    return line if len(line) <= SHOWN else f"{line[: SHOWN - 2]} …"
+
+
+def last_words(text: str) -> str:
+    """The line in which a program says why it failed: the most telling one, else the last; one line of 400 characters.
+
+    dpkg says on one line which package failed, and on the next how: they are joined.
+    """
+    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
+    for pattern in _TELLING:
+        for number, line in enumerate(lines):
+            if pattern.search(line):
+                follows = f" {lines[number + 1]}" if line.endswith(":") and number + 1 < len(lines) else ""
+                return (line + follows)[:400]
+    return lines[-1][:400] if lines else "it said nothing"
+
+
+def _failure(name: str, words: list[str], status: int, said: str, log: Path | None) -> CommandError:
+    """The error of a command that failed; what its message has no room for is in a log."""
+    tail = _tail(said)
+    if log is None and (len(shlex.join(words)) > SHOWN or len(said.strip()) > len(tail)):
+        log = _kept(words, said)
+    reason = last_words(said)
+    parts = [f"{name or shown(words)} failed with status {status}: {reason}"]
+    if tail and tail != reason:
+        parts.append(tail)
+    if log is not None:
+        parts.append(f"whole log: {log}")
+    return CommandError("\n".join(parts), status, tail, reason)
+
+
+def _kept(words: list[str], said: str) -> Path | None:
+    """Write down a command line and its output, for a message that shows only parts of them."""
+    with suppress(OSError):
+        paths.logs().mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f"{Path(words[0]).name}-", suffix=".log", dir=paths.logs())
+        with os.fdopen(handle, "w", errors="replace") as sink:
+            sink.write(f"$ {shlex.join(words)}\n{said}")
+        return Path(name)
+    return None
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who hears a command while it runs."""
+
+    #: told each line that it prints; True keeps the line out of the log
+    line: Callable[[str], bool]
+    #: called about once a second; what it raises ends the command
+    tick: Callable[[], None] = lambda: None
+
+
+def run(
+    command: Sequence[Argument],
+    *,
+    timeout: float = 60,
+    stdin: str | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    log: Path | None = None,
+    check: bool = True,
+    name: str = "",
+    listener: Listener | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end and return what it printed (stdout and stderr apart, as UTF-8, never refused).
+
+    :param timeout: seconds.
+    :param log: append the output to this file instead of returning it.
+    :param name: what a message calls the command; by default its command line.
+    :param listener: hears what is printed, line by line, on its way to ``log``.
+    :raises CommandError: status other than 0, unless ``check`` is off.
+    :raises DeadlineError: not finished in time.
+    """
+    words = _words(command)
+    begin = 0
+    try:
+        if log is not None:
+            with log.open("a", errors="replace") as sink:
+                sink.write(f"$ {shlex.join(words)}\n")
+                sink.flush()
+                begin = sink.tell()
+                if listener is not None:
+                    status = _heard(words, sink, timeout, listener, env, cwd)
+                    done = subprocess.CompletedProcess(words, status, "", "")
+                else:
+                    done = subprocess.run(
+                        words,
+                        input=stdin,
+                        stdout=sink,
+                        stderr=sink,
+                        text=True,
+                        errors="replace",
+                        timeout=timeout,
+                        env=env,
+                        cwd=cwd,
+                    )
+        else:
+            done = subprocess.run(
+                words, input=stdin, capture_output=True, text=True, errors="replace", timeout=timeout, env=env, cwd=cwd
+            )
+    except FileNotFoundError as error:
+        raise LabError(f"{words[0]} is not installed", "labctl doctor") from error
+    except subprocess.TimeoutExpired as error:
+        raise _late(name, words, timeout, log, begin) from error
+    if check and done.returncode != 0:
+        said = _since(log, begin) if log is not None else done.stderr.strip() or done.stdout
+        raise _failure(name, words, done.returncode, said, log)
+    return done
+
+
+def _late(name: str, words: list[str], timeout: float, log: Path | None, begin: int) -> DeadlineError:
+    said = _since(log, begin).strip() if log is not None else ""
+    last = f"; last: {said.splitlines()[-1][:SHOWN]}" if said else ""
+    if log is None and len(shlex.join(words)) > SHOWN:
+        log = _kept(words, "")
+    where = f"\nwhole log: {log}" if log is not None else ""
+    return DeadlineError(f"timed out after {timeout:g} s: {name or shown(words)}{last}{where}")
+
+
+def _since(log: Path, begin: int) -> str:
+    with log.open(errors="replace") as source:
+        source.seek(begin)
+        return source.read()
+
+
+def _heard(
+    words: list[str],
+    sink: IO[str],
+    timeout: float,
+    listener: Listener,
+    env: Mapping[str, str] | None,
+    cwd: Path | None,
+) -> int:
+    """Run a command with a listener to what it prints; returns its status."""
+    deadline = time.monotonic() + timeout
+    with (
+        subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env, cwd=cwd
+        ) as child,
+        selectors.DefaultSelector() as ready,
+    ):
+        assert child.stdout is not None
+        ready.register(child.stdout, selectors.EVENT_READ)
+        rest = b""
+        try:
+            while True:
+                if time.monotonic() > deadline:
+                    raise subprocess.TimeoutExpired(words, timeout)
+                listener.tick()
+                if not ready.select(1):
+                    if child.poll() is not None:  # what it has started may hold the pipe open for good
+                        break
+                    continue
+                chunk = os.read(child.stdout.fileno(), 65536)
+                if not chunk:
+                    break
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    text = line.decode(errors="replace")
+                    if not listener.line(text):
+                        sink.write(text + "\n")
+                sink.flush()
+            if rest:
+                sink.write(rest.decode(errors="replace"))
+            return child.wait(max(1.0, deadline - time.monotonic()))
+        except BaseException:
+            child.kill()
+            raise
+
+
+def output(command: Sequence[Argument], *, timeout: float = 60) -> str:
+    """Run a command and return its standard output without the trailing newline."""
+    return run(command, timeout=timeout).stdout.rstrip("\n")
+
+
+def start(
+    command: Sequence[Argument],
+    *,
+    log: IO[bytes] | None = None,
+    env: Mapping[str, str] | None = None,
+    pass_fds: Sequence[int] = (),
+    cwd: Path | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start a process that outlives this one (its own session, no terminal) and return it.
+
+    It can be ended with the signal INT even where this process ignores it, as a shell's background jobs do.
+    """
+    sink: IO[bytes] | int = log if log is not None else subprocess.DEVNULL
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    return subprocess.Popen(
+        ["env", "--default-signal=INT", *_words(command)] if ignored else _words(command),
+        stdin=subprocess.DEVNULL,
+        stdout=sink,
+        stderr=sink,
+        start_new_session=True,
+        env=env,
+        pass_fds=tuple(pass_fds),
+        cwd=cwd,
+    )
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a started process ended: ``late`` when its time was up, ``stopped`` when it was told to.
+
+    CPU seconds are its own and those of the children it has waited for.
+    """
+
+    status: int
+    seconds: float
+    cpu_seconds: float
+    late: bool = False
+    stopped: bool = False
+
+
+def follow(
+    child: subprocess.Popen[bytes],
+    *,
+    timeout: float,
+    stop: Callable[[], bool] = lambda: False,
+    grace: float = 30,
+    watch: Callable[[], None] = lambda: None,
+) -> Ended:
+    """Wait for a process of :func:`start`; when its time is up or ``stop`` says so, end it and all of its session's.
+
+    It is ended too when the wait is broken off, as by ^C.
+
+    :param timeout: seconds.
+    :param grace: seconds between the signal INT and KILL.
+    :param watch: called about ten times a second until it has ended, and once more.
+    """
+    try:
+        return _followed(child, timeout, stop, grace, watch)
+    except BaseException:
+        _followed(child, 0, lambda: False, grace, lambda: None)
+        raise
+
+
+def _followed(
+    child: subprocess.Popen[bytes],
+    timeout: float,
+    stop: Callable[[], bool],
+    grace: float,
+    watch: Callable[[], None],
+) -> Ended:
+    began = time.monotonic()
+    late = stopped = False
+    killed_at = 0.0
+    while True:
+        pid, status, usage = os.wait4(child.pid, os.WNOHANG)
+        watch()
+        if pid:
+            break
+        now = time.monotonic()
+        if not killed_at and ((late := now - began > timeout) or (stopped := stop())):
+            _signal(child.pid, signal.SIGINT)
+            killed_at = now + grace
+        elif killed_at and now > killed_at:
+            _signal(child.pid, signal.SIGKILL)
+        time.sleep(0.1)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    _signal(child.pid, signal.SIGKILL)  # whatever of it is left
+    seconds = time.monotonic() - began
+    return Ended(child.returncode, seconds, usage.ru_utime + usage.ru_stime, late, stopped)
+
+
+def _signal(group: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(group, number)
+
+
+def start_time(pid: int) -> str:
+    """The kernel's start time of a process: with the pid, an identity that is never used twice in a boot.
+
+    Empty for one that has ended, also while it waits to be reaped by this very process.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "" if fields[0] in "ZX" else fields[19]
+    except (OSError, IndexError):
+        return ""
+
+
+def identity(pid: int) -> dict[str, str | int]:
+    """What tells a running process from any other that ever had its number; empty when there is none."""
+    if not (start := start_time(pid)):
+        return {}
+    return {"pid": pid, "start": start, "boot": Path("/proc/sys/kernel/random/boot_id").read_text().strip()}
+
+
+def end_stray(known: Mapping[str, str | int], grace: float = 30) -> bool:
+    """End a process of :func:`start` whose parent was killed, with its session; False when it has ended.
+
+    :param known: its :func:`identity`.
+    :param grace: seconds between the signal INT and KILL.
+    """
+    if not known or identity(int(known["pid"])) != known:
+        return False
+    deadline = time.monotonic() + grace
+    _signal(int(known["pid"]), signal.SIGINT)
+    while identity(int(known["pid"])) == known and time.monotonic() < deadline:
+        time.sleep(0.1)
+    _signal(int(known["pid"]), signal.SIGKILL)
+    return True
+
+
+def interactive(command: Sequence[Argument], *, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> int:
+    """Run a command on the user's own terminal, without a deadline; return its status."""
+    try:
+        return subprocess.run(_words(command), env=env, cwd=cwd).returncode
+    except FileNotFoundError as error:
+        raise LabError(f"{command[0]} is not installed", "labctl doctor") from error
+
+
+def missing(*programs: str) -> list[str]:
+    """Return those of the programs that are not on PATH."""
+    return [name for name in programs if shutil.which(name) is None]

@@ -1,0 +1,104 @@
+"""Work in threads: the same on several nodes at once, and work that may never end, waited for with a deadline."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import TypeVar
+
+from labctl.errors import BrokenLabError, DeadlineError, LabError
+
+T = TypeVar("T")
+
+
+def started(work: Callable[[], T]) -> Future[T]:
+    """Run something in a daemon thread, which never keeps the process from ending."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True, name="labctl-background").start()
+    return future
+
+
+def result(future: Future[T], seconds: float) -> T:
+    """The result of :func:`started`, or its error.
+
+    :raises DeadlineError: it has not ended within so many seconds; it goes on.
+    """
+    wait([future], timeout=seconds)
+    if not future.done():
+        raise DeadlineError(f"no end after {seconds:g} s")
+    return future.result()
+
+
+def ended(future: Future[T], seconds: float) -> None:
+    """Wait until :func:`started` work has ended, well or not, but no longer than so many seconds."""
+    wait([future], timeout=seconds)
+
+
+def collected(future: Future[str], seconds: float) -> str:
+    """The text of :func:`started`, or in one line why there is none."""
+    try:
+        return result(future, seconds)
+    except DeadlineError as error:
+        return f"(not captured: {error.message})\n"
+    except Exception as error:  # whatever it was belongs where the text would be
+        return f"(not captured: {type(error).__name__}: {error})\n"
+
+
+# --- on several nodes at once ----------------------------------------------------------------------
+
+
+def side_by_side(function: Callable[[str], T], nodes: Iterable[str]) -> list[Future[T]]:
+    """Call a function for each node, all at once, and return when all have ended.
+
+    ^C does not wait for them: what they do is safe to repeat.
+    """
+    names = list(nodes)
+    if not names:
+        return []
+    pool = ThreadPoolExecutor(len(names))
+    try:
+        waiting = [pool.submit(function, name) for name in names]
+        wait(waiting)
+    except KeyboardInterrupt:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
+    return waiting
+
+
+def on_each(function: Callable[[str], T], nodes: Iterable[str]) -> list[T]:
+    """Call a function for each node, all at once, and return what they return.
+
+    :raises LabError: it failed for some; tells of all of them.
+    """
+    return results(side_by_side(function, nodes))
+
+
+def results(waiting: Sequence[Future[T]]) -> list[T]:
+    """What :func:`side_by_side` came to.
+
+    :raises LabError: some of it failed; the message is that of every failure, and so is the hint.
+    """
+    failed = [error for future in waiting if (error := future.exception()) is not None]
+    if not failed:
+        return [future.result() for future in waiting]
+    told = [error for error in failed if isinstance(error, LabError)]
+    strange = [error for error in failed if not isinstance(error, LabError)]
+    if strange:  # a bug; its report has the rest too
+        for error in told:
+            strange[0].add_note(error.message)
+        raise strange[0]
+    if len(told) == 1:
+        raise told[0]
+    kind = next(k for k in (DeadlineError, BrokenLabError, LabError) if all(isinstance(e, k) for e in told))
+    messages = dict.fromkeys(error.message for error in told)
+    hints = dict.fromkeys(part.strip() for error in told for part in error.hint.split(";") if part)
+    raise kind("\n".join(messages), "; ".join(hints)) from told[0]

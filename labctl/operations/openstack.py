@@ -1,0 +1,340 @@
+"""Operations on OpenStack's APIs: made inside the lab's namespace, in labctl's own process.
+
+They are data, like node operations; ``labctl.engine.cloud`` carries them out. Each one knows the
+``openstack`` command of the install guide that does the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project in the default domain."""
+
+    name: str
+    description: str = ""
+
+    @property
+    def title(self) -> str:
+        return f"project {self.name}"
+
+    def guide(self) -> str:
+        return f'openstack project create --domain default --description "{self.description}" {self.name}'
+
+
+@dataclass(frozen=True)
+class Domain:
+    """An identity domain."""
+
+    name: str
+    description: str = ""
+
+    @property
+    def title(self) -> str:
+        return f"domain {self.name}"
+
+    def guide(self) -> str:
+        return f'openstack domain create --description "{self.description}" {self.name}'
+
+
+@dataclass(frozen=True)
+class Role:
+    """A role."""
+
+    name: str
+
+    @property
+    def title(self) -> str:
+        return f"role {self.name}"
+
+    def guide(self) -> str:
+        return f"openstack role create {self.name}"
+
+
+@dataclass(frozen=True)
+class User:
+    """An account; ``password`` is the mark of a secret."""
+
+    name: str
+    password: str
+    domain: str = "Default"
+
+    @property
+    def title(self) -> str:
+        return f"user {self.name}"
+
+    def guide(self) -> str:
+        return f"openstack user create --domain {self.domain.lower()} --password {self.password} {self.name}"
+
+
+@dataclass(frozen=True)
+class Grant:
+    """A role given to a user on a project, or on a domain when ``project`` is empty."""
+
+    role: str
+    user: str
+    project: str = ""
+    domain: str = "Default"
+
+    @property
+    def title(self) -> str:
+        return f"role {self.role} for {self.user} on {self.project or self.domain}"
+
+    def guide(self) -> str:
+        if self.project:
+            return f"openstack role add --project {self.project} --user {self.user} {self.role}"
+        return f"openstack role add --domain {self.domain} --user-domain {self.domain} --user {self.user} {self.role}"
+
+
+@dataclass(frozen=True)
+class CatalogEntry:
+    """A service and its three endpoints; ``admin_url`` only where it differs."""
+
+    name: str
+    type: str
+    description: str
+    url: str
+    region: str
+    admin_url: str = ""
+
+    @property
+    def title(self) -> str:
+        return f"service {self.name} ({self.type}) and its endpoints"
+
+    def url_of(self, interface: str) -> str:
+        """The URL of one interface: public, internal or admin."""
+        return self.admin_url if interface == "admin" and self.admin_url else self.url
+
+    def guide(self) -> str:
+        lines = [f'openstack service create --name {self.name} --description "{self.description}" {self.type}']
+        lines += [
+            f"openstack endpoint create --region {self.region} {self.type} {i} '{self.url_of(i)}'"
+            for i in ("public", "internal", "admin")
+        ]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class FlavorEntry:
+    """A nova flavor; ``ram`` in MiB, ``disk`` in GiB."""
+
+    name: str
+    vcpus: int
+    ram: int
+    disk: int
+
+    @property
+    def title(self) -> str:
+        return f"flavor {self.name}"
+
+    def guide(self) -> str:
+        return f"openstack flavor create --vcpus {self.vcpus} --ram {self.ram} --disk {self.disk} {self.name}"
+
+
+@dataclass(frozen=True)
+class GuestImageUpload:
+    """The guest image that the image store holds, public in glance under this name."""
+
+    name: str
+
+    @property
+    def title(self) -> str:
+        return f"image {self.name}"
+
+    def guide(self) -> str:
+        return (
+            f"openstack image create --disk-format qcow2 --container-format bare --public "
+            f"--file GUEST_IMAGE {self.name}"
+        )
+
+
+@dataclass(frozen=True)
+class ProviderNetwork:
+    """The flat external network and its subnet, shared by all projects."""
+
+    name: str
+    physical: str
+    cidr: str
+    gateway: str
+    first: str
+    last: str
+    dns: str = ""
+
+    @property
+    def title(self) -> str:
+        return f"network {self.name} ({self.cidr})"
+
+    def guide(self) -> str:
+        dns = f" --dns-nameserver {self.dns}" if self.dns else ""
+        return (
+            f"openstack network create --share --external --provider-physical-network {self.physical} "
+            f"--provider-network-type flat {self.name}\n"
+            f"openstack subnet create --network {self.name} --allocation-pool start={self.first},end={self.last}"
+            f"{dns} --gateway {self.gateway} --subnet-range {self.cidr} {self.name}"
+        )
+
+
+@dataclass(frozen=True)
+class SelfServiceNetwork:
+    """A project's own network, its subnet, and a router that leads out of it."""
+
+    name: str
+    cidr: str
+    project: str
+    router: str
+    external: str
+
+    @property
+    def title(self) -> str:
+        return f"network {self.name} ({self.cidr}) behind {self.router}"
+
+    def guide(self) -> str:
+        return (
+            f"openstack network create --project {self.project} {self.name}\n"
+            f"openstack subnet create --project {self.project} --network {self.name} --subnet-range {self.cidr} "
+            f"{self.name}\n"
+            f"openstack router create --project {self.project} {self.router}\n"
+            f"openstack router add subnet {self.router} {self.name}\n"
+            f"openstack router set --external-gateway {self.external} {self.router}"
+        )
+
+
+@dataclass(frozen=True)
+class ComputeHosts:
+    """Wait until these hosts have registered their hypervisors, up and enabled.
+
+    :param seconds: deadline.
+    """
+
+    hosts: tuple[str, ...]
+    seconds: int = 120
+
+    @property
+    def title(self) -> str:
+        return f"hypervisors up: {', '.join(self.hosts)}"
+
+    def guide(self) -> str:
+        return "openstack compute service list --service nova-compute"
+
+
+@dataclass(frozen=True)
+class HypervisorsMapped:
+    """Wait until the API lists these hypervisors, which it does once they are mapped into a cell.
+
+    :param seconds: deadline.
+    """
+
+    hosts: tuple[str, ...]
+    seconds: int = 30
+
+    @property
+    def title(self) -> str:
+        return f"hypervisors listed: {', '.join(self.hosts)}"
+
+    def guide(self) -> str:
+        return "openstack hypervisor list"
+
+
+@dataclass(frozen=True)
+class AgentsAlive:
+    """Wait until neutron sees each (binary, host) alive.
+
+    :param seconds: deadline.
+    """
+
+    agents: tuple[tuple[str, str], ...]
+    seconds: int = 120
+
+    @property
+    def title(self) -> str:
+        return f"{len(self.agents)} network agents alive"
+
+    def guide(self) -> str:
+        return "openstack network agent list"
+
+
+@dataclass(frozen=True)
+class DhcpPlugged:
+    """Wait until the DHCP server's port in each of the networks that `up` made is ACTIVE.
+
+    An agent starts what it works with (privileged helpers, name spaces) for its first network. On an emulated
+    node that takes minutes, and neutron gives a DHCP server up for good that takes longer than five
+    (``Dnsmasq.enable`` in neutron/agent/linux/dhcp.py): so nobody may ask for more networks before.
+
+    :param seconds: deadline.
+    """
+
+    networks: tuple[str, ...]
+    seconds: int = 120
+
+    @property
+    def title(self) -> str:
+        return f"DHCP in {', '.join(self.networks)}"
+
+    def guide(self) -> str:
+        return "\n".join(f"openstack port list --network {n} --device-owner network:dhcp" for n in self.networks)
+
+
+@dataclass(frozen=True)
+class ServicesUp:
+    """Wait until a service's own list (nova, cinder, heat) shows each (binary, host) up.
+
+    :param seconds: deadline.
+    """
+
+    type: str
+    services: tuple[tuple[str, str], ...]
+    seconds: int = 90
+
+    @property
+    def title(self) -> str:
+        return f"{self.type}: {', '.join(f'{b}@{h}' for b, h in self.services)} up"
+
+    def guide(self) -> str:
+        return {
+            "compute": "openstack compute service list",
+            "volumev2": "openstack volume service list",
+            "volumev3": "openstack volume service list",
+            "orchestration": "openstack orchestration service list",
+        }[self.type]
+
+
+@dataclass(frozen=True)
+class CatalogAnswers:
+    """Every endpoint of the catalog is there once per interface, in one region, and answers.
+
+    :param seconds: deadline.
+    """
+
+    region: str
+    types: tuple[str, ...]
+    seconds: int = 60
+
+    @property
+    def title(self) -> str:
+        return f"catalog answers: {', '.join(self.types)}"
+
+    def guide(self) -> str:
+        return "openstack catalog list"
+
+
+ApiOperation = (
+    Project
+    | Domain
+    | Role
+    | User
+    | Grant
+    | CatalogEntry
+    | FlavorEntry
+    | GuestImageUpload
+    | ProviderNetwork
+    | SelfServiceNetwork
+    | ComputeHosts
+    | HypervisorsMapped
+    | AgentsAlive
+    | DhcpPlugged
+    | ServicesUp
+    | CatalogAnswers
+)

@@ -1,0 +1,139 @@
+"""Run a stage on one node: one archive up, one program run, one marker line back per operation."""
+
+from __future__ import annotations
+
+import io
+import math
+import tarfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from labctl.errors import BrokenLabError, LabError
+from labctl.host.ssh import Session
+from labctl.operations.node import File, Item, flatten
+from labctl.operations.script import program
+from labctl.secret import Secret, redact, reveal
+
+#: Where a node keeps the programs while they run, and their output afterwards.
+DIRECTORY = "/var/lib/labctl/run"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one operation; ``state`` is ok, changed or failed."""
+
+    node: str
+    number: int
+    title: str
+    state: str
+    seconds: float
+
+
+@dataclass
+class NodeResult:
+    """What became of a stage on one node."""
+
+    node: str
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    def count(self, state: str) -> int:
+        """How many operations ended in a state."""
+        return sum(o.state == state for o in self.outcomes)
+
+
+def archive(stage: str, items: tuple[Item, ...], secrets: Mapping[str, Secret]) -> bytes:
+    """The stage's program and files as a tar archive, with the secrets put in."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+
+        def add(name: str, text: str) -> None:
+            data = reveal(text, secrets).encode()
+            info = tarfile.TarInfo(name)
+            info.size, info.mode = len(data), 0o600
+            tar.addfile(info, io.BytesIO(data))
+
+        add("program.sh", program(stage, items))
+        for operation in flatten(items):
+            if isinstance(operation, File):
+                add(operation.payload, operation.content)
+    return buffer.getvalue()
+
+
+def _alone() -> str:
+    """End the program that an interrupted labctl left running on the node, and say where this one is.
+
+    sshd gives each command a process group of its own. Numbers are used again, so the process must be ours,
+    and after a restart of the node it may be this very one.
+    """
+    pid = f"{DIRECTORY}/pid"
+    return (
+        f"mkdir -p {DIRECTORY}; {{ read -r old <{pid} && [ $old != $$ ] && grep -qs {DIRECTORY} /proc/$old/cmdline && "
+        f"kill -KILL -$old; }} 2>/dev/null; echo $$ >{pid}"
+    )
+
+
+def run_stage(
+    session: Session,
+    name: str,
+    node: str,
+    stage: str,
+    items: tuple[Item, ...],
+    secrets: Mapping[str, Secret],
+    seen: Callable[[Outcome], None],
+    seconds: float = 1200,
+) -> NodeResult:
+    """Run a stage's operations on a node of a lab.
+
+    :param seen: called for each operation as it ends.
+    :param seconds: deadline of the whole stage on this node.
+    :raises LabError: an operation failed; the message has its last output, secrets hidden.
+    """
+    operations = flatten(items)
+    result = NodeResult(node)
+    said: dict[int, list[str]] = {}
+
+    def line(text: str) -> None:
+        if text.startswith("##out "):
+            _, number, *rest = text.split(" ", 2)
+            said.setdefault(int(number), []).append(rest[0] if rest else "")
+        elif text.startswith("##labctl "):
+            _, number, state, nanoseconds = text.split()
+            title = operations[int(number)].title
+            outcome = Outcome(node, int(number), title, state, int(nanoseconds) / 1e9)
+            result.outcomes.append(outcome)
+            seen(outcome)
+
+    place = f"{DIRECTORY}/{stage}"
+    command = (
+        f"{_alone()}; umask 077; rm -rf {place}; mkdir -p {place} && tar -xf - -C {place} && umask 022 && "
+        f"LABCTL_PATIENCE={math.ceil(session.patience)} sh {place}/program.sh; "
+        f"s=$?; rm -rf {place}/files {place}/program.sh; exit $s"
+    )
+    try:
+        done = session.run(command, timeout=seconds, stdin=archive(stage, items, secrets), on_line=line)
+    except BrokenLabError as error:
+        raise BrokenLabError(
+            f"stage {stage} on {node}: the connection broke; has the machine died?",
+            f"labctl status {name}; labctl repair {name}",
+        ) from error
+    failed = [o for o in result.outcomes if o.state == "failed"]
+    if failed or done.status != 0:
+        raise LabError(_failure(stage, node, failed, said, done.stderr, secrets), f"labctl ssh {name} {node}")
+    return result
+
+
+def _failure(
+    stage: str,
+    node: str,
+    failed: list[Outcome],
+    said: Mapping[int, list[str]],
+    stderr: str,
+    secrets: Mapping[str, Secret],
+) -> str:
+    if not failed:
+        return redact(f"stage {stage} on {node} ended early:\n{stderr.strip()[-2000:]}", secrets)
+    parts = []
+    for outcome in failed:
+        output = "\n".join(f"    {text}" for text in said.get(outcome.number, ["(no output)"]))
+        parts.append(f"stage {stage}, {node}: '{outcome.title}' failed after {outcome.seconds:.1f} s:\n{output}")
+    return redact("\n".join(parts), secrets)

@@ -1,0 +1,53 @@
+"""Compile operations into one POSIX sh program per stage and node."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from labctl.operations.node import Item, Parallel, flatten
+
+_PRELUDE = Path(__file__).with_name("prelude.sh")
+#: Tells whether a kernel runs under KVM; run on this machine and on nodes.
+KVM_PROBE = Path(__file__).with_name("kvm.sh")
+
+
+def prelude() -> str:
+    """The functions every program starts with."""
+    return _PRELUDE.read_text()
+
+
+def _keeps_columns(body: str) -> bool:
+    """True when quoted text or a here-document runs over lines, so that indenting would change it."""
+    try:
+        for line in body.splitlines():
+            shlex.split(line)
+    except ValueError:
+        return True
+    return "<<" in body
+
+
+def program(title: str, items: tuple[Item, ...]) -> str:
+    """Return the program that runs these operations; secrets are still marks.
+
+    Run without arguments it does everything and prints one line per operation,
+    ``##labctl NUMBER ok|changed|failed NANOSECONDS``; an operation's own output goes to ``NUMBER.out``
+    beside the program. It stops after the first operation (or parallel group) that failed.
+    """
+    parts = ["#!/bin/sh", f"# labctl: {title}", prelude()]
+    for number, operation in enumerate(flatten(items)):
+        body = operation.shell()
+        if not _keeps_columns(body):
+            body = "\n".join(f"    {line}" if line else "" for line in body.splitlines())
+        parts.append(f"op_{number}() {{ # {operation.title}\n{body}\n}}\n")
+    parts.append('if [ "${1:-}" = operation ]; then\n    run_operation "$2"\n    exit\nfi\n')
+    number = 0
+    for item in items:
+        if isinstance(item, Parallel):
+            numbers = " ".join(str(number + k) for k in range(len(item.operations)))
+            parts.append(f"in_parallel {item.jobs} {numbers} || exit 1" if numbers else ":")
+            number += len(item.operations)
+        else:
+            parts.append(f"run_operation {number} || exit 1")
+            number += 1
+    return "\n".join(parts) + "\n"

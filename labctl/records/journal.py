@@ -1,0 +1,33 @@
+"""The journal of a lab: the stages that finished."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class StageRecord:
+    """A stage that finished: the hash of its inputs, when, and what it took (seconds)."""
+
+    name: str
+    digest: str
+    finished: float
+    seconds: float
+    cpu_seconds: float
+    changed: int
+    ok: int
+
+
+@dataclass
+class Journal:
+    """The finished stages of a lab, in order."""
+
+    stages: list[StageRecord] = field(default_factory=list)
+
+    def record(self, name: str) -> StageRecord | None:
+        """The record of a finished stage."""
+        return next((s for s in self.stages if s.name == name), None)
+
+    def forget_from(self, names: tuple[str, ...]) -> None:
+        """Drop the records of these stages."""
+        self.stages = [s for s in self.stages if s.name not in names]

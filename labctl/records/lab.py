@@ -1,0 +1,338 @@
+"""A lab as it is recorded on disk: what was built, its secrets and keys, what has been done.
+
+    labs/LAB/lab.json       the record: spec, golden image, the stack of layers, snapshots
+    labs/LAB/keys/          labctl's key and the nodes' host keys
+    labs/LAB/nodes/NODE/    what a machine has while it exists: mount point, console, process number
+    labs/LAB/layers/N/      what all machines wrote while this was the uppermost layer, with the
+                            journal and the secrets of that time
+
+Every file is written whole and renamed into place. Only ``lab.json`` says which layers count, so that
+one rename takes a lab from one stack to another: a process killed at any moment leaves the old state or
+the new one, and a layer that no record names is waste.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets as randomness
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labctl import drivers
+from labctl.errors import LabError
+from labctl.host import lock, paths
+from labctl.host.files import write_atomic
+from labctl.host.ssh import Session, new_key, save_private
+from labctl.plan.planner import Plan, plan
+from labctl.records import hints
+from labctl.records.journal import Journal, StageRecord
+from labctl.secret import Secret
+from labctl.services.base import Context
+from labctl.topology.spec import LabSpec
+
+if TYPE_CHECKING:
+    from labctl.drivers.base import Driver
+
+SCHEMA = 3
+RECORD = "lab.json"
+#: Beside a node's files in a layer: a machine's saved memory, and the layer whose memory it goes on from, once.
+MEMORY, GOES_ON = "memory", "goes-on"
+#: The record of a lab that is being removed: it can only be removed further.
+REMOVED = "removed.json"
+
+
+class Lab:
+    """One lab, opened once by a command: its record, its driver, the facts of its release and base, its plan."""
+
+    def __init__(self, directory: Path, spec: LabSpec, meta: Mapping[str, Any]) -> None:
+        self.directory = directory
+        self.spec = spec
+        self.meta = dict(meta)
+        self._plan: Plan | None = None
+
+    @property
+    def driver(self) -> Driver:
+        """What makes its machines."""
+        return drivers.get(self.spec.driver)
+
+    @property
+    def plan(self) -> Plan:
+        """What ``up`` does for its present spec."""
+        if self._plan is None or self._plan.context.lab is not self.spec:
+            self._plan = plan(Context.of(self.spec))
+        return self._plan
+
+    @property
+    def context(self) -> Context:
+        """Its present spec with the facts of its release and base."""
+        return self.plan.context
+
+    @property
+    def name(self) -> str:
+        """The lab's name."""
+        return self.spec.name
+
+    @property
+    def id(self) -> str:
+        """Random, different for each lab that was ever made; the ownership mark."""
+        return str(self.meta["id"])
+
+    @property
+    def namespace(self) -> str:
+        """The lab's network namespace: its router, and the place from which its addresses can be reached."""
+        return f"labctl.{self.name}"
+
+    @property
+    def hosts_file(self) -> Path:
+        """/etc/hosts as seen in the namespace; `ip netns exec` uses the same file."""
+        return Path("/etc/netns") / self.namespace / "hosts"
+
+    def node_directory(self, node: str) -> Path:
+        """What belongs to one machine."""
+        return self.directory / "nodes" / node
+
+    @property
+    def layers(self) -> tuple[Path, ...]:
+        """The layers of the golden image that the machines stand on, uppermost first."""
+        return tuple(Path(layer) for layer in self.meta["image"])
+
+    def record_image(self, layers: tuple[Path, ...]) -> None:
+        """Write down what the machines stand on."""
+        self.meta["image"] = [str(layer) for layer in layers]
+        self.save()
+
+    # --- layers --------------------------------------------------------------------------------
+
+    @property
+    def stack(self) -> tuple[str, ...]:
+        """The lab's layers above the golden image, uppermost first; the machines write into that one."""
+        return tuple(self.meta["stack"])
+
+    @property
+    def top(self) -> Path:
+        """The layer that the machines write into."""
+        return self.layer(self.stack[0])
+
+    def layer(self, number: str) -> Path:
+        """The directory of a layer, which need not exist."""
+        return self.directory / "layers" / number
+
+    def new_layer(self) -> str:
+        """A number for a layer that was never used in this lab's record or directory."""
+        known = {*self.stack, *(n for s in self.meta["snapshots"].values() for n in s["stack"])}
+        known |= {p.name for p in (self.directory / "layers").iterdir()}
+        return str(max(int(n) for n in known if n.isdigit()) + 1)
+
+    def connect(self, node: str, seconds: float = 20) -> Session:
+        """Open a session to a node.
+
+        :raises LabError: there is no such node, or it does not answer within so many seconds.
+        """
+        if node not in self.spec.nodes:
+            raise LabError(f"{self.name} has no node '{node}'; it has {', '.join(self.spec.nodes)}")
+        return self.driver.connect(self, node, seconds)
+
+    # --- what to type ----------------------------------------------------------------------------
+
+    def up(self, name: str | None = None) -> str:
+        """The command that goes on with this lab, or that makes one like it under another name."""
+        return hints.up(self.spec, Path(self.meta["topology_file"]), name)
+
+    # --- files ---------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Write lab.json, which holds the passwords that a topology chose."""
+        content = {"schema": SCHEMA, **self.meta, "spec": self.spec.model_dump(mode="json")}
+        write_atomic(self.directory / RECORD, json.dumps(content, indent=1), 0o600)
+
+    def journal(self) -> Journal:
+        """Read the journal.
+
+        :raises LabError: it is none.
+        """
+        path = self.top / "journal.json"
+        if not path.exists():
+            return Journal()
+        try:
+            return Journal([StageRecord(**record) for record in json.loads(path.read_text())])
+        except (ValueError, TypeError) as error:
+            raise LabError(f"{path} cannot be read", f"rm {path}; {self.up()} runs every stage again") from error
+
+    def save_journal(self, journal: Journal) -> None:
+        """Write the journal."""
+        text = json.dumps([asdict(s) for s in journal.stages], indent=1)
+        write_atomic(self.top / "journal.json", text)
+
+    def secrets(self) -> dict[str, Secret]:
+        """Read the lab's secrets."""
+        path = self.top / "secrets.json"
+        if not path.exists():
+            return {}
+        return {name: Secret(value) for name, value in json.loads(path.read_text()).items()}
+
+    def ensure_secrets(self, names: set[str]) -> dict[str, Secret]:
+        """Return the secrets of these names, making those that do not exist: random, or the topology's."""
+        known = self.secrets()
+        chosen = {name.upper(): value for name, value in self.spec.passwords.items()}
+        wanted = {
+            name: Secret(chosen[name]) if name in chosen else known.get(name, Secret(randomness.token_hex(12)))
+            for name in sorted(names | set(known) | set(chosen))
+        }
+        if wanted != known:
+            text = json.dumps({name: value.reveal() for name, value in wanted.items()}, indent=1)
+            write_atomic(self.top / "secrets.json", text, 0o600)
+        return wanted
+
+    def private_key(self) -> str:
+        """labctl's own key for the nodes' root accounts."""
+        return (self.directory / "keys" / "id_ed25519").read_text()
+
+    def public_key(self) -> str:
+        """Its public half."""
+        return (self.directory / "keys" / "id_ed25519.pub").read_text()
+
+    def host_key(self, node: str) -> str:
+        """The public host key of a node."""
+        return (self.directory / "keys" / f"{node}.pub").read_text()
+
+    def host_private_key(self, node: str) -> str:
+        """The private host key of a node."""
+        return (self.directory / "keys" / node).read_text()
+
+    def ensure_keys(self) -> None:
+        """Make labctl's key and every node's host key, and a known_hosts file for people's ssh."""
+        keys = self.directory / "keys"
+        pairs = {"id_ed25519": f"labctl {self.name}"} | {n: f"root@{n}" for n in self.spec.nodes}
+        for name, comment in pairs.items():
+            if not (keys / f"{name}.pub").exists():
+                pair = new_key(comment)
+                save_private(keys / name, pair.private)
+                write_atomic(keys / f"{name}.pub", pair.public + "\n")
+        lines = [
+            f"{node.name},{self.spec.address(node)} {' '.join(self.host_key(node.name).split()[:2])}"
+            for node in self.spec.nodes.values()
+        ]
+        write_atomic(keys / "known_hosts", "\n".join(lines) + "\n")
+
+    # --- life ----------------------------------------------------------------------------------
+
+    @classmethod
+    def create(cls, spec: LabSpec, topology_file: Path) -> Lab:
+        """Make the directory of a new lab.
+
+        :raises LabError: when the name is taken.
+        """
+        directory = paths.labs() / spec.name
+        if exists(spec.name):
+            raise LabError(f"a lab named {spec.name} exists already", f"labctl status {spec.name}")
+        # more than what a process leaves that was killed just here
+        if (directory / "nodes").exists() or any((directory / "layers").glob("*/*")):
+            raise LabError(f"{directory} has machines, but no record of their lab", f"labctl down {spec.name}")
+        meta = {
+            "id": randomness.token_hex(4),
+            "created": time.time(),
+            "topology_file": str(topology_file.absolute()),
+            "image": [],
+            "stack": ["1"],
+            "snapshots": {},
+        }
+        lab = cls(directory, spec, meta)
+        lab.top.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lab.save()
+        return lab
+
+    @classmethod
+    def load(cls, name: str, record: str = RECORD) -> Lab:
+        """Read a lab's state.
+
+        :param record: the file to read, RECORD or REMOVED.
+        :raises LabError: when there is no such lab, or its state cannot be read.
+        """
+        directory = paths.labs() / name
+        path = directory / record
+        if not path.exists():
+            known = ", ".join(names()) or "none"
+            raise LabError(
+                f"there is no lab named '{name}'; labs: {known}", f"labctl list; {hints.first(name)} makes one"
+            )
+        try:
+            content = json.loads(path.read_text())
+            if content.pop("schema") != SCHEMA:
+                raise ValueError("another schema")
+            spec = LabSpec.model_validate(content.pop("spec"))
+        except (ValueError, LookupError, TypeError) as error:
+            raise LabError(
+                f"{path} cannot be read, or was written by another version of labctl", f"labctl down {name}"
+            ) from error
+        return cls(directory, spec, content)
+
+
+def begin_removal(name: str) -> None:
+    """From here on a recorded lab can only be removed: what is half gone is never started again.
+
+    :raises LabError: the directory cannot be written.
+    """
+    directory = paths.labs() / name
+    try:
+        (directory / RECORD).rename(directory / REMOVED)
+    except OSError as error:
+        raise LabError(f"labctl cannot write to {directory}: {error.strerror}", "the same command with sudo") from error
+
+
+def remove_directory(directory: Path) -> bool:
+    """Delete a lab's directory, its record last: killed at any moment, the next command knows what it was.
+
+    :return: False when something could not be deleted.
+    """
+    for entry in directory.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        elif entry.name not in (RECORD, REMOVED):
+            with suppress(OSError):
+                entry.unlink()
+    if all(entry.name in (RECORD, REMOVED) for entry in directory.iterdir()):
+        shutil.rmtree(directory, ignore_errors=True)
+    return not directory.exists()
+
+
+def exists(name: str) -> bool:
+    """True when a lab of that name is recorded."""
+    return (paths.labs() / name / RECORD).exists()
+
+
+def half_removed(name: str) -> bool:
+    """True when the removal of a lab has begun and not ended."""
+    return (paths.labs() / name / REMOVED).exists()
+
+
+def names() -> list[str]:
+    """The recorded labs, sorted."""
+    root = paths.labs()
+    return sorted(p.name for p in root.iterdir() if (p / RECORD).exists()) if root.is_dir() else []
+
+
+@contextmanager
+def locked(name: str, command: str) -> Iterator[None]:
+    """Hold a lab while a command changes it.
+
+    The lock's file goes with the lab.
+
+    :raises LabError: when another process holds it; says which.
+    """
+    path = paths.home() / "locks" / f"{name}.lock"
+    with lock.held(path, command or " ".join(sys.argv), lambda holder: _held(name, holder)):
+        try:
+            yield
+        finally:
+            if not (paths.labs() / name).exists():
+                path.unlink(missing_ok=True)
+
+
+def _held(name: str, holder: str) -> LabError:
+    return LabError(f"the lab {name} is being changed by {holder or 'another labctl'}", "wait for it, or end it")

@@ -1,0 +1,22 @@
+"""What the plugin and its fixtures tell each other through pytest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from labctl.records.access import Access
+
+LAB: pytest.StashKey[Access] = pytest.StashKey()
+BEGAN: pytest.StashKey[float] = pytest.StashKey()
+#: True for a test of which a part has failed.
+FAILED: pytest.StashKey[bool] = pytest.StashKey()
+
+
+def artifacts(config: pytest.Config, lab: Access) -> Path:
+    """The directory for what is kept of failed tests (and screenshots)."""
+    given = config.getoption("--lab-artifacts") or f"artifacts/{lab.lab}"
+    return Path(config.invocation_params.dir, given)
