@@ -420,11 +420,11 @@ def test_a_copy_of_a_node_joins_with_the_address_that_is_given(labctl: Labctl, f
         (("add", "nope", "second"), "there is no lab named 'nope'"),
         (("remove", "nope", "second"), "there is no lab named 'nope'"),
         (("list", "nope"), "there is no lab named 'nope'"),
-        (("add", "small", "first"), "small has the node 'first' already"),
-        (("add", "small", "x", "--like", "first"), "'first' cannot be copied, for mariadb cannot join a running lab"),
+        (("add", "small", "first"), "small already has the node 'first'"),
+        (("add", "small", "x", "--like", "first"), "cannot copy 'first': mariadb cannot join a running lab"),
         (("add", "small", "x", "--like", "second", "--address", "10.0.0.9"), "NETWORK=ADDRESS is meant"),
         (("add", "small", "second", "--address", "management=10.0.0.9"), "the topology gives the addresses"),
-        (("remove", "small", "first"), "'first' is part of small from its start"),
+        (("remove", "small", "first"), "'first' is part of small from the start"),
     ],
 )
 def test_what_cannot_join_or_leave_is_refused(

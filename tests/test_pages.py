@@ -80,7 +80,7 @@ def test_a_service_that_leaves_an_answer_out_says_which(copy: Copy) -> None:
         "from labctl.services.base import Chapter\n\n\nclass Short(Chapter):\n    name = 'short'\n    components = ()\n"
     )
     said = copy.run(f"{sys.executable} -c 'import labctl.services.short'")
-    assert "the service Short does not say its words" in said
+    assert "the service Short does not define its words" in said
 
 
 def test_a_base_that_leaves_a_component_out_says_which(copy: Copy) -> None:

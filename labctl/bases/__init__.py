@@ -1,4 +1,4 @@
-"""The operating systems labctl can put on a node, each with a source of OpenStack's packages."""
+"""The operating systems labctl can install on a node, each with a source of OpenStack packages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ for _base in BASES.values():
     if _missing := set(Component) - set(_base.packages):
         raise TypeError(f"the base {_base.name} ({_base.source}) names no packages for {', '.join(sorted(_missing))}")
 
-#: Bases as files name them -> as people do.
+#: Base name in files -> display name.
 TITLES: Mapping[str, str] = {base.name: base.title.partition(",")[0] for base in BASES.values()}
 
 
@@ -33,12 +33,12 @@ def of(release: Release) -> tuple[str, ...]:
 
 
 def runs_on(name: str, driver: str) -> bool:
-    """True when nodes with a base can be made by a driver."""
+    """True when a driver can create nodes with a base."""
     return DRIVERS[driver].own_kernel or not any(b.own_kernel for b in BASES.values() if b.name == name)
 
 
 def get(name: str, source: str) -> Base:
-    """Return what labctl knows of a base with this package source.
+    """Return what labctl knows about a base with this package source.
 
     :raises LabError: when it has no recipe for it.
     """

@@ -1,4 +1,4 @@
-"""What CentOS 7 and 8 have alike, with RDO's packages of OpenStack: facts sections 4, 6 and 8."""
+"""What CentOS 7 and 8 share, with RDO's packages of OpenStack: facts sections 4, 6 and 8."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PACKAGES: dict[C, tuple[str, ...]] = {
     C.KEYSTONE: ("openstack-keystone", "httpd"),
     C.GLANCE: ("openstack-glance",),
     C.PLACEMENT: (),
-    # not the metapackage openstack-nova, which brings libvirt to the controller (errata 3-30)
+    # not the metapackage openstack-nova, which installs libvirt on the controller (errata 3-30)
     C.NOVA_CONTROLLER: (
         "openstack-nova-api",
         "openstack-nova-conductor",
@@ -71,7 +71,7 @@ DAEMON_PACKAGES: dict[str, tuple[str, ...]] = {
     "nova-consoleauth": ("openstack-nova-console",),
 }
 
-#: Tools of the system that a lab or its diagnosis needs; audit holds ausearch, checkpolicy checkmodule.
+#: System tools that a lab or its diagnosis needs; audit has ausearch, checkpolicy has checkmodule.
 SYSTEM = (
     "openssh-server",
     "iproute",
@@ -101,9 +101,9 @@ PATHS = {
     "horizon-url": "/dashboard",
 }
 
-#: What section 8.1 of the facts says openstack-selinux does not set; harmless where it does.
+#: Not set by openstack-selinux according to facts 8.1; harmless where it is.
 BOOLEANS = ("httpd_can_network_connect_db",)
-#: What the notes set by hand; the openstack-selinux of mitaka has no settings script that does it.
+#: Set by hand in the notes; mitaka's openstack-selinux has no settings script for them.
 SEED_BOOLEANS = (
     "httpd_use_openstack",
     "httpd_can_network_connect",
@@ -117,14 +117,14 @@ SEED_BOOLEANS = (
     "virt_use_execmem",
 )
 
-#: Key files by pattern: fingerprints that are public and were compared (facts 2.5); the other SIGs' are not known.
+#: Key file pattern -> fingerprint, public and compared (facts 2.5); those of the other SIGs are not known.
 KEYS = {
     "RPM-GPG-KEY-CentOS-SIG-Cloud*": "736AF5116D9C40E2AF6B074BF9B9FEE7764429E6",
     "RPM-GPG-KEY-CentOS-SIG-Virtualization*": "A7C8E761309D2F1C92C50B627AEBBE8261E8806C",
 }
 
 UNWANTED_UNITS = ("postfix.service", "kdump.service", "tuned.service")
-#: Brought by the packages above, enabled by some of them, and needed by no lab.
+#: Installed by the packages above, enabled by some of them, and needed by no lab.
 EXTRA_UNITS = ("libvirt-guests", "iscsi", "iscsid", "ovs-vswitchd", "ovsdb-server")
 
 

@@ -44,9 +44,9 @@ CENTOS7 = Base(
     unwanted_units=centos.UNWANTED_UNITS,
     installer="yum",
     daemon_packages=centos.DAEMON_PACKAGES,
-    # the switches for dirty schedulers are younger than this Erlang (16 to 19)
+    # this Erlang (16 to 19) predates the switches for dirty schedulers
     erlang_quiet="+sbwt none",
-    own_kernel=True,  # systemd of the legacy cgroup hierarchy
+    own_kernel=True,  # its systemd needs the legacy cgroup hierarchy
     redhat=RedHat(
         repositories={"base": "os/x86_64", "updates": "updates/x86_64", "extras": "extras/x86_64"},
         enabled=(),

@@ -18,12 +18,12 @@ PACKAGES = {
         *centos.PACKAGES[C.SWIFT_PROXY],
         *centos.python("python3", "swiftclient", "keystoneclient", "keystonemiddleware"),
     ),
-    # EL8 keeps rsyncd.service in a package of its own
+    # EL8 has rsyncd.service in a separate package
     C.SWIFT_STORAGE: (*centos.PACKAGES[C.SWIFT_STORAGE], "rsync-daemon"),
 }
 
 #: The wrapper obsoletes the cloud repository's own openvswitch, and from 2020-11-20 on needs the NFV SIG's
-#: 2.13, whose repository the release package does not bring (facts 2.3, troubleshooting B5).
+#: 2.13, whose repository the release package does not add (facts 2.3, troubleshooting B5).
 EXCLUDED = ("/etc/dnf/dnf.conf", "excludepkgs", ("rdo-openvswitch*", "python3-rdo-openvswitch*"))
 
 CENTOS8 = Base(

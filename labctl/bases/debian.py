@@ -1,4 +1,4 @@
-"""Debian's packages of OpenStack: section 10 of docs/facts/releases.md, read off bookworm's packages."""
+"""Debian's packages of OpenStack: section 10 of docs/facts/releases.md, taken from bookworm's packages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from labctl.bases.model import Base, WsgiApi
 from labctl.components import Component as C
 from labctl.releases.model import PackageSource
 
-#: What components use of Debian itself, wherever OpenStack comes from.
+#: Debian packages that components need, whatever the source of OpenStack.
 PARTS: dict[C, tuple[str, ...]] = {
     C.MARIADB: ("mariadb-server",),
     C.RABBITMQ: ("rabbitmq-server",),
@@ -31,7 +31,7 @@ PARTS: dict[C, tuple[str, ...]] = {
     C.SWIFT_STORAGE: ("xfsprogs", "rsync"),
 }
 
-#: What Debian's packages of the projects depend on besides Python, and projects from PyPI have to be given.
+#: Non-Python dependencies of Debian's OpenStack packages, which projects from PyPI need installed separately.
 NEEDED: dict[C, tuple[str, ...]] = {
     C.NOVA_COMPUTE: ("bridge-utils", "dosfstools", "e2fsprogs", "kpartx", "parted", "qemu-block-extra"),
     C.NEUTRON_L2: ("bridge-utils",),
@@ -39,7 +39,7 @@ NEEDED: dict[C, tuple[str, ...]] = {
     C.CINDER_VOLUME: ("cryptsetup-bin",),
 }
 
-#: Shared libraries of an interpreter that is not Debian's and of what pip builds, and uWSGI's mime types.
+#: Shared libraries for a non-Debian interpreter and for what pip builds, and MIME types for uWSGI.
 LIBRARIES = (
     "libbz2-1.0",
     "libcrypt1",
@@ -60,7 +60,7 @@ LIBRARIES = (
 )
 OPENVSWITCH = ("openvswitch-switch",)
 
-#: All of Debian itself that nodes run beside the system, wherever OpenStack comes from: one layer for every release.
+#: All Debian packages of nodes besides the system, whatever the source of OpenStack: one layer for every release.
 SERVICES = tuple(
     dict.fromkeys(name for group in (*PARTS.values(), *NEEDED.values(), LIBRARIES, OPENVSWITCH) for name in group)
 )
@@ -100,7 +100,7 @@ PACKAGES: dict[C, tuple[str, ...]] = {
     C.HORIZON: ("openstack-dashboard-apache",),
 }
 
-#: Daemons of Debian itself.
+#: Debian's own daemons.
 SYSTEM_UNITS: dict[str, tuple[str, ...]] = {
     "chrony": ("chrony",),
     "mariadb": ("mariadb",),
@@ -157,7 +157,7 @@ UNITS: dict[str, tuple[str, ...]] = {
     "apache": ("apache2",),
 }
 
-#: Shipped beside the units above, enabled by their packages, and needed by no lab.
+#: Installed with the units above, enabled by their packages, and needed by no lab.
 SYSTEM_EXTRA_UNITS = (
     "epmd",
     "haproxy",
@@ -235,8 +235,8 @@ PATHS = {
     "horizon-url": "/horizon",
 }
 
-# oslo.log 5.0.1 takes logging's locks from eventlet where eventlet is only imported (_fix_eventlet_logging), so not
-# even keystone, placement and glance may log from threads.
+# oslo.log 5.0.1 takes logging's locks from eventlet as soon as eventlet is imported (_fix_eventlet_logging), so even
+# keystone, placement and glance must not log from threads.
 WSGI = (
     WsgiApi("keystone", "/etc/keystone/keystone-uwsgi.ini", threads=False, busy=True),
     WsgiApi("placement-api", "/etc/placement/placement-api-uwsgi.ini", threads=False),
@@ -271,11 +271,11 @@ UNWANTED_UNITS = (
 
 
 def openstack_units(units: Mapping[str, tuple[str, ...]], extra: tuple[str, ...]) -> tuple[str, ...]:
-    """Every unit that must wait for its configuration; the clock may run from the start."""
+    """Every unit that must not start before it is configured; chrony may run from the start."""
     return tuple(dict.fromkeys([u for names in units.values() for u in names if u != "chrony"] + list(extra)))
 
 
-#: Those of them that Debian itself has: a lab's nodes start what their components need.
+#: Debian's own units among them; a lab's nodes start what their components need.
 SERVICE_UNITS = openstack_units(SYSTEM_UNITS, SYSTEM_EXTRA_UNITS)
 
 DEBIAN12 = Base(

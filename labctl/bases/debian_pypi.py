@@ -1,7 +1,7 @@
-"""OpenStack from the Python Package Index on Debian: its daemons run under the units of the CentOS packages.
+"""OpenStack from the Python Package Index on Debian, with the unit names of the CentOS packages.
 
-Debian gives everything that is not OpenStack; the projects lie in ``/opt/openstack/RELEASE`` of the image
-(labctl/images/pypi.py), and their units are named as facts section 6 and the notes name them.
+Debian provides everything that is not OpenStack; the projects are in ``/opt/openstack/RELEASE`` of the image
+(labctl/images/pypi.py), and their units have the names used in facts section 6 and the notes.
 """
 
 from __future__ import annotations

@@ -11,35 +11,35 @@ from labctl.releases.model import PackageSource
 
 @dataclass(frozen=True)
 class WsgiApi:
-    """An API that runs under uWSGI: its daemon, the file that holds its process count.
+    """An API that runs under uWSGI: its daemon, and the file with its process count.
 
     ``threads`` is false where eventlet patches the standard library, or oslo.log takes its locks from eventlet:
-    green threads cannot be switched between native ones, and such an API locks up for good when two requests
+    green threads cannot be switched between native ones, and such an API deadlocks when two requests
     meet ("greenlet.error: cannot switch to a different thread").
     """
 
     daemon: str
     ini: str
     threads: bool
-    #: asked by guests' every step and by other services, so one slow request must not hold it up
+    #: called by every action of guests and by other services, so one slow request must not block it
     busy: bool = False
 
 
 @dataclass(frozen=True)
 class RedHat:
-    """What an operating system of Red Hat's family has besides: facts 2, 4.1 and 8."""
+    """Additional facts of an operating system of Red Hat's family: facts 2, 4.1 and 8."""
 
     #: repository id -> its path below a point release of the vault
     repositories: Mapping[str, str]
-    #: repositories that are off as shipped and must be on; ids are compared without case
+    #: repositories that are disabled by default and must be enabled; ids are case-insensitive
     enabled: tuple[str, ...]
     #: module streams to enable before the first package
     modules: tuple[str, ...]
-    #: file of the package manager and its option -> packages that it must not take
+    #: the package manager's file, its option, and the packages to exclude
     excluded: tuple[str, str, tuple[str, ...]] | None
     #: key file below /etc/pki/rpm-gpg -> fingerprint, where it is known
     keys: Mapping[str, str]
-    #: SELinux booleans that openstack-selinux leaves off
+    #: SELinux booleans to turn on that openstack-selinux leaves off
     booleans: tuple[str, ...]
 
 
@@ -66,28 +66,28 @@ class Base:
     paths: Mapping[str, str]
     #: APIs under uWSGI, whose worker counts are in ini files
     wsgi: tuple[WsgiApi, ...]
-    #: every unit that must not run before it has been configured
+    #: every unit that must not run before it is configured
     openstack_units: tuple[str, ...]
-    #: units of the system that a lab never wants
+    #: system units that a lab never wants
     unwanted_units: tuple[str, ...]
-    #: what labctl's own images are made of in layers: the system; services of the operating system itself, which every
-    #: release has; and the units of these
+    #: layers of labctl's own images: the system; the operating system's own services, the same for every release; and
+    #: the units of these services
     system_packages: tuple[str, ...] = ()
     service_packages: tuple[str, ...] = ()
     service_units: tuple[str, ...] = ()
-    #: qemu-img makes no overlay without the format of its backing file (QEMU 6.1 and later)
+    #: qemu-img requires the format of the backing file for an overlay (QEMU 6.1 and later)
     backing_format: bool = False
-    #: the package manager, as people type it
+    #: the package manager's command
     installer: str = "apt-get"
-    #: daemon -> packages, where only some releases have the daemon
+    #: daemon -> packages, for daemons that only some releases have
     daemon_packages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    #: scheduler busy waiting of Erlang's emulator, off in the words it knows
+    #: flags supported by Erlang's emulator to turn off busy waiting in its schedulers
     erlang_quiet: str = "+sbwt none +sbwtdcpu none +sbwtdio none"
-    #: its systemd needs what the host's kernel does not have: no container runs it
+    #: its systemd needs what the host's kernel does not have, so it cannot run in a container
     own_kernel: bool = False
     #: facts that only this family has
     redhat: RedHat | None = None
 
     def unit(self, daemon: str) -> str:
-        """The unit that runs a daemon of which there is one."""
+        """The unit of a daemon that has only one."""
         return self.units[daemon][0]

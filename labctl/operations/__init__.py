@@ -1,1 +1,1 @@
-"""The vocabulary of installations: what can be done to a node or asked of an API. Knows no service."""
+"""The vocabulary of installations: operations on nodes and on APIs. Knows no service."""

@@ -1,4 +1,4 @@
-"""Configuration files in oslo.config's form, built option by option with the source of each.
+"""Configuration files in oslo.config's format, built option by option with the source of each.
 
 The rules of section 11 of docs/facts/releases.md hold by construction: a value never carries a comment,
 ``[DEFAULT]`` is written as such, and a literal ``$`` is doubled unless it is meant as a reference.

@@ -1,7 +1,7 @@
 """Operations: one idempotent change or check each, as data.
 
-A node operation renders itself as the body of a POSIX sh function. Its status tells what happened:
-0 nothing to do, 10 changed, anything else failed. It also renders itself as a progress line (``title``)
+A node operation renders itself as the body of a POSIX sh function. Its exit status is
+0 for nothing to do, 10 for changed, anything else for failed. It also renders itself as a progress line (``title``)
 and as text of an install guide. Only the engine runs operations.
 """
 
@@ -30,7 +30,7 @@ class Operation(Protocol):
         ...
 
     def guide(self) -> str:
-        """The same as a person would do it: commands or a file, without markup."""
+        """The same step for a person: commands or a file, without markup."""
         ...
 
 
@@ -107,7 +107,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Assign:
-    """``key = value`` lines in a file that belongs to a package; the rest of the file stays."""
+    """``key = value`` lines in a file that belongs to a package; the rest of the file is kept."""
 
     path: str
     values: tuple[tuple[str, str], ...]
@@ -131,7 +131,7 @@ class Assign:
 
 @dataclass(frozen=True)
 class Command:
-    """A shell command that runs unless a test says it is done already.
+    """A shell command that is skipped when its test passes.
 
     ``unless`` is a shell test; without one the command runs every time and counts as changed, or as a
     check when ``changes`` is false. ``user`` runs it under that account.
@@ -161,7 +161,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Packages:
-    """Packages that are installed; a golden image has them all, so this normally only looks."""
+    """Packages to install; a golden image has them all, so this normally only checks."""
 
     names: tuple[str, ...]
     family: str = "debian"
@@ -180,7 +180,7 @@ class Packages:
 
 @dataclass(frozen=True)
 class Distributions:
-    """Python distributions of exactly these versions in an environment; an image has them or is the wrong one."""
+    """Exact versions of Python distributions in an environment; an image without them is the wrong one."""
 
     environment: str
     #: (name, version)
@@ -191,7 +191,7 @@ class Distributions:
         return f"{len(self.versions)} projects in {self.environment}"
 
     def shell(self) -> str:
-        # installed, a distribution's name has underscores: PyPA, recording installed projects
+        # names of installed distributions have underscores: PyPA, recording installed projects
         wanted = (f"{name.replace('-', '_')}-{version}" for name, version in self.versions)
         return f"check_distributions {quote(self.environment)} " + " ".join(quote(w) for w in wanted)
 
@@ -211,7 +211,7 @@ class Unit:
     name: str
     inputs: tuple[str, ...] = field(default=(), repr=False)
     seconds: int = 90
-    #: whose start this is, where several daemons share the unit; each has a stamp of its own
+    #: which daemon is started, if several share the unit; each has its own stamp
     part: str = ""
 
     @property
@@ -234,7 +234,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Wait:
-    """Wait until a shell test passes; ends at once when one of ``units`` has failed.
+    """Wait until a shell test passes; fails at once when one of ``units`` has failed.
 
     :param seconds: deadline.
     """
@@ -262,7 +262,7 @@ class Record:
     run: str
     stamp: str = ""
     source: str = "guide: verify operation"
-    #: where a node keeps it
+    #: directory on the node
     directory: str = "/var/lib/labctl/verify"
 
     @property
@@ -296,7 +296,7 @@ class Database:
         return f"database {self.name} for {self.user}"
 
     def statements(self) -> tuple[str, ...]:
-        """The SQL of the install guides' "Prerequisites"; safe to repeat."""
+        """The SQL of the install guides' "Prerequisites"; idempotent."""
         accounts = [f"'{self.user}'@'localhost'", f"'{self.user}'@'%'"]
         return (
             f"CREATE DATABASE IF NOT EXISTS {self.name} CHARACTER SET {self.charset};",
@@ -327,7 +327,7 @@ Item = Operation | Parallel
 
 
 def flatten(items: tuple[Item, ...]) -> tuple[Operation, ...]:
-    """Return the operations of a list in the order in which they are numbered."""
+    """Return the operations of a list in numbering order."""
     flat: list[Operation] = []
     for item in items:
         flat.extend(item.operations if isinstance(item, Parallel) else (item,))
@@ -336,7 +336,7 @@ def flatten(items: tuple[Item, ...]) -> tuple[Operation, ...]:
 
 @dataclass(frozen=True)
 class Chain:
-    """Commands that must run one after the other, as one operation among parallel ones."""
+    """Commands that run in sequence, as one operation among parallel ones."""
 
     title: str
     commands: tuple[Command, ...]
@@ -356,7 +356,7 @@ class Chain:
 
 @dataclass(frozen=True)
 class Copy:
-    """Files made on one node and needed, byte for byte, on others; the engine carries them."""
+    """Files created on one node and needed, byte for byte, on others; the engine copies them."""
 
     paths: tuple[str, ...]
     source: str

@@ -1,7 +1,7 @@
-"""Operations on OpenStack's APIs: made inside the lab's namespace, in labctl's own process.
+"""Operations on OpenStack's APIs, called from labctl's own process inside the lab's namespace.
 
-They are data, like node operations; ``labctl.engine.cloud`` carries them out. Each one knows the
-``openstack`` command of the install guide that does the same.
+They are data, like node operations; ``labctl.engine.cloud`` executes them. Each one knows the equivalent
+``openstack`` command of the install guide.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class User:
 
 @dataclass(frozen=True)
 class Grant:
-    """A role given to a user on a project, or on a domain when ``project`` is empty."""
+    """A role assigned to a user on a project, or on a domain when ``project`` is empty."""
 
     role: str
     user: str
@@ -135,7 +135,7 @@ class FlavorEntry:
 
 @dataclass(frozen=True)
 class GuestImageUpload:
-    """The guest image that the image store holds, public in glance under this name."""
+    """The guest image from the image store, public in glance under this name."""
 
     name: str
 
@@ -178,7 +178,7 @@ class ProviderNetwork:
 
 @dataclass(frozen=True)
 class SelfServiceNetwork:
-    """A project's own network, its subnet, and a router that leads out of it."""
+    """A project's own network, its subnet, and a router to the outside."""
 
     name: str
     cidr: str
@@ -239,7 +239,7 @@ class HypervisorsMapped:
 
 @dataclass(frozen=True)
 class AgentsAlive:
-    """Wait until neutron sees each (binary, host) alive.
+    """Wait until neutron reports each (binary, host) alive.
 
     :param seconds: deadline.
     """
@@ -257,11 +257,11 @@ class AgentsAlive:
 
 @dataclass(frozen=True)
 class DhcpPlugged:
-    """Wait until the DHCP server's port in each of the networks that `up` made is ACTIVE.
+    """Wait until the DHCP server's port in each network that `up` created is ACTIVE.
 
-    An agent starts what it works with (privileged helpers, name spaces) for its first network. On an emulated
-    node that takes minutes, and neutron gives a DHCP server up for good that takes longer than five
-    (``Dnsmasq.enable`` in neutron/agent/linux/dhcp.py): so nobody may ask for more networks before.
+    For its first network an agent starts its privileged helpers and namespaces. On an emulated node that takes
+    minutes, and neutron permanently gives up on a DHCP server that takes longer than five (``Dnsmasq.enable`` in
+    neutron/agent/linux/dhcp.py), so no more networks may be requested before.
 
     :param seconds: deadline.
     """
@@ -303,7 +303,7 @@ class ServicesUp:
 
 @dataclass(frozen=True)
 class CatalogAnswers:
-    """Every endpoint of the catalog is there once per interface, in one region, and answers.
+    """Every endpoint of the catalog exists once per interface, in one region, and answers.
 
     :param seconds: deadline.
     """

@@ -1,4 +1,4 @@
-"""Run a stage on one node: one archive up, one program run, one marker line back per operation."""
+"""Run a stage on one node: upload one archive, run one program, read one marker line per operation."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from labctl.operations.node import File, Item, flatten
 from labctl.operations.script import program
 from labctl.secret import Secret, redact, reveal
 
-#: Where a node keeps the programs while they run, and their output afterwards.
+#: A node's directory for programs while they run, and for their output afterwards.
 DIRECTORY = "/var/lib/labctl/run"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one operation; ``state`` is ok, changed or failed."""
+    """The result of one operation; ``state`` is ok, changed or failed."""
 
     node: str
     number: int
@@ -31,7 +31,7 @@ class Outcome:
 
 @dataclass
 class NodeResult:
-    """What became of a stage on one node."""
+    """The result of a stage on one node."""
 
     node: str
     outcomes: list[Outcome] = field(default_factory=list)
@@ -42,7 +42,7 @@ class NodeResult:
 
 
 def archive(stage: str, items: tuple[Item, ...], secrets: Mapping[str, Secret]) -> bytes:
-    """The stage's program and files as a tar archive, with the secrets put in."""
+    """The stage's program and files as a tar archive, with the secrets filled in."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
 
@@ -60,10 +60,10 @@ def archive(stage: str, items: tuple[Item, ...], secrets: Mapping[str, Secret]) 
 
 
 def _alone() -> str:
-    """End the program that an interrupted labctl left running on the node, and say where this one is.
+    """Kill the program that an interrupted labctl left running on the node, and record the PID of this one.
 
-    sshd gives each command a process group of its own. Numbers are used again, so the process must be ours,
-    and after a restart of the node it may be this very one.
+    sshd gives each command its own process group. PIDs are reused, so the process must be checked to be ours;
+    after a restart of the node it may be this very one.
     """
     pid = f"{DIRECTORY}/pid"
     return (
@@ -86,7 +86,7 @@ def run_stage(
 
     :param seen: called for each operation as it ends.
     :param seconds: deadline of the whole stage on this node.
-    :raises LabError: an operation failed; the message has its last output, secrets hidden.
+    :raises LabError: an operation failed; the message has its last output, secrets redacted.
     """
     operations = flatten(items)
     result = NodeResult(node)
@@ -113,7 +113,7 @@ def run_stage(
         done = session.run(command, timeout=seconds, stdin=archive(stage, items, secrets), on_line=line)
     except BrokenLabError as error:
         raise BrokenLabError(
-            f"stage {stage} on {node}: the connection broke; has the machine died?",
+            f"stage {stage} on {node}: connection lost; the machine may be down",
             f"labctl status {name}; labctl repair {name}",
         ) from error
     failed = [o for o in result.outcomes if o.state == "failed"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from labctl.operations.node import Item, Parallel, flatten
 
 _PRELUDE = Path(__file__).with_name("prelude.sh")
-#: Tells whether a kernel runs under KVM; run on this machine and on nodes.
+#: Tests whether a kernel runs under KVM; run on this machine and on nodes.
 KVM_PROBE = Path(__file__).with_name("kvm.sh")
 
 
@@ -18,7 +18,7 @@ def prelude() -> str:
 
 
 def _keeps_columns(body: str) -> bool:
-    """True when quoted text or a here-document runs over lines, so that indenting would change it."""
+    """True when quoted text or a here-document spans lines, so indenting would change it."""
     try:
         for line in body.splitlines():
             shlex.split(line)
@@ -30,7 +30,7 @@ def _keeps_columns(body: str) -> bool:
 def program(title: str, items: tuple[Item, ...]) -> str:
     """Return the program that runs these operations; secrets are still marks.
 
-    Run without arguments it does everything and prints one line per operation,
+    Without arguments it runs everything and prints one line per operation,
     ``##labctl NUMBER ok|changed|failed NANOSECONDS``; an operation's own output goes to ``NUMBER.out``
     beside the program. It stops after the first operation (or parallel group) that failed.
     """

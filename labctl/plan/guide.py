@@ -1,6 +1,6 @@
-"""A lab's plan as an install document: chapter by chapter, node by node, with what each step is for.
+"""A lab's plan as an install document: chapter by chapter, node by node, with the purpose of each step.
 
-The same operations that ``up`` runs, said as a person would do them; so the document is never out of step.
+The same operations that ``up`` runs, written as manual steps, so the document always matches the code.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from labctl.services.base import Context, Service
 from labctl.topology.spec import LabSpec
 from labctl.topology.units import show_size
 
-#: Stands for the node in a prompt until it is known who does the same.
+#: Placeholder for the node in a prompt, until nodes with the same step are merged.
 _PROMPT = "@node@"
-#: Words that open and close blocks of the shell.
+#: Words that open and close blocks in the shell.
 _OPEN, _CLOSE = ("if", "for", "while", "until", "case", "{", "("), ("fi", "done", "esac", "}", ")")
-#: What a file holds, for a reader's editor.
+#: File suffix -> language of its code block.
 _KINDS = {".conf": "ini", ".ini": "ini", ".cnf": "ini", ".py": "python", ".awk": "awk", ".service": "ini"}
 
 
@@ -37,7 +37,7 @@ class Step:
 
 
 def placeholder(text: str) -> str:
-    """Secrets by their names, as the install guides print them: ``GLANCE_PASS``."""
+    """Replace secrets with their names, as the install guides print them: ``GLANCE_PASS``."""
     return MARK.sub(lambda found: found[1], text)
 
 
@@ -45,7 +45,7 @@ def guide(spec: LabSpec, language: str = "en") -> str:
     """The document, in Markdown.
 
     :param language: of headings and remarks: ``en`` or ``ko``.
-    :raises LabError: there are no words in that language.
+    :raises LabError: the language is not supported.
     """
     words = Words.of(language)
     ctx = Context.of(spec)
@@ -100,7 +100,7 @@ def _flat(nodes: Mapping[str, tuple[Item, ...]]) -> dict[str, tuple[Operation, .
 
 
 def _service(ctx: Context, service: Service, stages: Mapping[str, Stage]) -> Iterator[Step]:
-    """The seven steps of an install guide's chapter, of those that the service has."""
+    """Those of the seven steps of an install guide's chapter that the service has."""
     nodes = ctx.lab.nodes.values()
     identity = service.name == "keystone"
     if databases := service.databases(ctx):
@@ -154,7 +154,7 @@ def _verify(ctx: Context, service: Service) -> dict[str, tuple[Operation, ...]]:
 
 @dataclass(frozen=True)
 class _Said:
-    """Something that is only told: what the engine does otherwise, or what people look at."""
+    """A step that is only printed: the engine does it in another way, or it is for people to read."""
 
     title: str
     text: str
@@ -168,14 +168,14 @@ class _Said:
 
 
 def _as_client(ctx: Context, calls: tuple[openstack.ApiOperation, ...]) -> tuple[Operation, ...]:
-    """Calls to the APIs as commands of the release's own clients, as the admin; each is said once."""
+    """API calls as commands of the release's own clients, run as admin; each appears once."""
     made = {said(ctx, call): call.title for call in calls}
     as_admin = (_Said("", ". /root/admin-openrc"),) if made else ()
     return (*as_admin, *(_Said(title, text) for text, title in made.items()))
 
 
 def said(ctx: Context, call: openstack.ApiOperation) -> str:
-    """A call as a command; early clients have no networks and no volume services (facts 9)."""
+    """An API call as a command; early clients lack networks and volume services (facts 9)."""
     if ctx.release.client_networks:
         return call.guide()
     if isinstance(call, openstack.AgentsAlive):
@@ -204,11 +204,11 @@ def said(ctx: Context, call: openstack.ApiOperation) -> str:
     return call.guide()
 
 
-# --- how it is written -----------------------------------------------------------------------------
+# --- rendering -------------------------------------------------------------------------------------
 
 
 def _step(ctx: Context, step: Step, words: Words) -> str:
-    """A step's operations, for nodes that do the same together."""
+    """A step's operations; nodes with the same operations share one block."""
     told = {node: [_operation(o, words) for o in operations] for node, operations in step.nodes.items() if operations}
     groups: list[tuple[tuple[str, ...], list[str]]] = []
     for nodes, text in _merged(told):
@@ -227,7 +227,7 @@ def _step(ctx: Context, step: Step, words: Words) -> str:
 
 
 def _merged(told: Mapping[str, list[str]]) -> Iterator[tuple[tuple[str, ...], str]]:
-    """What is said to several nodes once, for all of them, in an order that is each node's own."""
+    """Merge the texts that several nodes share, keeping the order of each node."""
     left = {node: list(texts) for node, texts in told.items()}
     while left := {node: texts for node, texts in left.items() if texts}:
         heads = [texts[0] for texts in left.values()]
@@ -249,7 +249,7 @@ def _operation(operation: Operation, words: Words) -> str:
         content = placeholder(operation.content)
         return f"{why}`{operation.path}` ({owner})\n\n```{kind}\n{content}```\n"
     text = placeholder(operation.guide())
-    if "exit 1" in text:  # it must not close the shell of whoever types it
+    if "exit 1" in text:  # it must not close the user's shell
         text = f"(\n{text}\n)"
     if isinstance(operation, Database):
         first, *statements = text.split("\n")
@@ -259,7 +259,7 @@ def _operation(operation: Operation, words: Words) -> str:
 
 
 def typed(text: str, prompt: str) -> str:
-    """Commands as they look on a terminal: a prompt before each, and ``>`` before lines that go on."""
+    """Commands as they look on a terminal: a prompt before each, and ``>`` before continuation lines."""
     lines: list[str] = []
     for command in commands(text):
         first, *rest = command.split("\n")
@@ -268,7 +268,7 @@ def typed(text: str, prompt: str) -> str:
 
 
 def commands(text: str) -> Iterator[str]:
-    """Shell text command by command: a line whose quotes or whose block are not closed goes on in the next."""
+    """Split shell text into commands: a line with an open quote or block continues on the next."""
     held: list[str] = []
     for line in text.split("\n"):
         held.append(line)

@@ -1,6 +1,6 @@
 """Turn a lab spec into a plan: the services' answers, sorted into stages.
 
-Pure: the same spec gives the same plan, and nothing is touched.
+Pure: the same spec gives the same plan, without side effects.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from labctl.topology.spec import NodeSpec
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of the way up: what runs on each node, then what is asked of the APIs."""
+    """One stage of bringing up a lab: operations on each node, then calls to the APIs."""
 
     name: str
     nodes: Mapping[str, tuple[Item, ...]] = field(default_factory=dict)
-    #: after the node operations: files that go from one node to others
+    #: after the node operations: files to copy from one node to others
     copies: tuple[Copy, ...] = ()
     api: tuple[openstack.ApiOperation, ...] = ()
     #: after the API operations, on nodes again
@@ -53,7 +53,7 @@ class Stage:
         return sum(len(flatten(items)) for items in on_nodes) + len(self.copies) + len(self.api)
 
     def digest(self, reveal: Callable[[str], str]) -> str:
-        """Hash of everything the stage does; ``reveal`` puts in the secrets, so a changed one counts."""
+        """Hash of everything the stage does; ``reveal`` fills in the secrets, so a changed one changes the hash."""
         text = [self.name]
         for part in (self.nodes, self.after):
             for node, items in part.items():
@@ -115,20 +115,20 @@ def _packages(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
 
 
 def _projects(ctx: Context) -> tuple[Item, ...]:
-    """OpenStack itself, where it is not a package of the system."""
+    """OpenStack itself, where it is not installed from system packages."""
     if ctx.base.source is not PackageSource.PYPI or ctx.release.pypi is None:
         return ()
     return (Distributions(ctx.release.environment, tuple(ctx.release.pins.items())),)
 
 
 def _shared_units(ctx: Context) -> set[str]:
-    """Units that run several daemons, as Apache does where it serves the APIs."""
+    """Units that run several daemons, as Apache does when it serves the APIs."""
     times = Counter(unit for names in ctx.base.units.values() for unit in names)
     return {unit for unit, count in times.items() if count > 1}
 
 
 def _once(units: Iterable[Unit]) -> tuple[Unit, ...]:
-    """Starts of one unit for several daemons become one."""
+    """Merge the starts of a unit that several daemons share."""
     made: dict[str, Unit] = {}
     for unit in units:
         if (known := made.get(unit.name)) is not None:
@@ -138,7 +138,7 @@ def _once(units: Iterable[Unit]) -> tuple[Unit, ...]:
 
 
 def _start(ctx: Context, node: NodeSpec, services: tuple[Service, ...], stage: str) -> tuple[Item, ...]:
-    """Start a node's daemons of a stage, order by order, then wait until they serve."""
+    """Start a node's daemons of a stage, order by order, then wait until they are ready."""
     daemons: list[tuple[Daemon, tuple[Unit, ...]]] = []
     shared = _shared_units(ctx)
     for service in services:
@@ -173,7 +173,7 @@ def _keystone(ctx: Context) -> Stage:
 
 
 def _databases(ctx: Context, services: tuple[Service, ...]) -> Stage:
-    """Accounts first; then every service's schema, side by side."""
+    """Accounts first; then every service's schema, in parallel."""
     database_node = ctx.host(Component.MARIADB)
     made: list[Operation] = [d for s in services for d in s.databases(ctx)]
     nodes: dict[str, list[Item]] = {database_node: list(made)}
@@ -234,7 +234,7 @@ def _fixtures(ctx: Context) -> tuple[openstack.ApiOperation, ...]:
 
 
 def served(ctx: Context) -> tuple[openstack.ApiOperation, ...]:
-    """What has to come about on emulated machines before anyone asks for networks of their own."""
+    """What emulated machines must finish before anyone creates networks."""
     if ctx.lab.patience <= 1 or not ctx.lab.has(Component.NEUTRON_DHCP):
         return ()
     networks = tuple(
@@ -244,9 +244,9 @@ def served(ctx: Context) -> tuple[openstack.ApiOperation, ...]:
 
 
 def _records(ctx: Context, services: tuple[Service, ...], stages: list[Stage]) -> dict[str, tuple[Item, ...]]:
-    """What people type to verify an installation, once for each state of the lab; its output is kept.
+    """The commands that verify an installation, run once for each state of the lab; their output is kept.
 
-    A start of the client costs seconds, so one reads all its commands.
+    Starting the client takes seconds, so one process reads all its commands.
     """
     stamp = hashlib.sha256("".join(s.digest(str) for s in stages).encode()).hexdigest()[:16]
     made: dict[str, list[Operation]] = {}
@@ -267,7 +267,7 @@ def _records(ctx: Context, services: tuple[Service, ...], stages: list[Stage]) -
 
 
 def _whole(run: str, tables: int) -> str:
-    """The client ends well whatever became of its commands: each must have printed a table, of three rules."""
+    """The client exits 0 even if its commands fail, so each must have printed a table, of three rules."""
     return f'said=$( {{ {run}}} 2>&1); echo "$said"; [ "$(echo "$said" | grep -c \'^+-\')" -ge {3 * tables} ]'
 
 

@@ -1,4 +1,4 @@
-"""Headings and remarks of an install document, in English and Korean; a service's chapter has its own."""
+"""Headings and remarks of an install document, in English and Korean; services have those of their chapters."""
 
 from __future__ import annotations
 
@@ -100,10 +100,10 @@ class Words:
     def of(cls, language: str) -> Words:
         """Return the words of a language.
 
-        :raises LabError: there are none.
+        :raises LabError: the language is not supported.
         """
         if language not in LANGUAGES:
-            raise LabError(f"there is no guide in '{language}'; there are {', '.join(LANGUAGES)}")
+            raise LabError(f"no guide in language '{language}'; available: {', '.join(LANGUAGES)}")
         chapters = {service.name: service.words[language] for service in SERVICES}
         purposes = {f"{name}-is": purpose for name, (_, purpose) in chapters.items()}
         return cls({**LANGUAGES[language], **{name: title for name, (title, _) in chapters.items()}, **purposes})
@@ -113,7 +113,7 @@ class Words:
         return self.table[key]
 
     def remark(self, operation: Operation, source: str) -> str:
-        """What an operation is for, and where that is written; empty where its commands say it themselves."""
+        """An operation's purpose and source; empty where its commands are self-explanatory."""
         if isinstance(operation, File):
             return source
         title = operation.title

@@ -1,4 +1,4 @@
-"""The releases labctl has a recipe for; adding one is one file and one line here."""
+"""The releases labctl has a recipe for; adding one takes one file and one line here."""
 
 from labctl.errors import LabError
 from labctl.releases.mitaka import MITAKA

@@ -1,7 +1,7 @@
-"""Mitaka (April 2016): RDO's packages on CentOS 7.3. Beside Rocky:
+"""Mitaka (April 2016): RDO's packages on CentOS 7.3, as differences from Rocky.
 
-Sources: docs/facts/releases.md, where [M] marks the official guide in script form. No option catalog of Mitaka could
-be made, so its option names rest on the facts alone.
+Sources: docs/facts/releases.md, where [M] marks the official guide in script form. No option catalog could be built
+for Mitaka, so its option names rest on the facts alone.
 """
 
 from dataclasses import replace
@@ -47,5 +47,5 @@ MITAKA = replace(
     client_networks=False,  # facts 9
     endpoint_project="tenant_id",  # facts 5.2, as the next
     nova_endpoint_path="/v2.1/%(tenant_id)s",
-    tempest=("tempest==15.0.0",),  # 16.0.0 gave up mitaka; not tried
+    tempest=("tempest==15.0.0",),  # 16.0.0 dropped mitaka; not tried
 )

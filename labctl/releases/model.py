@@ -1,7 +1,7 @@
 """What labctl knows about an OpenStack release: named facts, and nothing else.
 
-Services branch on these facts and never on a release's name or number. Train's file says all of them; every other
-release is what makes it differ from one that is near it. Sources are the sections of docs/facts/releases.md.
+Services branch on these facts and never on a release's name or number. Train's file states all of them; every other
+release states its differences from a similar one. Sources are the sections of docs/facts/releases.md.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ class Placement(StrEnum):
 
 
 class VncNames(StrEnum):
-    """Spelling of nova's [vnc] addresses; renamed in queens, the old names went in yoga."""
+    """Spelling of nova's [vnc] addresses; renamed in queens, the old names were removed in yoga."""
 
     VNCSERVER = "vncserver_"
     SERVER = "server_"
 
 
-#: Project -> name of its distribution on PyPI, where that is another.
+#: Project -> name of its distribution on PyPI, where the two differ.
 DISTRIBUTIONS = {"placement": "openstack-placement", "heat": "openstack-heat"}
 
 
 def series(text: str) -> dict[str, str]:
-    """Versions by project, of a text like ``keystone 16.0.2, glance 19.0.4``."""
+    """Versions by project, from a text like ``keystone 16.0.2, glance 19.0.4``."""
     words = text.replace(",", " ").split()
     return dict(zip(words[::2], words[1::2], strict=True))
 
@@ -48,30 +48,30 @@ def series(text: str) -> dict[str, str]:
 class PyPI:
     """A release as its projects are published on the Python Package Index (docs/platform.md).
 
-    The upper constraints of the release lie in ``labctl/releases/constraints/RELEASE.txt``.
+    The upper constraints of the release are in ``labctl/releases/constraints/RELEASE.txt``.
     """
 
-    #: minor versions of CPython that run it, the best first: "3.7"
+    #: supported minor versions of CPython, the preferred one first: "3.7"
     python: tuple[str, ...]
-    #: further requirements, which win over the upper constraints: "mock<4"
+    #: additional requirements, which override the upper constraints: "mock<4"
     extra: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class RDO:
-    """A release as RDO packaged it for CentOS; it has left the mirrors for the vault (facts 2.2 to 2.4)."""
+    """A release as RDO packaged it for CentOS; it has moved from the mirrors to the vault (facts 2.2 to 2.4)."""
 
     #: the point release whose vault tree holds its repositories: "7.9.2009"
     point_release: str
-    #: what brings the repository files: "centos-release-openstack-train"
+    #: package with the repository files: "centos-release-openstack-train"
     release_package: str
-    #: repository id -> path below that point release, of those that a lab needs
+    #: repository id -> path below that point release, for the repositories that a lab needs
     repositories: Mapping[str, str]
-    #: ids that the release package brings and no lab needs
+    #: ids of the release package's repositories that no lab needs
     unwanted: tuple[str, ...]
     #: SELinux mode: "enforcing" or "permissive"
     selinux: str
-    #: package of the later releases -> what this release calls it
+    #: package name in later releases -> name in this release
     renamed: Mapping[str, str]
 
 
@@ -85,16 +85,16 @@ class Release:
     bases: Mapping[str, PackageSource]
     #: package source -> project -> version (matrix, section 1)
     versions: Mapping[PackageSource, Mapping[str, str]]
-    #: what package source "pypi" installs; None for a release that is not built from there
+    #: what package source "pypi" installs; None for a release that is not built from PyPI
     pypi: PyPI | None
     #: what package source "rdo" installs; None for a release that RDO did not build for CentOS 7 or 8
     rdo: RDO | None
-    #: where keystone answers the services and the administrator: a port of its own until it lost it (section 5.3)
+    #: keystone's port for services and the administrator: a separate one until it was removed (section 5.3)
     identity_admin_port: int
     placement: Placement
     #: keystone-manage credential_setup exists (section 6.1)
     credential_keys: bool
-    #: keystone's pipelines let the admin_token in until it is taken out (mitaka)
+    #: keystone's pipelines accept the admin_token until its filter is removed (mitaka)
     admin_token_filter: bool
     cells_v2: bool
     consoleauth: bool
@@ -105,9 +105,9 @@ class Release:
     transport_url: bool
     #: nova and cinder need service tokens (bug 2004555)
     service_token: bool
-    #: keystone-manage bootstrap makes the role "service" itself
+    #: keystone-manage bootstrap creates the role "service" itself
     service_role_bootstrapped: bool
-    #: role of ordinary users that bootstrap makes, or the one the guide creates
+    #: role of ordinary users, created by bootstrap or by the guide
     member_role: str
     member_role_bootstrapped: bool
     #: section of nova's auth_strategy: "api", or "DEFAULT" (mitaka)
@@ -117,48 +117,48 @@ class Release:
     nova_use_neutron: bool
     nova_vnc_names: VncNames
     nova_neutron_url: bool
-    #: nova names the format of a backing file, without which qemu-img from 6.1 on makes no overlay
+    #: nova passes the format of a backing file, which qemu-img from 6.1 on requires for an overlay
     nova_backing_format: bool
     neutron_allow_overlapping_ips: bool
     #: [experimental] linuxbridge = true is needed (zed)
     linuxbridge_experimental: bool
-    #: the layer-2 agent of the documented labs where the kernel has it (matrix, section 1)
+    #: Open vSwitch is the layer-2 agent of the documented labs, if the kernel has it (matrix, section 1)
     openvswitch_documented: bool
     neutron_metadata_host_key: str
     l3_interface_drivers: Mapping[str, str]
-    #: l3 agent's external_network_bridge must be written empty (mitaka)
+    #: l3 agent's external_network_bridge must be set to empty (mitaka)
     external_network_bridge_empty: bool
     cinder_api_versions: tuple[int, ...]
     cinder_target_prefix: str
     #: cinder.conf has [nova] with an account
     cinder_nova_account: bool
-    #: swift's pipeline has the filter copy
+    #: swift's pipeline has the copy filter
     swift_copy: bool
     #: heat's [trustee] names its plug-in auth_type or auth_plugin (mitaka)
     heat_trustee_plugin: str
-    #: the openstack command knows networks and volume services (section 9)
+    #: the openstack command supports networks and volume services (section 9)
     client_networks: bool
-    #: the openstack command reads commands of several words from its input (python-openstackclient 4)
+    #: the openstack command reads multi-word commands from standard input (python-openstackclient 4)
     client_batch: bool
     #: endpoint template variable of the project id
     endpoint_project: str
     nova_endpoint_path: str
-    #: requirements of the Tempest that was released for it: "tempest==22.1.0"; the others by the upper constraints
+    #: requirements of the Tempest released for it: "tempest==22.1.0"; the upper constraints give all others
     tempest: tuple[str, ...]
     #: [identity] password_hash_rounds exists (from pike)
     password_hash_rounds: bool
-    #: oslo.log has eventlet's locks in processes with native threads, too (5.0.1; eventlet issue 432)
+    #: oslo.log uses eventlet's locks even in processes with native threads (5.0.1; eventlet issue 432)
     green_log_locks: bool
-    #: tests of that Tempest that fail on a right lab, and why: its packages have changed since
+    #: known failures of that Tempest on a correct lab, and why: its packages have changed since
     tempest_known: Mapping[str, str]
 
     @property
     def pins(self) -> Mapping[str, str]:
-        """What package source "pypi" installs: name of each project's distribution -> its version."""
+        """What package source "pypi" installs: distribution name of each project -> its version."""
         projects = self.versions.get(PackageSource.PYPI, {})
         return {DISTRIBUTIONS.get(project, project): version for project, version in projects.items()}
 
     @property
     def environment(self) -> str:
-        """Where package source "pypi" puts the release in a node: a virtual environment."""
+        """The virtual environment on a node into which package source "pypi" installs the release."""
         return f"/opt/openstack/{self.name}"

@@ -8,14 +8,14 @@ from __future__ import annotations
 from labctl.releases.model import RDO
 
 MITAKA = RDO(
-    # the trees of 7.4 and later do not hold Mitaka, and its packages were never tried on their libraries
+    # the trees of 7.4 and later lack Mitaka, and its packages were never tried on their libraries
     point_release="7.3.1611",
     release_package="centos-release-openstack-mitaka",
     repositories={"centos-openstack-mitaka": "cloud/x86_64/openstack-mitaka"},
     unwanted=("centos-ceph-hammer",),
-    # as in the notes; its openstack-selinux has another layout than the one the facts describe
+    # as in the notes; its openstack-selinux is laid out differently from the one the facts describe
     selinux="permissive",
-    # older builds have the old name; the file that both hold finds either
+    # older builds have the old name; a file that both contain matches either
     renamed={"python2-PyMySQL": "/usr/lib/python2.7/site-packages/pymysql"},
 )
 
@@ -46,7 +46,7 @@ TRAIN = RDO(
 )
 
 USSURI = RDO(
-    # the point release of the notes, and the one whose SIG trees were all seen
+    # the point release of the notes; all its SIG trees were seen
     point_release="8.2.2004",
     release_package="centos-release-openstack-ussuri",
     repositories={

@@ -1,4 +1,4 @@
-"""Rocky (August 2018): RDO's packages on CentOS 7, or its projects from PyPI on Debian 12. Beside Train:"""
+"""Rocky (August 2018): RDO's packages on CentOS 7, or projects from PyPI on Debian 12, as differences from Train."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ ROCKY = replace(
     TRAIN,
     name="rocky",
     title="Rocky",
-    # QEMU 7 writes a blank before a unit, which the oslo.utils of the constraints does not read
+    # QEMU 7 writes a blank before a unit, which the oslo.utils of the constraints cannot parse
     pypi=PyPI(python=("3.6",), extra=(PYROUTE2, "oslo.utils==3.41.6")),
     versions={PackageSource.RDO: series(_RDO), PackageSource.PYPI: series(_PYPI)},
     rdo=rdo.ROCKY,

@@ -1,4 +1,4 @@
-"""What a release's Tempest needs where that is more than one requirement, and what it is wrong about."""
+"""Requirements of a release's Tempest, where there is more than one, and its known failures."""
 
 #: Debian 12's tempest, with the libraries of its time: newer ones lack what it imports (oslo_utils' md5).
 ZED = (

@@ -1,13 +1,13 @@
 """Train (October 2019): RDO's packages on CentOS 7, or its projects from PyPI on Debian 12.
 
-It is the release that says every fact; the others say how they differ. Sources: docs/facts/releases.md, by section,
+This release states every fact; the others state how they differ. Sources: docs/facts/releases.md, by section,
 and the train install guides.
 """
 
 from labctl.releases import rdo
 from labctl.releases.model import PackageSource, Placement, PyPI, Release, VncNames, series
 
-#: A kernel from 5.19 on takes a flag of the older ones for a bulk deletion, and refuses it.
+#: Kernels from 5.19 on read a flag of older ones as a bulk deletion, and reject it.
 PYROUTE2 = "pyroute2==0.7.2"
 
 TRAIN = Release(

@@ -1,4 +1,4 @@
-"""Ussuri (May 2020): RDO's packages on CentOS 8, or its projects from PyPI on Debian 12. Beside Train:"""
+"""Ussuri (May 2020): RDO's packages on CentOS 8, or projects from PyPI on Debian 12, as differences from Train."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Zed (October 2022), as Debian 12 packages it. Beside Ussuri:"""
+"""Zed (October 2022), as Debian 12 packages it, as differences from Ussuri."""
 
 from dataclasses import replace
 

@@ -24,7 +24,7 @@ from labctl.topology.spec import LabSpec, NodeSpec
 
 @dataclass(frozen=True)
 class Context:
-    """The lab, its release and its base: all a service may look at."""
+    """The lab, its release and its base: all that a service may read."""
 
     lab: LabSpec
     release: Release
@@ -54,7 +54,7 @@ class Context:
 
     @property
     def service_auth_url(self) -> str:
-        """Where services and the admin authenticate: keystone's admin port while it had one (facts 6.0)."""
+        """Where services and the admin authenticate: keystone's admin port in releases that have one (facts 6.0)."""
         return f"http://{self.identity_host}:{self.release.identity_admin_port}"
 
     def database_url(self, user: str, database: str) -> str:
@@ -75,10 +75,10 @@ class Context:
 
 @dataclass(frozen=True)
 class Daemon:
-    """A daemon to start, by its project's own name, and how to know that it serves.
+    """A daemon to start, by its project's own name, and its readiness tests.
 
     ``ready`` is (what, shell test). ``order`` groups daemons of a node: all of one order are started
-    (side by side) before the next. ``stage`` is the stage that starts it.
+    (in parallel) before the next. ``stage`` is the stage that starts it.
     """
 
     name: str
@@ -110,12 +110,12 @@ class Service(Protocol):
 
     @property
     def words(self) -> Mapping[str, tuple[str, str]]:
-        """Heading of its chapter and what it is for, by language."""
+        """Heading and purpose of its chapter, by language."""
         ...
 
     @property
     def ports(self) -> Mapping[Component, tuple[str, ...]]:
-        """What its components are asked on, as PORT/PROTOCOL (facts 5.3)."""
+        """The ports its components listen on, as PORT/PROTOCOL (facts 5.3)."""
         ...
 
     @property
@@ -125,12 +125,12 @@ class Service(Protocol):
 
     @property
     def tempest(self) -> bool:
-        """Tempest itself has tests of it, and an option of that name that says whether it is there."""
+        """True if Tempest itself has tests of it, and an option of that name for its availability."""
         ...
 
     @property
     def user_roles(self) -> tuple[str, ...]:
-        """Roles that a project's user needs for it, beside the release's member role."""
+        """Roles that a project's user needs for it, in addition to the release's member role."""
         ...
 
     def databases(self, ctx: Context) -> tuple[Database, ...]:
@@ -150,11 +150,11 @@ class Service(Protocol):
         ...
 
     def copies(self, ctx: Context) -> tuple[Copy, ...]:
-        """Files that one node makes and others need, after the configuration."""
+        """Files that one node creates and others need, copied after the configuration."""
         ...
 
     def populate(self, ctx: Context) -> tuple[tuple[str, Chain], ...]:
-        """(node, commands) that make the tables."""
+        """(node, commands) that create the tables."""
         ...
 
     def daemons(self, ctx: Context, node: NodeSpec) -> tuple[Daemon, ...]:
@@ -162,16 +162,16 @@ class Service(Protocol):
         ...
 
     def verify(self, ctx: Context) -> tuple[ApiOperation, ...]:
-        """The chapter's "verify operation", as questions to the APIs."""
+        """The chapter's "verify operation", as checks of the APIs."""
         ...
 
     def checks(self, ctx: Context) -> tuple[Check, ...]:
-        """The chapter's "verify operation", as the commands that people type; their output is kept."""
+        """The chapter's "verify operation", as commands; their output is kept."""
         ...
 
 
 class Chapter:
-    """Answers of a service that has nothing to say; a service module overrides what it has."""
+    """Empty default answers; a service overrides those that it has."""
 
     name: str
     components: tuple[Component, ...]
@@ -184,9 +184,9 @@ class Chapter:
     def __init_subclass__(cls) -> None:
         for answer in ("name", "components", "words", "ports", "logs", "tempest"):
             if not hasattr(cls, answer):
-                raise TypeError(f"the service {cls.__name__} does not say its {answer}")
+                raise TypeError(f"the service {cls.__name__} does not define its {answer}")
         if missing := set(cls.components) - set(COMPONENTS):
-            raise TypeError(f"labctl.components says nothing of {', '.join(missing)}")
+            raise TypeError(f"labctl.components does not list {', '.join(missing)}")
 
     def databases(self, ctx: Context) -> tuple[Database, ...]:
         return ()
@@ -219,29 +219,29 @@ class Chapter:
 
 
 def children(ctx: Context) -> int:
-    """How many processes a daemon starts to serve for it; 0, which is to serve in itself, rather than one.
+    """The number of worker processes of a daemon; 0, which makes the daemon serve requests itself, instead of one.
 
-    Under eventlet a parent looks for ended children a hundred times a second (eventlet/green/os.py, waitpid),
-    which is 8 % of an emulated processor, and it is one process more.
+    Under eventlet a parent polls for exited children a hundred times a second (eventlet/green/os.py, waitpid),
+    which takes 8 % of an emulated processor, and it is one more process.
     """
     return ctx.lab.workers if ctx.lab.workers > 1 else 0
 
 
 def patient(ctx: Context, seconds: float) -> int:
-    """A service's own time limit, on machines that are as slow as this lab's.
+    """A service's default timeout, scaled to how slow this lab's machines are.
 
-    What comes too late is asked for again, and then what is slow has twice the work.
+    A request that times out is retried, which doubles the work of whatever is slow.
 
-    :param seconds: the limit that the service has by itself.
+    :param seconds: the service's default timeout.
     """
     return round(seconds * ctx.lab.patience)
 
 
 def stretch(ctx: Context, conf: Ini, section: str, limits: Mapping[str, float], service: str) -> None:
-    """Make time limits and periods of a service longer on emulated machines; elsewhere they stay its own.
+    """Extend a service's timeouts and intervals on emulated machines; elsewhere the defaults apply.
 
-    :param limits: the service's own, in seconds.
-    :param service: whose configuration reference gives them.
+    :param limits: the service's defaults, in seconds.
+    :param service: the service whose configuration reference lists them.
     """
     if ctx.lab.patience > 1:
         longer = {option: patient(ctx, seconds) for option, seconds in limits.items()}
@@ -250,13 +250,13 @@ def stretch(ctx: Context, conf: Ini, section: str, limits: Mapping[str, float], 
 
 
 def privileged(ctx: Context, conf: Ini, *sections: str) -> None:
-    """Give each of a service's privileged helpers one thread, where two can stop each other for good.
+    """Limit each of a service's privileged helpers to one thread, where two can deadlock.
 
-    A helper's logging has eventlet's locks (oslo.log, ``_fix_eventlet_logging``). When two of its threads meet at one,
+    A helper's logging uses eventlet's locks (oslo.log, ``_fix_eventlet_logging``). When two threads contend for one,
     the second is never woken ("greenlet.error: cannot switch to a different thread" in the log), and its service waits
-    for the answer forever: a layer-3 agent then makes no more routers, and says nothing.
+    for the answer forever: a layer-3 agent then silently stops creating routers.
 
-    :param sections: of the helpers' options, which oslo.privsep's ``PrivContext`` calls ``cfg_section``.
+    :param sections: sections of the helpers' options, ``cfg_section`` in oslo.privsep's ``PrivContext``.
     """
     if ctx.release.green_log_locks:
         for section in sections:
@@ -286,7 +286,7 @@ def authtoken(ctx: Context, conf: Ini, user: str) -> None:
 def password_auth(ctx: Context, user: str, *, region: bool = True) -> dict[str, str]:
     """Options of a keystoneauth ``password`` plug-in for a service user.
 
-    :param region: with ``region_name``, which only sections that also describe an endpoint have.
+    :param region: with ``region_name``, only for sections that also describe an endpoint.
     """
     options = {
         "auth_type": "password",
@@ -301,18 +301,18 @@ def password_auth(ctx: Context, user: str, *, region: bool = True) -> dict[str, 
 
 
 def messaging(ctx: Context, conf: Ini) -> None:
-    """How the release names the message bus (facts 6.0)."""
+    """The message bus options, as the release spells them (facts 6.0)."""
     source = "guide: RabbitMQ message queue access; facts 6.0"
     stretch(ctx, conf, "DEFAULT", {"rpc_response_timeout": 60}, "oslo.messaging")
     if ctx.lab.patience > 1:
-        # A client sends by its own limit, the server closes by the shorter one, and a request was seen to hang for
-        # good, likely in oslo.log 5.0.1's lock, which the thread that sends takes. TCP's keep-alive finds dead peers.
+        # A client sends heartbeats by its own limit, the server closes by the shorter one, and a request was seen to
+        # hang forever, likely in oslo.log 5.0.1's lock, which the sending thread takes. TCP keepalive finds dead peers.
         reason = "labctl: emulated machines; default of oslo.messaging: 60 s; Launchpad bug 1983863 (oslo.log)"
         conf.set("oslo_messaging_rabbit", reason, {"heartbeat_timeout_threshold": 0})
     if ctx.release.transport_url:
         conf.set("DEFAULT", source, {"transport_url": ctx.transport_url})
-        # When the whole lab starts again, agents ask before their server listens. Without its queue the question
-        # is lost, and asked again after minutes: oslo.messaging waits 60 s, neutron-lib's back-off as long again.
+        # When the whole lab restarts, agents send requests before their server listens. Without its queue a request
+        # is lost, and retried only after minutes: oslo.messaging waits 60 s, neutron-lib's back-off as long again.
         durable = "labctl: a lab that starts as a whole (restore, clone, repair); oslo.messaging, amqp_durable_queues"
         conf.set("oslo_messaging_rabbit", durable, {"amqp_durable_queues": True})
         return
@@ -329,7 +329,7 @@ def messaging(ctx: Context, conf: Ini) -> None:
 
 
 def sync(title: str, run: str, user: str, source: str = "guide: populate the database") -> Command:
-    """A schema sync, run as the service's account and once per lab (a stamp on the node remembers)."""
+    """A schema sync, run as the service's account and once per lab (recorded by a stamp on the node)."""
     stamp = f"/var/lib/labctl/stamps/sync-{title.replace(' ', '-')}"
     return Command(
         title,
@@ -340,7 +340,7 @@ def sync(title: str, run: str, user: str, source: str = "guide: populate the dat
 
 
 def http_ready(what: str, url: str) -> tuple[str, str]:
-    """Readiness of an API: the URL answers, and not with a 5xx status."""
+    """Readiness of an API: the URL answers with a status other than 5xx."""
     return (
         f"{what} answers",
         f"code=$(curl -s -o /dev/null -m 10 -w '%{{http_code}}' {url}); echo \"HTTP $code\"; "

@@ -34,7 +34,7 @@ VOLUME_GROUP = "cinder-volumes"
 #: Sections of a volume node's privileged helpers (cinder/privsep, os-brick).
 HELPERS = ("cinder_sys_admin", "privsep_osbrick")
 
-#: In a container the "NFS server" is a directory bound into every node: mounting it is one more bind.
+#: In a container the "NFS server" is a directory bind-mounted into every node: mounting it is one more bind mount.
 #: os-brick and nova call `mount -t nfs HOST:PATH POINT -o …`, which runs this helper.
 MOUNT_NFS = """#!/bin/sh
 # Made by labctl: mount.nfs for a directory that all nodes of the lab share (docs/platform.md).
@@ -64,7 +64,7 @@ def configuration(ctx: Context, node: NodeSpec) -> File:
     conf.set("DEFAULT", GUIDE, {"my_ip": str(ctx.lab.address(node)), "auth_strategy": "keystone"})
     conf.set("DEFAULT", "cinder.conf: the packages set it", {"state_path": "/var/lib/cinder"})
     messaging(ctx, conf)
-    # each look at the volume group is three starts of rootwrap: an emulated node does nothing else in its minute
+    # each check of the volume group starts rootwrap three times, which keeps an emulated node busy for the minute
     limits = {"report_interval": 10, "service_down_time": 60, "periodic_interval": 60}
     stretch(ctx, conf, "DEFAULT", limits, "cinder")
     conf.set("database", GUIDE, {"connection": ctx.database_url("cinder", "cinder")})
@@ -125,9 +125,9 @@ def _volume_group(node: NodeSpec) -> Command:
 
 
 def lvm_filter(ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
-    """LVM of a node looks at cinder's own disk and not into volumes and guests (facts 6.7, B49).
+    """Restrict a node's LVM to cinder's own disk, so it does not scan volumes and guests (facts 6.7, B49).
 
-    Nodes' systems do not lie on LVM.
+    Nodes' systems are not on LVM.
     """
     if ctx.lab.volume_backend is not VolumeBackend.LVM:
         return ()

@@ -17,7 +17,7 @@ DEFINITIONS = "glance-manage(1): db_load_metadefs; no install guide has it"
 
 
 def _shared(ctx: Context, name: str) -> Ini:
-    """What the API and the registry have alike."""
+    """Options shared by the API and the registry."""
     conf = Ini(f"/etc/glance/{name}", group="glance")
     conf.set("DEFAULT", "topology: options.workers", {"workers": children(ctx)})
     conf.set("database", GUIDE, {"connection": ctx.database_url("glance", "glance")})
@@ -44,15 +44,15 @@ def configuration(ctx: Context) -> File:
 
 
 def registry(ctx: Context) -> File:
-    """glance-registry.conf, of the releases whose guide still sets the registry up."""
+    """glance-registry.conf, for releases whose guide still sets up the registry."""
     return _shared(ctx, "glance-registry.conf").file()
 
 
 def definitions(ctx: Context) -> Command:
-    """Load the catalog of metadata definitions: the names that properties of images, flavors and volumes may have.
+    """Load the catalog of metadata definitions: valid property names of images, flavors and volumes.
 
-    A namespace that is there already stays as it is. ``glance-manage`` only logs that it found no file, so the
-    files are looked for first. Packages have them in /etc/glance, PyPI's glance in the ``etc`` of its environment.
+    An existing namespace is left as it is. ``glance-manage`` only logs when it finds no file, so the command
+    checks for files first. Packages have them in /etc/glance, PyPI's glance in the ``etc`` of its environment.
     """
     root = ctx.release.environment if ctx.base.source is PackageSource.PYPI else ""
     path = f"{root}/etc/glance/metadefs/"

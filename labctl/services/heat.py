@@ -33,7 +33,7 @@ from labctl.services.wsgi import processes
 from labctl.topology.spec import NodeSpec
 
 GUIDE = "guide: heat install, install and configure components; facts 6.9"
-#: Role of every project user who makes stacks; heat's own users get the other one.
+#: Role of project users who create stacks; heat's own users get the other one.
 OWNER_ROLE = "heat_stack_owner"
 USER_ROLE = "heat_stack_user"
 

@@ -1,6 +1,6 @@
 """APIs and dashboard inside Apache, where the base runs them there: facts 6.1, 6.3 and 6.10.
 
-Each subject has a file of its own in Apache's directory, so that nothing of a package is edited.
+Each topic has its own file in Apache's directory, so no packaged file is edited.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from labctl.operations.node import Command, File, Link, Operation
 from labctl.services.base import Context
 
-#: The packaged site runs a script in /usr/bin but grants nothing there: 403 for every request (B17).
+#: The packaged site runs a script in /usr/bin but grants no access there: 403 for every request (B17).
 GRANT = """# Made by labctl; guide: nova install of rocky, controller node; rhbz#1430540; errata 0-12
 <Directory /usr/bin>
   <IfVersion >= 2.4>
@@ -35,9 +35,9 @@ def keystone(ctx: Context) -> tuple[Operation, ...]:
 
 
 def placement(ctx: Context, log: str, user: str) -> tuple[Operation, ...]:
-    """The grant without which placement answers 403, and a log that its account may write.
+    """The grant without which placement answers 403, and a log that its account can write.
 
-    :param log: file that Apache would make as root (troubleshooting B18, errata 3-32).
+    :param log: file that Apache would create as root (troubleshooting B18, errata 3-32).
     """
     directory = ctx.base.paths.get("httpd")
     if directory is None:

@@ -1,4 +1,4 @@
-"""What every OpenStack service stands on: names, time, database, messages, cache (facts section 4)."""
+"""What every OpenStack service depends on: names, time, database, messages, cache (facts section 4)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from labctl.secret import mark
 from labctl.services.base import Context, patient
 from labctl.topology.spec import LabSpec, NodeSpec
 
-#: What its components are asked on, as PORT/PROTOCOL (facts 5.3).
+#: The ports its components listen on, as PORT/PROTOCOL (facts 5.3).
 PORTS: Mapping[Component, tuple[str, ...]] = {
     Component.MARIADB: ("3306/tcp",),
     Component.RABBITMQ: ("5672/tcp",),
@@ -20,7 +20,7 @@ PORTS: Mapping[Component, tuple[str, ...]] = {
 
 
 def time_server(spec: LabSpec) -> NodeSpec:
-    """The node the others take their time from: the controller, which is the one with keystone."""
+    """The node the others synchronize their clocks with: the controller, which runs keystone."""
     for component in (Component.KEYSTONE, Component.MARIADB):
         if spec.has(component):
             return spec.host_of(component)
@@ -56,7 +56,7 @@ def prepare(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
 
 
 def mariadb_cnf(ctx: Context, node: NodeSpec) -> str:
-    """The guide's server file (facts 4.3), and memory sized for a lab instead of a host of its own."""
+    """The guide's server file (facts 4.3), and memory sized for a lab instead of a dedicated host."""
     return f"""# Made by labctl; guide: SQL database; facts 4.3
 [mysqld]
 bind-address = 0.0.0.0
@@ -95,7 +95,7 @@ def _memcached_conf(ctx: Context, node: NodeSpec) -> str:
 
 
 def _memcached(ctx: Context, node: NodeSpec) -> File:
-    """Its file: one option a line, or all in one shell variable. Addresses, for a name may not resolve at boot."""
+    """Its file: one option per line, or all in one shell variable. Addresses, as a name may not resolve at boot."""
     if path := ctx.base.paths.get("memcached.sysconfig"):
         text = (
             "# Made by labctl; facts 4.5, errata 1-12\n"
@@ -136,7 +136,7 @@ def _rabbitmq_user() -> Command:
 
 
 def _no_anonymous() -> Command:
-    """Who connects from the database's own node by its name would be taken for ''@'HOST' before 'glance'@'%'."""
+    """A connection from the database's own node by its name would match ''@'HOST' before 'glance'@'%'."""
     count = "mysql -u root -N -e \"SELECT COUNT(*) FROM mysql.user WHERE User = ''\""
     return Command(
         "no anonymous accounts",
@@ -178,7 +178,7 @@ def infrastructure(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
         if ctx.base.redhat:
             ready.append(_no_anonymous())
     if node.name != time_server(ctx.lab).name:
-        # a burst that the server slept through would be followed by the next sample a minute later
+        # after a burst that the server missed, the next sample would come only a minute later
         follows = "chronyc -n sources | grep -q '^\\^\\*' || { chronyc -n burst 2/4; sleep 2; false; }"
         ready.append(Wait("clock follows the controller", follows, (), 60))
     return (*files, reload_units, Parallel(tuple(starts)), *after, *ready)

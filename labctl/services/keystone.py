@@ -26,7 +26,7 @@ def configuration(ctx: Context) -> File:
     conf.set("database", GUIDE, {"connection": ctx.database_url("keystone", "keystone")})
     conf.set("token", GUIDE, {"provider": "fernet"})
     if ctx.release.password_hash_rounds:
-        # 12 rounds are 0.23 s of processor time, each time a service or a client asks for a token
+        # 12 rounds take 0.23 s of processor time for each token that a service or a client requests
         source = "keystone configuration: rounds trade security for speed; a lab's passwords are 96 random bits"
         conf.set("identity", source, {"password_hash_rounds": 4})
     conf.set(
@@ -55,7 +55,7 @@ def bootstrap(ctx: Context) -> Chain:
 
 
 def _log() -> Command:
-    """keystone-manage also runs as root; whoever makes the log first owns it (troubleshooting A9)."""
+    """keystone-manage also runs as root; whoever creates the log first owns it (troubleshooting A9)."""
     log = "/var/log/keystone/keystone.log"
     return Command(
         "keystone owns its log",
@@ -66,7 +66,7 @@ def _log() -> Command:
 
 
 def _no_admin_token() -> Command:
-    """Without an admin_token to let in, its filter has no business in the pipelines (facts 6.1)."""
+    """There is no admin_token to accept, so its filter is removed from the pipelines (facts 6.1)."""
     paste = "/etc/keystone/keystone-paste.ini"
     return Command(
         "no admin_token in keystone's pipelines",

@@ -55,13 +55,13 @@ def neutron_conf(ctx: Context, node: NodeSpec) -> File:
     daemon = {"root_helper_daemon": "sudo neutron-rootwrap-daemon /etc/neutron/rootwrap.conf"}
     conf.set("agent", "neutron.conf: as the packages ship it", rootwrap)
     conf.set("agent", "oslo.rootwrap guide, daemon mode; devstack", daemon)
-    # seconds between two reports, and until one counts as lost: late ones are repeated, and cost the server more
+    # report interval, and the timeout of a report: late reports are retried and add to the server's load
     if ctx.lab.patience > 1:
         conf.set("agent", "labctl: emulated machines; neutron configuration, default 30", {"report_interval": 60})
     elif not ctx.lab.own_kernel:
-        # what an agent says before the server runs is not heard (agents_db.py, START_TIME), and containers start anew
-        # with every snapshot. Not in machines: it is also the deadline of a report (agent/rpc.py), which emulated
-        # ones do not meet, and those that come late cost the server all its time
+        # the server ignores what an agent reports before it runs (agents_db.py, START_TIME), and containers restart
+        # with every snapshot. Not in VMs: it is also the timeout of a report (agent/rpc.py), which emulated ones
+        # exceed, and late reports take all of the server's time
         conf.set("agent", "neutron configuration: seconds between two reports", {"report_interval": 5})
     if ctx.release.linuxbridge_experimental and ctx.lab.mechanism is Mechanism.LINUXBRIDGE:
         conf.set("experimental", "neutron source: B35", {"linuxbridge": True})
@@ -91,7 +91,7 @@ def _physical(ctx: Context) -> str:
 
 
 def ml2_conf(ctx: Context) -> File:
-    """ml2_conf.ini: which networks there can be."""
+    """ml2_conf.ini: the available network types."""
     source = GUIDE if ctx.lab.mechanism is Mechanism.LINUXBRIDGE else OVS
     conf = Ini("/etc/neutron/plugins/ml2/ml2_conf.ini", group="neutron")
     conf.set(
@@ -111,7 +111,7 @@ def ml2_conf(ctx: Context) -> File:
 
 
 def l2_agent(ctx: Context, node: NodeSpec) -> File:
-    """The L2 agent's own file: its tunnel address and its card in the provider network."""
+    """The L2 agent's own file: its tunnel address and its interface in the provider network."""
     provider = ctx.lab.interface(node, NetworkRole.PROVIDER)
     tunnel = str(ctx.lab.address(node, NetworkRole.OVERLAY))
     if ctx.lab.mechanism is Mechanism.LINUXBRIDGE:
@@ -172,7 +172,7 @@ def metadata_agent(ctx: Context) -> File:
 
 
 def _provider_bridge(ctx: Context, card: InterfaceSpec) -> Command:
-    """The bridge that bridge_mappings names; Open vSwitch keeps it over reboots (troubleshooting A26)."""
+    """The bridge in bridge_mappings; Open vSwitch keeps it across reboots (troubleshooting A26)."""
     bridge, unit = f"br-{card.name}", ctx.base.unit("openvswitch")
     return Command(
         f"{card.name} in the bridge {bridge}",
@@ -195,8 +195,8 @@ def _bridge_filtering() -> Command:
 
 
 #: ebtables' nft back end refuses to delete a rule with --among-src by its text ("RULE_DELETE failed"), which
-#: is what the linuxbridge agent does each time a plugged port is updated; it then retries for ever and no
-#: further port comes up. By number the same rule goes.
+#: is what the linuxbridge agent does each time a plugged port is updated; it then retries forever and no
+#: further port comes up. Deleting the same rule by number works.
 EBTABLES = """#!/bin/sh
 # Made by labctl: ebtables-nft that can delete rules with --among-src (docs/platform.md).
 case " $* " in
@@ -226,7 +226,7 @@ exec /usr/sbin/ebtables-nft -t "$table" --concurrent -D "$chain" "$number"
 
 
 def _ebtables(link: str) -> tuple[Operation, ...]:
-    """The legacy back end as the linuxbridge guide advises, or where the kernel has none, a mended nft one."""
+    """The legacy back end, as in the linuxbridge guide, or a fixed nft one where the kernel lacks it."""
     mended = "/usr/sbin/ebtables-labctl"
     choose = f"if ebtables-legacy -t nat -L >/dev/null 2>&1; then t=/usr/sbin/ebtables-legacy; else t={mended}; fi; "
     source = "guide: linuxbridge agent, ebtables back end; facts 6.5"

@@ -42,12 +42,12 @@ LAB = "labctl: a lab of a few guests on few cores"
 INSTANCES = "instances"
 #: Sections of a compute node's privileged helpers (nova/privsep, os-brick, os-vif).
 HELPERS = ("nova_sys_admin", "privsep_osbrick", "vif_plug_linux_bridge_privileged", "vif_plug_ovs_privileged")
-#: With a host's name at its end: the stamp, on the controller, of a host that is mapped into cell1.
+#: Prefix of a host's stamp, on the controller, that the host is mapped into cell1.
 MAPPED = "/var/lib/labctl/stamps/nova-host-"
 
 
 def _shared(ctx: Context, node: NodeSpec, conf: Ini) -> None:
-    """The options that controller and compute nodes have alike."""
+    """Options shared by controller and compute nodes."""
     release = ctx.release
     conf.set("DEFAULT", GUIDE, {"my_ip": str(ctx.lab.address(node))})
     conf.set("DEFAULT", "nova.conf: the default is the code's own directory", {"state_path": "/var/lib/nova"})
@@ -117,7 +117,7 @@ def configuration(ctx: Context, node: NodeSpec) -> File:
     if node.has(Component.NOVA_COMPUTE):
         conf.set("DEFAULT", COMPUTE, {"compute_driver": "libvirt.LibvirtDriver"})
         privileged(ctx, conf, *HELPERS)
-        # what is free is counted when a guest comes or goes, too; in between qemu-img looks at every guest's disk
+        # free resources are also counted when a guest comes or goes; the periodic update runs qemu-img on every disk
         limits = {"vif_plugging_timeout": 300, "heal_instance_info_cache_interval": 60, "update_resources_interval": 60}
         stretch(ctx, conf, "DEFAULT", limits, "nova")
         conf.set(
@@ -174,7 +174,7 @@ def instance_disk(ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
 
 
 def _cells() -> Command:
-    """Cells v2: cell0 and cell1; create_cell answers 2 when the cell is there already (B28)."""
+    """Cells v2: cell0 and cell1; create_cell exits with 2 when the cell already exists (B28)."""
     stamp = "/var/lib/labctl/stamps/nova-cells"
     create = 'su -s /bin/sh -c "nova-manage cell_v2 create_cell --name=cell1 --verbose" nova'
     return Command(
@@ -297,9 +297,9 @@ class Nova(Chapter):
 
 
 def map_hosts(ctx: Context) -> tuple[Operation, ...]:
-    """Map every registered compute node into cell1 (troubleshooting A18); only after they registered.
+    """Map every registered compute node into cell1 (troubleshooting A18); only after they have registered.
 
-    What came of it is seen by :class:`HypervisorsMapped` in the stage verify: the API lists mapped hosts only.
+    :class:`HypervisorsMapped` in the stage verify checks the result: the API lists mapped hosts only.
     """
     hosts = [n.name for n in ctx.lab.running(Component.NOVA_COMPUTE)]
     if not hosts or not ctx.release.cells_v2:

@@ -24,10 +24,10 @@ _PIPELINE = (
 
 
 def pipeline(ctx: Context) -> str:
-    """The proxy's filters: with keystone's, which RDO's packaged pipeline has not (troubleshooting B51).
+    """The proxy's filters, with keystone's, which RDO's packaged pipeline lacks (troubleshooting B51).
 
-    tempurl, formpost and staticweb, which the guide has not, stand where Swift's own sample wants them: before the
-    limits, just before and just after the authentication.
+    tempurl, formpost and staticweb, which the guide lacks, are where Swift's own sample has them: before the limits,
+    just before and just after the authentication.
     """
     return " ".join(f for f in _PIPELINE.split() if f != "copy" or ctx.release.swift_copy)
 
@@ -38,7 +38,7 @@ def disks(node: NodeSpec) -> tuple[DiskSpec, ...]:
 
 
 def replicas(ctx: Context) -> int:
-    """Three as the guide has it, or as many as there are storage nodes."""
+    """Three as in the guide, or the number of storage nodes if that is lower."""
     return min(3, len(ctx.lab.running(Component.SWIFT_STORAGE)))
 
 
@@ -83,7 +83,7 @@ def proxy_conf(ctx: Context) -> File:
         if name not in ("authtoken", "keystoneauth", "cache", "proxy-server"):
             egg = name.replace("-logging", "_logging").replace("-quotas", "_quotas")
             conf.set(f"filter:{name}", SAMPLE, {"use": f"egg:swift#{egg}"})
-    # off by itself, and then X-Versions-Location does nothing
+    # off by default, and then X-Versions-Location has no effect
     conf.set("filter:versioned_writes", SAMPLE, {"allow_versioned_writes": True})
     return conf.file()
 
@@ -119,7 +119,7 @@ def server_conf(ctx: Context, node: NodeSpec, kind: str) -> File:
 
 
 def rsyncd_conf(ctx: Context, node: NodeSpec) -> File:
-    """rsyncd.conf: one module a server kind."""
+    """rsyncd.conf: one module per kind of server."""
     text = (
         "# Made by labctl; guide: swift install, storage nodes\n"
         "uid = swift\ngid = swift\nlog file = /var/log/rsyncd.log\npid file = /var/run/rsyncd.pid\n"
@@ -136,11 +136,11 @@ def rsyncd_conf(ctx: Context, node: NodeSpec) -> File:
 def _disk(ctx: Context, disk: DiskSpec) -> tuple[Operation, ...]:
     """An XFS file system mounted at /srv/node/NAME, also after a reboot.
 
-    A kernel mounts one XFS of an identity and refuses its copy: ``nouuid`` lets a clone's container run beside the
-    lab that it is a copy of (xfs(5)).
+    A kernel refuses to mount a second XFS with the same UUID: ``nouuid`` lets a clone's container run beside the
+    original lab (xfs(5)).
     """
     point, unit = f"/srv/node/{disk.name}", f"swift-disk-{disk.name}.service"
-    # a new file system has no labels, and what swift may not read is as good as not mounted (errata 3-98)
+    # a new file system has no labels, and one that swift may not read is as good as not mounted (errata 3-98)
     label = f" && restorecon {point}" if ctx.base.redhat else ""
     text = (
         "[Unit]\nDescription=Swift disk "

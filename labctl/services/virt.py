@@ -1,9 +1,9 @@
-"""How a compute node's guests are run: under KVM where one has run there, else emulated.
+"""How a compute node runs its guests: under KVM where one has run there, else emulated.
 
-``virt_type: auto`` is decided on each node that owns its kernel, by booting a stock kernel under KVM as on the host
-(docs/platform.md: nothing else tells). The plan says emulation, which works everywhere; a node on which the kernel
-ran notes that, with the processor model under which it ran, and ``put_file`` of labctl/operations/prelude.sh writes
-nova's files accordingly.
+``virt_type: auto`` is decided on each node that has its own kernel, by booting a stock kernel under KVM as on the
+host (docs/platform.md: no other test is reliable). The plan specifies emulation, which works everywhere; a node on
+which the kernel ran records that, with the processor model it ran with, and ``put_file`` of
+labctl/operations/prelude.sh writes nova's files accordingly.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from labctl.topology.model import VirtType
 EMULATED: dict[str, str | int | bool] = {"virt_type": "qemu", "cpu_mode": "none"}
 SOURCE = "guide: compute node, hardware acceleration; docs/platform.md, /dev/kvm that lies"
 PROBE = "/usr/local/lib/labctl/kvm.sh"
-#: What the probe said on the node, after the id of the boot in which it said so.
+#: The boot ID of the node and the probe's result in that boot.
 RECORD = "/var/lib/labctl/kvm"
 #: A sed script that put_file applies to what it writes.
 FACTS = "/var/lib/labctl/facts.sed"
-#: Seconds for the first line of a kernel, on a node that is not slower than the host.
+#: Timeout in seconds for a kernel's first line, on a node that is not slower than the host.
 SECONDS = 10
 
 _PROVE = """
@@ -42,12 +42,12 @@ echo "$(cat /proc/sys/kernel/random/boot_id) $said" >{record}
 
 
 def options(ctx: Context) -> dict[str, str | int | bool]:
-    """nova's ``[libvirt]`` options for it."""
+    """nova's ``[libvirt]`` options for the virt type."""
     return {"virt_type": "kvm"} if ctx.lab.virt_type is VirtType.KVM else EMULATED
 
 
 def proof(ctx: Context) -> tuple[Operation, ...]:
-    """Find out on a node, once a boot; before nova's files are written."""
+    """Probe KVM on a node, once per boot, before nova's files are written."""
     if ctx.lab.virt_type is not VirtType.AUTO:
         return ()
     unit = ctx.base.unit("nova-compute")

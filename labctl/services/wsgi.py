@@ -14,10 +14,10 @@ def processes(ctx: Context, daemon: str) -> tuple[Assign, ...]:
     """Set processes and threads of an API's uWSGI files.
 
     An API that may use threads gets ``workers`` processes with ``threads`` each; one that may not has one
-    thread, and twice as many processes where it is busy.
+    thread, and twice as many processes if it is busy.
 
-    uWSGI's http-socket closes every connection but does not say so, and a client that meant to keep it
-    after a body-less answer sees "connection reset by peer"; devstack's uWSGI files carry the same header.
+    uWSGI's http-socket closes every connection without announcing it, and a client that keeps the connection
+    after a body-less answer gets "connection reset by peer"; devstack's uWSGI files set the same header.
     """
     lab = ctx.lab
     return tuple(

@@ -1,7 +1,7 @@
-"""Rules that look at more than one field of a topology: can this lab exist, and would it work?
+"""Rules across the fields of a topology: can this lab be built, and would it work?
 
 Each rule is a small function that yields problems; ``rules_network``, ``rules_component`` and
-``rules_values`` hold the others by theme.
+``rules_values`` have the other rules, by topic.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from labctl.topology.problems import Positions, Problem, unknown
 
 
 def check(topology: Topology, positions: Positions) -> list[Problem]:
-    """Return everything that is wrong with a well-formed topology, in the order of the file."""
+    """Return all problems of a well-formed topology, in file order."""
     found = [problem for rule in RULES for problem in rule(topology, positions)]
     return sorted(found, key=lambda p: (p.line, p.column))
 
 
 def first_driver(topology: Topology, base: str | None) -> str:
-    """The driver that is used when none is asked for: the first that can make the base that is, if one is."""
+    """The default driver: the first that can run the requested base, if one is requested."""
     able = (driver for driver in topology.drivers if base is None or runs_on(base, driver))
     return next(able, topology.drivers[0])
 
 
 def with_release(topology: Topology, release: str) -> Topology:
-    """The same layout with another release, on those of its bases that have it, or else on the release's own.
+    """The same layout with another release, on those of its bases that have it, else on the release's own.
 
     :raises LabError: there is no such release.
     """
@@ -50,7 +50,7 @@ def release_is_known(topology: Topology, at: Positions) -> Iterator[Problem]:
 
 
 def bases_are_known(topology: Topology, at: Positions) -> Iterator[Problem]:
-    """Each base is one that labctl makes, and is named once."""
+    """Each base is one that labctl supports, and is named once."""
     for i, base in enumerate(topology.bases):
         if base not in bases.TITLES:
             yield at.problem(("bases", i), unknown("base", base, bases.TITLES))
@@ -89,10 +89,10 @@ def bases_and_drivers_fit(topology: Topology, at: Positions) -> Iterator[Problem
             able = ", ".join(d for d in DRIVERS if runs_on(named[0], d))
             yield at.problem(
                 ("drivers", i),
-                f"{driver} cannot run {' or '.join(named)}: own kernel needed; possible drivers: {able}",
+                f"{driver} cannot run {' or '.join(named)}: it needs its own kernel; possible drivers: {able}",
             )
     for i, base in enumerate(topology.bases):
-        # When no base fits at all, the drivers have been named above.
+        # When no base fits, the drivers are already reported above.
         lonely = base in named and drivers and not any(runs_on(base, driver) for driver in drivers)
         if lonely and any(runs_on(b, d) for b in named for d in drivers):
             able = next(d for d in DRIVERS if runs_on(base, d))

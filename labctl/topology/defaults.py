@@ -1,4 +1,4 @@
-"""The values a topology leaves out; ``check`` and ``resolve`` both read them here and cannot disagree."""
+"""Defaults of values a topology leaves out, shared by ``check`` and ``resolve`` so they cannot disagree."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from labctl.topology.model import AddressPool, Network, NetworkRole
 
 
 def role_of(name: str, network: Network) -> NetworkRole | None:
-    """Return the role of a network: what it says, else what it is called, else None."""
+    """Return the role of a network: its ``role``, else its name if that is a role, else None."""
     if network.role is not None:
         return network.role
     return NetworkRole(name) if name in set(NetworkRole) else None
 
 
 def gateway_of(network: Network) -> IPv4Address:
-    """Return the lab namespace's address in a network: the first host address when not given."""
+    """Return the lab namespace's address in a network; default: the first host address."""
     return network.gateway if network.gateway is not None else network.cidr.network_address + 1
 
 
 def pool_of(network: Network) -> AddressPool:
-    """Return the addresses that neutron may hand out: the upper half of the hosts when not given.
+    """Return neutron's allocation pool; default: the upper half of the host addresses.
 
-    A gateway in the upper half is left out with the shorter side of it. The network must hold two hosts.
+    A gateway in the upper half is excluded, with the shorter side of it. The network must have room for two hosts.
     """
     if network.pool is not None:
         return network.pool

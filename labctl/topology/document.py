@@ -1,7 +1,7 @@
-"""The YAML layer: text to plain values, with the place of each key and value.
+"""The YAML layer: text to plain values, with the position of each key and value.
 
 YAML 1.1 reads more into unquoted words than people mean (``on`` is a boolean, ``0.5`` a number, ``12:30`` a
-number in base 60), so values keep the text they were written with and ``load`` can say what to quote.
+number in base 60), so values keep their original text and ``load`` can say what to quote.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import yaml
 
 from labctl.topology.problems import Path, Place, Positions, Problem, TopologyError, shorten
 
-#: Bytes of a topology file. A lab of a hundred nodes is about 60 KiB.
+#: Maximum size of a topology file in bytes. A lab of a hundred nodes is about 60 KiB.
 MAX_FILE = 2**20
-#: Levels of nesting; the model itself has five.
+#: Maximum nesting depth; the model itself has five levels.
 MAX_DEPTH = 24
-# A value weighs this much and its text; the limit stops aliases of aliases before memory does.
+# A value weighs this much plus its text; the limit stops nested aliases before memory runs out.
 _VALUE_WEIGHT = 64
 _MAX_WEIGHT = 2 * 2**20
-# int() and float() refuse or overflow long before any size or count makes sense.
+# int() and float() fail or overflow on longer numbers; no size or count needs them.
 _MAX_DIGITS = 100
 
 _TAG = "tag:yaml.org,2002:"
@@ -46,9 +46,9 @@ class Written:
 
 @dataclass
 class Document:
-    """A YAML file as plain values (what JSON can hold), and how and where each was written.
+    """A YAML file as plain values (what JSON can hold), with the original text and position of each.
 
-    ``blamed`` are the paths whose own value already has a problem, so that nothing is said twice.
+    ``blamed`` holds paths whose own value already has a problem, so nothing is reported twice.
     """
 
     file: str
@@ -61,7 +61,7 @@ class Document:
 
     @property
     def positions(self) -> Positions:
-        """Where everything was written."""
+        """The positions of all keys and values."""
         return Positions(self.file, self.key_places, self.value_places)
 
 
@@ -84,13 +84,13 @@ def decode(data: bytes, name: str) -> str:
 def read(
     text: str, name: str, kind: str = "topology", keys: tuple[str, ...] = ("name", "release", "bases")
 ) -> Document:
-    """Read one YAML document whose top is a mapping.
+    """Read one YAML document with a mapping at the top.
 
-    :param kind: what the file is, and ``keys`` what it begins with, as messages name them.
+    :param kind: kind of file, for messages; ``keys`` are its first keys.
 
-    Problems that leave something to look at (a key given twice, an odd number) are in the document.
+    Recoverable problems (a duplicate key, an odd number) are recorded in the document.
 
-    :raises TopologyError: when there is nothing to look at: syntax, size, empty file, several documents.
+    :raises TopologyError: when nothing can be read: syntax, size, empty file, several documents.
     """
     _check_size(len(text.encode("utf-8", "surrogatepass")), name)
     tabs = _indenting_tabs(text, name)
@@ -120,12 +120,12 @@ def _indenting_tabs(text: str, name: str) -> list[Problem]:
     for number, line in enumerate(_LINE_BREAK.split(text), start=1):
         indent = line[: len(line) - len(line.lstrip(" \t"))]
         if "\t" in indent and line.strip():
-            found.append(Problem(name, number, indent.index("\t") + 1, "", "YAML is indented with spaces; found a tab"))
+            found.append(Problem(name, number, indent.index("\t") + 1, "", "found a tab; indent YAML with spaces"))
     return found
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's composer with a limit of depth, so that deep nesting is a problem and not a RecursionError."""
+    """PyYAML's composer with a depth limit: deep nesting is a reported problem, not a RecursionError."""
 
     depth = 0
 
@@ -148,13 +148,13 @@ def _compose(text: str, name: str) -> yaml.Node | None:
         loader = _Loader(text)
     except yaml.reader.ReaderError as error:
         lines = _LINE_BREAK.split(text[: error.position])
-        message = f"character {chr(error.character)!r} cannot stand in YAML"
+        message = f"character {chr(error.character)!r} is not allowed in YAML"
         raise TopologyError([Problem(name, len(lines), len(lines[-1]) + 1, "", message)]) from None
     try:
         root = loader.get_node() if loader.check_node() else None
         if root is not None and loader.check_node():
             place = _place(_next_mark(loader))
-            raise TopologyError([Problem(name, *place, "", "a second document begins; a file is one topology")])
+            raise TopologyError([Problem(name, *place, "", "a second document begins; a file holds one topology")])
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark or loader.get_mark()
         raise TopologyError([Problem(name, *_place(mark), "", _syntax(error))]) from None
@@ -168,9 +168,9 @@ def _compose(text: str, name: str) -> yaml.Node | None:
 def _syntax(error: yaml.MarkedYAMLError) -> str:
     problem = (error.problem or "").strip()
     if "'\\t'" in problem:
-        return "YAML is laid out with spaces; found a tab"
+        return "found a tab; indent YAML with spaces"
     if "mapping values are not allowed" in problem:
-        problem += "; a text with ': ' in it must be quoted"
+        problem += "; quote text that contains ': '"
     return f"not YAML: {problem}" + (f" ({error.context.strip()})" if error.context else "")
 
 
@@ -179,7 +179,7 @@ def _place(mark: Any) -> Place:
 
 
 class _Reader:
-    """Turns composed nodes into values, and fills the document on the way."""
+    """Converts composed nodes to values and fills the document."""
 
     def __init__(self, document: Document) -> None:
         self.document = document
@@ -187,7 +187,7 @@ class _Reader:
         self.open: set[int] = set()
 
     def visit(self, node: yaml.Node, path: Path) -> Any:
-        """Return the value of a node and note where it was written."""
+        """Return the value of a node and record its position."""
         self._limit(node)
         # A block mapping starts at its first key, one line below the key it belongs to.
         place = _place(node.start_mark)
@@ -196,7 +196,7 @@ class _Reader:
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, path)
         if id(node) in self.open:
-            self._blame(path, "an alias that holds itself")
+            self._blame(path, "an alias that contains itself")
             return None
         self.open.add(id(node))
         value: Any = None
@@ -216,7 +216,7 @@ class _Reader:
         too_much = self.weight > _MAX_WEIGHT
         # Aliases can nest deeper than the text does.
         if too_much or len(self.open) > MAX_DEPTH:
-            message = "the file holds too much (its aliases, *name, expanded); write less"
+            message = "the file is too large once its aliases (*name) are expanded; write less"
             raise TopologyError([Problem(self.document.file, *_place(node.start_mark), "", message)])
 
     def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
@@ -226,14 +226,14 @@ class _Reader:
                 place = _place(key_node.start_mark)
                 where = self.document.positions.problem(path, "").path
                 self.document.problems.append(
-                    Problem(self.document.file, *place, where, "a key is a word, found a list or mapping")
+                    Problem(self.document.file, *place, where, "a key must be a word, found a list or mapping")
                 )
                 continue
             key: str = key_node.value
             below = (*path, key)
             if key in result:
                 first = self.document.key_places[below][0]
-                message = f"the key {shorten(key)!r} is given twice, first on line {first}"
+                message = f"duplicate key {shorten(key)!r}, first on line {first}"
                 place = _place(key_node.start_mark)
                 shown = self.document.positions.problem(below, message)
                 self.document.problems.append(Problem(shown.file, *place, shown.path, message))
@@ -247,7 +247,7 @@ class _Reader:
 
     def _check_key(self, node: yaml.ScalarNode, path: Path) -> None:
         if node.tag == _TAG + "merge":
-            message = "merge keys are not read here; give the whole value an alias, or repeat the keys"
+            message = "merge keys are not supported; give the whole value an alias, or repeat the keys"
             self._blame(path, message, True)
         elif node.tag in _KINDS:
             shown = shorten(node.value)
@@ -284,7 +284,7 @@ class _Reader:
 
     def _refuse_tag(self, node: yaml.Node, path: Path) -> None:
         tag = node.tag.replace(_TAG, "!!")
-        self._blame(path, f"the YAML tag {shorten(tag)} is not read here; write a plain value")
+        self._blame(path, f"the YAML tag {shorten(tag)} is not supported; write a plain value")
 
     def _blame(self, path: Path, message: str, key: bool = False) -> None:
         self.document.blamed.add(path)

@@ -1,4 +1,4 @@
-"""Validation errors of a file's model, told in the words of the file and with the place."""
+"""Validation errors of a file's model, in terms of the file and with positions."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _NAME_RULE = "lower-case letters, digits and hyphens, beginning with a letter an
 
 
 def path_of(error: ErrorDetails) -> ValuePath:
-    """Return the way to the value that an error is about."""
+    """Return the path of the value that an error is about."""
     return tuple(part for part in error["loc"] if part != "[key]")
 
 
 def is_said(error: ErrorDetails, document: Document) -> bool:
-    """True when the value of an error, or one around it, has a problem already."""
+    """True when the value of an error, or an enclosing one, already has a problem."""
     path = path_of(error)
     return any(path[:n] in document.blamed for n in range(len(path) + 1))
 
 
 def explain(error: ErrorDetails, document: Document, root: type[BaseModel]) -> Problem:
-    """Return what a validation error of ``root`` means in the words of the file, with its place."""
+    """Return a validation error of ``root`` as a problem in terms of the file, with its position."""
     positions = document.positions
     path = path_of(error)
     if error["type"] == "extra_forbidden":
@@ -41,7 +41,7 @@ def explain(error: ErrorDetails, document: Document, root: type[BaseModel]) -> P
         return positions.problem(path, unknown("key", str(path[-1]), known), key=True)
     if error["type"] == "missing":
         return positions.problem(path, _missing(path, root))
-    while path not in positions:  # a short form (disks, pool) has no inner places
+    while path not in positions:  # a short form (disks, pool) has no inner positions
         path = path[:-1]
     if error["loc"][-1] == "[key]":
         return positions.problem(path, _bad_text(error, str(path[-1]), show=True), key=True)
@@ -66,20 +66,20 @@ def _wrong(error: ErrorDetails, path: ValuePath, document: Document, root: type[
         return _bad_network(written, found)
     if IPv4Address in types and kind in ("value_error", "string_type"):
         if path != path_of(error):
-            return f"a range of addresses is meant, written like 203.0.113.101-203.0.113.250; found {found}"
+            return f"expected an address range like 203.0.113.101-203.0.113.250, found {found}"
         none = ", or none for no address" if path[:1] == ("nodes",) else ""
-        return f"an IPv4 address is meant, written like 10.0.0.11{none}; found {found}"
+        return f"expected an IPv4 address like 10.0.0.11{none}; found {found}"
     if kind == "enum":
         word = "component" if Component in types else "role" if NetworkRole in types else "word"
         known = re.findall(r"'([^']*)'", str(context["expected"]))
         if written.text:
             return unknown(word, written.text, known)
-        return f"a {word} is meant ({', '.join(known)}), found {found}"
+        return f"expected a {word} ({', '.join(known)}), found {found}"
     if kind == "string_type":
         if written.kind in ("number", "boolean") or (written.kind == "nothing" and written.text):
             quote = "quote it" if secret else f"quote it: '{shorten(written.text)}'"
-            return f"YAML reads {found}, and text is meant; {quote}"
-        return f"text is meant, found {found}"
+            return f"YAML reads {found}, expected text; {quote}"
+        return f"expected text, found {found}"
     if kind in ("string_pattern_mismatch", "string_too_long", "string_too_short"):
         return _bad_text(error, written.text, show=not secret)
     if kind == "value_error":
@@ -87,7 +87,7 @@ def _wrong(error: ErrorDetails, path: ValuePath, document: Document, root: type[
     limits = {"greater_than": "more than", "greater_than_equal": "at least", "less_than_equal": "at most"}
     if kind in limits:
         limit = next(iter(context.values()))
-        return f"{limits[kind]} {limit} is meant, found {found}"
+        return f"must be {limits[kind]} {limit}, found {found}"
     if kind == "too_short":
         return "must not be empty"
     meant = {
@@ -98,7 +98,7 @@ def _wrong(error: ErrorDetails, path: ValuePath, document: Document, root: type[
         "dict_type": "a mapping of keys",
         "mapping_type": "a mapping of keys",
     }
-    return f"{meant.get(kind, error['msg'])} is meant, found {found}"
+    return f"expected {meant.get(kind, error['msg'])}, found {found}"
 
 
 def _found(written: Written, secret: bool) -> str:
@@ -116,7 +116,7 @@ def _bad_network(written: Written, found: str) -> str:
     try:
         meant = IPv4Network(written.text, strict=False)
     except ValueError:
-        return f"a network is meant, written like 10.0.0.0/24; found {found}"
+        return f"expected a network like 10.0.0.0/24, found {found}"
     return f"{written.text} is an address inside a network; did you mean {meant}?"
 
 
@@ -147,7 +147,7 @@ def _annotation(path: ValuePath, root: type[BaseModel]) -> Any:
 
 
 def _members(annotation: Any) -> list[Any]:
-    """Return what an annotation can be, without Annotated and Optional."""
+    """Return the alternatives of an annotation, without Annotated and Optional."""
     if get_origin(annotation) is Annotated:
         return _members(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):

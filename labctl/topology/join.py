@@ -1,4 +1,4 @@
-"""Nodes that join a lab after its start, and those that leave it: a spec becomes another spec."""
+"""Nodes that join or leave a running lab: each function turns a spec into another spec."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from labctl.topology.spec import InterfaceSpec, LabSpec, NodeSpec
 
 
 def joined(spec: LabSpec, name: str) -> LabSpec:
-    """The lab with a node that its topology names for later.
+    """The lab with a node that its topology declares as ``join: later``.
 
-    :raises LabError: it names no such node, or the node has joined already.
+    :raises LabError: the topology declares no such node, or the node has already joined.
     """
     if name in spec.nodes:
-        raise LabError(f"{spec.name} has the node '{name}' already", f"labctl node list {spec.name}")
+        raise LabError(f"{spec.name} already has the node '{name}'", f"labctl node list {spec.name}")
     if name not in spec.later:
         waiting = ", ".join(spec.later) or "none"
         raise LabError(
-            f"the topology of {spec.name} names no node '{name}' that joins later; it names: {waiting}",
+            f"the topology of {spec.name} has no node '{name}' that joins later; it has: {waiting}",
             f"labctl node list {spec.name}; labctl node add {spec.name} {name} --like NODE copies one of them",
         )
     later = {key: node for key, node in spec.later.items() if key != name}
@@ -34,10 +34,10 @@ def joined(spec: LabSpec, name: str) -> LabSpec:
 
 
 def joined_like(spec: LabSpec, name: str, like: str, addresses: Mapping[str, IPv4Address]) -> LabSpec:
-    """The lab with a node that is a copy of another but for its name and addresses.
+    """The lab with a copy of another node, with its own name and addresses.
 
-    :param addresses: network to address; where none is given, the next free one after the other node's.
-    :raises LabError: the name or an address cannot be used, or the other node is none that can be copied.
+    :param addresses: network to address; default: the next free one after the copied node's.
+    :raises LabError: the name or an address is not usable, or the other node cannot be copied.
     """
     if not re.fullmatch(NAME, name) or len(name) > MAX_HOST_NAME or name == "localhost":
         raise LabError(
@@ -45,9 +45,9 @@ def joined_like(spec: LabSpec, name: str, like: str, addresses: Mapping[str, IPv
             f"use up to {MAX_HOST_NAME} lower-case letters, digits and hyphens, beginning with a letter",
         )
     if name in spec.nodes:
-        raise LabError(f"{spec.name} has the node '{name}' already", f"labctl node list {spec.name}")
+        raise LabError(f"{spec.name} already has the node '{name}'", f"labctl node list {spec.name}")
     if name in spec.later:
-        raise LabError(f"the topology itself says what '{name}' is", f"labctl node add {spec.name} {name}")
+        raise LabError(f"the topology already defines the node '{name}'", f"labctl node add {spec.name} {name}")
     known = {**spec.nodes, **spec.later}
     if like not in known:
         raise LabError(f"{spec.name} has no node '{like}'; it has {', '.join(known)}")
@@ -55,9 +55,9 @@ def joined_like(spec: LabSpec, name: str, like: str, addresses: Mapping[str, IPv
     for component in pattern.runs:
         reason = joining_obstacle(component)
         if reason is None and COMPONENTS[component].once:
-            reason = "a lab has it once"
+            reason = "a lab has only one"
         if reason:
-            raise LabError(f"'{like}' cannot be copied, for {component} cannot join a running lab: {reason}")
+            raise LabError(f"cannot copy '{like}': {component} cannot join a running lab: {reason}")
     macs = Macs(spec.name, (card.mac for node in known.values() for card in node.interfaces))
     free = _Free(spec, pattern)
     node = pattern.model_copy(
@@ -75,9 +75,9 @@ def joined_like(spec: LabSpec, name: str, like: str, addresses: Mapping[str, IPv
 
 
 def left(spec: LabSpec, name: str) -> LabSpec:
-    """The lab without a node that had joined it; one that the topology names can join again.
+    """The lab without a node that had joined it; a node of the topology can join again.
 
-    :raises LabError: there is no such node, or it was there from the start.
+    :raises LabError: there is no such node, or it is part of the lab from the start.
     """
     if name not in spec.nodes:
         hint = f"labctl node list {spec.name}" if name in spec.later else ""
@@ -86,7 +86,7 @@ def left(spec: LabSpec, name: str) -> LabSpec:
     if node.join is Join.START:
         able = ", ".join(n.name for n in spec.nodes.values() if n.join is Join.LATER) or "none"
         raise LabError(
-            f"'{name}' is part of {spec.name} from its start; only nodes that joined later can leave: {able}",
+            f"'{name}' is part of {spec.name} from the start; only nodes that joined later can be removed: {able}",
             f"labctl down {spec.name} removes the whole lab",
         )
     nodes = {key: other for key, other in spec.nodes.items() if key != name}
@@ -95,7 +95,7 @@ def left(spec: LabSpec, name: str) -> LabSpec:
 
 
 def kept(spec: LabSpec, before: LabSpec) -> LabSpec:
-    """A newly resolved lab with the nodes that have joined it in the meantime, as the topology now has them."""
+    """A newly resolved lab with the nodes that have joined since, as the topology now defines them."""
     nodes, later = dict(spec.nodes), dict(spec.later)
     for name, node in before.nodes.items():
         if node.join is Join.LATER:
@@ -104,7 +104,7 @@ def kept(spec: LabSpec, before: LabSpec) -> LabSpec:
 
 
 class _Free:
-    """Addresses for a copy of a node: those that are given, else free ones."""
+    """Addresses for a copy of a node: the given ones, else free ones."""
 
     def __init__(self, spec: LabSpec, pattern: NodeSpec) -> None:
         self._spec, self._pattern = spec, pattern
@@ -114,19 +114,19 @@ class _Free:
             self._owners[network.name, network.gateway] = f"the gateway of '{network.name}'"
 
     def addresses(self, given: Mapping[str, IPv4Address]) -> list[tuple[InterfaceSpec, IPv4Address | None]]:
-        """The cards of the node that is copied, and the address of each one's copy."""
+        """The interfaces of the copied node, each with the address of its copy."""
         cards = {card.network: card for card in self._pattern.interfaces}
         for network, address in given.items():
             if network not in cards:
-                raise LabError(f"'{self._pattern.name}' is not in the network '{network}'; it is in {', '.join(cards)}")
+                raise LabError(f"'{self._pattern.name}' has no interface in '{network}', only in {', '.join(cards)}")
             if self._spec.networks[network].role is NetworkRole.PROVIDER:
-                raise LabError(f"neutron bridges the card in '{network}', so it has no address")
+                raise LabError(f"neutron bridges the interface in '{network}', so it has no address")
             self._check(network, address)
         return [(card, given.get(network) or self._next(card)) for network, card in cards.items()]
 
     def _check(self, network: str, address: IPv4Address) -> None:
         if reason := not_a_host(address, self._spec.networks[network].cidr):
-            raise LabError(f"{address} {reason}, the network '{network}'; a node has a host address")
+            raise LabError(f"{address} {reason}, the network '{network}'; use a host address")
         if owner := self._owners.get((network, address)):
             raise LabError(f"{address} is already {owner}")
 
@@ -138,4 +138,4 @@ class _Free:
         for number in chain(range(own + 1, top), range(bottom + 1, own)):
             if (card.network, IPv4Address(number)) not in self._owners:
                 return IPv4Address(number)
-        raise LabError(f"every address of the network '{card.network}' is taken")
+        raise LabError(f"the network '{card.network}' has no free address")

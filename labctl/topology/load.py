@@ -1,4 +1,4 @@
-"""Topology files in: YAML to the frozen model, every problem at once, each with its place."""
+"""Load topology files: YAML to the frozen model; reports every problem at once, with its position."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from labctl.topology.problems import Problem, TopologyError, unknown
 
 __all__ = ["Problem", "TopologyError", "find", "known", "load", "parse"]
 
-# Sections and node fields whose defaults cannot make a rule of check() complain about something else.
+# Sections and node fields whose defaults cannot cause unrelated problems in check().
 _HARMLESS_SECTIONS = {"description", "options", "fixtures", "passwords"}
 _HARMLESS_NODE_FIELDS = {"cpus", "memory", "disk"}
 
 
 def find(name_or_path: str) -> Path:
-    """Return the file of a topology: an existing path, or a name in ``./topologies`` or the project's own.
+    """Return the file of a topology: an existing path, or a name from ``./topologies`` or labctl's own.
 
     :raises LabError: when there is no such file; the message lists the known names.
     """
@@ -34,16 +34,16 @@ def find(name_or_path: str) -> Path:
     if path.is_file():
         return path
     if "/" in name_or_path or path.suffix in (".yaml", ".yml"):
-        raise LabError(f"there is no topology file {name_or_path}")
+        raise LabError(f"topology file {name_or_path} not found")
     files = known()
     if name_or_path in files:
         return files[name_or_path]
     message = unknown("topology", name_or_path, sorted(files))
-    raise LabError(message, "give one of these names or the path of a file")
+    raise LabError(message, "use one of these names or the path of a file")
 
 
 def known() -> dict[str, Path]:
-    """The topologies that are known by name: those in ``./topologies``, then the project's own."""
+    """Topologies available by name: those in ``./topologies``, then labctl's own."""
     found: dict[str, Path] = {}
     for folder in (Path("topologies"), shipped("topologies")):
         for file in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
@@ -54,7 +54,7 @@ def known() -> dict[str, Path]:
 def load(path: Path, release: str | None = None) -> Topology:
     """Return the topology of a file.
 
-    :param release: take this release instead of the file's.
+    :param release: use this release instead of the file's.
     :raises TopologyError: with every problem of the file, or why it cannot be read.
     :raises LabError: there is no such release.
     """
@@ -68,10 +68,10 @@ def load(path: Path, release: str | None = None) -> Topology:
 
 
 def parse(text: str, name: str, release: str | None = None) -> Topology:
-    """Return the topology of a text; ``name`` stands for the file in messages.
+    """Return the topology of a text; ``name`` is the file name in messages.
 
-    Where the shape is wrong only in places that no rule looks at, the rules are checked as well, so that
-    the list is complete. Otherwise (a mistyped component, say) rules would complain of its consequences.
+    If only values that no rule reads are malformed, the rules are checked as well, so the list is complete.
+    Otherwise (a mistyped component, say) the rules would only report consequences.
 
     :raises TopologyError: with every problem of the text.
     """
@@ -95,8 +95,8 @@ def parse(text: str, name: str, release: str | None = None) -> Topology:
 
 
 def _validate(values: dict[str, Any]) -> tuple[Topology | None, list[ErrorDetails]]:
-    # Strict JSON is the mode that means what YAML writers mean: "4" and true are no numbers, but
-    # addresses and enumerations are written as text.
+    # Strict JSON mode matches what YAML writers mean: "4" and true are not numbers, but addresses and
+    # enumerations are written as text.
     try:
         return Topology.model_validate_json(json.dumps(values), strict=True), []
     except ValidationError as error:
@@ -104,7 +104,7 @@ def _validate(values: dict[str, Any]) -> tuple[Topology | None, list[ErrorDetail
 
 
 def _prune(values: dict[str, Any], wrong: list[ValuePath], unknown_keys: list[ValuePath]) -> dict[str, Any] | None:
-    """Return the values without the wrong ones, or None when their absence would mean something."""
+    """Return the values without the invalid ones, or None if leaving one out changes the meaning."""
     pruned: dict[str, Any] = json.loads(json.dumps(values))
     for path in wrong:
         if path in unknown_keys:

@@ -1,7 +1,7 @@
-"""What a user writes: the frozen model of a topology file.
+"""The frozen model of a topology file, as users write it.
 
-Only shapes live here. Positions (file:line:column) are added by ``load``, rules that look at more than
-one field are in ``check``, defaults that need a release, base or driver are filled by ``resolve``.
+Shapes only: ``load`` adds positions (file:line:column), ``check`` has the rules across fields, ``resolve`` fills
+defaults that need a release, base or driver.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from labctl.components import Component
 from labctl.topology.units import parse_size
 
-#: Where the packages of CentOS went when its mirrors were closed (facts 2.1).
+#: The archive of CentOS packages since its mirrors closed (facts 2.1).
 VAULT = "http://vault.centos.org"
 NAME = r"^[a-z]([a-z0-9-]*[a-z0-9])?$"
 MAX_HOST_NAME = 30
 
 
 class Frozen(BaseModel):
-    """A value that never changes once made and knows no field that is not declared."""
+    """An immutable model that rejects undeclared fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -69,8 +69,8 @@ class VolumeBackend(StrEnum):
 class Join(StrEnum):
     """When a node becomes part of its lab."""
 
-    START = "start"  # `labctl up` makes it
-    LATER = "later"  # `labctl node add` brings it into the running lab
+    START = "start"  # `labctl up` creates it
+    LATER = "later"  # `labctl node add` adds it to the running lab
 
 
 class AddressPool(Frozen):
@@ -84,7 +84,7 @@ def _parse_pool(value: Any) -> Any:
     if isinstance(value, str):
         start, separator, end = value.partition("-")
         if not separator:
-            raise ValueError("an address range is written FIRST-LAST, like 203.0.113.101-203.0.113.250")
+            raise ValueError("write an address range as FIRST-LAST, like 203.0.113.101-203.0.113.250")
         return {"start": start.strip(), "end": end.strip()}
     return value
 
@@ -101,14 +101,14 @@ class Network(Frozen):
         None, description="management, overlay or provider; a network named after a role has that role"
     )
     gateway: IPv4Address | None = Field(
-        None, description="the lab namespace's address in this network; the first one when not given"
+        None, description="the lab namespace's address in this network; default: the first host address"
     )
-    nat: bool = Field(False, description="let the nodes reach what the host reaches, by address translation")
-    physical: str = Field("provider", description="neutron's name for the provider's physical network")
+    nat: bool = Field(False, description="let the nodes reach what the host can reach, through NAT")
+    physical: str = Field("provider", description="neutron's physical network name for the provider network")
     pool: Annotated[AddressPool, BeforeValidator(_parse_pool)] | None = Field(
-        None, description="provider networks: FIRST-LAST, what neutron may use for routers and floating IPs"
+        None, description="provider networks: allocation pool FIRST-LAST for routers and floating IPs"
     )
-    dns: IPv4Address | None = Field(None, description="provider networks: name server given to guests")
+    dns: IPv4Address | None = Field(None, description="provider networks: DNS server for guests")
 
 
 class Disk(Frozen):
@@ -136,12 +136,12 @@ class Node(Frozen):
     )
     runs: tuple[Component, ...]
     join: Join = Field(
-        Join.START, description="start: up makes the node; later: labctl node add brings it into the running lab"
+        Join.START, description="start: labctl up creates the node; later: labctl node add adds it to the running lab"
     )
 
 
 class Options(Frozen):
-    """Choices that shape the recipe."""
+    """Options of the deployment."""
 
     region: str = "RegionOne"
     workers: int = Field(1, ge=1, le=32, description="worker processes of each API and RPC service")
@@ -150,15 +150,15 @@ class Options(Frozen):
     virt_type: VirtType = VirtType.AUTO
     volume_backend: VolumeBackend = VolumeBackend.AUTO
     vault: str = Field(
-        VAULT, pattern=r"^https?://[^\s'\"&\\]+$", description="where CentOS's packages are: the vault, or a copy of it"
+        VAULT, pattern=r"^https?://[^\s'\"&\\]+$", description="URL of the CentOS packages: the vault or a mirror of it"
     )
 
 
 class Flavor(Frozen):
-    """A nova flavor made by the fixtures stage."""
+    """A nova flavor created by the fixtures stage."""
 
     vcpus: int = Field(1, ge=1)
-    ram: Size = Field(description="memory of the guest, a whole number of MiB")
+    ram: Size = Field(description="guest memory, a whole number of MiB")
     disk: int = Field(1, ge=0, description="root disk in GiB")
 
 
@@ -171,10 +171,10 @@ def _flavors() -> dict[str, Flavor]:
 
 
 class Fixtures(Frozen):
-    """What the lab holds when it is ready: the objects the notes create before their first guest."""
+    """Objects in a ready lab: those that the notes create before their first guest."""
 
     image: str = Field("cirros", description="name of the guest image in glance")
-    cirros: str = Field("0.5.1", description="version of CirrOS, used where its site can be reached")
+    cirros: str = Field("0.5.1", description="CirrOS version, used if its site is reachable")
     external_network: str = "provider"
     internal_network: str | None = Field(None, description="a self-service network of the project, behind a router")
     internal_cidr: IPv4Network = IPv4Network("172.16.1.0/24")
@@ -189,14 +189,14 @@ class Topology(Frozen):
 
     name: Name
     description: str = ""
-    release: str = Field(description="the OpenStack release, as labctl releases names them")
+    release: str = Field(description="the OpenStack release, as listed by labctl releases")
     bases: tuple[str, ...] = Field(min_length=1, description="operating systems, the documented one first")
     drivers: tuple[str, ...] = Field(("nspawn", "libvirt"), min_length=1)
     options: Options = Options()
     networks: Mapping[Name, Network] = Field(min_length=1)
     nodes: Mapping[HostName, Node] = Field(min_length=1)
     passwords: Mapping[str, str] = Field(
-        default_factory=dict, description="secret name to value; every other secret is random per lab"
+        default_factory=dict, description="secret name to value; all other secrets are random per lab"
     )
     fixtures: Fixtures = Fixtures()
-    snapshots: tuple[str, ...] = Field((), description="stages after which up takes a snapshot of their name")
+    snapshots: tuple[str, ...] = Field((), description="stages after which up takes a snapshot named after the stage")

@@ -1,4 +1,4 @@
-"""What is wrong with a topology file, and where: the words that ``load`` and ``check`` share."""
+"""Problems in a topology file and their positions, shared by ``load`` and ``check``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from difflib import get_close_matches
 
 from labctl.errors import LabError
 
-#: The way from the top of a topology file to one of its values: keys and list indexes.
+#: Path from the top of a topology file to a value: keys and list indexes.
 Path = tuple[str | int, ...]
 #: Line and column, both counted from 1.
 Place = tuple[int, int]
@@ -20,7 +20,7 @@ _PLAIN_KEY = re.compile(r"[A-Za-z_][\w-]*")
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong; ``line`` and ``column`` count from 1, ``path`` is empty for the whole file."""
+    """One problem; ``line`` and ``column`` count from 1, ``path`` is empty for the whole file."""
 
     file: str
     line: int
@@ -34,9 +34,9 @@ class Problem:
 
 
 class TopologyError(LabError):
-    """A topology file that cannot be used.
+    """An invalid topology file.
 
-    :param problems: every problem found; the message is all of them, one a line.
+    :param problems: every problem found; the message lists them, one per line.
     """
 
     def __init__(self, problems: Iterable[Problem]) -> None:
@@ -45,13 +45,13 @@ class TopologyError(LabError):
 
 
 class Positions:
-    """Where each key and value of a topology file was written.
+    """The positions of all keys and values of a topology file.
 
-    :param file: the name that problems carry.
-    :param keys: the place of each mapping key, by the path of its value.
-    :param values: the place of each value.
+    :param file: file name shown in problems.
+    :param keys: position of each mapping key, by the path of its value.
+    :param values: position of each value.
 
-    A topology that was not read from a file has no places: its problems are all at line 1.
+    A topology that was not read from a file has no positions: all its problems are at line 1.
     """
 
     def __init__(
@@ -65,9 +65,9 @@ class Positions:
         return path in self._values
 
     def problem(self, path: Path, message: str, *, key: bool = False) -> Problem:
-        """Return a problem placed at the value of a path, or at its key.
+        """Return a problem at the position of a path's value, or of its key.
 
-        What was not written (a default) is placed at the nearest thing around it that was.
+        A value that is not in the file (a default) gets the position of the nearest enclosing one.
         """
         line, column = self._place(path, key)
         return Problem(self.file, line, column, show_path(path), message)
@@ -94,13 +94,13 @@ def show_path(path: Path) -> str:
 
 
 def shorten(text: str) -> str:
-    """Return text that fits into a message: at most 60 characters, all of which can be printed."""
+    """Return text that fits into a message: at most 60 printable characters."""
     text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= 60 else text[:57] + "..."
 
 
 def unknown(kind: str, word: str, known: Iterable[str]) -> str:
-    """Say that a word is not known, which one was probably meant, and list the known ones."""
+    """Return the message for an unknown word, with the closest match and the known words."""
     names = list(known)
     close = get_close_matches(shorten(word), names, n=1)
     guess = f"; did you mean '{close[0]}'?" if close else ";"

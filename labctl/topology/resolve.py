@@ -1,4 +1,4 @@
-"""A topology and the choices of one ``up`` become a lab spec: no default left open, nothing random."""
+"""Resolve a topology and the choices of one ``up`` into a lab spec: every default filled, nothing random."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def resolve(
 ) -> LabSpec:
     """Return the spec of one lab of a checked topology. The same arguments give the same spec, MACs included.
 
-    Base, driver, mechanism and the like are what the caller decided on (``labctl.lab.choose``).
+    The caller chooses base, driver, mechanism and the like (``labctl.lab.choose``).
 
-    :param name: the lab's name; the topology's when not given.
-    :raises LabError: when the name is not a name.
+    :param name: the lab's name; default: the topology's.
+    :raises LabError: when the name is invalid.
     :raises ValueError: when the mechanism is AUTO.
     """
     if mechanism is Mechanism.AUTO:
-        raise ValueError("the caller decides on a mechanism before it resolves a topology")
+        raise ValueError("choose a mechanism before resolving a topology")
     lab = topology.name if name is None else name
     if not re.fullmatch(NAME, lab) or len(lab) > _MAX_NAME:
         raise LabError(
@@ -73,7 +73,7 @@ def resolve(
 def _network(name: str, network: Network) -> NetworkSpec:
     role = role_of(name, network)
     if role is None:
-        raise LabError(f"network {name} has no role", "load the topology from its file, which checks it")
+        raise LabError(f"network {name} has no role", "load the topology from its file, which validates it")
     return NetworkSpec(
         name=name,
         role=role,
@@ -103,14 +103,14 @@ def _node(name: str, node: Node, macs: Macs) -> NodeSpec:
 
 
 class Macs:
-    """MAC addresses of one lab under QEMU's prefix 52:54:00, the same in every run, each given once."""
+    """MAC addresses of one lab with QEMU's prefix 52:54:00: the same in every run, each used once."""
 
     def __init__(self, name: str, given: Iterable[str] = ()) -> None:
         self._lab = name
         self._given = set(given)
 
     def of(self, node: str, network: str) -> str:
-        """The address of a node's card in a network."""
+        """The MAC address of a node's interface in a network."""
         attempt = 0
         while True:
             key = f"{self._lab}/{node}/{network}" + (f"#{attempt}" if attempt else "")

@@ -1,4 +1,4 @@
-"""Rules about what runs where: doubled components and components that something else needs."""
+"""Rules about what runs where: duplicate components and missing dependencies."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from labctl.topology.problems import Positions, Problem
 
 
 def joining_obstacle(component: C) -> str | None:
-    """Why a component cannot come into a running lab with a node, or None."""
+    """Why a component cannot join a running lab with a node, or None."""
     if component is C.SWIFT_STORAGE:
-        return "swift's rings are built once, from the storage nodes there are, and would have to be built anew"
+        return "swift's rings are built once, from the initial storage nodes, and would have to be rebuilt"
     if not COMPONENTS[component].joins:
         return "the catalog and other nodes are set up with it from the start"
     return None
 
 
 def components_are_not_doubled(topology: Topology, at: Positions) -> Iterator[Problem]:
-    """A component is named once a node, and once in the lab where a lab has only one of it."""
+    """A component is named once per node, and once per lab if a lab has only one."""
     first: dict[C, str] = {}
     for name, node in topology.nodes.items():
         for i, component in enumerate(node.runs):
@@ -30,13 +30,13 @@ def components_are_not_doubled(topology: Topology, at: Positions) -> Iterator[Pr
             if component in node.runs[:i]:
                 yield at.problem(path, f"{component} is named twice on this node")
             elif COMPONENTS[component].once and first.setdefault(component, name) != name:
-                yield at.problem(path, f"{component} already runs on node '{first[component]}'; only once")
+                yield at.problem(path, f"{component} already runs on node '{first[component]}'; a lab has only one")
 
 
 def needed_components_run_somewhere(topology: Topology, at: Positions) -> Iterator[Problem]:
     """Everything a component needs runs in the lab, from the start or on its own node that joins later.
 
-    Said once a component, where it is first named.
+    Reported once per component, where it is first named.
     """
     named = {component for node in topology.nodes.values() for component in node.runs}
     running = {c for node in topology.nodes.values() if node.join is Join.START for c in node.runs}
@@ -49,7 +49,7 @@ def needed_components_run_somewhere(topology: Topology, at: Positions) -> Iterat
                 words = " and ".join(missing) if len(missing) < 3 else ", ".join(missing)
                 start = " from the start" if named.intersection(missing) else ""
                 yield at.problem(
-                    ("nodes", name, "runs", i), f"{component} needs {words}, and no node of the lab runs that{start}"
+                    ("nodes", name, "runs", i), f"{component} needs {words}, which no node of the lab runs{start}"
                 )
             seen.add(component)
 
@@ -67,7 +67,7 @@ def needed_components_run_beside(topology: Topology, at: Positions) -> Iterator[
 
 
 def _has_placement(topology: Topology) -> bool:
-    """False with a release whose nova has no placement service at all (it came with Newton)."""
+    """False with a release that has no placement service (introduced in Newton)."""
     release = RELEASES.get(topology.release)
     return release is None or release.placement is not Placement.NONE
 
@@ -80,18 +80,18 @@ def placement_exists_in_the_release(topology: Topology, at: Positions) -> Iterat
         if C.PLACEMENT in node.runs:
             yield at.problem(
                 ("nodes", name, "runs", node.runs.index(C.PLACEMENT)),
-                f"{topology.release} has no placement service; take it out of runs",
+                f"{topology.release} has no placement service; remove it from runs",
             )
 
 
 def a_node_is_there_from_the_start(topology: Topology, at: Positions) -> Iterator[Problem]:
-    """There is a lab that nodes can join."""
+    """At least one node is part of the lab from the start."""
     if all(node.join is Join.LATER for node in topology.nodes.values()):
-        yield at.problem(("nodes",), "every node joins later; at least one is there from the start")
+        yield at.problem(("nodes",), "every node joins later; at least one must be there from the start")
 
 
 def later_nodes_run_what_can_join(topology: Topology, at: Positions) -> Iterator[Problem]:
-    """A node that joins a running lab brings nothing that the lab had to be set up with."""
+    """A node that joins a running lab runs only components that can join."""
     for name, node in topology.nodes.items():
         if node.join is Join.LATER:
             for i, component in enumerate(node.runs):

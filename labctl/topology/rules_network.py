@@ -20,13 +20,13 @@ def _of_role(topology: Topology, role: NetworkRole) -> list[str]:
 
 
 def every_network_has_a_role(topology: Topology, at: Positions) -> Iterator[Problem]:
-    """A network says what it carries, by its name or by ``role``."""
+    """Every network has a role, given by ``role`` or by its name."""
     for name, network in topology.networks.items():
         if role_of(name, network) is None:
             roles = ", ".join(NetworkRole)
             yield at.problem(
                 ("networks", name),
-                f"has no role; add role: (one of {roles}) or call the network after its role",
+                f"has no role; add role: (one of {roles}) or name the network after its role",
             )
 
 
@@ -39,7 +39,7 @@ def one_network_a_role(topology: Topology, at: Positions) -> Iterator[Problem]:
         if not first and role is NetworkRole.MANAGEMENT:
             yield at.problem(
                 ("networks",),
-                "there is no management network, over which the nodes and APIs are reached; add one",
+                "there is no management network to reach the nodes and APIs; add one",
             )
 
 
@@ -64,7 +64,7 @@ def networks_do_not_overlap(topology: Topology, at: Positions) -> Iterator[Probl
 
 
 def not_a_host(address: IPv4Address, cidr: IPv4Network) -> str:
-    """Why a host of a network cannot have that address, or nothing."""
+    """Why a host of a network cannot have that address, or an empty string."""
     if address not in cidr:
         return f"is outside {cidr}"
     if address == cidr.network_address:
@@ -81,7 +81,7 @@ def gateways_are_hosts(topology: Topology, at: Positions) -> Iterator[Problem]:
         if why:
             yield at.problem(
                 ("networks", name, "gateway"),
-                f"{network.gateway} {why}; the gateway is a host of its own network",
+                f"{network.gateway} {why}; use a host address of the network",
             )
 
 
@@ -98,14 +98,14 @@ def pools_lie_in_their_network(topology: Topology, at: Positions) -> Iterator[Pr
         for address in dict.fromkeys((pool.start, pool.end)):
             why = not_a_host(address, network.cidr)
             if why:
-                yield at.problem(path, f"{address} {why}; a pool holds hosts of its own network")
+                yield at.problem(path, f"{address} {why}; use host addresses of the network")
         gateway = gateway_of(network)
         if pool.start <= gateway <= pool.end:
-            yield at.problem(path, f"holds the gateway {gateway}; neutron would hand it out")
+            yield at.problem(path, f"contains the gateway {gateway}; neutron would allocate it")
 
 
 def provider_settings_are_on_the_provider_network(topology: Topology, at: Positions) -> Iterator[Problem]:
-    """``pool`` and ``dns`` are read of provider networks only; elsewhere they would be ignored silently."""
+    """``pool`` and ``dns`` apply to provider networks only; elsewhere they would be silently ignored."""
     for name, network in topology.networks.items():
         role = role_of(name, network)
         if role in (None, NetworkRole.PROVIDER):
@@ -114,7 +114,7 @@ def provider_settings_are_on_the_provider_network(topology: Topology, at: Positi
             if getattr(network, field) is not None:
                 yield at.problem(
                     ("networks", name, field),
-                    f"has no meaning in the {role} network; it is for the provider network",
+                    f"has no effect in the {role} network; set it on the provider network",
                 )
 
 
@@ -139,7 +139,7 @@ def addresses_are_free_hosts(topology: Topology, at: Positions) -> Iterator[Prob
             why = not_a_host(address, network.cidr)
             other = taken.setdefault((network_name, address), node_name)
             if why:
-                yield at.problem(path, f"{address} {why}; a node has a host address")
+                yield at.problem(path, f"{address} {why}; use a host address")
             elif address == gateway_of(network):
                 yield at.problem(path, f"{address} is the gateway of '{network_name}'; choose another")
             elif other != node_name:
@@ -158,7 +158,7 @@ def nodes_have_a_management_address(topology: Topology, at: Positions) -> Iterat
 
 
 def tunnel_ends_have_an_overlay_address(topology: Topology, at: Positions) -> Iterator[Problem]:
-    """Where the lab has an overlay network, every layer-2 agent has its tunnel end there."""
+    """If the lab has an overlay network, every layer-2 agent has its tunnel endpoint there."""
     for overlay in _of_role(topology, NetworkRole.OVERLAY)[:1]:
         for name, node in topology.nodes.items():
             if Component.NEUTRON_L2 in node.runs and node.networks.get(overlay) is None:
@@ -169,13 +169,13 @@ def tunnel_ends_have_an_overlay_address(topology: Topology, at: Positions) -> It
 
 
 def provider_networks_are_attached_without_address(topology: Topology, at: Positions) -> Iterator[Problem]:
-    """Neutron bridges the node's card into the provider network, so the card itself has no address."""
+    """Neutron bridges the node's interface into the provider network, so the interface itself has no address."""
     for provider in _of_role(topology, NetworkRole.PROVIDER):
         for name, node in topology.nodes.items():
             if node.networks.get(provider) is not None:
                 yield at.problem(
                     ("nodes", name, "networks", provider),
-                    f"neutron bridges this card, so it has no address; write {provider}: none",
+                    f"neutron bridges this interface, so it has no address; write {provider}: none",
                 )
 
 
@@ -187,7 +187,7 @@ def routers_reach_the_provider_network(topology: Topology, at: Positions) -> Ite
             continue
         path = ("nodes", name, "runs", node.runs.index(Component.NEUTRON_L3))
         if not providers:
-            yield at.problem(path, "neutron-l3 routes to the provider network, and the lab has none; add one")
+            yield at.problem(path, "neutron-l3 routes to the provider network, but the lab has none; add one")
         elif not any(provider in node.networks for provider in providers):
             yield at.problem(path, f"neutron-l3 routes to '{providers[0]}'; attach the node with {providers[0]}: none")
 

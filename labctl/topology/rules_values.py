@@ -1,4 +1,4 @@
-"""Rules about nodes, their disks, and the values that end in configuration files."""
+"""Rules about nodes, their disks, and values that are written to configuration files."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ GIB = 2**30
 #: The disk that holds cinder's volumes.
 CINDER_DISK = "cinder"
 _MIN_DISK = GIB
-#: Characters of a virtio disk's serial number (VIRTIO_BLK_ID_BYTES).
+#: Maximum length of a virtio disk's serial number (VIRTIO_BLK_ID_BYTES).
 _SERIAL = 20
 _MIN_HYPERVISOR_MEMORY = 512 * MIB
 _PASSWORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
-#: Stages after which there can be a snapshot: those that bring about something on the nodes.
+#: Stages after which a snapshot can be taken: those that do something on the nodes.
 SNAPSHOT_STAGES = tuple(stage for stage in STAGES if stage != MACHINES)
 
 
@@ -47,7 +47,7 @@ def hypervisors_have_memory(topology: Topology, at: Positions) -> Iterator[Probl
 
 
 def disk_names_fit_a_serial_number(topology: Topology, at: Positions) -> Iterator[Problem]:
-    """A disk is known by its serial number, and virtio cuts that after 20 characters: two names could clash."""
+    """A disk is identified by its serial number, which virtio truncates to 20 characters: two names could clash."""
     for name, node in topology.nodes.items():
         for disk in node.disks:
             if len(disk) > _SERIAL:
@@ -64,7 +64,7 @@ def volume_backend_exists_on_the_drivers(topology: Topology, at: Positions) -> I
     if topology.options.volume_backend is VolumeBackend.LVM and known and not any(d.own_kernel for d in known):
         yield at.problem(
             ("options", "volume_backend"),
-            f"nodes of {' and '.join(topology.drivers)} have no device mapper for a volume group; use nfs or auto",
+            f"{' and '.join(topology.drivers)} nodes have no device mapper for a volume group; use nfs or auto",
         )
 
 
@@ -77,12 +77,12 @@ def cinder_has_a_disk(topology: Topology, at: Positions) -> Iterator[Problem]:
         if disk is None:
             yield at.problem(
                 ("nodes", name, "disks"),
-                f"cinder-volume keeps its volumes on a disk of their own; add {CINDER_DISK}: 8 GiB to disks",
+                f"cinder-volume needs its own disk for volumes; add {CINDER_DISK}: 8 GiB to disks",
             )
         elif disk.size < _MIN_DISK:
             yield at.problem(
                 ("nodes", name, "disks", CINDER_DISK),
-                f"{show_size(disk.size)} cannot hold a volume, whose smallest size is 1 GiB",
+                f"{show_size(disk.size)} cannot hold a volume; the smallest is 1 GiB",
             )
 
 
@@ -95,7 +95,7 @@ def swift_has_disks(topology: Topology, at: Positions) -> Iterator[Problem]:
         if not disks:
             yield at.problem(
                 ("nodes", name, "disks"),
-                "swift-storage keeps its objects on disks of their own; add one or more, like swift1: 2 GiB",
+                "swift-storage needs its own disks for objects; add one or more, like swift1: 2 GiB",
             )
         for disk, spec in disks.items():
             if spec.size < _MIN_DISK:
@@ -106,7 +106,7 @@ def swift_has_disks(topology: Topology, at: Positions) -> Iterator[Problem]:
 
 
 def swift_replicas_fit(topology: Topology, at: Positions) -> Iterator[Problem]:
-    """Swift has one storage node, or an odd number from three on."""
+    """Swift has one storage node, or an odd number of at least three."""
     storage = [(name, node) for name, node in topology.nodes.items() if Component.SWIFT_STORAGE in node.runs]
     if storage and len(storage) % 2 == 0:
         name, node = storage[-1]
@@ -117,37 +117,37 @@ def swift_replicas_fit(topology: Topology, at: Positions) -> Iterator[Problem]:
 
 
 def flavors_can_be_made(topology: Topology, at: Positions) -> Iterator[Problem]:
-    """Nova counts memory in MiB, and a guest's disk lies on a compute node's."""
+    """Nova counts memory in MiB, and a guest's disk must fit on a compute node's."""
     largest = max((n.disk for n in topology.nodes.values() if Component.NOVA_COMPUTE in n.runs), default=None)
     for name, flavor in topology.fixtures.flavors.items():
         path = ("fixtures", "flavors", name)
         if flavor.ram % MIB:
-            yield at.problem((*path, "ram"), f"{flavor.ram} bytes is not a whole number of MiB, as nova counts")
+            yield at.problem((*path, "ram"), f"{flavor.ram} bytes is not a whole number of MiB, nova's unit")
         if largest is not None and flavor.disk * GIB > largest:
             yield at.problem(
                 (*path, "disk"),
-                f"{flavor.disk} GiB fits on no compute node; the largest has {show_size(largest)}",
+                f"{flavor.disk} GiB does not fit on any compute node; the largest has {show_size(largest)}",
             )
 
 
 def passwords_are_safe_to_write(topology: Topology, at: Positions) -> Iterator[Problem]:
-    """Given secrets have no character that a URL or a configuration file reads as something else."""
+    """Given secrets contain no character that is special in a URL or a configuration file."""
     for name, value in topology.passwords.items():
         if not _PASSWORD.fullmatch(value):
             # The value itself stays out of the message: it may be a real secret.
             yield at.problem(
                 ("passwords", name),
-                "is 1 to 64 letters, digits, '_', '.' or '-': secrets end in URLs and configuration files",
+                "must be 1 to 64 letters, digits, '_', '.' or '-': secrets are used in URLs and configuration files",
             )
 
 
 def region_is_a_word(topology: Topology, at: Positions) -> Iterator[Problem]:
-    """The region's name stands in the catalog and in every configuration file."""
+    """The region's name is used in the catalog and in every configuration file."""
     region = topology.options.region
     if not region or any(c.isspace() for c in region):
         yield at.problem(
             ("options", "region"),
-            f"{shorten(region)!r} is not a region: a name without blanks, like RegionOne",
+            f"{shorten(region)!r} is not a region; use a name without blanks, like RegionOne",
         )
 
 

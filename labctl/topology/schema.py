@@ -1,4 +1,4 @@
-"""JSON schema of topology files, for editors: what a person may write, not what the model holds."""
+"""JSON schema of topology files, for editors: what users may write, not what the model holds."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _size(properties: dict[str, Any], name: str) -> None:
 
 
 def _mapping(target: dict[str, Any], value: dict[str, Any]) -> None:
-    """Make a mapping of names whose values have one form."""
+    """Describe a mapping from names to values with one schema."""
     for key in ("additionalProperties", "patternProperties"):
         target.pop(key, None)
     target["propertyNames"] = {"pattern": NAME, **target.get("propertyNames", {})}

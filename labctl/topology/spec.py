@@ -1,7 +1,7 @@
 """A resolved lab: every default filled, every address and MAC known, release × base × driver chosen.
 
-A lab spec is plain data. It is stored in the lab's state directory, so that every later command works
-from what was really built and not from a topology file that may have changed since.
+A lab spec is plain data. It is stored in the lab's state directory, so later commands use what was built and
+not a topology file that may have changed since.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ class DiskSpec(Frozen):
 
     @property
     def device(self) -> str:
-        """The same path whatever the driver: virtio's serial number in a VM, a bound loop in a container."""
+        """The same path with every driver: virtio's serial number in a VM, a bound loop device in a container."""
         return f"/dev/disk/by-id/virtio-{self.name}"
 
 
 class NodeSpec(Frozen):
-    """A machine; ``memory`` and ``disk`` in bytes. ``like`` is the node it was copied from, if it was."""
+    """A machine; ``memory`` and ``disk`` in bytes. ``like`` is the node it was copied from, if any."""
 
     name: str
     cpus: int
@@ -77,9 +77,9 @@ class NodeSpec(Frozen):
 
 
 class LabSpec(Frozen):
-    """Everything the planner and the drivers need to know of one lab.
+    """Everything the planner and the drivers need to know about one lab.
 
-    ``nodes`` are its machines; ``later`` are those its topology names that have not joined it.
+    ``nodes`` are its machines; ``later`` are nodes of its topology that have not joined yet.
     """
 
     name: str
@@ -94,8 +94,8 @@ class LabSpec(Frozen):
     mechanism: Mechanism  # never AUTO
     virt_type: VirtType
     volume_backend: VolumeBackend  # never AUTO
-    own_kernel: bool = False  # machines, not containers
-    patience: float = 1.0  # how many times slower than the host its services are configured for
+    own_kernel: bool = False  # VMs, not containers
+    patience: float = 1.0  # services are configured for nodes this many times slower than the host
     vault: str = VAULT
     networks: dict[str, NetworkSpec]
     nodes: dict[str, NodeSpec]
@@ -105,7 +105,7 @@ class LabSpec(Frozen):
     later: dict[str, NodeSpec] = Field(default_factory=dict)
 
     def network(self, role: NetworkRole) -> NetworkSpec | None:
-        """The lab's network of that role; every lab has one of role management."""
+        """The lab's network with that role; every lab has a management network."""
         return next((n for n in self.networks.values() if n.role is role), None)
 
     @property
@@ -118,7 +118,7 @@ class LabSpec(Frozen):
     def address(self, node: NodeSpec, role: NetworkRole = NetworkRole.MANAGEMENT) -> IPv4Address:
         """The node's address for that role; tunnels fall back to the management network.
 
-        :raises KeyError: when the node has no address there (``check`` refuses such topologies).
+        :raises KeyError: when the node has no address there (``check`` rejects such topologies).
         """
         network = self.network(role) or self.management
         for interface in node.interfaces:
@@ -129,13 +129,13 @@ class LabSpec(Frozen):
         raise KeyError(f"{node.name} has no address in {network.name}")
 
     def hosts_file(self) -> str:
-        """/etc/hosts of every node and of the lab's namespace: one line a node, its management address."""
+        """/etc/hosts of every node and of the lab's namespace: one line per node with its management address."""
         lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
         lines += [f"{self.address(node)} {node.name}" for node in self.nodes.values()]
         return "\n".join(lines) + "\n"
 
     def interface(self, node: NodeSpec, role: NetworkRole) -> InterfaceSpec | None:
-        """The node's card in the network of that role, if it has one."""
+        """The node's interface in the network with that role, if any."""
         network = self.network(role)
         if network is None:
             return None
@@ -146,7 +146,7 @@ class LabSpec(Frozen):
         return tuple(n for n in self.nodes.values() if n.has(*components))
 
     def host_of(self, component: Component) -> NodeSpec:
-        """The one node that runs a component which a lab has once.
+        """The node that runs a component of which a lab has only one.
 
         :raises KeyError: when no node runs it.
         """

@@ -1,8 +1,8 @@
-"""The stages in which a lab is brought up, in their order."""
+"""The stages of bringing up a lab, in order."""
 
 from __future__ import annotations
 
-#: The driver makes the machines; every other stage is operations on nodes and APIs.
+#: The driver creates the machines; all other stages are operations on nodes and APIs.
 MACHINES = "machines"
 STAGES = (
     MACHINES,

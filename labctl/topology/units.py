@@ -1,4 +1,4 @@
-"""Sizes and lengths of time as people write them: ``4 GiB``, ``512MiB``, ``45 min``, ``2 h``."""
+"""Sizes and durations as people write them: ``4 GiB``, ``512MiB``, ``45 min``, ``2 h``."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _SIZE = re.compile(r"^\s*(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[kmgt]?)(?:i?b)?\s
 def parse_size(value: Any) -> int:
     """Return bytes.
 
-    :raises ValueError: when the text is no size or is not a whole number of bytes.
+    :raises ValueError: when the text is not a size or not a whole number of bytes.
     """
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise ValueError("a size is written like '4 GiB' or '512 MiB'")  # noqa: TRY004 (pydantic wants it)
+        raise ValueError("write a size like '4 GiB' or '512 MiB'")  # noqa: TRY004 (pydantic wants it)
     if isinstance(value, int):
         return value
     match = _SIZE.match(value)
@@ -29,29 +29,29 @@ def parse_size(value: Any) -> int:
 
 
 def show_size(size: int) -> str:
-    """Return a size the way :func:`parse_size` reads it: ``4 GiB``, ``1.5 GiB``, ``512 MiB``."""
+    """Return a size as :func:`parse_size` reads it: ``4 GiB``, ``1.5 GiB``, ``512 MiB``."""
     for unit, step in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if size >= step:
             return f"{size / step:.3g} {unit}" if size % step else f"{size // step} {unit}"
     return f"{size} B"
 
 
-#: Seconds of each unit of time.
+#: Seconds per unit of time.
 TIMES = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
 _TIME = re.compile(r"^\s*(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[a-z]+)\s*$", re.IGNORECASE)
 
 
 def parse_time(value: Any) -> int:
-    """Return seconds; a plain number is so many.
+    """Return seconds; a plain number is in seconds.
 
-    :raises ValueError: when the text is no length of time, or is not a whole number of seconds.
+    :raises ValueError: when the text is not a duration or not a whole number of seconds.
     """
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return value
     match = _TIME.match(value) if isinstance(value, str) else None
     if not match or match["unit"].lower() not in TIMES:
-        raise ValueError(f"a length of time is written like '45 min' or '2 h', not {str(value)!r}")
+        raise ValueError(f"write a duration like '45 min' or '2 h', not {str(value)!r}")
     seconds = float(match["number"]) * TIMES[match["unit"].lower()]
     if seconds != int(seconds) or seconds <= 0:
-        raise ValueError(f"'{value}' is not a whole number of seconds, one or more")
+        raise ValueError(f"'{value}' is not a positive whole number of seconds")
     return int(seconds)

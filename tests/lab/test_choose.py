@@ -170,5 +170,5 @@ def test_the_rules_look_at_the_release_that_is_asked_for(tmp_path: Path) -> None
     path = write(tmp_path, text)
     assert load(path).release == "zed"
     line = 1 + text.splitlines().index("    runs: [etcd, placement, keystone]")
-    with pytest.raises(LabError, match=f"{path}:{line}:.*mitaka has no placement service; take it out of runs"):
+    with pytest.raises(LabError, match=f"{path}:{line}:.*mitaka has no placement service; remove it from runs"):
         load(path, "mitaka")

@@ -161,7 +161,7 @@ def test_joining_goes_on_where_it_failed(tmp_path: Path, driver: Fake) -> None:
     driver.failures.clear()
     summary = add("small", "second")
     assert [s.name for s in summary.stages] == ["infrastructure"]
-    with pytest.raises(LabError, match="small has the node 'second' already") as raised:
+    with pytest.raises(LabError, match="small already has the node 'second'") as raised:
         add("small", "second")
     assert raised.value.hint == "labctl node list small"
     assert lab.id == Lab.load("small").id
@@ -193,7 +193,7 @@ def test_an_unknown_lab_or_node_is_named(tmp_path: Path, driver: Fake) -> None:
         with pytest.raises(LabError, match="there is no lab named 'nope'"):
             call()
     up(tmp_path)
-    with pytest.raises(LabError, match="names no node 'thrid' that joins later; it names: second"):
+    with pytest.raises(LabError, match="has no node 'thrid' that joins later; it has: second"):
         add("small", "thrid")
     with pytest.raises(LabError, match="small has no node 'second'; it has first"):
         nodes.remove("small", "second")

@@ -79,7 +79,7 @@ jobs: 0
     shapes = raised.value.message.splitlines()
     assert [line.partition("nightly.yaml:")[2].partition(": ")[0] for line in shapes] == ["9:5", "10:16", "11:7"]
     assert "unknown key 'retrys'; did you mean 'retries'?" in shapes[0]
-    assert "a length of time is written like '45 min' or '2 h', not 'soon'" in shapes[1]
+    assert "write a duration like '45 min' or '2 h', not 'soon'" in shapes[1]
 
     mended = text.replace("    retrys: 1\n", "").replace("soon", "1 h").replace("jobs: 0\n", "")
     with pytest.raises(TopologyError) as raised:

@@ -171,5 +171,5 @@ def test_a_connection_that_breaks_is_told_with_its_stage_and_node(place: Path, m
         raise BrokenLabError("the SSH connection broke while running 'mkdir -p'")
 
     monkeypatch.setattr(LocalSession, "run", broken)
-    with pytest.raises(BrokenLabError, match="stage configure on controller: the connection broke"):
+    with pytest.raises(BrokenLabError, match="stage configure on controller: connection lost"):
         run(Command("look", "true"))

@@ -90,7 +90,7 @@ def test_languages_say_the_same() -> None:
     english, korean = guide.guide(spec), guide.guide(spec, "ko")
     assert blocks(english) == blocks(korean)
     assert "인증: keystone" in korean
-    with pytest.raises(LabError, match="there is no guide in 'fr'; there are en, ko"):
+    with pytest.raises(LabError, match="no guide in language 'fr'; available: en, ko"):
         Words.of("fr")
 
 

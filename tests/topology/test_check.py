@@ -205,7 +205,7 @@ def test_a_gateway_is_a_host_of_its_network(lab: Lab, gateway: str, why: str) ->
         ("203.0.113.20-203.0.113.10", "is reversed; did you mean 203.0.113.10-203.0.113.20?"),
         ("203.0.113.20-203.0.114.10", "203.0.114.10 is outside"),
         ("203.0.113.20-203.0.113.255", "broadcast"),
-        ("203.0.113.1-203.0.113.10", "holds the gateway 203.0.113.1"),
+        ("203.0.113.1-203.0.113.10", "contains the gateway 203.0.113.1"),
     ],
 )
 def test_a_pool_is_hosts_of_its_network_without_the_gateway(lab: Lab, pool: str, why: str) -> None:
@@ -218,7 +218,7 @@ def test_a_pool_is_hosts_of_its_network_without_the_gateway(lab: Lab, pool: str,
 @pytest.mark.parametrize(("field", "value"), [("pool", "10.0.0.50-10.0.0.60"), ("dns", "10.0.0.1")])
 def test_provider_settings_elsewhere_are_refused(lab: Lab, field: str, value: str) -> None:
     lab["networks"]["management"][field] = value
-    assert the_one(lab).startswith(f"networks.management.{field}: has no meaning in the management network")
+    assert the_one(lab).startswith(f"networks.management.{field}: has no effect in the management network")
 
 
 def test_a_node_attaches_to_networks_of_the_lab(lab: Lab) -> None:
@@ -274,7 +274,7 @@ def test_a_router_needs_the_provider_network(lab: Lab) -> None:
     assert "nodes.controller.runs[9]: neutron-l3 routes to 'provider'; attach" in the_one(lab)
     del node(lab, "compute")["networks"]["provider"]
     del lab["networks"]["provider"]
-    assert "neutron-l3 routes to the provider network, and the lab has none" in the_one(lab)
+    assert "neutron-l3 routes to the provider network, but the lab has none" in the_one(lab)
     node(lab)["runs"].remove("neutron-l3")
     assert said(lab) == []
 
@@ -285,7 +285,7 @@ def test_a_router_needs_the_provider_network(lab: Lab) -> None:
 @pytest.mark.parametrize("component", [c for c, rules in COMPONENTS.items() if rules.once])
 def test_a_lab_has_one_of_a_component(lab: Lab, component: str) -> None:
     node(lab, "compute")["runs"].append(str(component))
-    assert the_one(lab) == f"nodes.compute.runs[2]: {component} already runs on node 'controller'; only once"
+    assert the_one(lab) == f"nodes.compute.runs[2]: {component} already runs on node 'controller'; a lab has only one"
 
 
 def test_a_component_is_named_once_a_node(lab: Lab) -> None:
@@ -307,7 +307,7 @@ def test_what_a_component_needs_runs_somewhere(lab: Lab, component: str, needed:
 def test_missing_components_are_named_together(lab: Lab) -> None:
     node(lab)["runs"] = ["keystone"]
     lab["nodes"] = {"controller": node(lab)}
-    assert the_one(lab).endswith("keystone needs mariadb and memcached, and no node of the lab runs that")
+    assert the_one(lab).endswith("keystone needs mariadb and memcached, which no node of the lab runs")
 
 
 @pytest.mark.parametrize(
@@ -377,9 +377,7 @@ def test_a_lab_works_before_the_later_nodes_join(lab: Lab) -> None:
     node(lab)["runs"].remove("swift-proxy")
     node(lab, "storage")["join"] = "later"
     at = f"nodes.controller.runs[{node(lab)['runs'].index('cinder-controller')}]"
-    assert (
-        the_one(lab) == f"{at}: cinder-controller needs cinder-volume, and no node of the lab runs that from the start"
-    )
+    assert the_one(lab) == f"{at}: cinder-controller needs cinder-volume, which no node of the lab runs from the start"
 
 
 def test_a_node_that_joins_later_may_bring_what_it_needs_itself(lab: Lab) -> None:
@@ -391,7 +389,7 @@ def test_a_node_that_joins_later_may_bring_what_it_needs_itself(lab: Lab) -> Non
 def test_some_node_is_there_from_the_start(lab: Lab) -> None:
     late = {"networks": {"management": "10.0.0.51"}, "runs": ["etcd"], "join": "later"}
     assert said({**lab, "nodes": {"late": late}}) == [
-        "nodes: every node joins later; at least one is there from the start"
+        "nodes: every node joins later; at least one must be there from the start"
     ]
 
 
@@ -418,14 +416,14 @@ def test_a_hypervisor_has_memory_for_a_guest(lab: Lab) -> None:
 
 def test_cinder_volume_has_a_disk_of_its_own(lab: Lab) -> None:
     del node(lab, "storage")["disks"]["cinder"]
-    assert "nodes.storage.disks: cinder-volume keeps its volumes on a disk of their own" in the_one(lab)
+    assert "nodes.storage.disks: cinder-volume needs its own disk for volumes" in the_one(lab)
     node(lab, "storage")["disks"]["cinder"] = "512 MiB"
     assert "nodes.storage.disks.cinder: 512 MiB cannot hold a volume" in the_one(lab)
 
 
 def test_swift_storage_has_disks_besides_cinders(lab: Lab) -> None:
     del node(lab, "storage")["disks"]["swift1"]
-    assert "nodes.storage.disks: swift-storage keeps its objects on disks of their own" in the_one(lab)
+    assert "nodes.storage.disks: swift-storage needs its own disks for objects" in the_one(lab)
     node(lab, "storage")["disks"] |= {"a": "1 GiB", "b": "1023 MiB"}
     assert "nodes.storage.disks.b: 1023 MiB is too small" in the_one(lab)
 
@@ -448,7 +446,7 @@ def test_a_flavor_is_whole_mebibytes_and_fits_on_a_compute_node(lab: Lab) -> Non
     lab["fixtures"] = {"flavors": {"m1.odd": {"ram": 1000}}}
     assert the_one(lab).startswith('fixtures.flavors["m1.odd"].ram: 1000 bytes is not a whole number of MiB')
     lab["fixtures"] = {"flavors": {"m1.big": {"ram": "1 GiB", "disk": 11}}}
-    assert "11 GiB fits on no compute node; the largest has 10 GiB" in the_one(lab)
+    assert "11 GiB does not fit on any compute node; the largest has 10 GiB" in the_one(lab)
     lab["fixtures"] = {"flavors": {"m1.fit": {"ram": "1 GiB", "disk": 10}}}
     assert said(lab) == []
 
@@ -483,7 +481,7 @@ def test_a_volume_group_needs_a_driver_with_device_mapper(lab: Lab) -> None:
     lab["options"] = {"volume_backend": "lvm"}
     assert said(lab) == []
     problem = the_one(lab | {"drivers": ["nspawn"]})
-    assert problem.startswith("options.volume_backend: nodes of nspawn have no device mapper")
+    assert problem.startswith("options.volume_backend: nspawn nodes have no device mapper")
 
 
 @pytest.mark.parametrize("component", ["horizon", "heat"])
@@ -492,7 +490,7 @@ def test_what_people_log_in_to_needs_keystone(lab: Lab, component: str) -> None:
     for name in ("compute", "storage"):
         del lab["nodes"][name]
     del lab["networks"]["overlay"], node(lab)["networks"]["overlay"]
-    assert the_one(lab) == f"nodes.controller.runs[3]: {component} needs keystone, and no node of the lab runs that"
+    assert the_one(lab) == f"nodes.controller.runs[3]: {component} needs keystone, which no node of the lab runs"
 
 
 def test_snapshots_name_stages_once_each(lab: Lab) -> None:

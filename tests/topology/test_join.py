@@ -60,10 +60,10 @@ def test_a_node_joins_behind_the_others(spec: LabSpec) -> None:
 
 
 def test_a_node_that_cannot_join_is_refused(spec: LabSpec) -> None:
-    with pytest.raises(LabError, match="names no node 'secnd' that joins later; it names: second, third") as raised:
+    with pytest.raises(LabError, match="has no node 'secnd' that joins later; it has: second, third") as raised:
         joined(spec, "secnd")
     assert raised.value.hint == "labctl node list growing; labctl node add growing secnd --like NODE copies one of them"
-    with pytest.raises(LabError, match="growing has the node 'first' already"):
+    with pytest.raises(LabError, match="growing already has the node 'first'"):
         joined(spec, "first")
 
 
@@ -74,7 +74,7 @@ def test_a_node_that_left_can_join_again(spec: LabSpec) -> None:
 
 
 def test_a_node_of_the_start_does_not_leave(spec: LabSpec) -> None:
-    with pytest.raises(LabError, match=r"'first' is part of growing from its start;.* can leave: third") as raised:
+    with pytest.raises(LabError, match=r"'first' is part of growing from the start;.* can be removed: third") as raised:
         left(joined(spec, "third"), "first")
     assert raised.value.hint == "labctl down growing removes the whole lab"
     with pytest.raises(LabError, match="growing has no node 'second'; it has first"):
@@ -118,7 +118,7 @@ def test_an_address_may_be_given(spec: LabSpec) -> None:
         ("management", "10.0.0.1", "10.0.0.1 is already the gateway of 'management'"),
         ("management", "10.0.0.15", "10.0.0.15 is the broadcast address of 10.0.0.0/28"),
         ("management", "10.0.7.7", "10.0.7.7 is outside 10.0.0.0/28"),
-        ("provider", "10.0.0.7", "'third' is not in the network 'provider'; it is in management, overlay"),
+        ("provider", "10.0.0.7", "'third' has no interface in 'provider', only in management, overlay"),
     ],
 )
 def test_an_address_that_cannot_be_is_refused(network: str, address: str, why: str, spec: LabSpec) -> None:
@@ -131,13 +131,13 @@ def test_a_full_network_is_refused(spec: LabSpec) -> None:
     for number in range(3, 14):
         if number != 12:
             spec = joined_like(spec, f"n{number}", "third", {})
-    with pytest.raises(LabError, match="every address of the network 'management' is taken"):
+    with pytest.raises(LabError, match="the network 'management' has no free address"):
         joined_like(spec, "more", "third", {})
 
 
 def test_a_bridged_card_has_no_address() -> None:
     zed = specify(ROOT / "topologies" / "zed-2node.yaml")
-    with pytest.raises(LabError, match="neutron bridges the card in 'provider', so it has no address"):
+    with pytest.raises(LabError, match="neutron bridges the interface in 'provider', so it has no address"):
         joined_like(zed, "compute2", "compute", {"provider": IPv4Address("203.0.113.7")})
     assert cards(joined_like(zed, "compute2", "compute", {}).nodes["compute2"]) == {
         "management": "10.0.0.32",
@@ -152,9 +152,9 @@ def test_a_copy_has_a_name_that_a_machine_can_have(name: str, spec: LabSpec) -> 
 
 
 def test_a_copy_has_a_name_of_its_own(spec: LabSpec) -> None:
-    with pytest.raises(LabError, match="growing has the node 'first' already"):
+    with pytest.raises(LabError, match="growing already has the node 'first'"):
         joined_like(spec, "first", "third", {})
-    with pytest.raises(LabError, match="the topology itself says what 'second' is"):
+    with pytest.raises(LabError, match="the topology already defines the node 'second'"):
         joined_like(spec, "second", "third", {})
     with pytest.raises(LabError, match="growing has no node 'thrid'; it has first, second, third"):
         joined_like(spec, "fourth", "thrid", {})
@@ -165,7 +165,7 @@ def test_a_copy_has_a_name_of_its_own(spec: LabSpec) -> None:
     [
         ("controller", "mariadb cannot join a running lab: the catalog and other nodes are set up with it"),
         ("object1", "swift-storage cannot join a running lab: swift's rings are built once"),
-        ("etcd", "etcd cannot join a running lab: a lab has it once"),
+        ("etcd", "etcd cannot join a running lab: a lab has only one"),
     ],
 )
 def test_only_what_a_lab_can_have_often_is_copied(like: str, why: str, spec: LabSpec, tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_only_what_a_lab_can_have_often_is_copied(like: str, why: str, spec: Lab
     like = {"etcd": "second", "object1": _storage(lab)}.get(like, like)
     with pytest.raises(LabError) as raised:
         joined_like(lab, "more", like, {})
-    assert f"'{like}' cannot be copied, for {why}" in raised.value.message
+    assert f"cannot copy '{like}': {why}" in raised.value.message
 
 
 def _storage(lab: LabSpec) -> str:

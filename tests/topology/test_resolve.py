@@ -134,7 +134,7 @@ def test_a_lab_name_follows_the_rule_of_names(name: str) -> None:
 
 
 def test_a_mechanism_is_decided_before() -> None:
-    with pytest.raises(ValueError, match="decides on a mechanism"):
+    with pytest.raises(ValueError, match="choose a mechanism"):
         lab(mechanism=Mechanism.AUTO)
 
 

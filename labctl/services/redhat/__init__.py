@@ -1,6 +1,6 @@
-"""What a node of Red Hat's family needs that no install guide's service chapter says: facts sections 2, 4.1, 8.
+"""What a node of Red Hat's family needs beyond the install guides' service chapters: facts sections 2, 4.1, 8.
 
-Each function answers ``()`` for a base without such facts, so the planner asks it of every node.
+Each function returns ``()`` for a base without such facts, so the planner can call it for every node.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from labctl.topology.spec import NodeSpec
 
 
 def prepare(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
-    """The host's name and its cards."""
+    """The host name and the interfaces."""
     return cards.operations(ctx, node) if ctx.base.redhat else ()
 
 
 def sources(base: Base, release: Release, vault: str, names: tuple[str, ...]) -> tuple[Item, ...]:
-    """Repositories that exist, before the packages ``names`` are installed."""
+    """Working repositories, before the packages ``names`` are installed."""
     if base.redhat is None or release.rdo is None:
         return ()
     return repositories.operations(base, base.redhat, release.rdo, vault, names)
@@ -34,7 +34,7 @@ def present_names(release: Release, names: Iterable[str]) -> tuple[str, ...]:
 
 
 def protect(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
-    """Cards after a restart, SELinux and the packet filter, before any daemon starts."""
+    """Interfaces after a reboot, SELinux and the firewall, before any daemon starts."""
     if ctx.base.redhat is None or ctx.release.rdo is None:
         return ()
     return (
@@ -45,5 +45,5 @@ def protect(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
 
 
 def settle(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
-    """Policy modules for what SELinux has denied the daemons, once they run."""
+    """Policy modules for what SELinux has denied the running daemons."""
     return selinux.modules(node) if ctx.base.redhat else ()

@@ -1,6 +1,6 @@
-"""Host name and network cards: facts 4.1, troubleshooting 1-5 to 1-8 of the errata.
+"""Host name and network interfaces: facts 4.1, troubleshooting 1-5 to 1-8 of the errata.
 
-Cards are known by their MAC addresses: names depend on the hypervisor and the slot.
+Interfaces are identified by their MAC addresses: names depend on the hypervisor and the slot.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def _names(node: NodeSpec) -> str:
 
 
 def ifcfg(card: InterfaceSpec, network: NetworkSpec) -> str:
-    """A card's file; one without address gets no route either, not even from a router advertisement."""
+    """An interface's file; one without an address gets no route either, not even from a router advertisement."""
     lines = ["# Made by labctl"]
     values: dict[str, str | int | IPv4Address] = {
         "TYPE": "Ethernet",
@@ -57,7 +57,7 @@ def _up(card: InterfaceSpec) -> Command:
 
 
 def at_boot() -> Command:
-    """The service that reads the cards' files; on CentOS 8 it is a package of its own."""
+    """The service that reads the interfaces' files; on CentOS 8 it is in a separate package."""
     return Command(
         "the cards' files are read at boot",
         "chkconfig network on",
@@ -67,7 +67,7 @@ def at_boot() -> Command:
 
 
 def operations(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
-    """The node's name, and its cards as they are after every boot."""
+    """The host name, and the interfaces as they are after every boot."""
     made: list[Item] = [
         Command(
             f"host name {node.name}",

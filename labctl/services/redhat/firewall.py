@@ -1,7 +1,7 @@
-"""firewalld: the openings of facts 8.2, or off where neutron's agents write the same tables.
+"""firewalld: the open ports of facts 8.2, or disabled where neutron's agents write the same tables.
 
-On nodes with a layer-2 agent bridged traffic of guests and routers would end in firewalld's FORWARD chain,
-and each reload would flush neutron's rules (troubleshooting B16); the notes switch it off there too.
+On nodes with a layer-2 agent bridged traffic of guests and routers would end up in firewalld's FORWARD chain,
+and each reload would flush neutron's rules (troubleshooting B16); the notes disable it there too.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SOURCE = "facts 5.3 and 8.2; errata 0-16"
 
 
 def openings(ctx: Context, node: NodeSpec) -> tuple[str, ...]:
-    """What a node's components are asked on, as PORT/PROTOCOL."""
+    """The ports a node's components listen on, as PORT/PROTOCOL."""
     ports = {**infra.PORTS, **{c: ports for service in SERVICES for c, ports in service.ports.items()}}
     found = [port for component in node.runs for port in ports.get(component, ())]
     if node.has(C.KEYSTONE):
@@ -25,7 +25,7 @@ def openings(ctx: Context, node: NodeSpec) -> tuple[str, ...]:
 
 
 def operations(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
-    """Open what is needed, or switch firewalld off; it is never asked where it does not run (B15)."""
+    """Open the needed ports, or disable firewalld; it is never queried where it does not run (B15)."""
     if node.has(C.NEUTRON_L2):
         return (
             Command(

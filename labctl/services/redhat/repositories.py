@@ -1,6 +1,6 @@
 """Repositories that have left the mirrors: facts 2.1 to 2.5, troubleshooting B2 to B6.
 
-The files are rewritten before the first package and again after the release package, which drops new ones.
+The files are rewritten before the first package and again after the release package, which adds new ones.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ NEVER = ("epel", "epel-modular")
 
 
 def prefix(vault: str, rdo: RDO) -> str:
-    """URL of the vault's tree for a release, without a slash at its end."""
+    """URL of the vault's tree for a release, without a trailing slash."""
     return f"{vault.rstrip('/')}/{rdo.point_release}"
 
 
 def urls(system: RedHat, rdo: RDO, vault: str) -> tuple[str, ...]:
-    """The address of every repository that a lab needs."""
+    """The URL of every repository that a lab needs."""
     paths = (*system.repositories.values(), *rdo.repositories.values())
     return tuple(f"{prefix(vault, rdo)}/{path}/" for path in paths)
 
@@ -41,7 +41,7 @@ def _rewrite(tool: str, system: RedHat, rdo: RDO, vault: str, when: str) -> Comm
 
 
 def _answers(addresses: tuple[str, ...], installed: str) -> Command:
-    """Say which address does not answer, and how to name another, before yum speaks of mirrors."""
+    """Report which URL does not answer, and how to set another, before yum complains about mirrors."""
     return Command(
         "the vault answers",
         f"for url in {' '.join(quote(u) for u in addresses)}; do\n"
@@ -56,7 +56,7 @@ def _answers(addresses: tuple[str, ...], installed: str) -> Command:
 
 
 def _keys(system: RedHat) -> Command:
-    """Import the keys that the release packages brought, after a look at those whose fingerprint is known."""
+    """Import the keys from the release packages, after checking those whose fingerprint is known."""
     looks = [
         f"for f in /etc/pki/rpm-gpg/{name}; do\n"
         f'[ ! -e "$f" ] || gpg --with-fingerprint --with-colons "$f" 2>/dev/null | grep -q ":{fingerprint}:" ||\n'
@@ -84,9 +84,9 @@ def _module(installer: str, module: str) -> Command:
 
 
 def operations(base: Base, system: RedHat, rdo: RDO, vault: str, names: tuple[str, ...]) -> tuple[Item, ...]:
-    """Everything before the packages; what needs the vault is left out once the packages are installed.
+    """Everything before the packages; what needs the vault is skipped once the packages are installed.
 
-    :param vault: URL of the vault, or of a copy of it.
+    :param vault: URL of the vault, or of a mirror of it.
     """
     tool = base.installer
     installed = "rpm -q --whatprovides " + " ".join(quote(n) for n in names)

@@ -38,7 +38,7 @@ class Module:
         return "\n".join(lines) + "\n"
 
     def denials(self) -> str:
-        """Pattern of the audit messages that it cures."""
+        """Pattern of the audit messages that it fixes."""
         return "|".join(
             f":{s}:.*tcontext=[^ ]*:{s if t == 'self' else t}:.*tclass={kind}( |$)" for s, t, kind, _ in self.rules
         )
@@ -84,7 +84,7 @@ MODULES = (
 
 
 def _mode(mode: str) -> Command:
-    """/etc/sysconfig/selinux is a link that an editor in place would turn into a dead copy (errata 2-5)."""
+    """/etc/sysconfig/selinux is a symlink, which editing in place would turn into a stale copy (errata 2-5)."""
     line = f"SELINUX={mode}"
     return Command(
         f"SELinux is {mode}",
@@ -97,7 +97,7 @@ def _mode(mode: str) -> Command:
 
 
 def _booleans(names: tuple[str, ...]) -> Command:
-    """Booleans of a policy that has them; policies of different ages have different ones."""
+    """Set the booleans that the policy has; they differ between policy versions."""
     left = (
         f'left=; for name in {" ".join(names)}; do case "$(getsebool $name 2>/dev/null)" in '
         '""|*" on") ;; *) left="$left $name=1" ;; esac; done'
@@ -111,7 +111,7 @@ def _booleans(names: tuple[str, ...]) -> Command:
 
 
 def _port(port: int, kind: str) -> Command:
-    """-a fails where the port has a label already, -m where it has none (errata 3-31)."""
+    """-a fails if the port already has a label, -m if it has none (errata 3-31)."""
     return Command(
         f"SELinux lets {kind} have port {port}",
         f"semanage port -a -t {kind} -p tcp {port} || semanage port -m -t {kind} -p tcp {port}",
@@ -143,7 +143,7 @@ def operations(ctx: Context, system: RedHat, rdo: RDO, node: NodeSpec) -> tuple[
 
 
 def modules(node: NodeSpec) -> tuple[Item, ...]:
-    """The notes' own modules, each only where its denial was seen since the boot (facts 8.1)."""
+    """The notes' own modules, each only where its denial was seen since boot (facts 8.1)."""
     made: list[Item] = []
     for module in MODULES:
         if not node.has(*module.on):
