@@ -1,12 +1,12 @@
 # Two commands do everything on a fresh Debian machine:
-#   make lab    a lab up, proven end to end, with its addresses and credentials printed
-#   make test   the tests pass
-# The rest are parts of them.
+#   make lab    start a lab, test it end to end, print its addresses and credentials
+#   make test   run all tests
+# The other targets are parts of them.
 
 PYTHON ?= python3
 LAB ?= zed-2node
 WORKERS ?= 4
-# what proves the lab: smoke, one way through each service; all, every test
+# tests of the lab: smoke, one path through each service; all, every test
 SUITE ?= smoke
 N ?= 30
 VENV := .venv
@@ -37,11 +37,11 @@ lint: setup
 unit: setup
 	$(VENV)/bin/pytest tests -m "not system"
 
-# labctl killed N times at random moments on a small lab; prints a table
+# kill labctl N times at random moments on a small lab; print a table
 torture: setup
 	$(VENV)/bin/python tests/faults/torture.py --rounds $(N)
 
-# every driver held to the whole contract; with Vagrant and without KVM, half an hour
+# the whole contract for every driver; half an hour with Vagrant and without KVM
 contract: setup
 	$(VENV)/bin/pytest tests/drivers/test_contract.py --whole-contract
 

@@ -1,4 +1,4 @@
-"""Nova: a guest boots, knows who it is, comes back after reboots, and leaves nothing behind."""
+"""Nova: a guest boots, gets its metadata, survives reboots, and is cleaned up when deleted."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from labctl.testing.waits import wait_for
 
 METADATA = "http://169.254.169.254"
 LOGIN_DEADLINE = 180
-REBOOT_DEADLINE = 240  # a guest that ignores the power button is given 60 to 120 s by nova
+REBOOT_DEADLINE = 240  # nova waits 60 to 120 s for a guest that ignores the power button
 
 
 def allocations(admin, server):
-    """What placement has set aside for a server."""
+    """Placement's allocations for a server."""
     return cloud.body(admin.placement.get(f"/allocations/{server.id}"))["allocations"]
 
 

@@ -1,4 +1,4 @@
-"""Horizon in a real browser: login, refusal, the instance list, the launch form."""
+"""Horizon in a real browser: login, rejected login, instance list, launch form."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from labctl.testing.waits import patient
 
 pytestmark = pytest.mark.needs("horizon")
 
-PATHS = ("/horizon/", "/dashboard/", "/")  # Debian, CentOS, a host of its own
+PATHS = ("/horizon/", "/dashboard/", "/")  # Debian, CentOS, a separate host
 PAGE_DEADLINE = 90  # the first page of a fresh Django process on a busy machine
 FLAGS = (
     "--headless",
@@ -40,12 +40,12 @@ def dashboard(lab):
         if answer.status_code == 200 and "password" in answer.text:
             return url
         tried.append(f"{url}: {answer.status_code}")
-    pytest.fail("no login page of horizon; " + "; ".join(tried), pytrace=False)
+    pytest.fail("no Horizon login page found; " + "; ".join(tried), pytrace=False)
 
 
 @pytest.fixture
 def browser(tmp_path):
-    """A headless Chromium with a profile of its own."""
+    """A headless Chromium with its own profile."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: make setup")
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not chromium or not driver:
@@ -63,7 +63,7 @@ def browser(tmp_path):
 
 
 def until(browser, what, condition):
-    """Wait for a condition of the page; the message shows where the browser is."""
+    """Wait for a condition of the page; the message shows the current page."""
     from selenium.common.exceptions import TimeoutException
     from selenium.webdriver.support.ui import WebDriverWait
 
@@ -71,11 +71,11 @@ def until(browser, what, condition):
         return WebDriverWait(browser, patient(PAGE_DEADLINE), poll_frequency=0.5).until(condition)
     except TimeoutException:
         text = browser.find_element("tag name", "body").text[-800:]
-        pytest.fail(f"{what}: not on {browser.current_url} ({browser.title}):\n{text}", pytrace=False)
+        pytest.fail(f"{what}: timed out on {browser.current_url} ({browser.title}):\n{text}", pytrace=False)
 
 
 def log_in(browser, dashboard, project, password):
-    """Fill the login form; a lab with several domains asks for the domain as well."""
+    """Submit the login form; with several domains it also has a domain field."""
     browser.get(dashboard)
     for field in browser.find_elements("name", "domain"):
         if field.get_attribute("type") != "hidden":
@@ -88,14 +88,14 @@ def log_in(browser, dashboard, project, password):
 
 def test_wrong_password_is_refused(browser, dashboard, project):
     log_in(browser, dashboard, project, project.password + "x")
-    until(browser, "a refusal", lambda page: "Invalid credentials" in page.page_source)
+    until(browser, "a rejected login", lambda page: "Invalid credentials" in page.page_source)
     assert "/auth/login" in browser.current_url
 
 
 def test_instance_list_shows_a_booted_guest_and_the_launch_form_opens(browser, dashboard, project, boot, artifacts_dir):
     server = boot("seen")
     log_in(browser, dashboard, project, project.password)
-    until(browser, "being logged in", lambda page: "/auth/login" not in page.current_url)
+    until(browser, "login", lambda page: "/auth/login" not in page.current_url)
 
     root = dashboard.removesuffix("auth/login/")
     browser.get(f"{root}project/instances/")

@@ -1,4 +1,4 @@
-"""Keystone: tokens, refusals, and a catalog that leads somewhere."""
+"""Keystone: tokens, refused requests, and a catalog whose endpoints answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from labctl.records import cloud
 from labctl.testing.waits import patient
 
 INTERFACES = {"public", "internal", "admin"}
-#: Component to the service types of which the catalog must have one.
+#: Component to service types; the catalog must have one of them.
 SERVICES = {
     "keystone": ("identity",),
     "glance": ("image",),
@@ -24,12 +24,12 @@ SERVICES = {
     "swift-proxy": ("object-store",),
     "heat": ("orchestration",),
 }
-#: Where a service says something without a token, if not at its root.
+#: Path that a service answers without a token, if not its root.
 VERSION_ROOT = {"object-store": "/info"}
 
 
 def token_of(session, token):
-    """What keystone says about a token, asked with that same token."""
+    """Keystone's validation of a token, authenticated with the same token."""
     return session.get(
         "/auth/tokens",
         endpoint_override=session.auth.auth_url,

@@ -1,4 +1,4 @@
-"""Glance: what is uploaded is what is stored, and who sees it."""
+"""Glance: uploaded data is stored unchanged, and visibility is enforced."""
 
 from __future__ import annotations
 

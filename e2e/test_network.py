@@ -1,4 +1,4 @@
-"""Neutron: self-service networks, addresses as allocated, security groups, and the way in from outside."""
+"""Neutron: self-service networks, allocated addresses, security groups, and access from outside."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from openstack.exceptions import ConflictException
 from labctl.testing import resources
 from labctl.testing.waits import patient, wait_for
 
-RULE_DEADLINE = 60  # seconds until a changed rule is in the agent's packet filter
+RULE_DEADLINE = 60  # seconds until the agent applies a changed rule
 PEER_DEADLINE = 150
 
 
 def opens(address, port=22):
-    """True when a new TCP connection comes about."""
+    """True when a new TCP connection succeeds."""
     try:
         with socket.create_connection((address, port), timeout=max(4, patient(1))):
             return True
@@ -73,7 +73,7 @@ def test_two_guests_of_a_network_reach_each_other(project, boot, ssh):
 
 
 def test_port_changed_while_plugged_does_not_keep_the_next_one_from_coming_up(project, network, boot):
-    """Bug: the L2 agent failed to delete the old address filter and then retried it for ever (docs/platform.md)."""
+    """Bug: the L2 agent failed to delete the old address filter and then retried forever (docs/platform.md)."""
     first = boot("first")
     neutron = project.connection.network
     (port,) = neutron.ports(device_id=first.id)

@@ -1,4 +1,4 @@
-"""Swift: objects small, big and segmented come back as they were sent, to whom they are meant for."""
+"""Swift: small, large and segmented objects are stored unchanged, and ACLs are enforced."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from labctl.testing.waits import wait_for
 pytestmark = pytest.mark.needs("swift-proxy")
 
 MIB = 1024**2
-HEAL_DEADLINE = 240  # the replicator passes every 30 s by default
+HEAL_DEADLINE = 240  # the replicator runs every 30 s by default
 
 
 def md5(data):
@@ -29,14 +29,14 @@ def store(project):
 
 @pytest.fixture
 def container(store, name):
-    """The name of a new container; the project's clean-up removes it."""
+    """The name of a new container; the project's clean-up deletes it."""
     made = name("container")
     store.create_container(made)
     return made
 
 
 def put(store, path, data, **headers):
-    """PUT an object and return the answer, which is a success."""
+    """PUT an object and return the response, which must be a success."""
     answer = store.put(f"/{path}", data=data, headers=headers)
     assert answer.status_code == 201, answer.text
     return answer
@@ -121,7 +121,7 @@ def test_other_project_reads_only_after_the_acl_lets_it(store, container, other_
 
 
 def holders(lab, marker):
-    """The nodes on whose disks an object's bytes lie."""
+    """The nodes that store an object's data."""
     command = f"grep -rlF {marker} /srv/node --include='*.data' 2>/dev/null | wc -l"
     found = set()
     for name in lab.nodes:
@@ -158,7 +158,7 @@ def test_no_object_is_lost_while_a_storage_node_is_down_and_it_heals(lab, store,
     with Lab.load(lab.lab).connect(victim) as node:
         listed = node.run(running, timeout=30).stdout.splitlines()
         units = " ".join(line.split()[0] for line in listed if line.strip())
-        assert units, f"{victim} runs no swift service"
+        assert units, f"{victim} runs no Swift service"
         try:
             assert node.run(f"systemctl stop {units}", timeout=120).status == 0
             put(store, f"{container}/during", during.encode())
@@ -171,7 +171,7 @@ def test_no_object_is_lost_while_a_storage_node_is_down_and_it_heals(lab, store,
             node.run(f"systemctl start {units}", timeout=120)
     assert victim in wait_replicas(lab, during, 3)
     wanted = {"before", "during", *(f"loop-{number}" for number in range(20))}
-    # the node that was away lists what it knew until its container database has been replicated
+    # the returned node has a stale listing until its container database is replicated
     wait_for(
         "the container to list every object",
         lambda: {o.name for o in store.objects(container)},

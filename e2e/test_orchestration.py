@@ -1,4 +1,4 @@
-"""Heat: the notes' sample stack, a whole topology as a stack, and failures that leave nothing."""
+"""Heat: the notes' sample stack, a whole topology as a stack, and failures that are cleaned up."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from labctl.testing.waits import FailedStateError, patient, wait_for
 pytestmark = pytest.mark.needs("heat")
 
 STACK_DEADLINE = 300
-VERSION = "2016-04-08"  # known to every release; the notes' sample says 2018-08-31
+VERSION = "2016-04-08"  # supported by every release; the notes' sample has 2018-08-31
 
 
 def template(parts, outputs=None, parameters=None):
@@ -25,7 +25,7 @@ def template(parts, outputs=None, parameters=None):
 
 
 def fetched(heat, stack_id):
-    """A stack, or None once it is gone."""
+    """A stack, or None once it is deleted."""
     try:
         return heat.get_stack(stack_id)
     except NotFoundException:
@@ -33,7 +33,7 @@ def fetched(heat, stack_id):
 
 
 def wait_stack(heat, stack_id, status, deadline=STACK_DEADLINE):
-    """Wait for a stack's status; any other final state fails at once, with heat's reason."""
+    """Wait for a stack's status; fail at once on a failed state, with heat's reason."""
     return wait_for(
         f"stack to be {status}",
         lambda: heat.get_stack(stack_id),
@@ -57,7 +57,7 @@ def create(heat, name, body, parameters=None, rollback=False):
 
 
 def update(heat, stack_id, body, parameters=None):
-    """Replace a stack's template and wait until it is in force."""
+    """Update a stack's template and wait for completion."""
     stack = heat.get_stack(stack_id)
     answer = heat.put(f"/stacks/{stack.name}/{stack.id}", json={"template": body, "parameters": parameters or {}})
     assert answer.status_code == 202, answer.text
@@ -78,17 +78,17 @@ def delete(heat, stack_id):
 
 
 def wait_servers_gone(project):
-    """Wait until nova lists no server of the project; any that is not DELETED is one that heat left behind.
+    """Wait until nova lists no server of the project; one that is not DELETED is a leftover of heat.
 
-    Nova marks a server DELETED before it takes the record away (``ComputeManager._delete_instance``);
-    heat looks no further (``NovaClientPlugin.check_delete_server_complete``).
+    Nova marks a server DELETED before it removes the record (``ComputeManager._delete_instance``);
+    heat does not wait for that (``NovaClientPlugin.check_delete_server_complete``).
     """
 
     def show(left):
         return ", ".join(f"{server.name}: {server.status}" for server in left)
 
     wait_for(
-        "nova to forget the stack's server",
+        "nova to remove the stack's server",
         lambda: list(project.connection.compute.servers()),
         done=lambda left: not left,
         failed=lambda left: show(left) if any(server.status != "DELETED" for server in left) else None,
@@ -102,7 +102,7 @@ def outputs(stack):
 
 
 def own(project, listed):
-    """The ids of what the project itself has of one kind; what others share with it is not its own."""
+    """The ids of the project's own resources of one kind, without those that others share with it."""
     return {seen.id for seen in listed() if seen.project_id == project.id}
 
 
@@ -227,7 +227,7 @@ def test_failing_template_rolls_back_what_it_made(project, name):
         "net": {"type": "OS::Neutron::Net", "properties": {"name": network}},
         "subnet": {
             "type": "OS::Neutron::Subnet",
-            # the gateway's address is in use by the allocation pool: refused by neutron, not by heat
+            # the gateway's address is in the allocation pool: neutron refuses it, not heat
             "properties": {
                 "network": {"get_resource": "net"},
                 "cidr": "172.16.79.0/24",
@@ -246,7 +246,7 @@ def test_failing_template_rolls_back_what_it_made(project, name):
         show=lambda seen: f"{seen.status}: {seen.status_reason}",
     )
     made = [e.resource_status for e in heat.stack_events(stack_id) if e.resource_name == "net"]
-    assert "CREATE_COMPLETE" in made, "the failing resource was never reached"
+    assert "CREATE_COMPLETE" in made, "heat never reached the failing resource"
     assert list(neutron.networks(name=network)) == []
 
 

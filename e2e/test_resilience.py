@@ -1,7 +1,7 @@
-"""What dies comes back: the message bus, the database, a compute node, the network between nodes.
+"""Recovery from failures: the message bus, the database, a compute node, the network between nodes.
 
-Each test breaks one thing, lets the lab notice, mends it, and expects every unit and agent back without
-anybody's help, then a new guest that boots, answers ping and lets its user in on a floating IP.
+Each test injects one fault, waits until the lab reports it, heals it, and expects every unit and agent to recover
+unaided; then a new guest must boot, answer ping and accept SSH on its floating IP.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ pytestmark = [
     pytest.mark.needs("nova-compute", "neutron-l3", "rabbitmq", "mariadb"),
 ]
 
-PING_DEADLINE = 60  # seconds until a guest that is logged in to answers ping too
-NOTICED = 180  # nova calls a service down 60 s after its last report, neutron an agent after 75 s
+PING_DEADLINE = 60  # seconds until a guest that accepts SSH also answers ping
+NOTICED = 180  # nova reports a service down 60 s after its last heartbeat, neutron an agent after 75 s
 OUTAGE = 10  # seconds without the message bus
-QUIET = 60  # seconds the load may need until it succeeds again once the lab has recovered
+QUIET = 60  # seconds until the load succeeds again after the lab has recovered
 
 
 class Load:
-    """Two users who make and delete ports without a pause: each time neutron tells the agents by message."""
+    """Two threads that create and delete ports in a loop: each time neutron sends messages to the agents."""
 
     def __init__(self, project, network, name):
         self._end = threading.Event()
@@ -47,7 +47,7 @@ class Load:
                 port = net.create_port(name=name, network_id=network_id)
                 net.delete_port(port.id, ignore_missing=False)
                 self.succeeded.append(time.monotonic())
-            except Exception as error:  # expected while the bus is away; what counts is that it ends
+            except Exception as error:  # expected while the bus is down; it must stop after recovery
                 self.failed.append(f"{type(error).__name__}: {error}")
 
     def __enter__(self):
@@ -76,7 +76,7 @@ def ping(address):
 
 @pytest.fixture
 def smoke(boot, ssh):
-    """A new guest boots, answers ping and lets its user in, both on its floating IP."""
+    """Boot a new guest and check SSH and ping on its floating IP."""
 
     def smoke():
         guest = ssh(boot("after"))
@@ -120,11 +120,11 @@ def test_compute_node_killed_and_back(project, boot, ssh, smoke, name, faults):
     node = faults.host(Component.NOVA_COMPUTE)
 
     faults("node", "kill", node)
-    faults.wait_lost(f"nova to miss {node}", is_lost("nova-compute", node), NOTICED)
+    faults.wait_lost(f"nova to report {node} down", is_lost("nova-compute", node), NOTICED)
     faults.heal()
     print(f"recovered after {faults.wait_recovered():.0f} s")
 
-    # the host died with its guests, and nova starts them again only when asked to
+    # the host died with its guests, and nova restarts them only on request
     compute.reboot_server(server.id, "HARD")
     resources.wait_server(project.connection, server)
     guest.connect()
@@ -141,7 +141,7 @@ def test_partition_between_controller_and_compute_healed(project, boot, ssh, smo
     boot_id = guest.output("cat /proc/sys/kernel/random/boot_id")
 
     faults("link", "cut", node, faults.state.spec.management.name)
-    faults.wait_lost(f"nova to miss {node}", is_lost("nova-compute", node), NOTICED)
+    faults.wait_lost(f"nova to report {node} down", is_lost("nova-compute", node), NOTICED)
     assert project.connection.compute.get_server(server.id).status == "ACTIVE"
     faults.heal()
     print(f"recovered after {faults.wait_recovered():.0f} s")

@@ -1,4 +1,4 @@
-"""Cinder: bytes that travel between guests and through snapshots, boot volumes, and a clean back end."""
+"""Cinder: data moves between guests and through snapshots, boot volumes, and a clean back end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from labctl.testing.waits import wait_for
 pytestmark = pytest.mark.needs("cinder-volume")
 
 GIB = 1024**3
-#: CirrOS has mkfs.ext4, a busybox guest mke2fs; the kernel's ext4 mounts what either makes.
+#: CirrOS has mkfs.ext4, a busybox guest mke2fs; the kernel's ext4 mounts both.
 MAKE_FILESYSTEM = 'for t in mkfs.ext4 mkfs.ext3 mkfs.ext2 mke2fs; do command -v "$t" && exec "$t" -F {} ; done; exit 9'
 
 
@@ -62,7 +62,7 @@ def checksum(guest, device):
 
 
 def on_back_end(lab, admin, volume):
-    """What the volume's host holds under its id: logical volumes and files."""
+    """The volume's host, and the logical volumes and files that it has for the volume."""
     host = admin.block_storage.get_volume(volume.id).host.partition("@")[0]
     return host, listing(lab, host, volume)
 
@@ -135,7 +135,7 @@ def test_deleted_volume_leaves_nothing_on_the_back_end(lab, admin, project, name
     storage = project.connection.block_storage
     volume = make_volume(project, name("brief"))
     host, held = on_back_end(lab, admin, volume)
-    assert held, f"{host} holds nothing of volume {volume.id}"
+    assert held, f"{host} has no data of volume {volume.id}"
 
     storage.delete_volume(volume.id, ignore_missing=False)
     wait_for(

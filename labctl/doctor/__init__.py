@@ -1,1 +1,1 @@
-"""What this machine can do, found by trying: hardware virtualisation, the kernel's facilities, programs, room."""
+"""Host checks by testing: hardware virtualisation, kernel facilities, programs, disk space."""

@@ -1,4 +1,4 @@
-"""Checks of the host: one function each, returning findings; what can be tried is tried, and leaves nothing."""
+"""Checks of the host, one function each, returning findings; a facility is tested by using it and cleaned up."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GIB = 2**30
 
 
 class State(StrEnum):
-    """What a finding means: all is well, something is done in another way, or something does not work."""
+    """Severity of a finding: fine, labctl works in another way, or something does not work."""
 
     OK = "ok"
     NOTE = "note"
@@ -30,7 +30,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at; ``hint`` is the next step, empty when there is none."""
+    """Result of one check; ``hint`` is the next step, empty when there is none."""
 
     check: str
     state: State
@@ -40,7 +40,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Facility:
-    """Something of the kernel that is tried in namespaces of its own, and who would miss it."""
+    """A kernel facility, the command that tests it in separate namespaces, and what fails without it."""
 
     name: str
     trial: str
@@ -53,7 +53,7 @@ class Facility:
 PROGRAMS: dict[str, tuple[str, str]] = {
     "ip": ("iproute2", "every driver"),
     "nsenter": ("util-linux", "every driver"),
-    "mmdebstrap": ("mmdebstrap", "images of Debian"),
+    "mmdebstrap": ("mmdebstrap", "Debian images"),
     "systemd-nspawn": ("systemd-container", "driver nspawn"),
     "qemu-img": ("qemu-utils", "driver libvirt, guest image"),
     "qemu-system-x86_64": ("qemu-system-x86", "driver libvirt"),
@@ -65,7 +65,7 @@ FACILITIES = (
     Facility("bridge and veth", "ip link add name v0 type veth peer name v1 && ip link add name br0 type bridge",
              State.PROBLEM, "no driver works", "modprobe bridge veth"),
     Facility("tun", "[ -c /dev/net/tun ] && ip tuntap add dev tap0 mode tap",
-             State.PROBLEM, "nova plugs no guest, and VMs have no cards", "modprobe tun"),
+             State.PROBLEM, "nova plugs no guest, and VMs have no network cards", "modprobe tun"),
     Facility("VXLAN", "ip link add name vx0 type vxlan id 1 dstport 4789 dev lo",
              State.PROBLEM, "self-service networks do not work in containers", "modprobe vxlan"),
     Facility("nftables", "nft add table ip labctl",
@@ -75,12 +75,12 @@ FACILITIES = (
     Facility("network emulation", "tc qdisc add dev lo root netem delay 1ms",
              State.NOTE, "no delay or loss can be injected on links", "modprobe sch_netem"),
     Facility("loop devices", "[ -e /dev/loop-control ] && losetup --find",
-             State.PROBLEM, "additional disks of containers cannot be made", "modprobe loop"),
+             State.PROBLEM, "containers have no additional disks", "modprobe loop"),
     Facility("device mapper", "grep -q device-mapper /proc/misc || modprobe -q dm_mod",
-             State.NOTE, "containers have Cinder on NFS instead of LVM; VMs have kernels of their own",
+             State.NOTE, "containers use NFS instead of LVM for Cinder; VMs have their own kernels",
              "--driver libvirt"),
     Facility("Open vSwitch", "[ -d /sys/module/openvswitch ] || modprobe -q openvswitch",
-             State.NOTE, "containers have linuxbridge; VMs have kernels of their own", "--driver libvirt"),
+             State.NOTE, "containers use linuxbridge; VMs have their own kernels", "--driver libvirt"),
 )  # fmt: skip
 
 
@@ -92,28 +92,28 @@ def system() -> list[Finding]:
         found.append(Finding("processor", State.PROBLEM, f"{machine}; images are built for x86_64"))
     cores = os.cpu_count() or 1
     state = State.OK if cores >= 2 else State.NOTE
-    found.append(Finding("cores", state, str(cores), "" if cores >= 2 else "a lab of two nodes is meant for 2 cores"))
+    found.append(Finding("cores", state, str(cores), "" if cores >= 2 else "a two-node lab needs 2 cores"))
     if os.geteuid() == 0:
         found.append(Finding("root", State.OK, "yes"))
     else:
-        found.append(Finding("root", State.PROBLEM, "no: namespaces and mounts cannot be made", "sudo labctl doctor"))
+        found.append(Finding("root", State.PROBLEM, "no: namespaces and mounts need root", "sudo labctl doctor"))
     init = Path("/proc/1/comm").read_text().strip()
     found.append(Finding("init", State.OK, f"{init}{'' if init == 'systemd' else ', which labctl does not need'}"))
     free = memory.available()
     enough = free >= 5 * GIB
-    hint = "" if enough else "a two-node lab takes 5 GiB: labctl list shows what runs, labctl down NAME frees it"
+    hint = "" if enough else "a two-node lab needs 5 GiB: labctl list shows the labs, labctl down NAME frees memory"
     found.append(Finding("memory", State.OK if enough else State.PROBLEM, f"{show_size(free)} free", hint))
     home = paths.home()
     place = next(p for p in (home, *home.parents) if p.exists())
     room = shutil.disk_usage(place).free
     enough = room >= 8 * GIB
-    hint = "" if enough else f"8 GiB are needed: free some of {home}, or set LABCTL_HOME to a larger file system"
+    hint = "" if enough else f"8 GiB are needed: free space in {home}, or set LABCTL_HOME to a larger file system"
     found.append(Finding("disk", State.OK if enough else State.PROBLEM, f"{show_size(room)} free for {home}", hint))
     return found
 
 
 def programs() -> list[Finding]:
-    """The programs that labctl calls, and where packages come from."""
+    """The programs that labctl runs, and the package mirror."""
     found = []
     if absent := process.missing(*PROGRAMS):
         uses = "; ".join(f"{p} ({PROGRAMS[p][1]})" for p in absent)
@@ -125,12 +125,12 @@ def programs() -> list[Finding]:
     try:
         found.append(Finding("package mirror", State.OK, str(apt_sources())))
     except LabError as error:
-        found.append(Finding("package mirror", State.PROBLEM, error.message, "images of Debian cannot be built"))
+        found.append(Finding("package mirror", State.PROBLEM, error.message, "Debian images cannot be built"))
     return found
 
 
 def overlay() -> list[Finding]:
-    """Overlay file systems where labctl keeps its labs, tried with a mount that nobody else sees."""
+    """Overlay file systems where labctl keeps its labs, tested with a mount in a private namespace."""
     if os.geteuid() != 0:
         return []
     home = paths.home()
@@ -143,8 +143,8 @@ def overlay() -> list[Finding]:
             mount = ["mount", "-t", "overlay", "labctl", "-o", options, f"{name}/root"]
             done = process.run(["unshare", "--mount", *mount], check=False)
     except OSError as error:
-        hint = f"set LABCTL_HOME to a directory that can be written, not {home}"
-        return [Finding("overlay", State.PROBLEM, f"{place} cannot be written: {error.strerror}", hint)]
+        hint = f"set LABCTL_HOME to a writable directory, not {home}"
+        return [Finding("overlay", State.PROBLEM, f"{place} is not writable: {error.strerror}", hint)]
     if done.returncode == 0:
         return [Finding("overlay", State.OK, f"works on {place}")]
     reason = done.stderr.strip().splitlines()[-1:] or ["mount failed"]
@@ -153,7 +153,7 @@ def overlay() -> list[Finding]:
 
 
 def control_groups() -> list[Finding]:
-    """What counts a container's CPU seconds and freezes it."""
+    """Control groups, which count a container's CPU seconds and freeze it."""
     try:
         cgroup.path("doctor")
     except LabError as error:
@@ -167,7 +167,7 @@ def control_groups() -> list[Finding]:
 
 
 def facilities(table: tuple[Facility, ...] = FACILITIES) -> list[Finding]:
-    """The kernel's facilities, each tried in a network and mount namespace of its own."""
+    """The kernel's facilities, each tested in its own network and mount namespace."""
     if os.geteuid() != 0:
         return []
     found = []
@@ -178,23 +178,23 @@ def facilities(table: tuple[Facility, ...] = FACILITIES) -> list[Finding]:
             found.append(Finding(item.name, State.OK, "works"))
         else:
             loads = not item.hint.startswith("modprobe") or Path("/proc/modules").exists()
-            hint = item.hint if loads else "this kernel loads no modules: another kernel has to be booted"
+            hint = item.hint if loads else "this kernel loads no modules: boot another kernel"
             found.append(Finding(item.name, item.state, f"missing: {item.without}", hint))
     return found
 
 
 def virtualisation(*, fresh: bool = False) -> list[Finding]:
-    """KVM, step by step to the live probe, and what VMs and guests are run with in the end."""
+    """KVM, from CPU flags to the live probe, and the accelerator that VMs and guests get."""
     seen = kvm.examine(fresh=fresh)
     found = [
         Finding("CPU flags", State.OK if seen.flags else State.NOTE,
-                " ".join(seen.flags) or "neither vmx nor svm: no hardware virtualisation is offered here",
-                "" if seen.flags else "turn on VT-x or AMD-V in the firmware, or nested virtualisation on the host"),
+                " ".join(seen.flags) or "neither vmx nor svm: no hardware virtualisation",
+                "" if seen.flags else "enable VT-x or AMD-V in the firmware, or nested virtualisation on the host"),
         _device(seen.device),
     ]  # fmt: skip
     if seen.boot is not None:
         state, hint = (State.OK, "") if seen.works else (State.NOTE, _why_not(seen))
-        found.append(Finding("KVM, a kernel booted", state, seen.sentence, hint))
+        found.append(Finding("KVM kernel boot", state, seen.sentence, hint))
     if seen.works:
         found.append(Finding("VMs run with", State.OK, f"KVM, CPU model {seen.boot.model if seen.boot else ''}"))
         hint = "" if seen.nested else "modprobe -r kvm_intel; modprobe kvm_intel nested=1 (or kvm_amd)"
@@ -207,7 +207,7 @@ def virtualisation(*, fresh: bool = False) -> list[Finding]:
 
 def _device(seen: kvm.Device) -> Finding:
     if seen.creates:
-        return Finding("/dev/kvm", State.OK, f"opens, API version {seen.api}, makes a machine")
+        return Finding("/dev/kvm", State.OK, f"opens, API version {seen.api}, creates a VM")
     hint = "modprobe kvm_intel or kvm_amd" if not seen.exists else ""
     if seen.exists and not seen.opens:
         hint = f"usermod --append --groups kvm {os.environ.get('USER', 'USER')}, then log in again; or sudo"
@@ -216,7 +216,7 @@ def _device(seen: kvm.Device) -> Finding:
 
 def _why_not(seen: kvm.Verdict) -> str:
     if not seen.flags:
-        return "nothing to do: labctl uses emulation; for KVM take a machine whose processor offers it"
+        return "nothing to do: labctl uses emulation; KVM needs a processor with hardware virtualisation"
     return "dmesg | grep -i kvm; labctl uses emulation meanwhile; labctl doctor --fresh tries again"
 
 
@@ -224,12 +224,12 @@ CHECKS: tuple[Callable[[], list[Finding]], ...] = (system, programs, overlay, co
 
 
 def examine(*, fresh: bool = False) -> list[Finding]:
-    """Every finding, in the order in which they are shown.
+    """Every finding, in display order.
 
-    :param fresh: boot the kernel under KVM again instead of taking this boot's record.
+    :param fresh: repeat the KVM kernel boot instead of using the result cached for this host boot.
     """
     found: list[Finding] = []
-    with step("host", "look at this machine"):
+    with step("host", "check this machine"):
         for check in CHECKS:
             found += check()
         return found + virtualisation(fresh=fresh)

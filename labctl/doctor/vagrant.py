@@ -1,6 +1,6 @@
-"""Pre-flight for Vagrant: its version and plug-in, VirtualBox and its extension pack, what stands in their way, room.
+"""Pre-flight check for Vagrant: version, plug-in, VirtualBox and its extension pack, conflicts with KVM, disk space.
 
-Nobody needs Vagrant for a lab, so what is missing is a note; who asks for the driver is refused by name.
+A lab does not need Vagrant, so what is missing is a note; only the driver vagrant refuses to start without it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from labctl.host import process
 from labctl.topology.units import show_size
 
 VBOXMANAGE = "VBoxManage"
-#: The oldest versions that labctl's own runs stand for (docs/verified.md has 2.3.4 with 0.11.2).
+#: The oldest versions that labctl supports (docs/verified.md has 2.3.4 with 0.11.2).
 OLDEST, OLDEST_PLUGIN = (2, 3), (0, 9)
-#: Of Vagrant 2.3, the newest VirtualBox it knows, by its own list (plugins/providers/virtualbox/driver/meta.rb).
+#: Newest VirtualBox that Vagrant 2.3 supports, by its own list (plugins/providers/virtualbox/driver/meta.rb).
 NEWEST_VIRTUALBOX: dict[tuple[int, ...], tuple[int, int]] = {(2, 3): (7, 0)}
-#: A box is kept packed by labctl, unpacked by Vagrant, and written to by two machines.
+#: labctl keeps the packed box, Vagrant the unpacked one, and two machines write to it.
 ROOM = 10 * GIB
 INSTALL = "apt-get install --no-install-recommends vagrant vagrant-libvirt dnsmasq-base"
 MODULES = Path("/sys/module")
@@ -44,7 +44,7 @@ def examine() -> list[Finding]:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """1.2.3 as numbers; what is not a number ends it."""
+    """1.2.3 as numbers, up to the first part that is not a number."""
     matched = re.match(r"\d+(?:\.\d+)*", version)
     return tuple(int(part) for part in matched[0].split(".")) if matched else ()
 
@@ -67,7 +67,7 @@ def _plugin(version: str) -> Finding:
 
 def _leases() -> Finding:
     if process.missing("dnsmasq"):
-        said = "not installed: Vagrant's machines get no addresses from libvirt"
+        said = "not installed: libvirt gives Vagrant's machines no addresses"
         return Finding("dnsmasq", State.NOTE, said, "apt-get install --no-install-recommends dnsmasq-base")
     return Finding("dnsmasq", State.OK, "installed")
 
@@ -75,15 +75,15 @@ def _leases() -> Finding:
 def virtualbox(vagrant: tuple[int, ...] = ()) -> list[Finding]:
     """VirtualBox: its version against Vagrant's, its kernel module, its extension pack, KVM beside it.
 
-    :param vagrant: Vagrant's version, empty when it is not known.
+    :param vagrant: Vagrant's version, empty when unknown.
     """
     if process.missing(VBOXMANAGE):
         return [Finding("VirtualBox", State.NOTE, "not installed: no provider virtualbox here")]
     said = process.run([VBOXMANAGE, "--version"], check=False, timeout=60).stdout.strip().splitlines()
     version = said[-1] if said else ""
     if not _numbers(version):
-        found = Finding("VirtualBox", State.PROBLEM, f"{VBOXMANAGE} tells no version: {version or 'nothing'}",
-                        "install VirtualBox again: https://www.virtualbox.org/wiki/Linux_Downloads")  # fmt: skip
+        found = Finding("VirtualBox", State.PROBLEM, f"{VBOXMANAGE} reports no version: {version or 'no output'}",
+                        "reinstall VirtualBox: https://www.virtualbox.org/wiki/Linux_Downloads")  # fmt: skip
         return [found]
     return [_virtualbox_version(version, vagrant), *_module(said), _extension(version), *_conflict()]
 
@@ -92,35 +92,35 @@ def _virtualbox_version(version: str, vagrant: tuple[int, ...]) -> Finding:
     newest = NEWEST_VIRTUALBOX.get(vagrant[:2])
     if newest and _numbers(version)[:2] > newest:
         known, own = ".".join(map(str, newest)), ".".join(map(str, vagrant))
-        hint = "a newer Vagrant, or that VirtualBox"
-        return Finding("VirtualBox", State.PROBLEM, f"{version}; Vagrant {own} knows up to {known}", hint)
+        hint = f"install a newer Vagrant, or VirtualBox {known}"
+        return Finding("VirtualBox", State.PROBLEM, f"{version}; Vagrant {own} supports up to {known}", hint)
     return Finding("VirtualBox", State.OK, version)
 
 
 def _module(said: list[str]) -> list[Finding]:
-    """What VBoxManage warns of before it tells its version: that vboxdrv is not loaded."""
+    """VBoxManage warns before its version when vboxdrv is not loaded."""
     if Path("/dev/vboxdrv").exists() and len(said) == 1:
         return []
-    return [Finding("VirtualBox module", State.PROBLEM, "vboxdrv is not loaded: no machine starts", "/sbin/vboxconfig")]
+    return [Finding("VirtualBox module", State.PROBLEM, "vboxdrv is not loaded: VMs do not start", "/sbin/vboxconfig")]
 
 
 def _extension(version: str) -> Finding:
-    """The extension pack must be of VirtualBox's own version."""
+    """The extension pack must have the same version as VirtualBox."""
     text = process.run([VBOXMANAGE, "list", "extpacks"], check=False, timeout=60).stdout
     packs = re.findall(r"^Version:\s+(\S+)", text, re.MULTILINE)
     if not packs:
-        return Finding("VirtualBox extensions", State.OK, "none, and a lab needs none")
+        return Finding("VirtualBox extensions", State.OK, "none; labs need none")
     if any(_numbers(pack) != _numbers(version) for pack in packs):
-        found = f"extension pack {', '.join(packs)} beside VirtualBox {version}"
+        found = f"extension pack {', '.join(packs)} does not match VirtualBox {version}"
         return Finding("VirtualBox extensions", State.PROBLEM, found, "VBoxManage extpack install --replace FILE")
     return Finding("VirtualBox extensions", State.OK, ", ".join(packs))
 
 
 def _conflict() -> list[Finding]:
-    """KVM beside VirtualBox: only one of them can hold the processor's virtualisation.
+    """KVM beside VirtualBox: only one of them can use hardware virtualisation at a time.
 
-    From Linux 6.12 on KVM takes it when its module is loaded (Documentation/admin-guide/kernel-parameters.txt,
-    kvm.enable_virt_at_load), before that when its first machine starts.
+    From Linux 6.12 on, KVM enables it when its module is loaded (Documentation/admin-guide/kernel-parameters.txt,
+    kvm.enable_virt_at_load); before 6.12, when its first VM starts.
     """
     loaded = [name for name in ("kvm_intel", "kvm_amd") if (MODULES / name).exists()]
     if not loaded:
@@ -128,9 +128,9 @@ def _conflict() -> list[Finding]:
     value = MODULES / "kvm/parameters/enable_virt_at_load"
     held = value.exists() and value.read_text().strip() in ("Y", "1")
     if held:
-        found = f"{loaded[0]} holds the processor's virtualisation, so VirtualBox starts no 64-bit machine"
+        found = f"{loaded[0]} holds hardware virtualisation: VirtualBox cannot start 64-bit VMs"
         return [Finding("VirtualBox beside KVM", State.PROBLEM, found, f"modprobe -r {loaded[0]} kvm")]
-    found = f"{loaded[0]} is loaded: while a machine runs under KVM, VirtualBox starts none, and the other way round"
+    found = f"{loaded[0]} is loaded: KVM and VirtualBox cannot run VMs at the same time"
     return [Finding("VirtualBox beside KVM", State.NOTE, found, f"modprobe -r {loaded[0]} kvm, or use one at a time")]
 
 
@@ -140,6 +140,6 @@ def _room() -> Finding:
     free = shutil.disk_usage(place).free
     said = f"{show_size(free)} free for boxes in {home}"
     if free < ROOM:
-        hint = f"{show_size(ROOM)} are needed: vagrant box prune, or VAGRANT_HOME on a larger file system"
+        hint = f"{show_size(ROOM)} are needed: vagrant box prune, or set VAGRANT_HOME to a larger file system"
         return Finding("Vagrant's disk", State.NOTE, said, hint)
     return Finding("Vagrant's disk", State.OK, said)

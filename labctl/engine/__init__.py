@@ -1,1 +1,1 @@
-"""Carrying out a plan: the only part that changes machines and APIs."""
+"""Execute a plan: the only package that changes machines and APIs."""

@@ -1,4 +1,4 @@
-"""Carry out API operations with keystoneauth, inside the lab's namespace, where the APIs can be reached."""
+"""Run API operations with keystoneauth, inside the lab's namespace, where the APIs are reachable."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class _Known:
 class Cloud:
     """One authenticated session as the lab's admin; must be used inside the lab's namespace.
 
-    :param name: its name, for errors.
-    :param patience: how many times slower than the host the lab's machines are; deadlines are that much longer.
+    :param name: the lab's name, for errors.
+    :param patience: how many times slower than the host the lab's machines are; multiplies every deadline.
     """
 
     def __init__(
@@ -112,11 +112,11 @@ class Cloud:
 
     @singledispatchmethod
     def run(self, operation: Any) -> bool:
-        """Carry out an operation; True when it changed something.
+        """Run an operation; return True when it changed something.
 
         :raises LabError: it failed.
         """
-        raise LabError(f"no way to carry out {operation!r}")
+        raise LabError(f"unsupported operation {operation!r}")
 
     @run.register
     def _(self, wanted: openstack.Project) -> bool:
@@ -293,7 +293,7 @@ class Cloud:
         return made_network or made_subnet or made_router or not ports
 
     def _ensure(self, kind: str, identity: Json, rest: Json | None = None) -> tuple[Json, bool]:
-        """The network object with these attributes, and whether it had to be made."""
+        """The network object with these attributes, and whether it was created."""
         query = "&".join(f"{key}={value}" for key, value in identity.items())
         found = self.get("network", f"/v2.0/{kind}s?{query}")[f"{kind}s"]
         if found:
@@ -303,7 +303,7 @@ class Cloud:
     # --- waiting and checking ------------------------------------------------------------------
 
     def _until(self, what: str, seconds: float, look: Callable[[], str]) -> bool:
-        """Wait until ``look`` returns an empty string; anything else is what is still missing."""
+        """Wait until ``look`` returns an empty string; any other value says what is missing."""
         seconds *= self._patience
         deadline = time.monotonic() + seconds
         while True:
@@ -316,7 +316,7 @@ class Cloud:
                 return False
             now = time.monotonic()
             if now > deadline:
-                raise DeadlineError(f"{what}: not so after {seconds:g} s: {missing}", f"labctl status {self._lab}")
+                raise DeadlineError(f"{what}: timed out after {seconds:g} s: {missing}", f"labctl status {self._lab}")
             time.sleep(pause(now - asked, 0.4))
 
     @run.register
@@ -351,13 +351,13 @@ class Cloud:
     @run.register
     def _(self, wanted: openstack.DhcpPlugged) -> bool:
         def look() -> str:
-            # whoever has switched DHCP off since waits for nobody
+            # a network whose DHCP was switched off later needs no DHCP port
             asking = {s["network_id"] for s in self.get("network", "/v2.0/subnets?enable_dhcp=true")["subnets"]}
             ports = self.get("network", "/v2.0/ports?device_owner=network:dhcp")["ports"]
             served = {p["network_id"] for p in ports if p["status"] == "ACTIVE"}
             networks = self.get("network", "/v2.0/networks")["networks"]
             absent = [n["name"] for n in networks if n["name"] in wanted.networks and n["id"] in asking - served]
-            return f"no DHCP server's port is ACTIVE in {', '.join(absent)}" if absent else ""
+            return f"no DHCP port is ACTIVE in {', '.join(absent)}" if absent else ""
 
         return self._until(wanted.title, wanted.seconds, look)
 
@@ -404,8 +404,8 @@ def ask(
 ) -> T:
     """Call a function with the lab's APIs.
 
-    :param guest: what to upload, for a question that asks for that.
-    :raises ClientException: they do not answer, or refuse (keystoneauth1).
+    :param guest: the image to upload, for a function that uploads one.
+    :raises ClientException: an API does not answer, or refuses the request (keystoneauth1).
     """
     ctx = lab.context
     with namespace.Inside(lab.namespace, lab.hosts_file) as inside:

@@ -1,7 +1,7 @@
-"""Bring a lab up: machines first, then the plan's stages, each journalled when it is done.
+"""Bring a lab up: machines first, then the plan's stages; each finished stage is journalled.
 
-``up`` converges: it runs only from the first stage whose inputs changed or that did not finish, and a
-healthy lab is looked at, not touched.
+``up`` is idempotent: it runs from the first stage whose inputs changed or that did not finish; a healthy lab
+is only checked.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from labctl.secret import Secret, redact, reveal
 from labctl.topology.spec import LabSpec
 from labctl.topology.units import show_size
 
-#: Stages that look at the lab as it is now, so a record of the past does not do.
+#: Stages that check the lab as it is now: they run every time, whatever the journal says.
 ALWAYS = ("verify",)
-#: Operations shorter than this (seconds) are not worth a line on the console.
+#: Operations shorter than this (seconds) get no line on the console.
 WORTH_SAYING = 1.0
-#: Seconds for a machine that must be started anew to shut down by itself.
+#: Seconds for a machine that must be restarted to shut down cleanly.
 STOP = 30
 
 
 def tell(where: str, title: str, seconds: float) -> None:
-    """Say what was done and how long it took, where that is worth a line."""
+    """Report an operation and how long it took, unless it was too short."""
     if seconds >= WORTH_SAYING:
         note(where, f"{title} ({seconds:.1f} s)")
 
@@ -66,38 +66,38 @@ class Summary:
 
 
 def check_resources(spec: LabSpec, running: set[str], home: Path) -> None:
-    """Refuse a lab that does not fit: its nodes' memory against what is free, and room for their disks.
+    """Refuse a lab that does not fit into the host's free memory and disk space.
 
-    :raises LabError: says what is needed and what there is.
+    :raises LabError: names what is needed and what is free.
     """
     nodes = [n for n in spec.nodes.values() if n.name not in running]
     wanted = sum(n.memory for n in nodes)
     if wanted > (free := memory.available()):
         parts = ", ".join(f"{n.name} {show_size(n.memory)}" for n in nodes)
         raise LabError(
-            f"the lab's nodes need {show_size(wanted)} of memory ({parts}), {show_size(free)} is free",
-            "labctl list shows the labs; labctl down NAME frees the memory of one",
+            f"the lab's nodes need {show_size(wanted)} of memory ({parts}); {show_size(free)} is free",
+            "labctl list shows the labs; labctl down NAME frees a lab's memory",
         )
     room = shutil.disk_usage(home)
     disks = sum(d.size for n in nodes for d in n.disks)
-    if disks > room.total:  # sparse, so they may be more than what is free, but not more than could ever be
+    if disks > room.total:  # sparse, so they may exceed the free space, but not the size of the file system
         raise LabError(
-            f"the nodes' additional disks have {show_size(disks)} together; {home} is on a file system of "
+            f"the nodes' additional disks need {show_size(disks)} in total; {home} is on a file system of "
             f"{show_size(room.total)}"
         )
     free_disk = room.free
-    # overlays grow with what a lab writes, a small part of its disks' size
+    # overlays grow with what a lab writes: a small part of its disks' size
     needed = len(nodes) * 2**30
     if needed > free_disk:
         raise LabError(f"{home} has {show_size(free_disk)} free; {len(nodes)} new nodes need about {show_size(needed)}")
 
 
 def no_guest() -> GuestImage:
-    """For an engine that is not to upload a guest image.
+    """Guest image source of an engine that must not upload one.
 
-    :raises LabError: it is about to.
+    :raises LabError: always.
     """
-    raise LabError("a guest image is uploaded by labctl up, and by nothing else")
+    raise LabError("only labctl up uploads a guest image")
 
 
 class Engine:
@@ -109,7 +109,7 @@ class Engine:
         guest: Callable[[], GuestImage],
         checkpoint: Callable[[str], object] | None = None,
     ) -> None:
-        """:param checkpoint: called after each stage that the lab's spec wants a snapshot of; restarts machines."""
+        """:param checkpoint: called after each stage for which the spec requests a snapshot; restarts machines."""
         self.lab = lab
         self._guest = guest
         self._checkpoint = checkpoint
@@ -126,7 +126,7 @@ class Engine:
     def up(self, until: str = "verify") -> Summary:
         """Bring the lab up to the end of a stage.
 
-        :raises LabError: an operation failed; the stages before it stay done.
+        :raises LabError: an operation failed; the stages before it stay finished.
         """
         summary = Summary(self.lab.name)
         journal = self.lab.journal()
@@ -144,13 +144,13 @@ class Engine:
         return summary
 
     def _machines(self, journal: Journal, summary: Summary) -> None:
-        """Make and start what is not running; after that every stage is looked at again."""
+        """Create and start what is not running; every stage is then checked again."""
         began, cpu = time.monotonic(), self.lab.driver.cpu_seconds(self.lab)
         lab = self.lab
         names = list(lab.spec.nodes)
         for node in names:
             if why := lab.driver.lost(lab, node):
-                note(node, f"is started anew: {why}")
+                note(node, f"is restarted: {why}")
                 lab.driver.stop(lab, node, STOP)
         running = {n for n in names if lab.driver.machine(lab, n).running}
         if len(running) == len(names):
@@ -158,7 +158,7 @@ class Engine:
             summary.skipped.append("machines")
             return
         check_resources(lab.spec, running, lab.directory)
-        journal.stages.clear()  # before the first start: a labctl that is killed after it leaves no wrong record
+        journal.stages.clear()  # before the first start, so that a killed labctl leaves no stale record
         lab.save_journal(journal)
         with step("lab", "machines"):
             lab.record_image(lab.driver.image(lab))
@@ -186,7 +186,7 @@ class Engine:
     def connect(self, seconds: float = 90) -> None:
         """Open a session to every node, or to none.
 
-        :raises LabError: some do not answer in so many seconds; tells which.
+        :raises LabError: some nodes do not answer in time; names them.
         """
 
         def connect(node: str) -> Session:
@@ -262,7 +262,7 @@ class Engine:
         return [state for states in on_each(run, nodes) for state in states]
 
     def _keep(self, stage: Stage, secrets: Mapping[str, Secret]) -> None:
-        """Bring what the stage's records say to the lab's own directory: ``verify/NODE-NAME.txt``."""
+        """Copy the stage's records into the lab's directory: ``verify/NODE-NAME.txt``."""
         for part in (stage.nodes, stage.after):
             for node, items in part.items():
                 for record in (o for o in flatten(items) if isinstance(o, Record)):
@@ -274,7 +274,7 @@ class Engine:
                     write_atomic(kept, redact(said.stdout, secrets))
 
     def _copy(self, copies: tuple[Copy, ...]) -> list[str]:
-        """Carry files from the node that made them to those that need them, where they differ."""
+        """Copy files from the node that made them to the nodes that need them, where they differ."""
         states: list[str] = []
         for copy in copies:
             words = " ".join(quote(p) for p in copy.paths)
@@ -283,7 +283,7 @@ class Engine:
             made = source.run(sums, timeout=30)
             if made.status != 0:
                 raise LabError(
-                    f"{copy.title}: {copy.source} has not all of them", f"labctl ssh {self.lab.name} {copy.source}"
+                    f"{copy.title}: files are missing on {copy.source}", f"labctl ssh {self.lab.name} {copy.source}"
                 )
             wanted = made.stdout
             packed = source.run(f"tar -P -cf - {words} | base64 -w 0", timeout=60).stdout.encode()
@@ -305,7 +305,7 @@ class Engine:
         if not stage.api:
             return []
         states: list[str] = []
-        # outside the namespace, from where mirrors and the CirrOS site can be reached
+        # outside the namespace, where mirrors and the CirrOS site are reachable
         guest = self._guest() if any(isinstance(o, GuestImageUpload) for o in stage.api) else None
 
         def work(cloud: Cloud) -> None:
@@ -321,7 +321,7 @@ class Engine:
     def ask(
         self, operations: Sequence[ApiOperation], secrets: Mapping[str, Secret]
     ) -> list[tuple[ApiOperation, LabError]]:
-        """Carry out checks of the APIs, all of them; returns those that failed, and how."""
+        """Run all checks of the APIs; return those that failed, with their errors."""
         failed: list[tuple[ApiOperation, LabError]] = []
 
         def work(cloud: Cloud) -> None:

@@ -1,7 +1,7 @@
-"""Is a lab that runs also well: its machines answer, the daemons it should have run, its services serve.
+"""Health check of a lab: its machines answer, its daemons run, its APIs respond.
 
-Looked at is what ``up`` has brought about so far: the units of the finished stages, the same waits, and
-once all is built the same API calls as in the stage ``verify``. So a half-built lab can be healthy.
+The check covers what ``up`` has finished so far: the units and waits of the finished stages and, once every stage
+is finished, the API calls of the stage ``verify``. So a half-built lab can be healthy.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from labctl.plan.planner import Plan
 from labctl.progress import step
 from labctl.records.lab import Lab
 
-#: Seconds in which machines that were just started must be well.
+#: Seconds for machines that were just started to become healthy.
 GATE = 300
-#: Seconds for a lab that runs already.
+#: Seconds for a lab that is already running.
 GLANCE = 30
 _SAID = re.compile(r"^\s*unit (\S+) is (\S+): (.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Ailment:
-    """Something that is not well: where (a node, or ``api``), what, and the last that was heard of it."""
+    """A failed check: where (a node, or ``api``), what, and its last log or console line."""
 
     where: str
     what: str
@@ -42,9 +42,9 @@ class Ailment:
 
 @dataclass(frozen=True)
 class Running:
-    """All these units are active; with ``revive`` one that has failed for good is started once more.
+    """All these units are active; with ``revive`` a failed unit is started once more.
 
-    A machine's daemons may come up before the database of another machine and give up.
+    A machine's daemons may start before another machine's database and give up.
     """
 
     units: tuple[str, ...]
@@ -87,9 +87,9 @@ return 1"""
 
 
 def check(lab: Lab, seconds: float = GLANCE, *, revive: bool = False) -> list[Ailment]:
-    """Look at a lab until it is well, for so many seconds; returns what is not.
+    """Check a lab until it is healthy or the time is up; return what is not healthy.
 
-    :param revive: start units that have failed once more.
+    :param revive: start failed units once more.
     """
     deadline = time.monotonic() + seconds * lab.driver.patience
     found = [_dead(lab, node) for node in lab.spec.nodes if not lab.driver.machine(lab, node).running]
@@ -108,9 +108,9 @@ def check(lab: Lab, seconds: float = GLANCE, *, revive: bool = False) -> list[Ai
 
 
 def gate(lab: Lab, seconds: float = GATE, *, revive: bool = True) -> None:
-    """Wait until a lab whose machines were just started is well.
+    """Wait until a lab whose machines were just started is healthy.
 
-    :raises BrokenLabError: it is not, after so many seconds; says what is not, with the last line heard of it.
+    :raises BrokenLabError: it is not healthy in time; lists each failed check with its last log line.
     """
     with step("lab", f"{lab.name} is healthy"):
         ailments = check(lab, seconds, revive=revive)
@@ -124,8 +124,8 @@ def gate(lab: Lab, seconds: float = GATE, *, revive: bool = True) -> None:
 def _dead(lab: Lab, node: str) -> Ailment:
     machine, console = lab.driver.machine(lab, node), lab.driver.console(lab, node)
     lines = console.read_text(errors="replace").splitlines() if console.exists() else []
-    last = next((line.strip() for line in reversed(lines) if line.strip()), "nothing on its console")
-    return Ailment(node, "machine does not run" if machine.exists else "machine is gone", machine.detail or last)
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "its console is empty")
+    return Ailment(node, "machine is not running" if machine.exists else "machine is missing", machine.detail or last)
 
 
 def _of(made: Plan, stages: set[str], node: str) -> Iterable[Operation]:
@@ -166,7 +166,7 @@ def _on_nodes(engine: Engine, made: Plan, deadline: float, revive: bool) -> list
 
 
 def _on_apis(engine: Engine, made: Plan, deadline: float) -> list[Ailment]:
-    """The calls of ``verify``, when all stages before it are finished."""
+    """The API calls of ``verify``, once every earlier stage is finished."""
     names = [stage.name for stage in made.stages]
     verify = next((stage for stage in made.stages if stage.name == "verify"), None)
     if verify is None or not set(names) - {"verify"} <= _finished(engine.lab):

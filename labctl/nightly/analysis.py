@@ -1,4 +1,4 @@
-"""What the history tells: regressions and since when, flakes, and stages that take another time than they did."""
+"""Analysis of the history: regressions and when they began, flakes, and stages whose time has changed."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any
 
 from labctl.nightly.history import GOOD, History
 
-#: Runs that flakes are looked for in, and stage times.
+#: Number of newest runs that are searched for flakes and stage times.
 WINDOW = 60
-#: Values on either side of a change.
+#: Values required on either side of a change.
 SIDE = 4
-#: A change is at least this part of what it was, and so many seconds, and so many times the usual scatter.
+#: A change is at least this part of the old value, this many seconds and this many times the usual scatter.
 PART, SECONDS, SCATTER = 0.2, 2.0, 3.0
 
 
 class Kind(StrEnum):
-    """How a cell stands, seen from the runs before."""
+    """State of a cell, judged with the runs before."""
 
     GOOD = "good"
-    FLAKY = "flaky"  # good in the end, after an attempt that was not
-    REGRESSION = "regression"  # bad, and it has been good
-    SUSPECT = "suspected flake"  # bad, with the very inputs with which it was good
+    FLAKY = "flaky"  # good in the end, after a failed attempt
+    REGRESSION = "regression"  # bad, and good in an earlier run
+    SUSPECT = "suspected flake"  # bad, on the same inputs with which it was good
     NEVER = "never good"
     IMPOSSIBLE = "impossible"
     OPEN = "not finished"
@@ -32,24 +32,24 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Standing:
-    """A cell in a run, and since when it is so. ``last_good`` and ``first_bad`` are rows of :func:`timeline`."""
+    """A cell in a run, and since which run. ``last_good`` and ``first_bad`` are rows of :func:`timeline`."""
 
     cell: str
     kind: Kind
     row: dict[str, Any]
     last_good: dict[str, Any] | None = None
     first_bad: dict[str, Any] | None = None
-    #: it is another outcome than in the run before
+    #: the outcome differs from that of the run before
     changed: bool = False
 
     @property
     def bad(self) -> bool:
-        """True when a person should look at it."""
+        """True when it needs attention."""
         return self.kind not in (Kind.GOOD, Kind.FLAKY, Kind.OPEN)
 
     @property
     def first_bad_stage(self) -> str:
-        """The stage that was bad in the first run in which the cell was."""
+        """The bad stage of the first bad run."""
         return str(self.first_bad["bad_stage"]) if self.first_bad else ""
 
     @property
@@ -64,7 +64,7 @@ class Standing:
 def timeline(history: History, before: int | None = None) -> dict[str, list[dict[str, Any]]]:
     """Every cell's outcomes, oldest first, up to a run: run, began, outcome, bad_stage, git_commit, inputs, seconds.
 
-    ``git_commit`` and ``inputs`` are those of the last attempt, for a run may be resumed with other code.
+    ``git_commit`` and ``inputs`` are those of the last attempt, because a run may be resumed with other code.
     """
     query = (
         "SELECT c.id, c.name, c.run, r.began AS night, c.outcome, c.state, c.bad_stage, c.message, c.began, c.ended,"
@@ -82,7 +82,7 @@ def timeline(history: History, before: int | None = None) -> dict[str, list[dict
 
 
 def standing(rows: Sequence[dict[str, Any]]) -> Standing:
-    """How a cell stands in the last run of its timeline."""
+    """The state of a cell in the last run of its timeline."""
     row = rows[-1]
     finished = [r for r in rows if r["outcome"] is not None]
     changed = len(finished) > 1 and (finished[-1]["outcome"] in GOOD) != (finished[-2]["outcome"] in GOOD)
@@ -105,14 +105,14 @@ def standing(rows: Sequence[dict[str, Any]]) -> Standing:
 
 
 def standings(history: History, run: int) -> list[Standing]:
-    """The cells of a run, what needs a look first."""
+    """The cells of a run; those that need attention come first."""
     found = [standing(rows) for rows in timeline(history, run).values() if rows[-1]["run"] == run]
     return sorted(found, key=lambda s: (not s.bad, s.kind is Kind.GOOD))
 
 
 @dataclass(frozen=True)
 class Flake:
-    """Something whose outcome changed while all that decides it was equal; ``test`` is empty for the cell itself."""
+    """A test or cell with different outcomes on equal inputs; ``test`` is empty for the cell itself."""
 
     cell: str
     test: str
@@ -153,7 +153,7 @@ def flakes(history: History, window: int = WINDOW) -> list[Flake]:
 
 @dataclass(frozen=True)
 class Change:
-    """A level that values came to: from ``position`` on their median is ``after`` and not ``before``."""
+    """A change of level: from ``position`` on, the median of the values is ``after`` instead of ``before``."""
 
     position: int
     before: float
@@ -161,15 +161,15 @@ class Change:
 
     @property
     def ratio(self) -> float:
-        """How many times the old level the new one is."""
+        """The new level divided by the old one."""
         return self.after / self.before if self.before else float("inf")
 
 
 def change(values: Sequence[float]) -> Change | None:
-    """The last lasting change of level in a series; None when its values only scatter.
+    """The last lasting change of level in a series; None when the values only scatter.
 
     The series is cut where the sum of the distances to the medians of both parts is least, and again in the
-    newer part while that has a change of its own. A single value out of line is none: it takes SIDE of them.
+    newer part while that has a change of its own. A single outlier is no change: it takes SIDE of them.
     """
     best: Change | None = None
     start = 0
@@ -213,7 +213,7 @@ def stage_times(history: History, window: int | None = None) -> dict[str, dict[s
 
 @dataclass(frozen=True)
 class Trend:
-    """A stage of a cell that takes another time since a run; seconds."""
+    """A stage of a cell whose time changed in a run; seconds."""
 
     cell: str
     stage: str

@@ -1,9 +1,9 @@
-"""Which commit broke a cell: git's own bisection in a worktree, each commit tried on a real lab.
+"""Find the commit that broke a cell: git bisect in a worktree, each commit tested on a real lab.
 
-One lab serves all commits. At the first one it is brought to the stage before the bad one and a snapshot is
-taken; a later commit goes on from there by ``up --from``, which runs again from the first stage whose inputs
-that commit changed. Where a commit changed what a snapshot cannot show (images, drivers, the form of labctl's
-own records), its lab is made anew.
+One lab serves all commits. For the first commit it is brought up to the stage before the bad one and a snapshot is
+taken; later commits resume from it with ``up --from``, which reruns the stages from the first whose inputs that
+commit changed. Where a commit changed what a snapshot does not cover (images, drivers, the format of labctl's
+own records), the lab is rebuilt.
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ from labctl.progress import note, step
 from labctl.records.lab import exists
 from labctl.topology.stages import STAGES
 
-#: What decides a lab's content beyond the stages' own inputs: a snapshot is good for commits that have it equal.
+#: What decides a lab's content besides the stages' inputs: a snapshot fits only commits where this is equal.
 UNSEEN = (
     "labctl/images", "labctl/bases", "labctl/drivers", "labctl/lab", "labctl/records",
     "labctl/host/network.py", "labctl/topology/spec.py", "kickstart",
 )  # fmt: skip
 SNAPSHOT = "before"
-#: Seconds of git.
+#: Seconds for a git command.
 GIT = 120
 _FOUND = re.compile(r"^([0-9a-f]{40}) is the first bad commit", re.MULTILINE)
 
 
 def _checkout() -> Path:
-    """The checkout whose commits are tried.
+    """The checkout whose commits are tested.
 
-    :raises LabError: labctl was installed without one.
+    :raises LabError: labctl was not installed from a checkout.
     """
     if (root := checkout()) is None:
-        raise LabError("labctl is not installed from a git checkout, so there are no commits to try", "git clone")
+        raise LabError("there are no commits to test: labctl is not installed from a git checkout", "git clone")
     return root
 
 
 @dataclass
 class Try:
-    """A commit that was tried."""
+    """A tested commit."""
 
     commit: str
     verdict: str  # good, bad
@@ -65,7 +65,7 @@ class Try:
 class Bisection:
     """A search between two commits.
 
-    :param stage: the stage that is bad: one of ``up``, ``test``, ``join`` or a stage of ``up``.
+    :param stage: the bad stage: one of ``up``, ``test``, ``join`` or a stage of ``up``.
     :param test: only this test decides.
     """
 
@@ -88,7 +88,7 @@ class Bisection:
 
     @property
     def where(self) -> Path:
-        """Directory of the worktree and the logs."""
+        """Directory for the worktree and the logs."""
         return self.history.path.parent / "bisect" / slug(self.cell.name)
 
     @property
@@ -97,9 +97,9 @@ class Bisection:
         return self.where / "tree"
 
     def run(self, show: Callable[[Try], None] = lambda _: None) -> tuple[str, str]:
-        """Find the first bad commit; returns it and its subject. Nothing is left but the logs.
+        """Find the first bad commit; return it and its subject. Cleans up everything but the logs.
 
-        :raises LabError: a commit is none, the good one is bad or the bad one good, or git fails.
+        :raises LabError: a commit does not exist, the good one is bad or the bad one good, or git fails.
         """
         good, bad = (self._git("rev-parse", "--verify", f"{c}^{{commit}}", at=self.root) for c in (self.good, self.bad))
         self.where.mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,7 @@ class Bisection:
                 self._git("checkout", "--detach", commit)
                 if (seen := self._try(show)).verdict != wanted:
                     raise LabError(
-                        f"nothing to search: {self.cell.name} is {seen.verdict} at {commit[:12]}: {seen.why}",
+                        f"nothing to bisect: {self.cell.name} is {seen.verdict} at {commit[:12]}: {seen.why}",
                         f"labctl nightly bisect {self.cell.name} --good COMMIT --bad COMMIT",
                     )
                 self._record(number)
@@ -140,7 +140,7 @@ class Bisection:
     def _try(self, show: Callable[[Try], None]) -> Try:
         commit = self._git("rev-parse", "HEAD")
         began = time.monotonic()
-        with step("bisect", f"try {commit[:12]}"):
+        with step("bisect", f"test {commit[:12]}"):
             usable = self.checkpoint != "" and exists(self.lab) and self._unseen("HEAD") == self.checkpoint
             why = self._bad(commit, usable)
         seen = Try(commit, "bad" if why else "good", round(time.monotonic() - began, 1), usable, why)
@@ -170,7 +170,7 @@ class Bisection:
                     self.checkpoint = self._unseen("HEAD")
         done = run.run([*up, *(["--until", self.stage] if self.stage in STAGES else [])], log, timeouts["up"])
         if not done.good:
-            return running.said(log) or "over its time"
+            return running.said(log) or "timed out"
         if self.stage == "join":
             for node in self._later():
                 if not run.run(["node", "add", self.lab, node], log, timeouts["up"]).good:
@@ -181,11 +181,11 @@ class Bisection:
                 chosen = [self.test] if self.test else [f"e2e/{s.removeprefix('e2e/')}" for s in self.cell.select]
                 words += ["--", *chosen, *(["-k", self.cell.keyword] if self.cell.keyword else [])]
             if not run.run(words, log, timeouts["test"]).good:
-                return running.said(log) or "over its time"
+                return running.said(log) or "timed out"
         return ""
 
     def _before(self) -> str:
-        """The stage after which a snapshot is of use: the one before the bad one."""
+        """The stage to take a snapshot after: the one before the bad one."""
         if self.stage in STAGES:
             position = STAGES.index(self.stage)
             return STAGES[position - 1] if position else ""
@@ -198,7 +198,7 @@ class Bisection:
         return list(json.loads(status.stdout)["later"])
 
     def _steps(self) -> Steps:
-        """labctl as it is in the worktree; Python looks in its working directory first."""
+        """labctl of the worktree; Python searches its working directory first."""
         own = {"PYTHONPATH": str(self.tree), **self.environment}
         return Steps(lambda: False, self.command, own, self.tree)
 
@@ -208,7 +208,7 @@ class Bisection:
         return process.output(["git", "-C", at or self.tree, *words], timeout=GIT)
 
     def _unseen(self, commit: str) -> str:
-        """What a snapshot does not show, as git names its content."""
+        """Git's listing of what a snapshot does not cover."""
         return self._git("ls-tree", "-r", commit, "--", *UNSEEN) or "nothing"
 
     def _remove_tree(self) -> None:
@@ -219,10 +219,10 @@ class Bisection:
 def begin(
     history: History, cell: str, good: str | None, bad: str | None, known: dict[str, list[dict[str, Any]]]
 ) -> Bisection:
-    """A bisection of a cell between the commits that the history knows, or those that are given.
+    """A bisection of a cell between the given commits, by default those of the history.
 
     :param known: :func:`labctl.nightly.analysis.timeline`.
-    :raises LabError: the history has no last good and first bad run of the cell, and no commits are given.
+    :raises LabError: no commits are given, and the history has no last good and first bad run of the cell.
     """
     from labctl.nightly import analysis
 

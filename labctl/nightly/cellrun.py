@@ -1,7 +1,7 @@
-"""One cell of a run: up, test, a look at what is broken, down; again where retries are left; each step recorded.
+"""One cell of a run: up, test, diagnose a failure, down; retry while retries are left; record each step.
 
-Every step is safe to repeat, so a run that was killed goes on with the step that it was in: ``up`` converges
-and keeps the times of the stages that were done, ``down`` removes what is left.
+Every step is idempotent, so a killed run resumes with the step that it was in: ``up`` converges and keeps the times
+of the finished stages, ``down`` removes what is left.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from labctl.progress import note, step, warn
 from labctl.records.lab import Lab, exists
 from labctl.topology.stages import STAGES
 
-#: Seconds for a look at a broken lab, and for putting it into a bundle or a snapshot.
+#: Seconds for the health check of a broken lab, its bundle and its snapshot.
 LOOK, BUNDLE, KEEP = 240, 180, 600
 #: Snapshot of a lab that is kept.
 FAILURE = "failure"
@@ -34,21 +34,21 @@ NOTHING_COLLECTED = 5  # status of pytest
 
 @dataclass
 class Verdict:
-    """How an attempt went."""
+    """Outcome of an attempt."""
 
     outcome: str = "passed"
     bad_stage: str = ""
     message: str = ""
 
     def spoil(self, outcome: str, stage: str, message: str) -> None:
-        """Take note of a failure; the first one counts."""
+        """Record a failure; only the first one counts."""
         if self.outcome == "passed":
             self.outcome, self.bad_stage, self.message = outcome, stage, message
 
 
 @dataclass
 class CellRun:
-    """Carries out one cell.
+    """Runs one cell.
 
     :param row: the cell's row of the history.
     :param where: directory for its logs and artefacts.
@@ -68,9 +68,9 @@ class CellRun:
         self.lab = self.row["lab"]
 
     def run(self) -> str:
-        """Do what is left of the cell and return its outcome; nothing of it is left on the machine.
+        """Run the remaining steps of the cell, clean up and return its outcome.
 
-        :raises Interrupted: the run was told to stop; the lab stays for ``--resume``.
+        :raises Interrupted: the run was stopped; the lab stays for ``--resume``.
         """
         try:
             return self._run()
@@ -79,7 +79,7 @@ class CellRun:
         except (LabError, OSError) as error:  # the history or a log cannot be written: a full disk
             message = error.message if isinstance(error, LabError) else f"{error.filename}: {error.strerror}"
         except Exception:  # a bug must not cost the other cells
-            message = f"a bug in labctl:\n{traceback.format_exc()}"
+            message = f"internal error in labctl:\n{traceback.format_exc()}"
         warn(self.cell.name, message.splitlines()[0])
         self._rescue()
         self._write(lambda: self._finish(Verdict("error", self.row["step"] or "up", message), kept=False))
@@ -98,7 +98,7 @@ class CellRun:
             if verdict.outcome in GOOD or attempt.kept:
                 break
             if number <= self.cell.retries:
-                note(self.cell.name, f"{verdict.bad_stage}: {junit.first_line(verdict.message)}; once more")
+                note(self.cell.name, f"{verdict.bad_stage}: {junit.first_line(verdict.message)}; retrying")
         if verdict.outcome == "passed" and number > 1:
             verdict.outcome = "flaky"
         self._finish(verdict, kept=number > 0 and attempt.kept)
@@ -123,17 +123,17 @@ class CellRun:
         self._cell(step=name)
 
     def _rescue(self) -> None:
-        """Remove the lab without writing anything that needs room."""
+        """Remove the lab without writing to the disk."""
         try:
             self.steps.run(["down", self.lab], Path("/dev/null"), self.cell.timeouts["down"])
         except (LabError, OSError) as error:
-            warn(self.cell.name, f"{self.lab} is left: {error}; labctl down {self.lab}")
+            warn(self.cell.name, f"{self.lab} could not be removed: {error}; labctl down {self.lab}")
 
     def _write(self, write: Callable[[], None]) -> None:
         try:
             write()
         except LabError as error:
-            warn(self.cell.name, f"its outcome is not in the history: {error.message}")
+            warn(self.cell.name, f"its outcome was not recorded: {error.message}")
 
 
 class Attempt:
@@ -148,11 +148,11 @@ class Attempt:
         self.kept = False
 
     def run(self) -> Verdict:
-        """Do what is left of it."""
+        """Run the remaining steps."""
         verdict = Verdict()
-        if self.row["outcome"]:  # interrupted after the verdict: only the end is missing
+        if self.row["outcome"]:  # interrupted after the verdict: only the clean-up is missing
             verdict = Verdict(self.row["outcome"], self.row["bad_stage"], self.row["message"])
-            note(self.cell.name, f"goes on with its end; it {verdict.outcome}")
+            note(self.cell.name, f"resumes with the clean-up; it {verdict.outcome}")
         else:
             self._prove(verdict)
             self.history.update_attempt(
@@ -173,7 +173,7 @@ class Attempt:
         return verdict
 
     def _step(self, name: str, words: list[str], timeout: float) -> steps.Outcome:
-        """Run a step and record it; what its machines used counts with what labctl used itself."""
+        """Run a step and record it; its CPU time includes that of the lab's machines."""
         self.owner.at(name)
         before = self._machines()
         began = time.time()
@@ -190,7 +190,7 @@ class Attempt:
         return done
 
     def _machines(self) -> float:
-        """CPU seconds of the lab's machines so far; 0 where there are none."""
+        """CPU seconds of the lab's machines so far; 0 without machines."""
         try:
             lab = Lab.load(self.lab)
             return lab.driver.cpu_seconds(lab)
@@ -202,14 +202,14 @@ class Attempt:
     def _prove(self, verdict: Verdict) -> None:
         cell = self.cell
         if self.row["process"]:
-            note(cell.name, f"goes on with {self.owner.row['step'] or 'up'}")
+            note(cell.name, f"resumes with {self.owner.row['step'] or 'up'}")
         elif exists(self.lab):
             self._step("down", ["down", self.lab], cell.timeouts["down"])
         up = self._step("up", cell.up(self.lab), cell.timeouts["up"])
         self._stages(up)
         self._versions()
         if not up.good:
-            reason = f"no end after {cell.timeouts['up']} s\n" if up.late else ""
+            reason = f"timed out after {cell.timeouts['up']} s\n" if up.late else ""
             verdict.spoil("timeout" if up.late else "failed", self._bad_stage(), reason + steps.said(up.log))
             return
         if cell.join:
@@ -234,9 +234,9 @@ class Attempt:
                 verdict.spoil("failed", "test", error.message)
         failed = [c for c in cases if c.outcome == "failed"]
         if done.late:
-            verdict.spoil("timeout", "test", f"no end after {self.cell.timeouts['test']} s\n{steps.said(done.log)}")
+            verdict.spoil("timeout", "test", f"timed out after {self.cell.timeouts['test']} s\n{steps.said(done.log)}")
         elif done.status == NOTHING_COLLECTED or (done.good and not cases):
-            verdict.spoil("failed", "test", "no test was run")
+            verdict.spoil("failed", "test", "no tests ran")
         elif not done.good:
             names = "\n".join(c.name for c in failed[:20])
             more = f"\nand {len(failed) - 20} more" if len(failed) > 20 else ""
@@ -268,7 +268,7 @@ class Attempt:
         return found
 
     def _bad_stage(self) -> str:
-        """The stage that ``up`` failed in, or was in when its time was up."""
+        """The stage in which ``up`` failed or timed out."""
         events = self._events()
         return events[-1]["text"] if events and events[-1]["kind"] in ("fail", "begin") else "up"
 
@@ -282,14 +282,14 @@ class Attempt:
     # --- the end -------------------------------------------------------------------------------
 
     def _look(self) -> None:
-        """Ask what is not well in a lab that failed, and keep everything that explains it."""
+        """Run the health check of a failed lab and keep its findings and bundle."""
         if not exists(self.lab):
             return
         log = self.where / "look.log"
         done = self.owner.steps.run(["status", self.lab, "--check", "-o", "json"], log, LOOK)
         self.owner.at("look")
         if done.late:
-            note(self.cell.name, f"no answer of labctl status {self.lab} --check after {LOOK} s")
+            note(self.cell.name, f"labctl status {self.lab} --check timed out after {LOOK} s")
         self.history.record_findings(self.id, ailments(log.read_text(errors="replace")))
         kept = sorted((paths.labs() / self.lab / "bundles").glob("*.tar.zst"))
         target = self.where / "bundle.tar.zst"
@@ -304,7 +304,7 @@ class Attempt:
             done = self._step("keep", ["snapshot", "create", self.lab, FAILURE, "--stop"], KEEP)
             self.kept = True
             if not done.good:
-                note(self.cell.name, f"{self.lab} is kept as it is, without a snapshot: {steps.said(done.log)}")
+                note(self.cell.name, f"{self.lab} is kept without a snapshot: {steps.said(done.log)}")
             return
         for _ in range(2):
             done = self._step("down", ["down", self.lab], self.cell.timeouts["down"])
@@ -319,7 +319,7 @@ class Attempt:
 
 
 def ailments(said: str) -> list[dict[str, str]]:
-    """What ``labctl status --check -o json`` found, from its output; the error when it could not look."""
+    """Findings in the output of ``labctl status --check -o json``; its error when the check itself failed."""
     start = said.find("\n{")
     if start >= 0:
         try:
@@ -328,4 +328,4 @@ def ailments(said: str) -> list[dict[str, str]]:
         except (ValueError, KeyError):
             pass
     error = [line.removeprefix("error: ") for line in said.splitlines() if line.startswith("error: ")]
-    return [{"where": "lab", "what": "cannot be looked at", "last": line} for line in error[-1:]]
+    return [{"where": "lab", "what": "health check failed", "last": line} for line in error[-1:]]

@@ -1,4 +1,4 @@
-"""What a run and an attempt stand on: this machine, labctl's commit and code, a lab's images and packages."""
+"""Inputs of a run and an attempt: this machine, labctl's commit and code, a lab's images and packages."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from labctl.nightly.matrix import Cell
 from labctl.records.lab import Lab
 from labctl.topology import load
 
-#: What decides how a lab is made and proven.
+#: Sources that decide how a lab is built and tested.
 SOURCES = ("labctl", "e2e", "topologies", "kickstart")
 
 
 def git_commit(root: Path | None = None) -> str:
-    """The commit that is checked out, with ``+`` behind it when files were changed since; empty without a checkout."""
+    """The checked-out commit, with ``+`` appended when files were modified; empty without a checkout."""
     root = root or checkout()
     if root is None:
         return ""
@@ -35,7 +35,7 @@ def git_commit(root: Path | None = None) -> str:
 
 
 def source(root: Path | None = None) -> str:
-    """Hash of the code, the suites and the topologies as they lie here: equal code, equal hash."""
+    """Hash of the code, the suites and the topologies on disk: equal code, equal hash."""
     found = hashlib.sha256()
     for name in SOURCES:
         folder = root / name if root else Path(labctl.__file__).parent if name == "labctl" else shipped(name)
@@ -47,7 +47,7 @@ def source(root: Path | None = None) -> str:
 
 
 def host() -> dict[str, Any]:
-    """This machine: cores, memory in bytes that new machines may take, kernel, Python."""
+    """This machine: cores, memory available to new machines in bytes, kernel, Python."""
     return {
         "cores": os.cpu_count() or 1,
         "memory": memory.available(),
@@ -58,7 +58,7 @@ def host() -> dict[str, Any]:
 
 
 def run_facts() -> dict[str, str]:
-    """The columns of a run that say what it stands on."""
+    """The columns of a run that record its inputs."""
     return {
         "host": json.dumps(host()),
         "version": __version__,
@@ -68,7 +68,7 @@ def run_facts() -> dict[str, str]:
 
 
 def images(name: str) -> list[str]:
-    """Names of the images that a lab stands on; content addresses."""
+    """Names of the image layers that a lab is built on; content addresses."""
     try:
         return [layer.name for layer in Lab.load(name).layers]
     except LabError:
@@ -76,7 +76,7 @@ def images(name: str) -> list[str]:
 
 
 def packages(image: str) -> dict[str, str]:
-    """The packages of an image and their versions, as its manifest has them; empty when it has none."""
+    """The packages of an image and their versions, from its manifest; empty when it has none."""
     try:
         manifest = json.loads((paths.images() / image / "manifest.json").read_text())
     except (OSError, ValueError):
@@ -89,7 +89,7 @@ def packages(image: str) -> dict[str, str]:
 
 
 def inputs(cell: Cell, source_hash: str, image_names: list[str]) -> str:
-    """Hash of all that decides an attempt's outcome: with equal ones another outcome is a flake."""
+    """Hash of all that decides an attempt's outcome: different outcomes on equal hashes are a flake."""
     try:
         topology = load.find(cell.topology).read_text()
     except (LabError, OSError):

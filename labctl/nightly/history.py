@@ -1,4 +1,4 @@
-"""The history of nightly runs: one SQLite file, written as things happen, so that a killed run is in it too."""
+"""The history of nightly runs: one SQLite file, written during the run, so that a killed run is recorded too."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from labctl.host import paths
 from labctl.nightly.junit import Case
 from labctl.nightly.matrix import Cell
 
-#: Version of the tables; a file of an older one is brought to it when it is opened.
+#: Version of the schema; an older file is migrated when it is opened.
 SCHEMA = 1
-#: What brings a file from version N to N+1, by N.
+#: Migration from version N to N+1, by N.
 MIGRATIONS: dict[int, str] = {}
-#: Seconds to wait for another process that writes.
+#: Seconds to wait for another writer.
 BUSY = 30
 GOOD = ("passed", "flaky")
 
 
 def directory() -> Path:
-    """Where the history is, with the artefacts of each run beside it."""
+    """The directory of the history and the artefacts of each run."""
     return paths.home() / "nightly"
 
 
 class History:
-    """An open history; may be used from several threads.
+    """An open history; thread-safe.
 
-    :raises LabError: from every method, when the file cannot be read or written; says why.
+    :raises LabError: from every method, when the file cannot be read or written; gives the reason.
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        """Open a history, making it when there is none.
+        """Open a history, creating it if needed.
 
-        :raises LabError: it was written by a newer labctl, is no history, or cannot be written.
+        :raises LabError: a newer labctl wrote it, it is not a history, or it is not writable.
         """
         self.path = path or directory() / "history.sqlite"
         self._lock = threading.RLock()
@@ -52,7 +52,7 @@ class History:
                 self._prepare()
         except OSError as error:
             raise LabError(
-                f"{self.path.parent} cannot be written: {error.strerror}", "the same command with sudo"
+                f"{self.path.parent} is not writable: {error.strerror}", "the same command with sudo"
             ) from error
         except sqlite3.Error as error:
             raise self._error(error) from error
@@ -62,15 +62,17 @@ class History:
         if found > SCHEMA:
             self._db.close()
             raise LabError(
-                f"{self.path} was written by a newer labctl: its schema is {found}, this labctl knows {SCHEMA}",
-                f"the newer version, or a new history: mv {self.path} {self.path}.{found}",
+                f"{self.path} was written by a newer labctl: its schema is {found}, this labctl supports {SCHEMA}",
+                f"use the newer version, or start a new history: mv {self.path} {self.path}.{found}",
             )
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.execute("PRAGMA foreign_keys = ON")
         if found < SCHEMA:
             with self.writing():
-                found = int(self._db.execute("PRAGMA user_version").fetchone()[0])  # another process was first
+                found = int(
+                    self._db.execute("PRAGMA user_version").fetchone()[0]
+                )  # another process may have been first
                 scripts = [files("labctl.nightly").joinpath("schema.sql").read_text()] if found == 0 else []
                 scripts += [MIGRATIONS[n] for n in range(found, SCHEMA) if found]
                 for statement in (s for script in scripts for s in _statements(script)):
@@ -91,9 +93,9 @@ class History:
 
     def _error(self, error: sqlite3.Error) -> LabError:
         full = "disk is full" in str(error) or "disk I/O" in str(error)
-        hint = "labctl nightly prune; labctl gc; labctl nightly run --resume, when there is space" if full else ""
+        hint = "free space: labctl nightly prune; labctl gc; then labctl nightly run --resume" if full else ""
         if "not a database" in str(error) or "malformed" in str(error):
-            hint = f"mv {self.path} {self.path}.broken begins a new history"
+            hint = f"start a new history: mv {self.path} {self.path}.broken"
         return LabError(f"{self.path}: {error}", hint)
 
     @contextmanager
@@ -106,13 +108,13 @@ class History:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """One transaction: all of what is written inside, or nothing."""
+        """One transaction: everything written inside, or nothing."""
         with self._told():
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
             except BaseException:
-                if self._db.in_transaction:  # SQLite ends it by itself when the disk is full
+                if self._db.in_transaction:  # SQLite rolls back by itself when the disk is full
                     self._db.execute("ROLLBACK")
                 raise
             self._db.execute("COMMIT")
@@ -135,7 +137,7 @@ class History:
     # --- runs ----------------------------------------------------------------------------------
 
     def begin_run(self, cells: Iterable[Cell], kind: str = "nightly", **facts: Any) -> int:
-        """Record a run and its cells, all waiting; impossible ones are done. Returns the run's number."""
+        """Record a run and its cells as waiting; impossible ones are done. Return the run's number."""
         with self.writing():
             run = self._insert("runs", kind=kind, began=time.time(), **facts)
             for cell in cells:
@@ -147,22 +149,22 @@ class History:
         return run
 
     def end_run(self, run: int) -> None:
-        """Record that a run is over."""
+        """Record the end of a run."""
         self._update("runs", run, {"ended": time.time()})
 
     def unfinished(self) -> list[dict[str, Any]]:
-        """Nightly runs that began and did not end, the newest first."""
+        """Nightly runs that did not finish, the newest first."""
         return self.rows("SELECT * FROM runs WHERE ended IS NULL AND kind = 'nightly' ORDER BY id DESC")
 
     def run(self, number: int) -> dict[str, Any]:
         """One run.
 
-        :raises LabError: there is none of that number.
+        :raises LabError: there is no run of that number.
         """
         found = self.rows("SELECT * FROM runs WHERE id = ?", [number])
         if not found:
             last = self.rows("SELECT min(id) AS low, max(id) AS high FROM runs")[0]
-            known = f"there are {last['low']} to {last['high']}" if last["high"] else "there is none yet"
+            known = f"the history has runs {last['low']} to {last['high']}" if last["high"] else "the history is empty"
             raise LabError(f"there is no run {number}; {known}", "labctl nightly list")
         return found[0]
 
@@ -177,7 +179,7 @@ class History:
         self._update("cells", cell, values)
 
     def begin_attempt(self, cell: int, number: int, git_commit: str) -> int:
-        """Record that an attempt begins; one of that number that was interrupted goes on."""
+        """Record the start of an attempt; an interrupted one of that number is resumed."""
         known = self.rows("SELECT id FROM attempts WHERE cell = ? AND number = ?", [cell, number])
         if known:
             return int(known[0]["id"])
@@ -193,7 +195,7 @@ class History:
         return self.rows("SELECT * FROM attempts WHERE cell = ? ORDER BY number", [cell])
 
     def record_stage(self, attempt: int, name: str, outcome: str, seconds: float, cpu_seconds: float) -> None:
-        """Record a stage or step that ended; one that is repeated after an interruption replaces itself."""
+        """Record a finished stage or step; one that is repeated after an interruption replaces its record."""
         with self.writing():
             self._db.execute(
                 "INSERT OR REPLACE INTO stages VALUES (?, ?, coalesce("
@@ -213,7 +215,7 @@ class History:
                 )
 
     def record_findings(self, attempt: int, findings: Iterable[Mapping[str, str]]) -> None:
-        """Record what is not well in a lab: ``where``, ``what`` and ``last`` of each."""
+        """Record the failed health checks of a lab: ``where``, ``what`` and ``last`` of each."""
         with self.writing():
             self._db.execute("DELETE FROM findings WHERE attempt = ?", [attempt])
             for found in findings:
@@ -221,7 +223,7 @@ class History:
                 self._insert("findings", attempt=attempt, **row)
 
     def record_artefacts(self, attempt: int, kinds: Mapping[Path, str]) -> None:
-        """Record files below the directory of the history, and what each is."""
+        """Record files below the directory of the history, and the kind of each."""
         with self.writing():
             self._db.execute("DELETE FROM artefacts WHERE attempt = ?", [attempt])
             for path, kind in kinds.items():
@@ -233,7 +235,7 @@ class History:
             self._db.execute("INSERT OR IGNORE INTO images VALUES (?, ?)", [name, json.dumps(packages)])
 
     def begin_bisection(self, **values: Any) -> int:
-        """Record that a bisection begins."""
+        """Record the start of a bisection."""
         with self.writing():
             return self._insert("bisections", began=time.time(), **values)
 
@@ -242,12 +244,12 @@ class History:
         self._update("bisections", number, values)
 
     def delete_runs(self, numbers: Iterable[int]) -> None:
-        """Forget runs with all that belongs to them."""
+        """Delete runs and everything that belongs to them."""
         with self.writing():
             self._db.executemany("DELETE FROM runs WHERE id = ?", [[n] for n in numbers])
 
     def mark_pruned(self, run: int) -> None:
-        """Record that the artefacts of a run are gone."""
+        """Record that the artefacts of a run were removed."""
         self._update("runs", run, {"pruned": 1})
 
 

@@ -1,4 +1,4 @@
-"""JUnit files: read those of a suite, write one for a cell and one for a run."""
+"""JUnit files: read those of a suite, write those of a cell and of a run."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _UNPRINTABLE = re.compile(r"[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010f
 
 @dataclass(frozen=True)
 class Case:
-    """A test: its id as the suite's runner takes it, ``passed``, ``failed``, ``skipped`` or ``known``, and why.
+    """A test: its id for the suite's runner, ``passed``, ``failed``, ``skipped`` or ``known``, and why.
 
-    ``known``: it fails on a right lab too.
+    ``known``: it fails on a working lab too.
     """
 
     name: str
@@ -28,14 +28,14 @@ class Case:
 
 
 def read(path: Path) -> list[Case]:
-    """The tests of a JUnit file; one that a runner wrote several times (a test and its teardown) is told once.
+    """The tests of a JUnit file; several results of one test (its call and its teardown) are merged.
 
-    :raises LabError: there is no such file, or it is none.
+    :raises LabError: the file is missing, or is not a JUnit file.
     """
     try:
         suites = _suites(path)
     except (OSError, JUnitXmlError, SyntaxError, ValueError) as error:
-        raise LabError(f"{path} is no JUnit file: {error}") from error
+        raise LabError(f"{path} is not a JUnit file: {error}") from error
     found: dict[str, Case] = {}
     for suite in suites:
         for case in suite:
@@ -64,9 +64,9 @@ def _case(case: TestCase) -> Case:
 
 
 def test_id(classname: str, name: str) -> str:
-    """The id that runs a test again: ``e2e/test_network.py::test_x``, or tempest's dotted one.
+    """The id that reruns a test: ``e2e/test_network.py::test_x``, or tempest's dotted one.
 
-    pytest writes a module, and the class if there is one, with dots.
+    pytest writes the module, and the class if any, with dots.
     """
     parts = classname.split(".")
     if not any(part.startswith("test_") for part in parts) or parts[0] == "tempest":

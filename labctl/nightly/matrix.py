@@ -1,8 +1,8 @@
-"""``nightly.yaml`` in: the file to its cells, every problem at once with its place.
+"""Load ``nightly.yaml``: turn the file into cells, or report every problem with its place.
 
-A cell is one combination of topology, release, base and driver. Its name is made of what the file says of
-it (``zed-2node``, ``zed-2node/victoria``), so it stays the same where the machine's own choice changes. A
-combination of known words that cannot be made here is a cell too: an impossible one, with the reason.
+A cell is one combination of topology, release, base and driver. Its name has only what the file specifies
+(``zed-2node``, ``zed-2node/victoria``), so it stays the same when the machine's own choice changes. A valid
+combination that this machine cannot run is an impossible cell, with the reason.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from labctl.topology.problems import Positions, Problem, TopologyError, unknown
 from labctl.topology.spec import LabSpec
 
 FILE = "nightly.yaml"
-#: What a cell is when neither the entry nor the file says it.
+#: Retries of a cell when neither the entry nor the file sets them.
 DEFAULT_RETRIES = 1
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One combination to be proven: what was asked for, and what it comes to on this machine.
+    """One combination to test: what was requested, and what it resolves to on this machine.
 
-    ``memory`` is in bytes, of all its nodes; timeouts are in seconds. ``impossible`` is why it cannot be
-    made here, empty when it can.
+    ``memory`` is in bytes, of all its nodes; timeouts are in seconds. ``impossible`` is why this machine cannot
+    run it, empty when it can.
     """
 
     name: str
@@ -62,24 +62,24 @@ class Cell:
     chosen: dict[str, str] = field(default_factory=dict)
 
     def up(self, name: str) -> list[str]:
-        """The arguments of labctl that make the cell's lab."""
+        """The labctl arguments that bring up the cell's lab."""
         options = {"release": self.release, "base": self.base, "driver": self.driver, "name": name}
         return ["up", self.topology, *(word for k, v in options.items() if v for word in (f"--{k}", v))]
 
     def test(self, name: str, *arguments: str) -> list[str]:
-        """The arguments of labctl that prove it."""
+        """The labctl arguments that test it."""
         chosen = [str(shipped("e2e") / s.removeprefix("e2e/")) for s in self.select]
         keyword = ["-k", self.keyword] if self.keyword else []
         return ["test", name, "-n", str(self.workers), *arguments, "--", *chosen, *keyword]
 
     def lab(self, run: int) -> str:
-        """Name of the lab in a run: short enough, and different from any that a person would choose."""
+        """Name of the lab in a run: short, and unlike any name that a person would choose."""
         digest = hashlib.sha256(self.name.encode()).hexdigest()[:6]
         stem = "".join(c for c in Path(self.topology).stem.lower() if c.isalnum() or c == "-")[:18].strip("-")
         return f"night{run}-{stem}-{digest}"
 
     def to_json(self) -> str:
-        """The cell as the history keeps it."""
+        """The cell as the history stores it."""
         return json.dumps(vars(self))
 
     @classmethod
@@ -100,7 +100,7 @@ class Matrix:
     def only(self, words: Sequence[str]) -> tuple[Cell, ...]:
         """The cells of these names or patterns (``zed-*``), in the file's order; all when none is given.
 
-        :raises LabError: a word fits no cell; names those that were perhaps meant.
+        :raises LabError: a word matches no cell; suggests similar names.
         """
         return chosen(self.cells, words)
 
@@ -117,9 +117,9 @@ def chosen(cells: Sequence[Cell], words: Sequence[str]) -> tuple[Cell, ...]:
 
 
 def find(given: Path | None) -> Path:
-    """The file that is meant: the one given, ``./nightly.yaml``, or the project's own.
+    """The file to use: the one given, ``./nightly.yaml``, or the project's own.
 
-    :raises LabError: there is none.
+    :raises LabError: there is no file.
     """
     if given is not None:
         if not given.is_file():
@@ -128,11 +128,11 @@ def find(given: Path | None) -> Path:
     for path in (Path(FILE), shipped(FILE)):
         if path.is_file():
             return path
-    raise LabError(f"there is no {FILE} here", "write one (docs/nightly.md), or give --file FILE")
+    raise LabError(f"there is no {FILE} in this directory", "write one (docs/nightly.md), or give --file FILE")
 
 
 def load(path: Path) -> Matrix:
-    """Read a file and look at every cell, whether it is possible here.
+    """Read a file and check whether this machine can run each cell.
 
     :raises TopologyError: with every problem of the file.
     """
@@ -164,7 +164,7 @@ def load(path: Path) -> Matrix:
 
 
 def _check(settings: Nightly, at: Positions, folder: Path) -> Iterator[Problem]:
-    """Words that are not known, things named twice, exclusions and selections that fit nothing."""
+    """Unknown words, duplicates, and exclusions and selections that match nothing."""
     known = {
         "releases": ("release", tuple(RELEASES)),
         "bases": ("base", tuple(bases.TITLES)),
@@ -187,9 +187,9 @@ def _check(settings: Nightly, at: Positions, folder: Path) -> Iterator[Problem]:
         yield from _selection(entry, at, here)
         for i, excluded in enumerate(entry.exclude):
             if not any(_fits(excluded, *c) for c in _combinations(entry)):
-                yield at.problem((*here, "exclude", i), "this fits no combination of the entry")
+                yield at.problem((*here, "exclude", i), "this matches no combination of the entry")
         if entry.exclude and all(any(_fits(e, *c) for e in entry.exclude) for c in _combinations(entry)):
-            yield at.problem((*here, "exclude"), "nothing of the entry is left")
+            yield at.problem((*here, "exclude"), "this excludes every combination of the entry")
 
 
 def _selection(settings: Settings, at: Positions, here: tuple[str | int, ...]) -> Iterator[Problem]:
@@ -206,7 +206,7 @@ def _twice(settings: Nightly, at: Positions) -> Iterator[Problem]:
         for combination in _wanted(entry):
             name = _name(entry, *combination)
             if seen.setdefault(name, number) != number:
-                yield at.problem(("matrix", number), f"the cell {name} is in entry {seen[name] + 1} already")
+                yield at.problem(("matrix", number), f"the cell {name} is already in entry {seen[name] + 1}")
 
 
 # --- cells -----------------------------------------------------------------------------------------
@@ -262,7 +262,7 @@ def _cells(entry: Entry, settings: Nightly, folder: Path) -> Iterator[Cell]:
 
 
 def looked_at(cell: Cell) -> Cell:
-    """The cell with what it comes to on this machine now, or why it is impossible."""
+    """The cell with what it resolves to on this machine now, or why it is impossible."""
     try:
         spec = specify(cell)
     except LabError as error:

@@ -1,4 +1,4 @@
-"""What a user writes in ``nightly.yaml``: the frozen model of the file."""
+"""The frozen model of ``nightly.yaml``."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Time = Annotated[int, BeforeValidator(parse_time)]
 class Timeouts(Frozen):
     """How long each step of a cell may take."""
 
-    up: Time = Field(3600, description="labctl up, with the building of its image where there is none")
+    up: Time = Field(3600, description="labctl up, including an image build when needed")
     test: Time = Field(3600, description="the end-to-end suite")
     down: Time = Field(600, description="labctl down")
 
 
 class Tests(Frozen):
-    """What of the end-to-end suite is run."""
+    """Which end-to-end tests run."""
 
     select: tuple[str, ...] = Field((), description="files or test ids below e2e/; all when empty")
     keyword: str = Field("", description="pytest's -k")
@@ -31,7 +31,7 @@ class Tests(Frozen):
 
 
 class Excluded(Frozen):
-    """Combinations of an entry that are not wanted; what is not given fits all."""
+    """Combinations of an entry to exclude; an omitted field matches all."""
 
     release: str | None = None
     base: str | None = None
@@ -39,32 +39,32 @@ class Excluded(Frozen):
 
 
 class Settings(Frozen):
-    """What can be said for all cells and for those of one entry."""
+    """Settings for all cells, or for those of one entry."""
 
     timeouts: Timeouts | None = None
-    retries: int | None = Field(None, ge=0, le=5, description="attempts after the first that failed")
+    retries: int | None = Field(None, ge=0, le=5, description="attempts after the first failure")
     tests: Tests | None = None
     keep_on_failure: bool | None = Field(
-        None, description="snapshot the lab of a failure and leave it, its machines stopped, instead of removing it"
+        None, description="snapshot the lab of a failure and leave it stopped, instead of removing it"
     )
 
 
 class Entry(Settings):
-    """One topology, and the releases, bases and drivers it is proven with: every combination is a cell."""
+    """One topology, and the releases, bases and drivers to test it with: every combination is a cell."""
 
     topology: str = Field(description="name of a known topology, or a file's path relative to this file")
     releases: tuple[str, ...] = Field((), description="the topology's own when empty")
-    bases: tuple[str, ...] = Field((), description="the topology's first that is possible when empty")
+    bases: tuple[str, ...] = Field((), description="the topology's first possible one when empty")
     drivers: tuple[str, ...] = Field((), description="the topology's first when empty")
     exclude: tuple[Excluded, ...] = ()
-    join: bool = Field(False, description="bring the nodes with `join: later` into the lab before it is tested")
+    join: bool = Field(False, description="add the nodes with `join: later` to the lab before the tests")
 
 
 class Retention(Frozen):
-    """What `labctl nightly prune` leaves."""
+    """What `labctl nightly prune` keeps."""
 
     runs: int = Field(100, ge=1, description="runs whose logs and artefacts are kept; outcomes and times stay")
-    labs: int = Field(2, ge=0, description="labs of failures that are kept, the newest")
+    labs: int = Field(2, ge=0, description="newest labs of failures to keep")
 
 
 class NotifyOn(StrEnum):
@@ -72,11 +72,11 @@ class NotifyOn(StrEnum):
 
     ALWAYS = "always"
     FAILURE = "failure"
-    CHANGE = "change"  # a cell is in another state than in the run before
+    CHANGE = "change"  # the state of a cell differs from the run before
 
 
 class Notify(Frozen):
-    """A command that is told of a run's end: JSON on its standard input, LABCTL_NIGHTLY_* in its environment."""
+    """A command that runs at the end of a run: JSON on its standard input, LABCTL_NIGHTLY_* in its environment."""
 
     command: tuple[str, ...] = Field(min_length=1)
     on: NotifyOn = NotifyOn.CHANGE
@@ -88,7 +88,7 @@ class Nightly(Settings):
 
     matrix: tuple[Entry, ...] = Field(min_length=1)
     jobs: int | None = Field(
-        None, ge=1, le=64, description="cells at once; one for every two cores when not given, as memory allows"
+        None, ge=1, le=64, description="cells in parallel; by default one per two cores, as memory allows"
     )
     retention: Retention = Retention()
     notify: Notify | None = None

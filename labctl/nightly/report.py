@@ -1,4 +1,4 @@
-"""The report: static pages that load nothing from anywhere and work from a file.
+"""The report: self-contained static pages that work from the file system.
 
 index.html        the newest run, the matrix, trends, tests, all runs
 run-NNNN.html     one of the newest runs, cell by cell
@@ -28,20 +28,20 @@ from labctl.nightly.matrix import Cell
 from labctl.nightly.run import slug
 from labctl.nightly.steps import tail
 
-#: Runs that the matrix shows and that have a page of their own.
+#: Number of runs in the matrix, each with its own page.
 SHOWN = 30
-#: Lines and bytes of a log's end.
+#: Lines and bytes shown of the end of a log.
 LINES, BYTES = 40, 6000
-#: Failed tests that a cell is shown with.
+#: Failed tests shown per cell.
 TESTS = 20
 TONES = {Kind.GOOD: "good", Kind.FLAKY: "flake", Kind.SUSPECT: "flake", Kind.IMPOSSIBLE: "", Kind.OPEN: ""}
 
 
 def write(history: History, target: Path, shown: int = SHOWN) -> Path:
-    """Write the report into a directory and return its first page.
+    """Write the report into a directory and return its index page.
 
-    :param shown: so many of the newest runs are in the matrix and have a page.
-    :raises LabError: it cannot be written.
+    :param shown: number of newest runs in the matrix, each with its own page.
+    :raises LabError: the report cannot be written.
     """
     try:
         target.mkdir(parents=True, exist_ok=True)
@@ -51,7 +51,7 @@ def write(history: History, target: Path, shown: int = SHOWN) -> Path:
     except OSError as error:
         raise LabError(
             f"the report cannot be written: {error.filename or target}: {error.strerror}",
-            "labctl nightly prune frees space; labctl nightly report DIRECTORY",
+            "free space with labctl nightly prune, or write elsewhere: labctl nightly report DIRECTORY",
         ) from error
     return target / "index.html"
 
@@ -62,13 +62,13 @@ def page(run: int) -> str:
 
 
 def when(at: float | None) -> str:
-    """A time as people write it."""
+    """A time in local time, to the minute."""
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(at)) if at else ""
 
 
 @dataclass
 class Report:
-    """Collects what the pages show."""
+    """Collects the data of the pages."""
 
     history: History
     target: Path
@@ -193,7 +193,7 @@ class Report:
         return found
 
     def _log(self, row: dict[str, Any], attempt: dict[str, Any] | None) -> tuple[str, str]:
-        """The end of the log of the step that was bad, and its name."""
+        """The end of the bad step's log, and its name."""
         if attempt is None:
             return "", ""
         step = row["bad_stage"] if row["bad_stage"] in ("test", "join", "down", "keep") else "up"
@@ -211,7 +211,7 @@ class Report:
         return found
 
     def _tests(self) -> dict[str, dict[str, list[tuple[int, str, float]]]]:
-        """Cell -> test -> (run, outcome, seconds) in the runs that are shown, oldest first, of the last attempts."""
+        """Cell -> test -> (run, outcome, seconds) of the last attempts in the shown runs, oldest first."""
         oldest = self.recent[-1]["id"] if self.recent else 0
         query = (
             "SELECT c.name AS cell, n.name, c.run, t.outcome, t.seconds FROM cells c JOIN attempts a ON a.cell = c.id"
@@ -270,10 +270,10 @@ def _chart(name: str, stages: dict[str, list[tuple[int, float, float]]]) -> dict
 
 def _headline(run: dict[str, Any] | None, standings: Sequence[Standing], bad: int) -> str:
     if run is None:
-        return "No night was run yet"
+        return "No nightly run yet"
     new = sum(s.changed and s.bad for s in standings)
-    count = f"{bad} of {len(standings)} cells need a look" if bad else f"all {len(standings)} cells are good"
-    return f"Run {run['id']}: {count}{f', {new} since this run' if new else ''}"
+    count = f"{bad} of {len(standings)} cells need attention" if bad else f"all {len(standings)} cells are good"
+    return f"Run {run['id']}: {count}{f', {new} of them new in this run' if new else ''}"
 
 
 def _about(run: dict[str, Any]) -> str:
@@ -292,36 +292,38 @@ def _versions(attempt: dict[str, Any] | None) -> str:
 
 
 def sentence(s: Standing) -> str:
-    """How a cell stands, in words: since when, at which stage, between which commits."""
+    """The state of a cell in words: since when, at which stage, between which commits."""
     if not s.bad:
         took = f" in {s.row['seconds'] / 60:.1f} min" if s.row["seconds"] else ""
         if s.kind is Kind.OPEN:
-            return "It is not finished: labctl nightly run --resume goes on."
-        return f"It passed{took}{', after an attempt that did not' if s.kind is Kind.FLAKY else ''}."
+            return "It is not finished: labctl nightly run --resume continues it."
+        return f"It passed{took}{' after a failed attempt' if s.kind is Kind.FLAKY else ''}."
     parts = [f"It {_verb(s.row['outcome'])}" + (f" at {s.row['bad_stage']}." if s.row["bad_stage"] else ".")]
     if s.first_bad and s.last_good:
         since, good = s.first_bad, s.last_good
-        parts.append(f"Bad since run {since['run']} ({when(since['night'])}), then at {since['bad_stage'] or 'once'};")
+        parts.append(
+            f"Bad since run {since['run']} ({when(since['night'])}), first at {since['bad_stage'] or 'the start'};"
+        )
         parts.append(f"last good in run {good['run']} ({when(good['night'])}).")
     elif s.kind is Kind.NEVER:
         parts.append("It was never good.")
     if s.kind is Kind.SUSPECT:
-        parts.append("All that decides it is as it was then, so it may be a flake.")
+        parts.append("Its inputs are unchanged since then, so it may be a flake.")
     if s.commits:
         old, new = s.commits
         parts.append(f"Between commits {old[:12]} and {new[:12]}: labctl nightly bisect {s.cell} finds which.")
     if s.row["kept"]:
-        parts.append(f"Its lab is kept: labctl repair {s.row['lab']} starts it.")
+        parts.append(f"Its lab is kept; start it with: labctl repair {s.row['lab']}")
     return " ".join(parts)
 
 
 def _verb(outcome: str) -> str:
-    words = {"timeout": "did not end in its time", "error": "could not be run", "impossible": "cannot be made here"}
+    words = {"timeout": "timed out", "error": "could not run", "impossible": "cannot run here"}
     return words.get(outcome, outcome)
 
 
 def reproduce(s: Standing) -> str:
-    """The commands that do by hand what the cell did."""
+    """The commands that reproduce the cell by hand."""
     cell = Cell.from_json(s.row["definition"])
     commit = str(s.row["git_commit"]).rstrip("+")
     lines = [f"git checkout {commit}"] if commit else []

@@ -1,4 +1,4 @@
-"""A night: cells side by side as memory and cores allow, recorded as they go, resumed after a kill or a reboot."""
+"""A nightly run: cells in parallel as memory and cores allow, recorded as they run, resumable after a kill."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from labctl.progress import note, step, warn
 from labctl.records.lab import exists
 from labctl.topology.units import show_size
 
-#: Bytes of the free memory that labs leave to everything else.
+#: Bytes of free memory that labs leave to everything else.
 RESERVE = 2**30
-#: Cores that a lab under test keeps busy; two labs on them take longer than one after the other.
+#: Cores that a lab under test keeps busy; two labs on them take longer than two in sequence.
 CORES = 2
-#: Seconds to wait for cells that are being interrupted.
+#: Seconds to wait for interrupted cells to stop.
 PATIENCE = 60
 
 
 @dataclass
 class Night:
-    """A run that is under way.
+    """A run in progress.
 
-    :param free: bytes of memory that labs may take together.
+    :param free: bytes of memory that all labs together may use.
     """
 
     history: History
@@ -56,9 +56,9 @@ class Night:
     # --- running -------------------------------------------------------------------------------
 
     def run(self) -> list[dict[str, Any]]:
-        """Carry out every cell that is not done, and return all cells as they are then.
+        """Run every cell that is not done, and return all cells with their outcomes.
 
-        :raises Interrupted: it was told to stop; ``--resume`` goes on.
+        :raises Interrupted: it was stopped; ``--resume`` continues it.
         """
         rows = self.history.cells(self.number)
         waiting = self._in_order([row for row in rows if row["state"] != "done"])
@@ -79,13 +79,13 @@ class Night:
                         note("night", f"{row['name']}: {outcomes[row['id']]}")
         except (KeyboardInterrupt, Interrupted):
             self.stopping.set()
-            note("night", f"is being interrupted; {len(running)} cells stop where they are")
+            note("night", f"interrupted; stopping {len(running)} cells")
             wait(running, timeout=PATIENCE)
             raise Interrupted(f"run {self.number} was interrupted", "labctl nightly run --resume") from None
         return [{**row, "outcome": outcomes[row["id"]]} for row in self.history.cells(self.number)]
 
     def _startable(self, waiting: list[dict[str, Any]], running: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The cells to start now: as many as there are jobs, and as memory allows; one always."""
+        """The cells to start now, as jobs and memory allow; always at least one when none is running."""
         taken = sum(_cell(row).memory for row in running)
         found: list[dict[str, Any]] = []
         for row in waiting:
@@ -98,7 +98,7 @@ class Night:
         return found
 
     def _in_order(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """What was interrupted first, then what takes longest: that way the night is shortest."""
+        """Interrupted cells first, then the longest: that makes the run shortest."""
         query = "SELECT name, avg(ended - began) AS seconds FROM cells WHERE outcome = 'passed' GROUP BY name"
         takes = {row["name"]: row["seconds"] for row in self.history.rows(query)}
 
@@ -114,7 +114,7 @@ def artefacts(history: History, run: int) -> Path:
 
 
 def slug(name: str) -> str:
-    """A cell's name as that of a directory."""
+    """A cell's name as a directory name."""
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
 
 
@@ -124,7 +124,7 @@ def _cell(row: dict[str, Any]) -> Cell:
 
 @contextmanager
 def terminated() -> Iterator[None]:
-    """TERM, as a service manager sends it, is an interruption like ^C."""
+    """Treat SIGTERM, as a service manager sends it, like ^C."""
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
@@ -144,27 +144,27 @@ def terminated() -> Iterator[None]:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Hold the right to run nights in this labctl home.
+    """Hold the lock for nightly runs in this labctl home.
 
-    :raises LabError: another process has it; says which.
+    :raises LabError: another process holds it; names it.
     """
     with lock.held(directory() / "run.lock", "", _taken):
         yield
 
 
 def _taken(holder: str) -> LabError:
-    return LabError(f"a night is being run by {holder or 'another process'}", "labctl nightly show")
+    return LabError(f"a nightly run is in progress: {holder or 'another process'}", "labctl nightly show")
 
 
 def begin(
     history: History, matrix: Matrix, cells: Sequence[Cell], jobs: int | None, keep: bool | None, steps: Steps | None
 ) -> Night:
-    """Record a new run; what an earlier one has left is removed first. The caller holds :func:`alone`.
+    """Record a new run; clean up after unfinished runs first. The caller holds :func:`alone`.
 
-    :param keep: instead of what the file says of failures.
+    :param keep: overrides the file's ``keep_on_failure``.
     """
     for old in history.unfinished():
-        note("night", f"run {old['id']} was not finished; its labs are removed (--resume would have gone on)")
+        note("night", f"run {old['id']} is unfinished; removing its labs (--resume would have continued it)")
         abandon(history, old["id"], steps)
     wanted = [Cell(**{**vars(c), "keep_on_failure": c.keep_on_failure if keep is None else keep}) for c in cells]
     number = history.begin_run(
@@ -177,13 +177,13 @@ def begin(
 
 
 def resume(history: History, jobs: int | None, steps: Steps | None) -> Night:
-    """Go on with the newest run that did not end. The caller holds :func:`alone`.
+    """Resume the newest unfinished run. The caller holds :func:`alone`.
 
-    :raises LabError: there is none.
+    :raises LabError: there is no unfinished run.
     """
     unfinished = history.unfinished()
     if not unfinished:
-        raise LabError("there is no run to go on with", "labctl nightly run begins one")
+        raise LabError("there is no unfinished run to resume", "labctl nightly run")
     row = unfinished[0]
     for old in unfinished[1:]:
         abandon(history, old["id"], steps)
@@ -192,16 +192,16 @@ def resume(history: History, jobs: int | None, steps: Steps | None) -> Night:
     for found in cells:
         if found["state"] != "waiting":
             continue
-        now = looked_at(_cell(found))  # a medium may have come, a topology may be broken since
+        now = looked_at(_cell(found))  # a medium may have been added, a topology may have been broken
         history.update_cell(found["id"], definition=now.to_json())
         if now.impossible:
             history.update_cell(
                 found["id"], state="done", outcome="impossible", message=now.impossible, ended=time.time()
             )
     left = [c["name"] for c in history.cells(row["id"]) if c["state"] != "done"]
-    note("night", f"run {row['id']} goes on: {', '.join(left) or 'only its end is missing'}")
+    note("night", f"resuming run {row['id']}: {', '.join(left) or 'all cells are done'}")
     if row["source"] != (source := facts.source()):
-        warn("night", f"labctl is not the one that began it (code {row['source']}, now {source})")
+        warn("night", f"labctl has changed since the run began (code {row['source']}, now {source})")
     return _night(history, row["id"], jobs or json.loads(row["settings"]).get("jobs"), steps)
 
 
@@ -210,20 +210,20 @@ def _night(history: History, number: int, jobs: int | None, steps: Steps | None)
     stopping = threading.Event()
     made = replace(steps or Steps(stopping.is_set), stop=stopping.is_set)
     jobs = jobs or max(1, (os.cpu_count() or 1) // CORES)
-    note("night", f"run {number}: {jobs} cell{'s' if jobs > 1 else ''} at once in {show_size(free)} of memory")
+    note("night", f"run {number}: {jobs} cell{'s' if jobs > 1 else ''} in parallel in {show_size(free)} of memory")
     return Night(history, number, jobs, free, made, stopping)
 
 
 def stop_strays(history: History, run: int) -> None:
-    """End the commands that a killed run has left running."""
+    """End leftover commands of a killed run."""
     query = "SELECT a.id, a.process, c.name FROM attempts a JOIN cells c ON c.id = a.cell WHERE c.run = ? AND a.process"
     for row in history.rows(query + " != '' AND a.ended IS NULL", [run]):
         if end_stray(row["process"]):
-            note(row["name"], "the command that the killed run had left was ended")
+            note(row["name"], "ended a leftover command of the killed run")
 
 
 def abandon(history: History, run: int, steps: Steps | None = None) -> None:
-    """End a run that nobody goes on with: its commands and its labs.
+    """End a run that will not be resumed: its commands and its labs.
 
     :raises LabError: the history cannot be written.
     """
@@ -237,7 +237,7 @@ def abandon(history: History, run: int, steps: Steps | None = None) -> None:
                 log = artefacts(history, run) / slug(row["name"]) / "abandoned.log"
                 done = steps.run(["down", row["lab"]], log, _cell(row).timeouts["down"])
             if not done.good:
-                warn(row["name"], f"{row['lab']} is not all gone: labctl down {row['lab']}")
+                warn(row["name"], f"{row['lab']} was not fully removed: labctl down {row['lab']}")
         history.update_cell(
             row["id"], state="done", outcome="error", message="the run was killed and not resumed", ended=time.time()
         )
@@ -248,14 +248,14 @@ def abandon(history: History, run: int, steps: Steps | None = None) -> None:
 
 
 def finish(night: Night, rows: list[dict[str, Any]], after: Sequence[Callable[[], object]] = ()) -> bool:
-    """Write the run's JUnit file and end it; True when every cell is good.
+    """Write the run's JUnit file and end it; return True when every cell is good.
 
-    :param after: what else belongs to the end, as the report; a failure of it is told and changes nothing.
+    :param after: further steps, such as the report; their failure is a warning only.
     """
     try:
         write_junit(night.history, night.number)
     except OSError as error:
-        warn("night", f"no JUnit file of the run: {error.filename}: {error.strerror}")
+        warn("night", f"cannot write the run's JUnit file: {error.filename}: {error.strerror}")
     night.history.end_run(night.number)
     for part in after:
         try:
@@ -266,9 +266,9 @@ def finish(night: Night, rows: list[dict[str, Any]], after: Sequence[Callable[[]
 
 
 def write_junit(history: History, run: int) -> Path:
-    """Write one JUnit file of a run: a suite a cell, with its steps and its tests, of the last attempt.
+    """Write the JUnit file of a run: one suite per cell, with the steps and tests of its last attempt.
 
-    :raises OSError: it cannot be written.
+    :raises OSError: the file cannot be written.
     """
     suites = []
     for row in history.cells(run):

@@ -1,4 +1,4 @@
-"""One step of a cell: a labctl command in a process of its own, with a deadline, its output in a file."""
+"""One step of a cell: a labctl command in its own process, with a deadline, its output in a file."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from pathlib import Path
 from labctl.errors import LabError
 from labctl.host import process
 
-#: Seconds that a command has to end by itself when it is interrupted.
+#: Grace period in seconds for an interrupted command to exit.
 GRACE = 30
-#: Characters of what a command said that are told.
+#: Characters of a command's output that are shown.
 SAID = 1600
 LABCTL = (sys.executable, "-m", "labctl")
 
 
 class Interrupted(LabError):
-    """The run was told to stop; the step that ran is repeated by ``--resume``."""
+    """The run was stopped; ``--resume`` repeats the step that ran."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a command ended: its status, whether its time was up, what it took, and its output's file."""
+    """Result of a command: exit status, whether it timed out, the time it took, and its log file."""
 
     status: int
     late: bool
@@ -35,7 +35,7 @@ class Outcome:
 
     @property
     def good(self) -> bool:
-        """True when it did what it was to do."""
+        """True when it succeeded in time."""
         return self.status == 0 and not self.late
 
 
@@ -44,8 +44,8 @@ class Steps:
     """Runs commands.
 
     :param command: labctl itself, as words.
-    :param stop: says that the run is to stop.
-    :param directory: where they run; by default here. Its labctl is the one that is run, if it has one.
+    :param stop: returns True when the run must stop.
+    :param directory: their working directory, by default the current one; a labctl in it takes precedence.
     """
 
     stop: Callable[[], bool]
@@ -55,7 +55,7 @@ class Steps:
 
     @property
     def variables(self) -> dict[str, str]:
-        """The environment that they see."""
+        """The environment of the commands."""
         return {**os.environ, "PYTHONUNBUFFERED": "1", **(self.environment or {})}
 
     def run(
@@ -64,7 +64,7 @@ class Steps:
         """Run ``labctl WORDS``, appending its output to a file.
 
         :param started: gets the process's identity as JSON, with which :func:`end_stray` finds it again.
-        :raises Interrupted: the run was told to stop; the command was ended.
+        :raises Interrupted: the run was stopped, and the command ended.
         """
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as sink:
@@ -83,12 +83,12 @@ class Steps:
 
 
 def end_stray(known: str) -> bool:
-    """End a command whose run was killed; see :func:`labctl.host.process.end_stray`."""
+    """End a leftover command of a killed run; see :func:`labctl.host.process.end_stray`."""
     return process.end_stray(json.loads(known), GRACE) if known else False
 
 
 def tail(path: Path, size: int = 4000) -> str:
-    """The end of a file, whole lines, at most so many bytes; empty when there is none."""
+    """The last whole lines of a file, at most ``size`` bytes; empty when the file is missing."""
     try:
         with path.open("rb") as source:
             end = source.seek(0, os.SEEK_END)
@@ -100,9 +100,9 @@ def tail(path: Path, size: int = 4000) -> str:
 
 
 def said(path: Path) -> str:
-    """The error that a command printed last, with its hint; else the last lines of its output.
+    """The last error that a command printed, with its hint; else the last lines of its output.
 
-    Of a long one the first line, which says what failed, and the end, where programs say why.
+    A long error is cut to its first line, which says what failed, and its end, where programs say why.
     """
     lines = tail(path, 20_000).rstrip().splitlines()
     for number in range(len(lines) - 1, -1, -1):

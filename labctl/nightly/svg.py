@@ -1,4 +1,4 @@
-"""Charts as SVG text, for a page that loads nothing."""
+"""Charts as SVG text, for a self-contained page."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from html import escape
 from statistics import median
 
 Points = Sequence[tuple[int, float]]
-#: More points than a chart has pixels are put together.
+#: Maximum number of points; more are merged.
 MOST = 180
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 640, 190, 46, 22, 8
 
 
 def thinned(points: Points, most: int = MOST) -> list[tuple[int, float]]:
-    """At most so many points: each is the median of those it stands for, at the last one's run."""
+    """At most ``most`` points: each is the median of the points it replaces, at the run of the last one."""
     if len(points) <= most:
         return list(points)
     step = len(points) / most
@@ -22,7 +22,7 @@ def thinned(points: Points, most: int = MOST) -> list[tuple[int, float]]:
 
 
 def chart(title: str, series: Mapping[str, Points]) -> str:
-    """Lines of seconds over runs, the axis in minutes; with the newest values in its text for those who do not see."""
+    """Lines of seconds over runs, the axis in minutes; the newest values are in its label for screen readers."""
     lines = {name: thinned(points) for name, points in series.items() if points}
     every = [point for points in lines.values() for point in points]
     if not every:
@@ -56,7 +56,7 @@ def chart(title: str, series: Mapping[str, Points]) -> str:
 
 
 def strip(outcomes: Sequence[tuple[int, str]], label: str) -> str:
-    """A row of small boxes, one a run: what became of a test, oldest first."""
+    """A row of small boxes with a test's outcomes, one per run, oldest first."""
     count = {o: sum(x == o for _, x in outcomes) for o in ("passed", "failed", "skipped")}
     said = ", ".join(f"{n} {o}" for o, n in count.items() if n)
     boxes = "".join(

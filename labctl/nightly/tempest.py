@@ -1,4 +1,4 @@
-"""The outside judge: OpenStack's own Tempest, installed, run against a lab, and its results."""
+"""OpenStack's own Tempest: install it, run it against a lab, and record its results."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ from labctl.releases.model import Release
 
 #: Seconds for pip, and for the conversion of the results.
 INSTALL, CONVERT = 1800, 120
-#: Seconds between the numbers of tests that have ended; how Tempest says that one has.
+#: Seconds between two progress notes; the line that Tempest prints when a test has finished.
 TOLD = 30
 ENDED = re.compile(r"\{\d+\} (?P<test>.+?) (\[[\d.]+s\] )?\.\.\. (?P<outcome>ok|FAILED|SKIPPED)")
-#: Beside it: what its results are converted with.
+#: Installed with it: the converter of its results.
 BESIDES = ("junitxml",)
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of it; ``report`` is the JUnit file."""
+    """Result of a Tempest run; ``report`` is the JUnit file."""
 
     run: int
     cases: list[junit.Case]
@@ -76,11 +76,11 @@ class Result:
 
 
 def environment(release: Release) -> Path:
-    """The virtual environment with the release's Tempest, made when there is none.
+    """The virtual environment with the release's Tempest, created if needed.
 
-    Old releases' runs on the interpreter that they themselves ran on.
+    Tempest of an old release runs on the interpreter of that release.
 
-    :raises LabError: no interpreter fits, or pip failed; says where its output is.
+    :raises LabError: no interpreter fits, or pip failed; names its log.
     """
     if release.pypi is not None:
         found = interpreters.find(release.pypi.python, f"the Tempest of {release.title}")
@@ -94,7 +94,7 @@ def environment(release: Release) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.with_suffix(".lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        if not (target / "whole").exists():  # what a killed installation left begins anew
+        if not (target / "whole").exists():  # start over after a killed installation
             shutil.rmtree(target, ignore_errors=True)
             with step("tempest", f"install {release.tempest[0]} for Python {minor}"):
                 _install(program, target, wanted, limits)
@@ -123,10 +123,10 @@ def _install(program: Path, target: Path, wanted: list[str], limits: str) -> Non
 
 
 def run(name: str, chosen: Chosen, workers: int, timeout: float) -> Result:
-    """Run Tempest inside a lab's network and put what became of each test into the history.
+    """Run Tempest inside a lab's network and record the outcome of each test in the history.
 
     :param timeout: seconds for the tests.
-    :raises LabError: the lab does not work, Tempest cannot be installed, or it ended without a result.
+    :raises LabError: the lab is broken, Tempest cannot be installed, or it exited without a result.
     """
     lab = Lab.load(name)
     api = access.load(name)
@@ -165,7 +165,7 @@ def run(name: str, chosen: Chosen, workers: int, timeout: float) -> Result:
 
 
 def _variables(venv: Path, home: Path) -> dict[str, str]:
-    """Tempest's environment. It lists its workspaces in the home directory, by names that must not come again."""
+    """Tempest's environment. It registers its workspaces in the home directory, under names that must be unique."""
     kept = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy") and not k.startswith("OS_")}
     return {**kept, "HOME": str(home), "PATH": f"{venv / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"}
 
@@ -227,23 +227,23 @@ def _judge(
     row = history.cells(number)[0]
     history.update_cell(row["id"], state="done", outcome=outcome, message=message, bad_stage=bad, ended=time.time())
     if not cases:
-        raise LabError(f"Tempest ended with {ended.status} and no result", f"less {where / 'tempest.out'}")
+        raise LabError(f"Tempest exited with status {ended.status} and no result", f"less {where / 'tempest.out'}")
     return result
 
 
 def marked(cases: list[junit.Case], release: Release) -> list[junit.Case]:
-    """The tests with those told apart that fail on every lab of a release; a warning where one does not any more."""
+    """The tests, with known failures of the release marked; warns of a known failure that passed."""
     found = []
     for case in cases:
         why = next((why for test, why in release.tempest_known.items() if case.name.startswith(test)), "")
         if why and case.outcome == "passed":
-            warn("tempest", f"passed, though labctl knows it to fail ({why}): {case.name}")
+            warn("tempest", f"passed, although it is a known failure ({why}): {case.name}")
         found.append(replace(case, outcome="known", message=why) if why and case.outcome == "failed" else case)
     return found
 
 
 class Teller:
-    """Tells while Tempest runs, from the lines that it writes: a failed test at once, their number now and then."""
+    """Reports progress from Tempest's output: each failed test at once, the counts from time to time."""
 
     def __init__(self, output: Path) -> None:
         self._output = output
@@ -266,7 +266,7 @@ class Teller:
 
 
 def _results(venv: Path, work: Path, report: Path, lab: Lab) -> list[junit.Case]:
-    """The tests of the last run in a workspace, from its stream of results; secrets hidden in the JUnit file."""
+    """The tests of the last run in a workspace, from its result stream; secrets are redacted in the JUnit file."""
     convert = '"$1" last --subunit | "$2" -o "$3"'
     programs = [venv / "bin" / "stestr", venv / "bin" / "subunit2junitxml"]
     raw = work / "junit.raw"

@@ -1,4 +1,4 @@
-"""Which of Tempest's tests are run."""
+"""Selection of Tempest's tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class Set(StrEnum):
-    """Tests that belong together: a few of each API, the APIs' own suites, or stories through several services."""
+    """A named set of tests: smoke tests of each API, the API suites, or scenarios across services."""
 
     SMOKE = "smoke"
     API = "api"
@@ -21,13 +21,13 @@ class Set(StrEnum):
 
     @property
     def time(self) -> str:
-        """How long its tests may take together, on a small machine with other work."""
+        """Timeout for all its tests, on a small and busy machine."""
         return "2 h" if self is Set.SMOKE else "5 h"
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """Which tests: a set, those that fit an expression, or those that a file lists, one a line."""
+    """Selected tests: a set, those that match an expression, or those listed in a file, one per line."""
 
     set: Set = Set.SMOKE
     regex: str = ""

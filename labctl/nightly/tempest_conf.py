@@ -1,4 +1,4 @@
-"""What Tempest is told of a lab: asked of its APIs, and written into tempest.conf."""
+"""Write tempest.conf for a lab, with facts from its APIs."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from labctl.topology.spec import LabSpec
 #: Project -> Tempest's word in [service_available] -> the component that offers it.
 #: Our word -> openstacksdk's for the same API.
 APIS = {"compute": "compute", "volume": "block_storage", "image": "image", "identity": "identity"}
-#: The first versions that have what a test is about (the projects' histories of their APIs).
+#: The first API version with each feature (the projects' API version histories).
 FQDN_SANITIZED = (2, 88)  # nova, wallaby
 STABLE_RESCUE = (2, 87)  # nova, ussuri
 RESERVED_PROPERTIES = (2, 13)  # glance, wallaby: properties named os_glance_*
 IMAGE_IMPORT = (2, 6)  # glance, queens
 ACCESS_RULES = (3, 13)  # keystone, train
-#: The first microversion of what has them.
+#: The first microversion of the APIs that have them.
 FIRST = {"compute": "2.1", "volume": "3.0"}
-#: Swift's own name of the role.
+#: Swift's name of the role.
 RESELLER_ADMIN = "ResellerAdmin"
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What only the lab's APIs can say."""
+    """Facts that only the lab's APIs know."""
 
     image: str
     flavor: str
@@ -49,14 +49,14 @@ class Seen:
     network: str
     extensions: tuple[str, ...]
     object_storage: tuple[str, ...]
-    #: newest version of an API, its newest microversion where it has them
+    #: newest version of an API, or its newest microversion
     versions: Mapping[str, tuple[int, int]]
 
 
 def look(api: access.Access) -> Seen:
-    """Ask the lab; called by a thread inside its network.
+    """Query the lab's APIs; called by a thread inside its network.
 
-    :raises BrokenLabError: an image, flavor or network of its fixtures is not there.
+    :raises BrokenLabError: an image, flavor or network of its fixtures is missing.
     """
     admin = cloud.as_admin(api)
     flavors = {f.name: str(f.id) for f in admin.compute.flavors()}
@@ -74,14 +74,14 @@ def look(api: access.Access) -> Seen:
 
 
 def fetch_image(api: access.Access, seen: Seen, path: Path) -> None:
-    """Write the file of the lab's image, which scenarios upload again; called by a thread inside its network."""
+    """Download the lab's image, which scenarios upload again; called by a thread inside its network."""
     cloud.as_admin(api).image.download_image(seen.image, output=str(path), stream=True)
 
 
 def _capabilities(admin: Connection) -> tuple[str, ...]:
-    """What Swift says it can, all of it: openstacksdk's ``get_info`` keeps five of the names.
+    """All of Swift's capabilities: openstacksdk's ``get_info`` keeps only five of them.
 
-    Containers are copied to other clusters only where realms of such are configured.
+    Container sync counts only when realms are configured.
     """
     proxy = urlsplit(str(admin.object_store.get_endpoint()))
     answer: Mapping[str, Any] = admin.session.get(f"{proxy.scheme}://{proxy.netloc}/info").json()
@@ -98,16 +98,16 @@ def _newest(admin: Connection, service: str) -> tuple[int, int] | None:
 
 
 def dashboard(spec: LabSpec) -> str:
-    """Where Horizon of a lab is; empty without one."""
+    """URL of a lab's Horizon; empty without one."""
     nodes = spec.running(Component.HORIZON)
     path = bases.get(spec.base, spec.package_source).paths["horizon-url"]
     return f"http://{nodes[0].name}{path}/" if nodes else ""
 
 
 def download(spec: LabSpec) -> str:
-    """What can be fetched by HTTP in a lab, at a port and by a name that glance's filters let through.
+    """A URL that can be downloaded in a lab, with a port and a host that glance's filters allow.
 
-    Debian's glance 25.1.0-2+deb12u5 asks for names with a dot at their end (``normalize_hostname``), which /etc/hosts
+    Debian's glance 25.1.0-2+deb12u5 resolves names with a trailing dot (``normalize_hostname``), which /etc/hosts
     does not have; an address passes.
     """
     nodes = spec.running(Component.HORIZON)
@@ -116,7 +116,7 @@ def download(spec: LabSpec) -> str:
 
 
 def lend_role(api: access.Access) -> bool:
-    """Make Swift's role for those who set the quotas of others' accounts, which no guide makes.
+    """Create Swift's reseller role, which may set quotas of other accounts; no guide creates it.
 
     Called by a thread inside the lab's network.
     """
@@ -128,14 +128,14 @@ def lend_role(api: access.Access) -> bool:
 
 
 def return_role(api: access.Access) -> None:
-    """Take back what :func:`lend_role` made."""
+    """Delete the role that :func:`lend_role` created."""
     identity = cloud.identity(cloud.as_admin(api))
     if (role := identity.find_role(RESELLER_ADMIN)) is not None:
         identity.delete_role(role)
 
 
 def microversions(seen: Seen, service: str) -> dict[str, object]:
-    """From the first microversion of an API to the newest; nothing where it has none."""
+    """The microversions of an API, first to newest; empty when it has none."""
     newest = seen.versions.get(service)
     return {"min_microversion": FIRST[service], "max_microversion": "{}.{}".format(*newest)} if newest else {}
 
@@ -143,7 +143,7 @@ def microversions(seen: Seen, service: str) -> dict[str, object]:
 def configuration(lab: Lab, api: access.Access, release: Release, seen: Seen, disk: Path, work: Path) -> str:
     """The text of tempest.conf, which holds the administrator's password.
 
-    Options are those of Tempest's own sample; times are as many times longer as the lab's machines are slow.
+    Options are those of Tempest's own sample; timeouts are multiplied by the lab's patience.
 
     :param disk: the file of the lab's image.
     """

@@ -1,4 +1,4 @@
-"""What belongs to a run's end and is none of its cells: telling a command of it, and removing what is old."""
+"""The end of a run: call the notify hook and prune old runs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DOWN = 600
 
 
 def summary(history: History, run: int, report: Path) -> dict[str, Any]:
-    """A run as the hook gets it: each cell with its outcome, how it stands and since which run."""
+    """A run as the hook gets it: each cell with its outcome, its state and since which run."""
     cells = []
     for found in analysis.standings(history, run):
         cells.append(
@@ -60,9 +60,9 @@ def _is_bad(cell: dict[str, Any]) -> bool:
 
 
 def notify(history: History, run: int, hook: Notify | None, report: Path) -> bool:
-    """Call the hook when the run is one that it wants to hear of; True when it was called.
+    """Call the hook when the run matches its ``on`` setting; return True when it was called.
 
-    :raises LabError: it failed or did not end in its time; says what it printed.
+    :raises LabError: it failed or timed out; shows its output.
     """
     if hook is None:
         return False
@@ -80,7 +80,7 @@ def notify(history: History, run: int, hook: Notify | None, report: Path) -> boo
         "LABCTL_NIGHTLY_STATE": "good" if told["good"] else "bad",
         "LABCTL_NIGHTLY_REPORT": str(report),
     }
-    with step("night", f"tell {hook.command[0]}"):
+    with step("night", f"notify {hook.command[0]}"):
         process.run(hook.command, timeout=hook.timeout, stdin=json.dumps(told, indent=1), env=env)
     return True
 
@@ -90,7 +90,7 @@ def notify(history: History, run: int, hook: Notify | None, report: Path) -> boo
 
 @dataclass(frozen=True)
 class Old:
-    """Something that may go: ``artefacts`` of a run, or the ``lab`` of a failure. ``size`` in bytes on disk."""
+    """Something that can be pruned: ``artefacts`` of a run, or the ``lab`` of a failure. ``size`` in bytes on disk."""
 
     kind: str
     name: str
@@ -99,7 +99,7 @@ class Old:
 
 
 def old(history: History, retention: Retention) -> list[Old]:
-    """What lies beyond the retention. Outcomes, times and tests of every run stay in the history."""
+    """What exceeds the retention. Outcomes, times and tests of every run stay in the history."""
     found = []
     beyond = "SELECT id FROM runs WHERE ended IS NOT NULL ORDER BY id DESC LIMIT -1 OFFSET ?"
     for row in history.rows(beyond, [retention.runs]):
@@ -113,7 +113,7 @@ def old(history: History, retention: Retention) -> list[Old]:
 
 
 def prune(history: History, found: list[Old], steps: Steps | None = None) -> list[str]:
-    """Remove what :func:`old` found; returns what could not be removed."""
+    """Remove what :func:`old` found; return what could not be removed."""
     steps, left = steps or Steps(lambda: False), []
     for item in found:
         with step("night", f"remove {item.kind} {item.name}"):
@@ -139,7 +139,7 @@ def _forget(history: History, name: str) -> None:
 
 
 def tidy(history: History, retention: Retention, steps: Steps | None = None) -> None:
-    """Prune at the end of a run; what cannot go is told and stays for the next time."""
+    """Prune at the end of a run; warn of what could not be removed, which stays for the next run."""
     try:
         left = prune(history, old(history, retention), steps)
     except OSError as error:

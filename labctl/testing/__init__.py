@@ -1,4 +1,4 @@
-"""What the end-to-end tests stand on: waits, projects, guests, clean-up, failure capture.
+"""Support for end-to-end tests: waits, projects, guests, clean-up, failure capture.
 
-Used by ``labctl.testing.plugin`` only. Nothing here is imported before a lab is really entered.
+Used by ``labctl.testing.plugin`` only, which imports it after it has entered a lab.
 """

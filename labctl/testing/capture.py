@@ -1,7 +1,7 @@
-"""What is kept of a failed test: consoles, faults, agent states, the nodes' logs since the test began.
+"""Failure capture of a test: consoles, faults, agent states, the nodes' logs since the test began.
 
-Nothing here may hide the failure: every part runs with a deadline in its own thread, and what goes
-wrong with it is written where its result would be.
+Nothing here may hide the failure: every part runs in its own thread with a deadline, and its error is written
+in place of its result.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def folder_name(nodeid: str) -> str:
 
 
 def again(name: str, nodeid: str) -> str:
-    """The command that runs this one test again."""
+    """The command that reruns this test."""
     return f"labctl test {shlex.quote(name)} -- {shlex.quote(nodeid)}"
 
 
@@ -60,7 +60,7 @@ def servers_text(projects: Sequence[Project]) -> str:
             )
             try:
                 parts.append(resources.console(project.connection, server))
-            except Exception as error:  # a server without a console must not hide the next one
+            except Exception as error:  # a server without a console must not hide the others
                 parts.append(f"(no console: {type(error).__name__}: {error})")
     return "\n".join(parts) + "\n" if parts else "no servers\n"
 
@@ -94,7 +94,7 @@ def capture(
     since: float,
     text: str,
 ) -> Path:
-    """Store everything worth knowing of a failure in a directory and return it.
+    """Store everything that explains a failure in a directory and return the directory.
 
     :param since: start of the test, seconds since the epoch.
     :param text: the failure as pytest shows it.

@@ -1,4 +1,4 @@
-"""Removing everything a project holds, and the project: goes on past errors, then says what is left."""
+"""Delete a project and everything in it: continue past errors, then report what is left."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ VOLUMES_GONE = 180
 
 KINDS = ("compute", "network", "block-storage", "image", "object-store", "orchestration")
 COMPUTE, NETWORK, VOLUMES, IMAGES, OBJECTS, STACKS = KINDS
-#: What catalogs call block storage whose version the SDK knows.
+#: Catalog types of block storage whose version the SDK knows.
 VOLUME_TYPES = ("volumev3", "block-storage", "block-store")
-#: Where to look for what was made through a service: servers come with ports, volumes and images of themselves, and
-#: volumes may become images. Stacks, and services that are not listed here, may have made anything.
+#: Where resources made through a service may be: a server comes with ports, volumes and images, and a volume can
+#: become an image. Stacks, and services that are not listed here, can create anything.
 MADE_IN: dict[str, tuple[str, ...]] = {
     "identity": (),
     "placement": (),
@@ -43,21 +43,21 @@ class LeftBehindError(LabError):
 
 @dataclass
 class Sweep:
-    """Runs the steps of a clean-up one after the other and collects what went wrong."""
+    """Runs the steps of a clean-up in sequence and collects their errors."""
 
     problems: list[str] = field(default_factory=list)
 
     def attempt(self, what: str, action: Callable[[], object]) -> None:
-        """Do one thing; a missing resource is as good as a removed one."""
+        """Run one step; a resource that is already gone counts as deleted."""
         try:
             action()
         except NotFoundException:
             pass
-        except Exception as error:  # clean-up goes on; every problem is reported at the end
+        except Exception as error:  # clean-up continues; every problem is reported at the end
             self.problems.append(f"{what}: {type(error).__name__}: {error}")
 
     def listed(self, what: str, source: Callable[[], Iterable[Any]]) -> list[Any]:
-        """The resources of one kind; none when they cannot be listed, which is a problem too."""
+        """The resources of one kind; a failed listing counts as a problem and gives none."""
         try:
             return list(source())
         except Exception as error:  # as above
@@ -71,12 +71,12 @@ class Sweep:
         delete: Callable[[Any], object],
         gone_within: float | None = None,
     ) -> None:
-        """Delete every resource of a kind and, where deletion takes time, wait until none is listed."""
+        """Delete every resource of a kind; where deletion takes time, wait until none is listed."""
         found = self.listed(kind, source)
         for resource in found:
             self.attempt(f"{kind} {resource.name or ''} {resource.id}", partial(delete, resource))
         if found and gone_within is not None:
-            # "deleting" that ends in an error state is found by the deadline: such a resource never goes
+            # a deletion that ends in an error state runs into the deadline: such a resource never disappears
             self.attempt(
                 f"{kind} not gone",
                 lambda: wait_for(
@@ -118,7 +118,7 @@ def _empty_container(user: Connection, container: Any) -> None:
 
 
 def _own(found: Iterable[Any], project_id: str) -> list[Any]:
-    # An administrator's list is everybody's where a release does not know the filter: never trust it alone.
+    # Where a release ignores the filter, an administrator's list has everybody's resources: never trust it alone.
     return [resource for resource in found if resource.project_id == project_id]
 
 
@@ -142,7 +142,7 @@ def _networking(sweep: Sweep, admin: Connection, project_id: str, keep: Net | No
 
 
 def _offered(user: Connection) -> set[str]:
-    """The kinds of service that a user's catalog has, and that the SDK finds there."""
+    """The kinds of service in a user's catalog that the SDK finds."""
     types = {service["type"] for service in cloud.catalog(user)}
     if not types.isdisjoint(VOLUME_TYPES):
         types.add(VOLUMES)
@@ -157,7 +157,7 @@ def _contents(
     spared: str = "",
     within: Collection[str] = KINDS,
 ) -> None:
-    """Remove what the project holds but the network to keep and the security group with the name that is spared.
+    """Delete what the project holds, except the network to keep and the security group named ``spared``.
 
     :param within: the kinds of service to look in.
     """
@@ -168,7 +168,7 @@ def _contents(
         sweep.remove("stacks", lambda: _stacks(user), lambda s: _delete_stack(user, s), STACKS_GONE)
     if COMPUTE in kinds:
         compute = user.compute
-        # without details: for those, nova asks neutron for every server's security groups
+        # without details: with details nova asks neutron for every server's security groups
         sweep.remove("servers", lambda: compute.servers(details=False), compute.delete_server, SERVERS_GONE)
     if NETWORK in kinds:
         _networking(sweep, admin, project.id, keep)
@@ -196,15 +196,15 @@ def _contents(
 def _told(sweep: Sweep, project: Project) -> None:
     if sweep.problems:
         raise LeftBehindError(
-            f"left behind of project {project.name} ({project.id}):\n  " + "\n  ".join(sweep.problems)
+            f"project {project.name} ({project.id}) was not cleaned up:\n  " + "\n  ".join(sweep.problems)
         )
 
 
 def empty(admin: Connection, project: Project, keep: Net | None = None) -> None:
-    """Remove all that the project holds but its user, its default security group and the network to keep.
+    """Delete what the project holds, except its user, its default security group and the network to keep.
 
-    Looks only where the project's user or the administrator has changed something since the last time: on slow labs
-    thirteen listings take a minute. What was made behind these connections is left to :func:`destroy`.
+    Checks only services where the project's user or the administrator has changed something since the last call: on
+    slow labs thirteen listings take a minute. What was made through other connections is left to :func:`destroy`.
 
     :raises LeftBehindError: lists everything that could not be removed.
     """
@@ -218,9 +218,9 @@ def empty(admin: Connection, project: Project, keep: Net | None = None) -> None:
 
 
 def destroy(admin: Connection, project: Project) -> None:
-    """Remove all that the project holds, its user and itself.
+    """Delete the project, its user and everything in it.
 
-    Neutron is cleaned as administrator, who alone may delete the project's default security group.
+    Neutron is cleaned up as administrator: only the administrator may delete a default security group.
 
     :raises LeftBehindError: lists everything that could not be removed.
     """

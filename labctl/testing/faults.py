@@ -1,4 +1,4 @@
-"""Faults brought upon the lab under test, and what tells that it has recovered from them."""
+"""Fault injection into the lab under test, and the check that it has recovered."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from labctl.records.access import Access
 from labctl.records.lab import Lab
 from labctl.testing.waits import wait_for
 
-COMMAND = 420  # seconds for one fault; a machine that starts is waited for
+COMMAND = 420  # seconds for one fault, including the boot of a machine
 RECOVERY = 300  # seconds until agents and services that lost their peers are back
-LOG_LINES = 3  # of a unit that is not
+LOG_LINES = 3  # of a unit that is not back
 _WORDS = ("ERROR", "CRITICAL", "Traceback", "error", "rror:", "failed", "Failed")
 
 Units = dict[str, frozenset[str]]
 
 
 class NotRecoveredError(LabError):
-    """The lab did not come back by itself; the message names units and their log lines."""
+    """The lab did not recover by itself; the message names units and their log lines."""
 
 
 class Faults:
@@ -40,13 +40,13 @@ class Faults:
         self._running = running(lab)
 
     def host(self, component: Component) -> str:
-        """The node that runs a component which a lab has once."""
+        """The node that runs a component, for components that a lab has once."""
         return self.state.spec.host_of(component).name
 
     def __call__(self, *words: str) -> None:
         """``labctl fault LAB WORDS``, from outside the lab as a person would.
 
-        :raises CommandError: it failed; shows why.
+        :raises CommandError: the command failed; shows why.
         """
         self._run(self._lab.lab, *words)
 
@@ -60,7 +60,7 @@ class Faults:
         )
 
     def wait_lost(self, what: str, sick: Callable[[list[str]], bool], deadline: float = 180) -> None:
-        """Wait until the APIs have noticed a loss: ``sick`` is given what they report as not alive."""
+        """Wait until the APIs report a loss: ``sick`` gets what they report as not alive."""
         wait_for(what, self.ailing, sick, deadline=deadline, interval=3)
 
     def ailing(self) -> list[str]:
@@ -68,9 +68,9 @@ class Faults:
         return ailing(self._admin, self._lab)
 
     def wait_recovered(self, deadline: float = RECOVERY) -> float:
-        """Wait until every API answers, every agent is alive and every unit runs that ran; return the seconds.
+        """Wait until every API answers, every agent is alive and every earlier unit runs again; return the seconds.
 
-        :raises NotRecoveredError: not in time; names what is missing, with its last log lines.
+        :raises NotRecoveredError: timed out; names what is missing, with its last log lines.
         """
         began = time.monotonic()
         try:
@@ -80,11 +80,11 @@ class Faults:
         return time.monotonic() - began
 
     def _sick(self) -> list[str]:
-        missing = [f"{unit} on {node} does not run" for node, unit in self.missing()]
+        missing = [f"{unit} on {node} is not running" for node, unit in self.missing()]
         return missing or self.ailing()
 
     def missing(self) -> list[tuple[str, str]]:
-        """(node, unit) of what ran before the faults and does not run now."""
+        """(node, unit) of each unit that ran before the faults and is not running now."""
         try:
             now = running(self._lab)
         except LabError as error:
@@ -92,10 +92,10 @@ class Faults:
         return [(node, unit) for node, units in self._running.items() for unit in sorted(units - now[node])]
 
     def report(self) -> str:
-        """What did not come back: each unit, or agent as the APIs see it, with its last telling log lines."""
+        """What did not recover: each unit, or agent as the APIs report it, with its last relevant log lines."""
         lines: list[str] = []
         for node, unit in self.missing():
-            lines += [f"{node}: {unit} does not run", *self._last_lines(node, unit)]
+            lines += [f"{node}: {unit} is not running", *self._last_lines(node, unit)]
         for name in self.ailing():
             binary, _, node = name.partition(" on ")
             node = node.partition("@")[0]
@@ -123,20 +123,20 @@ def running(lab: Access) -> Units:
     for node in lab.nodes:
         with Lab.load(lab.lab).connect(node) as session:
             listed = session.run(command, timeout=30).stdout.splitlines()
-        # sessions of people and of this very question come and go
+        # login sessions, this one included, come and go
         names = (line.split()[0] for line in listed if line.strip())
         found[node] = frozenset(name for name in names if not name.startswith(("user@", "session-", "systemd-")))
     return found
 
 
 def ailing(admin: Connection, lab: Access) -> list[str]:
-    """``BINARY on HOST`` of what the APIs report as not alive; an API that does not answer is named too."""
+    """``BINARY on HOST`` of what the APIs report as not alive; an API that does not answer is listed too."""
     found: list[str] = []
 
     def ask(what: str, source: Callable[[], Iterable[Any]], dead: Callable[[Any], bool]) -> None:
         try:
             found.extend(f"{x.binary} on {x.host}" for x in source() if dead(x))
-        except Exception as error:  # whatever it is, this API does not serve
+        except Exception as error:  # whatever the error, this API does not work
             found.append(f"{what}: {type(error).__name__}: {str(error)[:200]}")
 
     try:

@@ -27,32 +27,32 @@ PROJECTS: pytest.StashKey[list[Project]] = pytest.StashKey()
 
 
 def admin_of(item: pytest.Item) -> Connection | None:
-    """The administrator's connection that a test has used, if it has come so far."""
+    """The administrator's connection that a test has used, if any."""
     found = getattr(item, "funcargs", {}).get("admin")
     return found if isinstance(found, Connection) else None
 
 
 class Boot(Protocol):
-    """Boots a server of the test's project; waits for ACTIVE unless told not to."""
+    """Boots a server in the test's project; waits for ACTIVE unless ``wait`` is off."""
 
     def __call__(self, label: str = "vm", *, wait: bool = True, **options: Any) -> Any: ...
 
 
 class Ssh(Protocol):
-    """Logs in to a server through its floating IP, which is made when there is none."""
+    """Logs in to a server through its floating IP, creating one if needed."""
 
     def __call__(self, server: Any, deadline: float = guest.SSH_DEADLINE) -> Guest: ...
 
 
 @pytest.fixture(scope="session")
 def lab(pytestconfig: pytest.Config) -> Access:
-    """The lab under test: addresses, credentials, what it runs."""
+    """The lab under test: addresses, credentials, components."""
     return pytestconfig.stash[LAB]
 
 
 @pytest.fixture(scope="session")
 def artifacts_dir(pytestconfig: pytest.Config, lab: Access) -> Path:
-    """Where screenshots and the like are kept; shared by all tests of the run."""
+    """Directory for screenshots and other files; shared by all tests of the run."""
     directory = artifacts(pytestconfig, lab)
     directory.mkdir(parents=True, exist_ok=True)
     return directory
@@ -66,7 +66,7 @@ def admin(lab: Access) -> Connection:
 
 @pytest.fixture(scope="session")
 def demo(lab: Access) -> Connection:
-    """The demo user that `up` has made."""
+    """The demo user that `up` created."""
     return cloud.as_demo(lab)
 
 
@@ -78,7 +78,7 @@ def name() -> Names:
 
 @pytest.fixture
 def faults(lab: Access, admin: Connection, project: Project) -> Iterator[Faults]:
-    """Brings faults upon the lab. They are undone, and the lab waited for, before the project is removed."""
+    """Injects faults into the lab; heals them and waits for recovery before the project is deleted."""
     from labctl.testing.faults import Faults
 
     made = Faults(lab, admin)
@@ -91,7 +91,7 @@ def faults(lab: Access, admin: Connection, project: Project) -> Iterator[Faults]
 
 @pytest.fixture(scope="session")
 def kept_project(lab: Access, admin: Connection) -> Iterator[KeptProject]:
-    """The worker's project, which goes from test to test."""
+    """The worker's project, reused from test to test."""
     kept = KeptProject(lab, admin)
     yield kept
     kept.remove()
@@ -108,7 +108,7 @@ def project(request: pytest.FixtureRequest, kept_project: KeptProject, name: Nam
 
 @pytest.fixture
 def other_project(request: pytest.FixtureRequest, lab: Access, admin: Connection, name: Names) -> Iterator[Project]:
-    """A second, throw-away project, to show what is kept from it; removed afterwards with all that it holds."""
+    """A second, throw-away project, to test isolation; deleted afterwards with everything in it."""
     made = projects.create(lab, admin, name("other"))
     request.node.stash.setdefault(PROJECTS, []).append(made)
     yield made
@@ -117,7 +117,7 @@ def other_project(request: pytest.FixtureRequest, lab: Access, admin: Connection
 
 @pytest.fixture
 def keypair(project: Project, name: Names) -> KeyPair:
-    """A key pair of the project's user, known to nova."""
+    """A key pair of the project's user, registered with nova."""
     made = guest.new_key(name("key"))
     project.connection.compute.create_keypair(name=made.name, public_key=made.public)
     return made
@@ -127,14 +127,14 @@ def keypair(project: Project, name: Names) -> KeyPair:
 def network(project: Project, kept_project: KeptProject, name: Names) -> Net:
     """The project's self-service network with a subnet and a router to the external network.
 
-    It is there for the tests that follow, too: leave it as it was.
+    Later tests use it too: leave it unchanged.
     """
     return kept_project.network(name)
 
 
 @pytest.fixture
 def security_group(project: Project, name: Names) -> Any:
-    """A security group that lets in ping and SSH."""
+    """A security group that allows ping and SSH."""
     return resources.make_security_group(project, name("group"))
 
 

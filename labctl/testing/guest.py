@@ -1,4 +1,4 @@
-"""Guests from inside: SSH with an injected key, and a host key that is pinned on first contact."""
+"""SSH into guests with an injected key; the host key is pinned on first contact."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from labctl.testing.waits import FailedStateError, patient
 SSH_DEADLINE = 180  # seconds from the first attempt to a shell; guests run under software emulation
 CONNECT_TIMEOUT = 10
 HANDSHAKE_TIMEOUT = 45  # key exchange of an emulated guest while two others boot
-FAULT_INTERVAL = 10  # between two questions to nova whether the guest can answer at all: each costs the lab some
+FAULT_INTERVAL = 10  # between two checks with nova that the server has not failed: each costs the lab some
 
 
 class GuestCommandError(LabError):
-    """A command in the guest ended with another status than 0."""
+    """A command in the guest exited with a non-zero status."""
 
 
 @dataclass(frozen=True)
 class KeyPair:
-    """A key pair known to nova under ``name``; ``public`` is its OpenSSH line, ``private`` paramiko's."""
+    """A key pair registered with nova as ``name``; ``public`` is its OpenSSH line, ``private`` paramiko's."""
 
     name: str
     public: str
@@ -39,7 +39,7 @@ class KeyPair:
 
 @dataclass(frozen=True)
 class Result:
-    """What a command in the guest left: its exit status and what it printed."""
+    """Exit status and output of a command in the guest."""
 
     status: int
     stdout: str
@@ -47,7 +47,7 @@ class Result:
 
 
 def new_key(name: str) -> KeyPair:
-    """Generate a key: ECDSA P-256, which every dropbear of CirrOS takes, the newest and the oldest.
+    """Generate an ECDSA P-256 key, which the dropbear of every CirrOS release accepts.
 
     (CirrOS 0.5's dropbear has no Ed25519 user keys and signs RSA with SHA-1 only, which paramiko refuses.)
     """
@@ -68,14 +68,14 @@ class PinOnFirstContact(paramiko.MissingHostKeyPolicy):
         self.pinned: paramiko.PKey | None = None
 
     def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:
-        """Called for a key paramiko does not know: pin it, or refuse when another type is pinned."""
+        """Called for a key that paramiko does not know: pin it, or refuse it when another key is pinned."""
         if self.pinned is not None and self.pinned != key:
             raise paramiko.BadHostKeyException(hostname, key, self.pinned)
         self.pinned = key
         client.get_host_keys().add(hostname, key.get_name(), key)
 
     def expect(self, client: paramiko.SSHClient, hostname: str) -> None:
-        """Make a new client refuse everything but the pinned key."""
+        """Make a new client refuse any key but the pinned one."""
         if self.pinned is not None:
             client.get_host_keys().add(hostname, self.pinned.get_name(), self.pinned)
 
@@ -90,8 +90,8 @@ def _transient(error: BaseException) -> bool:
 class Guest:
     """A shell in a guest. Use as a context manager or call :meth:`close`.
 
-    :param failed: the reason why the server can never answer any more, or None; asked now and then.
-    :param console: the guest's console, shown when no login comes about.
+    :param failed: why the server can never answer, or None; called from time to time.
+    :param console: the guest's console, shown when the login fails.
     """
 
     def __init__(
@@ -113,11 +113,11 @@ class Guest:
         self._look_again = 0.0
 
     def connect(self, deadline: float = SSH_DEADLINE) -> Guest:
-        """Log in, again and again until the deadline (seconds); after a reboot call it once more.
+        """Log in, retrying until the deadline (seconds); call it again after a reboot.
 
-        :raises FailedStateError: at once when the server is in a state of no return.
-        :raises DeadlineError: shows the last refusal and the end of the console.
-        :raises paramiko.BadHostKeyException: another host key than at first contact.
+        :raises FailedStateError: at once when the server has failed for good.
+        :raises DeadlineError: timed out; shows the last error and the end of the console.
+        :raises paramiko.BadHostKeyException: the host key differs from the pinned one.
         """
         deadline = patient(deadline)
         retrying = Retrying(
@@ -132,15 +132,15 @@ class Guest:
     def _give_up(self, state: RetryCallState, deadline: float) -> None:
         error = state.outcome.exception() if state.outcome else None
         raise DeadlineError(
-            f"SSH to {self._user}@{self.address}: no login after {deadline:g} s; last: "
+            f"SSH to {self._user}@{self.address}: login timed out after {deadline:g} s; last error: "
             f"{type(error).__name__}: {error}\nend of the guest's console:\n{self._tail()}"
         ) from error
 
     def _tail(self) -> str:
         try:
             return "\n".join(self._console().splitlines()[-25:])
-        except Exception as error:  # the console only illustrates; the login is what failed
-            return f"(console not read: {error})"
+        except Exception as error:  # the console is extra; the login is what failed
+            return f"(console unreadable: {error})"
 
     def _connect_once(self) -> None:
         if time.monotonic() >= self._look_again:
@@ -171,9 +171,9 @@ class Guest:
     def run(self, command: str, timeout: float = 30, *, check: bool = True) -> Result:
         """Run shell text in the guest.
 
-        :param timeout: seconds without output, and until the end.
-        :raises GuestCommandError: status other than 0, unless ``check`` is off.
-        :raises DeadlineError: no end in time.
+        :param timeout: seconds without output, and until the exit status.
+        :raises GuestCommandError: non-zero status, unless ``check`` is off.
+        :raises DeadlineError: the command timed out.
         """
         if self._client is None:
             raise LabError(f"{self.address}: not connected")
@@ -182,26 +182,26 @@ class Guest:
             _, stdout, stderr = self._client.exec_command(command, timeout=timeout)
             out, err = stdout.read().decode(errors="replace"), stderr.read().decode(errors="replace")
         except TimeoutError as error:
-            raise DeadlineError(f"{self.address}: no end after {timeout:g} s: {command[: process.SHOWN]}") from error
+            raise DeadlineError(f"{self.address}: timed out after {timeout:g} s: {command[: process.SHOWN]}") from error
         if not stdout.channel.status_event.wait(timeout):
             raise DeadlineError(f"{self.address}: no exit status after {timeout:g} s: {command[: process.SHOWN]}")
         result = Result(stdout.channel.recv_exit_status(), out, err)
         if check and result.status != 0:
             shown, said = command[: process.SHOWN], (err or out).strip()[-1500:]
-            raise GuestCommandError(f"{self.address}: {shown!r} ended with {result.status}:\n{said}")
+            raise GuestCommandError(f"{self.address}: {shown!r} exited with status {result.status}:\n{said}")
         return result
 
     def root(self, script: str, timeout: float = 60, *, check: bool = True) -> Result:
-        """Run shell text as root, with the administrator's directories on PATH."""
+        """Run shell text as root, with the sbin directories on PATH."""
         quoted = shlex.quote("PATH=/sbin:/usr/sbin:$PATH; " + script)
         return self.run(f"sudo sh -c {quoted}", timeout, check=check)
 
     def output(self, command: str, timeout: float = 30) -> str:
-        """What a command printed, without surrounding white space."""
+        """Output of a command, without surrounding white space."""
         return self.run(command, timeout).stdout.strip()
 
     def close(self) -> None:
-        """Drop the connection; a second call does nothing."""
+        """Close the connection; idempotent."""
         if self._client is not None:
             self._client.close()
             self._client = None

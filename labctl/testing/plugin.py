@@ -1,8 +1,8 @@
-"""pytest in a lab: entering it, its fixtures and markers, and what is kept of a failure.
+"""The pytest plugin: enters a lab's network, registers fixtures and markers, captures failures.
 
 The plugin is registered for every pytest run of a machine that has labctl installed, so it does nothing (imports
-nothing, enters nothing, selects nothing) unless ``--lab`` is given or tests are named that the project's own
-configuration calls a suite against a lab: ``lab_suites`` in pyproject.toml. A directory's name says nothing.
+nothing, enters nothing, selects nothing) unless ``--lab`` is given or a named test is in a directory that the
+project's configuration lists as a lab suite: ``lab_suites`` in pyproject.toml. The directory's name is irrelevant.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """The options of the suites that run against a lab."""
     group = parser.getgroup("labctl", "end-to-end tests against a lab")
     group.addoption("--lab", metavar="NAME", help="the lab to test (default: $LABCTL_LAB, else the only one)")
-    group.addoption("--lab-artifacts", metavar="DIR", help="where logs of failed tests go (default: ./artifacts/LAB)")
+    group.addoption("--lab-artifacts", metavar="DIR", help="directory for failure logs (default: ./artifacts/LAB)")
     group.addoption(
-        "--destructive", action="store_true", help="run the tests that stop nodes or services of the lab too"
+        "--destructive", action="store_true", help="also run the tests that stop nodes or services of the lab"
     )
     parser.addini(SUITES, "directories whose tests run against a lab", type="paths", default=[])
 
@@ -43,12 +43,12 @@ def suites(config: pytest.Config) -> list[Path]:
 
 
 def in_suite(path: Path, config: pytest.Config) -> bool:
-    """True for a path that is, or lies in, one of the project's suites."""
+    """True for a path that is, or is inside, one of the project's suites."""
     return any(path.resolve().is_relative_to(suite) for suite in suites(config))
 
 
 def is_active(config: pytest.Config) -> bool:
-    """True when this run is one against a lab."""
+    """True when this run is against a lab."""
     if config.getoption("--lab"):
         return True
     here = config.invocation_params.dir
@@ -57,9 +57,9 @@ def is_active(config: pytest.Config) -> bool:
 
 
 def chosen_lab(option: str | None) -> str:
-    """The lab that is meant.
+    """The lab to test.
 
-    :raises pytest.UsageError: none is named and there is not exactly one.
+    :raises pytest.UsageError: no lab is named and there is not exactly one.
     """
     named = option or os.environ.get("LABCTL_LAB")
     if named:
@@ -70,30 +70,30 @@ def chosen_lab(option: str | None) -> str:
     if len(known) == 1:
         return known[0]
     if not known:
-        raise pytest.UsageError("there is no lab to test; make one with: labctl up zed-2node")
-    raise pytest.UsageError(f"which lab? --lab NAME, one of: {', '.join(known)}")
+        raise pytest.UsageError("there is no lab to test; create one with: labctl up zed-2node")
+    raise pytest.UsageError(f"several labs exist; choose one with --lab NAME: {', '.join(known)}")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the markers, where they mean something."""
+    """Register the markers in projects that use them."""
     if not suites(config) and not is_active(config):
         return
     config.addinivalue_line("markers", "needs(name, ...): skip when the lab lacks a component or capability")
-    config.addinivalue_line("markers", "smoke: one way through each service; all that --smoke of labctl test runs")
-    config.addinivalue_line("markers", "destructive: stops parts of the lab; only run with --destructive")
+    config.addinivalue_line("markers", "smoke: one path through each service; selected by --smoke")
+    config.addinivalue_line("markers", "destructive: stops parts of the lab; runs only with --destructive")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
-    """In a run against a lab, enter its namespace before any socket is made, in each of xdist's workers too.
+    """In a run against a lab, enter its namespace before any socket is opened, also in xdist workers.
 
-    A lab that does not work ends the run here, before pytest has begun to report: one message, status 3.
+    A broken lab ends the run here, before pytest reports anything: one message, status 3.
     """
     option = config.option
     if option.help or option.version or option.collectonly or not is_active(config):
         return None
     if option.destructive and getattr(option, "numprocesses", None):
-        raise pytest.UsageError("--destructive stops parts of the lab, so its tests run one by one: -n 0")
+        raise pytest.UsageError("--destructive stops parts of the lab, so its tests run one at a time: -n 0")
     from labctl.records import access
     from labctl.testing import waits
 
@@ -102,11 +102,11 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
         lab = access.load(name)
     except LabError as error:
         raise pytest.UsageError(_told(error)) from error
-    except FileNotFoundError as error:  # recorded, but `up` has not come as far as its credentials
+    except FileNotFoundError as error:  # recorded, but `up` has not written its credentials yet
         from labctl.records.lab import Lab
 
         again = Lab.load(name).up()
-        raise pytest.UsageError(f"the lab {name} is not up: no {error.filename}\n  try: {again}") from error
+        raise pytest.UsageError(f"the lab {name} is not up: {error.filename} is missing\n  try: {again}") from error
     try:
         _enter(lab)
         if not hasattr(config, "workerinput"):
@@ -123,11 +123,11 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
 
 
 def _enter(lab: Access) -> None:
-    # A proxy of the host is not reached from inside, and nothing in a lab is reached through one.
+    # The host's proxies are not reachable from inside, and nothing in a lab is reached through one.
     for variable in ("http_proxy", "https_proxy", "all_proxy"):
         os.environ.pop(variable, None)
         os.environ.pop(variable.upper(), None)
-    # xdist's workers are children of a process that has entered already, and have a second thread.
+    # xdist workers are children of a process that has already entered, and have a second thread.
     target = Path("/run/netns", lab.namespace)
     if target.exists() and os.path.samestat(target.stat(), os.stat("/proc/self/ns/net")):  # noqa: PTH116
         return
@@ -142,7 +142,7 @@ def _told(error: LabError) -> str:
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
-    """Name the lab."""
+    """Show the lab."""
     lab = config.stash.get(LAB, None)
     if lab is None:
         return None
@@ -150,7 +150,7 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Keep the suites out of runs that are not against a lab (``pytest .``)."""
+    """Skip the lab suites in runs that are not against a lab (``pytest .``)."""
     if not is_active(config) and collection_path.resolve() in suites(config):
         return True
     return None
@@ -158,7 +158,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect what is destructive and skip what the lab cannot do, saying which part it lacks."""
+    """Deselect destructive tests and skip those that the lab cannot run, naming what it lacks."""
     if not is_active(config):
         return
     if not config.getoption("--destructive"):
@@ -179,13 +179,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Remember when the test began, for the logs since then."""
+    """Record when the test began, for the logs since then."""
     item.stash[BEGAN] = time.time()
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
-    """Hide secrets; on a failure store what the lab says, and show where and how to run the test again."""
+    """Redact secrets; on a failure store the lab's logs, and show where they are and how to rerun the test."""
     report: pytest.TestReport = yield
     lab = item.config.stash.get(LAB, None)
     if lab is None:
@@ -209,14 +209,14 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
             report.longreprtext,
         )
         lines.insert(0, f"stored: {shlex.quote(str(kept))}")
-    except Exception as error:  # the test's own failure is what must be seen
+    except Exception as error:  # the test's own failure must stay visible
         lines.append(f"nothing stored: {type(error).__name__}: {error}")
     report.sections.append(("labctl", "\n".join(lines)))
     return report
 
 
 def _hide(report: pytest.TestReport, redact: Callable[[str], str]) -> None:
-    """Take the secrets out of a report before anyone prints it, sends it or writes it to a JUnit file."""
+    """Redact secrets in a report before it is printed, sent or written to a JUnit file."""
     if report.failed and (hidden := redact(report.longreprtext)) != report.longreprtext:
         report.longrepr = hidden
     report.sections = [(title, redact(content)) for title, content in report.sections]

@@ -12,16 +12,15 @@ from labctl.errors import BrokenLabError
 from labctl.records import cloud
 from labctl.records.access import Access
 
-#: The roles an ordinary user of a lab has, as far as the release knows them: the first of MEMBER that
-#: exists (keystone's bootstrap makes `member` from Rocky on), and each of EXTRA that exists (the
-#: guides of heat and swift make these).
+#: The roles of an ordinary user of a lab: the first of MEMBER that exists (keystone's bootstrap creates `member`
+#: from Rocky on), and each of EXTRA that exists (the guides of heat and swift create these).
 MEMBER = ("member", "_member_", "user")
 EXTRA = ("heat_stack_owner", "swiftoperator")
 
 
 @dataclass(frozen=True)
 class Project:
-    """A project with one user, who is no administrator."""
+    """A project with one user, who is not an administrator."""
 
     lab: Access
     id: str
@@ -37,9 +36,9 @@ class Project:
 
 
 def create(lab: Access, admin: Connection, name: str) -> Project:
-    """Make a project, its user and the user's roles; nothing is left when that fails half way.
+    """Create a project, its user and the user's roles; clean up when a step fails.
 
-    :raises BrokenLabError: the lab knows no role for ordinary users.
+    :raises BrokenLabError: the lab has no role for ordinary users.
     """
     keystone = cloud.identity(admin)
     domain = cloud.access_info(admin.session).project_domain_id

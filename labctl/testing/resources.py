@@ -1,4 +1,4 @@
-"""What tests make in their project: networks, security groups, servers, addresses, volumes."""
+"""Resources of a test's project: networks, security groups, servers, addresses, volumes."""
 
 from __future__ import annotations
 
@@ -51,21 +51,21 @@ class Net:
         return str(self.network.id)
 
 
-#: Ids of what `up` made, which are the same for all tests of a run, by lab, kind and name.
+#: Cached ids of what `up` created, by lab, kind and name: they are the same for all tests of a run.
 _ids: dict[tuple[str, str, str], str] = {}
 
 
 def _made_by_up(project: Project, kind: str, name: str, find: Callable[[str], Any]) -> str:
-    """The id of something that `up` made, looked up as the project sees it; one look-up for all tests.
+    """The id of a resource that `up` created, as the project sees it; looked up once and cached.
 
-    :raises BrokenLabError: the project does not see it.
+    :raises BrokenLabError: the resource is not visible to the project.
     """
     lab = project.lab.lab
     key = (lab, kind, name)
     if key not in _ids:
         found = find(name)
         if found is None:
-            raise BrokenLabError(f"lab {lab} shows no {kind} {name!r} to its projects", project.lab.up)
+            raise BrokenLabError(f"lab {lab}: {kind} {name!r} is not visible to projects", project.lab.up)
         _ids[key] = str(found.id)
     return _ids[key]
 
@@ -100,7 +100,7 @@ def allow(project: Project, group: Any, protocol: str, port: int | None = None, 
 
 
 def make_security_group(project: Project, name: str) -> Any:
-    """A security group that lets in ping and SSH."""
+    """A security group that allows ping and SSH."""
     group = project.connection.network.create_security_group(name=name, description="labctl e2e")
     allow(project, group, "icmp")
     allow(project, group, "tcp", 22)
@@ -119,8 +119,8 @@ def flavor_id(project: Project, name: str = "") -> str:
 
 
 def wants_config_drive(lab: Access) -> bool:
-    """Whether servers of this lab learn their key from a drive: CirrOS asks the metadata service for a minute, and
-    for the key once, for ten seconds; on emulated nodes an answer may take longer than that."""
+    """Whether servers of this lab need a configuration drive: CirrOS retries the metadata service for a minute, and
+    requests the key once, with a timeout of ten seconds; emulated nodes may take longer to answer."""
     return lab.patience > 1
 
 
@@ -168,11 +168,11 @@ def create_server(
 
 
 def fault(server: Any) -> str | None:
-    """Why a server is beyond hope, or None: its status ERROR and nova's fault."""
+    """Why a server has failed for good, or None: its status ERROR and nova's fault."""
     if server.status != "ERROR":
         return None
     said = server.fault or {}
-    return f"server {server.name} {server.id} is in ERROR: {said.get('message', 'nova gives no fault')}"
+    return f"server {server.name} {server.id} is in ERROR: {said.get('message', 'nova reports no fault')}"
 
 
 def _state(server: Any) -> str:
@@ -180,7 +180,7 @@ def _state(server: Any) -> str:
 
 
 def wait_server(connection: Connection, server: Any, status: str = "ACTIVE", deadline: float = ACTIVE_DEADLINE) -> Any:
-    """Wait until a server has the status and no task; fails at once, with the fault, on ERROR."""
+    """Wait until a server has the status and no task; fail at once, with the fault, on ERROR."""
     return wait_for(
         f"server {server.name} to be {status}",
         lambda: connection.compute.get_server(server.id),
@@ -199,7 +199,7 @@ def _still_there(connection: Connection, server_id: str) -> Any:
 
 
 def delete_server(connection: Connection, server: Any, deadline: float = GONE_DEADLINE) -> None:
-    """Delete a server and wait until nova knows it no more."""
+    """Delete a server and wait until nova no longer lists it."""
     connection.compute.delete_server(server.id)
     wait_for(
         f"server {server.name} to be gone",
@@ -218,12 +218,12 @@ def port_of(project: Project, server: Any) -> Any:
 
 
 def fixed_address(project: Project, server: Any) -> str:
-    """The address that neutron has allocated to a server."""
+    """The fixed address that neutron allocated to a server."""
     return str(port_of(project, server).fixed_ips[0]["ip_address"])
 
 
 def floating_address(project: Project, server: Any) -> str:
-    """The server's floating IP, made when it has none yet."""
+    """The server's floating IP, created if it has none."""
     net = project.connection.network
     port = port_of(project, server)
     for known in net.ips(port_id=port.id):
@@ -240,7 +240,7 @@ def console(connection: Connection, server: Any) -> str:
 def wait_volume(
     connection: Connection, volume: Any, status: str = "available", deadline: float = VOLUME_DEADLINE
 ) -> Any:
-    """Wait until a volume has the status; fails at once on an error status."""
+    """Wait until a volume has the status; fail at once on an error status."""
     return wait_for(
         f"volume {volume.name} to be {status}",
         lambda: connection.block_storage.get_volume(volume.id),
@@ -252,17 +252,17 @@ def wait_volume(
 
 
 def attach(connection: Connection, server: Any, volume: Any) -> None:
-    """Attach a volume and wait until cinder calls it in use."""
+    """Attach a volume and wait until cinder reports it in-use."""
     connection.compute.create_volume_attachment(server, volume=volume)
     wait_volume(connection, volume, "in-use")
 
 
 def detach(connection: Connection, server: Any, volume: Any) -> None:
-    """Detach a volume and wait until cinder calls it available."""
+    """Detach a volume and wait until cinder reports it available."""
     connection.compute.delete_volume_attachment(server, volume, ignore_missing=False)
     wait_volume(connection, volume)
 
 
 def wait_servers(connection: Connection, servers: Sequence[Any]) -> list[Any]:
-    """Wait until all are ACTIVE; they boot side by side."""
+    """Wait until all servers are ACTIVE; they boot in parallel."""
     return [wait_server(connection, server) for server in servers]

@@ -1,7 +1,7 @@
-"""The project that a worker's tests use one after the other: emptied between them, new after a failure.
+"""The project that a worker's tests share in sequence: emptied after each test, replaced after a failure.
 
-A project, its user and its network with a router cost as much as a guest's boot (a token's password is
-hashed, agents make namespaces), and no test needs new ones: Tempest's classes share theirs likewise.
+Creating a project, its user and its network with a router costs as much as booting a guest (keystone hashes the
+password, agents make namespaces), and no test needs new ones. Tempest's classes share theirs too.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from labctl.testing.resources import Names, Net
 
 
 class KeptProject:
-    """A project with a network, each made when it is first asked for."""
+    """A project with a network, each created on first use."""
 
     def __init__(self, lab: Access, admin: Connection) -> None:
         self._lab, self._admin = lab, admin
@@ -24,7 +24,7 @@ class KeptProject:
         self._network: Net | None = None
 
     def project(self, name: Names) -> Project:
-        """The project; a new one when there is none."""
+        """The project, created if there is none."""
         if self._project is None:
             self._project = projects.create(self._lab, self._admin, name("project"))
         return self._project
@@ -36,9 +36,9 @@ class KeptProject:
         return self._network
 
     def give_back(self, *, failed: bool) -> None:
-        """Empty the project for the next test. After a failed test, or when it cannot be emptied, remove it.
+        """Empty the project for the next test; delete it after a failed test, or when it cannot be emptied.
 
-        :raises LeftBehindError: it could not be emptied, or not be removed.
+        :raises LeftBehindError: it could not be emptied or deleted.
         """
         if failed:
             self.remove()
@@ -50,7 +50,7 @@ class KeptProject:
                 raise
 
     def remove(self) -> None:
-        """Remove the project with all that it holds; the next test gets a new one.
+        """Delete the project with everything in it; the next test gets a new one.
 
         :raises LeftBehindError: lists everything that could not be removed.
         """

@@ -1,4 +1,4 @@
-"""What the plugin and its fixtures tell each other through pytest."""
+"""Data that the plugin and its fixtures share through pytest."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 LAB: pytest.StashKey[Access] = pytest.StashKey()
 BEGAN: pytest.StashKey[float] = pytest.StashKey()
-#: True for a test of which a part has failed.
+#: True for a test whose setup, call or teardown has failed.
 FAILED: pytest.StashKey[bool] = pytest.StashKey()
 
 
 def artifacts(config: pytest.Config, lab: Access) -> Path:
-    """The directory for what is kept of failed tests (and screenshots)."""
+    """The directory for failure captures and screenshots."""
     given = config.getoption("--lab-artifacts") or f"artifacts/{lab.lab}"
     return Path(config.invocation_params.dir, given)

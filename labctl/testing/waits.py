@@ -1,4 +1,4 @@
-"""Waiting for something remote: always with a deadline, never past a state that cannot get better."""
+"""Wait for something remote, always with a deadline; stop at once in a state that is final."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ _patience = 1.0
 
 
 def be_patient(factor: float) -> None:
-    """From now on deadlines and the intervals of waits are so many times longer: the lab's machines are slower."""
+    """Multiply deadlines and poll intervals by a factor from now on: the lab's machines are slower than the host."""
     global _patience
     _patience = factor
 
 
 def patient(seconds: float) -> float:
-    """A time on the lab under test, from one on machines that are not slower than the host."""
+    """A time for the lab under test, from a time for machines as fast as the host."""
     return seconds * _patience
 
 
 class FailedStateError(LabError):
-    """What was waited for has failed for good; the message says how."""
+    """The awaited thing has failed for good; the message says how."""
 
 
 def shortened(value: object, limit: int = SHOWN) -> str:
-    """The end of a value as text: what was seen last matters most."""
+    """The end of a value as text: the last part matters most."""
     text = value if isinstance(value, str) else repr(value)
     return text if len(text) <= limit else "…" + text[-limit:]
 
@@ -49,19 +49,19 @@ def wait_for(
     *,
     show: Callable[[T], str] = shortened,
 ) -> T:
-    """Probe until ``done`` holds and return what was seen then.
+    """Probe until ``done`` holds and return the last value.
 
-    The probe runs at least once, and once more when the time is up, so that a slow last probe is not
-    thrown away. An exception of the probe ends the wait: a probe that may fail says so in its value.
+    The probe runs at least once, and once more when the time is up, so that a slow last probe still counts. An
+    exception of the probe ends the wait: a probe that may fail returns its error as a value.
 
     :param what: completes "waiting for …".
-    :param failed: the reason why this can never become done, or None.
-    :param deadline: seconds, on machines that are not slower than the host.
-    :param interval: seconds between two probes, likewise; more where a probe takes long. Each question takes time
-        from its own answer: nova asks neutron twice to tell how a server is.
-    :param show: how the last thing seen is put in the message.
+    :param failed: why this can never become done, or None.
+    :param deadline: seconds, for machines as fast as the host.
+    :param interval: seconds between two probes, likewise; longer after a slow probe. Polling itself delays the result:
+        nova asks neutron twice for a server's state.
+    :param show: formats the last value for the message.
     :raises FailedStateError: at once when ``failed`` gives a reason.
-    :raises DeadlineError: not done in time; the message shows the last thing seen.
+    :raises DeadlineError: timed out; the message shows the last value.
     """
     deadline, interval = patient(deadline), patient(interval)
     began = time.monotonic()
@@ -75,6 +75,6 @@ def wait_for(
         if reason:
             raise FailedStateError(f"{what}: failed after {time.monotonic() - began:.0f} s: {reason}")
         if late:
-            raise DeadlineError(f"{what}: not after {deadline:g} s; last seen: {show(seen)}")
+            raise DeadlineError(f"{what}: timed out after {deadline:g} s; last seen: {show(seen)}")
         now = time.monotonic()
         time.sleep(max(0.0, min(pause(now - asked, interval), deadline - (now - began))))

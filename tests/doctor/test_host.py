@@ -38,7 +38,7 @@ def test_a_device_that_lies_falls_back_to_emulation_and_says_so(monkeypatch: pyt
     found = by_name(host.virtualisation())
 
     assert found["/dev/kvm"].state is State.OK
-    booted = found["KVM, a kernel booted"]
+    booted = found["KVM kernel boot"]
     assert booted.state is State.NOTE
     assert "/dev/kvm opens but no kernel runs under it" in booted.found
     assert "emulation" in booted.hint

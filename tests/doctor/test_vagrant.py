@@ -76,7 +76,7 @@ def test_a_vagrant_that_fails_is_quoted(install: Install) -> None:
 def test_a_virtualbox_that_vagrant_does_not_know_yet_is_a_problem(install: Install) -> None:
     install("VBoxManage", 'case "$1" in --version) echo 7.1.4r165100 ;; esac')
     found = by_name(vagrant.virtualbox((2, 3, 4)))
-    assert "Vagrant 2.3.4 knows up to 7.0" in found["VirtualBox"].found
+    assert "Vagrant 2.3.4 supports up to 7.0" in found["VirtualBox"].found
     assert by_name(vagrant.virtualbox())["VirtualBox"].state is State.OK
 
 
@@ -86,7 +86,7 @@ def test_a_module_that_is_not_loaded_and_another_extension_pack_are_problems(ins
     found = by_name(vagrant.virtualbox((2, 3, 4)))
     assert found["VirtualBox"].state is State.OK
     assert "vboxconfig" in found["VirtualBox module"].hint
-    assert found["VirtualBox extensions"].found == "extension pack 6.1.50 beside VirtualBox 7.0.10r1"
+    assert found["VirtualBox extensions"].found == "extension pack 6.1.50 does not match VirtualBox 7.0.10r1"
 
 
 @pytest.mark.parametrize(("value", "state"), [("Y", State.PROBLEM), ("N", State.NOTE), (None, State.NOTE)])

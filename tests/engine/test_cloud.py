@@ -51,7 +51,7 @@ def test_dhcp_of_networks_that_up_made_is_waited_for() -> None:
 
 
 def test_dhcp_that_nobody_serves_is_named() -> None:
-    with pytest.raises(DeadlineError, match="no DHCP server's port is ACTIVE in selfservice"):
+    with pytest.raises(DeadlineError, match="no DHCP port is ACTIVE in selfservice"):
         Neutron(1000, "123").run(BOTH)
 
 

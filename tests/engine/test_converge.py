@@ -311,7 +311,7 @@ def test_machines_that_run_already_need_no_more_room(tmp_path: Path) -> None:
 
 def test_disks_that_could_never_be_filled_are_refused(tmp_path: Path) -> None:
     text = SMALL.replace("    memory: 64 MiB\n", "    memory: 64 MiB\n    disks: {big: 900000 GiB}\n", 1)
-    with pytest.raises(LabError, match="the nodes' additional disks have "):
+    with pytest.raises(LabError, match="the nodes' additional disks need "):
         check_resources(specify(write(tmp_path, text)), set(), tmp_path)
 
 
@@ -397,7 +397,7 @@ def test_a_copy_goes_only_where_the_files_differ(tmp_path: Path, driver: Fake) -
 
 
 def test_a_copy_of_files_that_their_source_does_not_have_fails(tmp_path: Path, driver: Fake) -> None:
-    with pytest.raises(LabError, match="proxy has not all of them") as raised:
+    with pytest.raises(LabError, match="files are missing on proxy") as raised:
         copying(tmp_path, driver, proxy=Shelf({RINGS[0]: b"ring"}), storage=Shelf({RINGS[0]: b"ring"}))
     assert raised.value.hint == "labctl ssh small proxy"
 

@@ -51,9 +51,9 @@ def test_a_lab_that_is_well_has_no_ailments(tmp_path: Path, driver: Fake, apis: 
 def test_a_machine_that_does_not_run_is_named_with_its_last_words(tmp_path: Path, driver: Fake) -> None:
     lab = built(tmp_path, driver, SMALL)
     driver.stop(lab, "second", 0)
-    assert check(lab) == [Ailment("second", "machine does not run", "second started")]
+    assert check(lab) == [Ailment("second", "machine is not running", "second started")]
     driver.destroy(lab, "second")
-    assert [a.what for a in check(lab)] == ["machine is gone"]
+    assert [a.what for a in check(lab)] == ["machine is missing"]
 
 
 def test_a_unit_that_does_not_run_is_named_with_its_last_line_and_the_apis_are_not_asked(

@@ -33,20 +33,20 @@ def urls(lab: Lab, kind: str) -> list[str]:
 
 
 def test_errata_0_1_bootstrap_is_a_command_with_a_password_option(lab: Lab) -> None:
-    """`keystone-manage bootstrap-password` is no command."""
+    """`keystone-manage bootstrap-password` is not a command."""
     runs = re.findall(r"keystone-manage (\S+) (\S+)", lab.typed)
     assert ("bootstrap", "--bootstrap-password") in runs
     assert {name for name, _ in runs} <= {"db_sync", "fernet_setup", "credential_setup", "bootstrap"} | {'db_sync"'}
 
 
 def test_errata_0_2_credentials_come_from_the_environment_scripts(lab: Lab) -> None:
-    """No `--os-auth-rul`: no such option is typed at all."""
+    """`--os-auth-rul` is not an option; the guide types no such option."""
     assert "--os-auth" not in lab.typed
     assert "export OS_AUTH_URL=" in lab.files["controller"]["/root/admin-openrc"]
 
 
 def test_errata_0_3_environment_scripts_hold_assignments_only(lab: Lab, tmp_path: Path) -> None:
-    """`// remark` behind a value would be an argument of export."""
+    """`// remark` after a value would be an argument of export."""
     for name in ("admin-openrc", "demo-openrc"):
         text = lab.files["controller"][f"/root/{name}"]
         assert all(re.fullmatch(r"export OS_[A-Z_]+=\S+", line) for line in text.splitlines())
@@ -66,12 +66,12 @@ def test_errata_0_4_no_value_ends_in_a_remark_with_slashes(lab: Lab) -> None:
 
 
 def test_errata_0_5_no_value_ends_in_a_remark_with_a_hash(lab: Lab) -> None:
-    """Remarks stand on lines of their own."""
+    """Comments are on their own lines."""
     assert not [s for s in lab.settings if re.search(r"\s#", s.value)]
 
 
 def test_errata_0_6_both_grants_have_the_password_of_the_url(lab: Lab) -> None:
-    """`GLACE_DBPASS` in one of two grants: local logins are refused."""
+    """`GLACE_DBPASS` in one of two grants: local logins fail."""
     for stage in lab.plan.stages:
         for operation in (o for node in stage.nodes for o in lab.operations(stage.name, node)):
             if isinstance(operation, Database):
@@ -93,7 +93,7 @@ def test_errata_0_7_every_statement_ends(lab: Lab) -> None:
 
 
 def test_errata_0_8_no_backslash_within_a_statement(lab: Lab) -> None:
-    """A backslash goes on a line, and is an error within one."""
+    """A backslash continues a line, and is a syntax error within one."""
     assert not [s for s in lab.sql if "\\" in s]
 
 
@@ -107,7 +107,7 @@ def test_errata_0_10_endpoint_create_has_its_verb_and_three_interfaces(lab: Lab)
 
 
 def test_errata_0_11_the_image_is_the_file_that_was_downloaded(tmp_path: Path) -> None:
-    """`x86-64` is asked for where `x86_64` was downloaded."""
+    """The command names `x86-64`, the downloaded file has `x86_64`."""
     asked: list[str] = []
 
     class Site(BaseHTTPRequestHandler):
@@ -126,7 +126,7 @@ def test_errata_0_11_the_image_is_the_file_that_was_downloaded(tmp_path: Path) -
 
 
 def test_errata_0_12_apache_may_run_placement(labs: dict[str, Lab]) -> None:
-    """The packaged site grants nothing in /usr/bin: 403 for everything."""
+    """The packaged site does not grant access to /usr/bin: every request gets a 403."""
     with_placement = [lab for lab in labs.values() if lab.spec.has(Component.PLACEMENT)]
     assert len(with_placement) == 3
     for lab in with_placement:
@@ -138,13 +138,13 @@ def test_errata_0_12_apache_may_run_placement(labs: dict[str, Lab]) -> None:
 
 
 def test_errata_1_1_nothing_is_hardened_by_a_dialogue(lab: Lab) -> None:
-    """`mysql_secure_installtion`: databases are made through the socket, and no dialogue is in the way."""
+    """`mysql_secure_installtion` is misspelt; databases are created through the socket, without a dialogue."""
     assert "mysql_secure" not in lab.typed
     assert "mysql -u root" in lab.typed
 
 
 def test_errata_1_2_a_daemon_that_runs_reads_its_changed_file(lab: Lab) -> None:
-    """`systemctl start` does nothing to a chronyd that runs."""
+    """`systemctl start` has no effect on a running chronyd."""
     assert re.search(r"^systemctl restart chronyd$", lab.typed, re.MULTILINE)
     assert not re.search(r"systemctl start ", lab.typed)
     for node, files in lab.files.items():
@@ -158,7 +158,7 @@ def rewrites(lab: Lab) -> list[str]:
 
 
 def test_errata_1_4_repositories_are_rewritten_before_and_after_the_release_package(train: Lab) -> None:
-    """The package drops files that name mirrors which are gone."""
+    """The package installs files that name mirrors which no longer exist."""
     assert rewrites(train) == [
         "repositories on the vault, before the release package",
         "centos-release-openstack-train",
@@ -167,7 +167,7 @@ def test_errata_1_4_repositories_are_rewritten_before_and_after_the_release_pack
 
 
 def test_errata_1_11_max_connections_has_the_files_it_needs(lab: Lab) -> None:
-    """systemd's limit of open files lowers it to 214."""
+    """systemd's limit of open files reduces it to 214."""
     files = lab.files[lab.spec.host_of(Component.MARIADB).name]
     assert "max_connections = 4096" in files["/etc/my.cnf.d/openstack.cnf"]
     limit = re.search(r"LimitNOFILE=(\d+)", files["/etc/systemd/system/mariadb.service.d/limits.conf"])
@@ -176,13 +176,13 @@ def test_errata_1_11_max_connections_has_the_files_it_needs(lab: Lab) -> None:
 
 
 def test_errata_2_1_the_section_is_keystone_authtoken(mitaka: Lab) -> None:
-    """`[keystone_authstoken]` is an unknown section: every call answers 401."""
+    """`[keystone_authstoken]` is an unknown section: every call returns 401."""
     assert mitaka.value("controller", "nova.conf", "keystone_authtoken", "username") == "nova"
     assert {s.section for s in mitaka.settings if "auths" in s.section or "auth_token" in s.section} == set()
 
 
 def test_errata_2_2_vnc_addresses_have_the_names_of_the_release(mitaka: Lab) -> None:
-    """`vncserver_proxycient_address` is nobody's option."""
+    """`vncserver_proxycient_address` is not an option."""
     for node, extra in (("controller", set()), ("compute1", {"novncproxy_base_url"})):
         names = {s.option for s in mitaka.settings if (s.node, s.section) == (node, "vnc")}
         assert names == {"enabled", "vncserver_listen", "vncserver_proxyclient_address"} | extra

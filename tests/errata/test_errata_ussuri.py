@@ -47,7 +47,7 @@ def test_errata_3_2_firewall_cmd_gets_options_that_it_has(ussuri: Lab) -> None:
 
 
 def test_errata_3_3_only_the_others_follow_the_controller(lab: Lab) -> None:
-    """With `pool controller` on the controller too, nobody has the time."""
+    """With `pool controller` on the controller too, no node has a time source."""
     for node, files in lab.files.items():
         text = files["/etc/chrony.conf"]
         if node == "controller":
@@ -80,7 +80,7 @@ def test_errata_3_8_repositories_are_rewritten_before_and_after_the_release_pack
 
 
 def test_errata_3_17_keystones_cache_has_a_backend(ussuri: Lab) -> None:
-    """Servers alone leave the cache off."""
+    """Servers without a backend leave the cache off."""
     for option, wanted in (("enabled", "true"), ("backend", "dogpile.cache.memcached")):
         assert ussuri.value("controller", "keystone.conf", "cache", option) == wanted
 
@@ -92,7 +92,7 @@ def test_errata_3_19_glance_reads_its_account(ussuri: Lab) -> None:
 
 
 def test_errata_3_20_accounts_have_no_blank(lab: Lab) -> None:
-    """`glance@ '%'` is an error of syntax."""
+    """`glance@ '%'` is a syntax error."""
     grants = [s for s in lab.sql if s.startswith("GRANT")]
     assert grants
     assert all(re.search(r" TO '[a-z]+'@'(%|localhost)' IDENTIFIED", s) for s in grants)
@@ -120,14 +120,14 @@ def test_errata_3_27_nova_reads_its_account(ussuri: Lab) -> None:
 
 
 def test_errata_3_28_placements_region_has_its_name(ussuri: Lab) -> None:
-    """`os_region_name` went in 18.0.0."""
+    """`os_region_name` was removed in 18.0.0."""
     for node in ("controller", "compute"):
         assert ussuri.value(node, "nova.conf", "placement", "region_name") == "RegionOne"
         assert ussuri.value(node, "nova.conf", "placement", "os_region_name") is None
 
 
 def test_errata_3_34_every_node_has_its_own_address_in_DEFAULT(lab: Lab) -> None:
-    """In `[default]` nobody reads it, and a copied file keeps the controller's."""
+    """No service reads it in `[default]`, and a copied file keeps the controller's address."""
     for node in lab.spec.running(Component.NOVA_COMPUTE, Component.NOVA_CONTROLLER):
         assert lab.value(node.name, "nova.conf", "DEFAULT", "my_ip") == str(lab.spec.address(node))
     assert not [s for s in lab.settings if s.section.lower() == "default" and s.section != "DEFAULT"]
@@ -165,7 +165,7 @@ def test_errata_3_41_a_card_has_one_name(lab: Lab) -> None:
 
 
 def test_errata_3_45_no_section_is_called_default(lab: Lab) -> None:
-    """`[default]` is a group of its own."""
+    """`[default]` is a separate section, not `[DEFAULT]`."""
     assert "[default]" not in "".join(text for files in lab.files.values() for text in files.values())
 
 
@@ -176,7 +176,7 @@ def test_errata_3_46_options_that_went_are_not_set(ussuri: Lab) -> None:
 
 
 def test_errata_3_48_a_value_stands_on_its_options_line(lab: Lab) -> None:
-    """On a line of its own it is an error of syntax, or belongs to the option above."""
+    """On its own line the value is a syntax error, or belongs to the option above."""
     for node, path, content in lab.inis():
         for line in content.splitlines():
             assert not line or re.match(r"#|\[[^]]+\]$|[A-Za-z][\w.]* =", line), f"{node}:{path}: {line}"
@@ -188,7 +188,7 @@ def test_errata_3_49_agents_have_their_account(ussuri: Lab) -> None:
 
 
 def test_errata_3_50_every_option_has_a_section(lab: Lab) -> None:
-    """metadata_agent.ini began with options."""
+    """metadata_agent.ini begins with options."""
     assert not [s for s in lab.settings if not s.section]
     secret = "metadata_proxy_shared_secret"
     (agent,) = (s for s in lab.settings if s.option == secret and s.file.endswith("metadata_agent.ini"))
@@ -196,7 +196,7 @@ def test_errata_3_50_every_option_has_a_section(lab: Lab) -> None:
 
 
 def test_errata_3_51_the_router_agent_has_its_driver(lab: Lab) -> None:
-    """It ends at once without: there is no default."""
+    """Without it the agent exits at once: there is no default."""
     node = lab.spec.host_of(Component.NEUTRON_L3).name
     assert lab.value(node, "l3_agent.ini", "DEFAULT", "interface_driver")
 
@@ -212,7 +212,7 @@ def test_errata_3_52_a_tunnel_ends_at_an_address_of_its_node(lab: Lab) -> None:
 
 
 def test_errata_3_53_no_two_tunnels_end_at_one_address(lab: Lab) -> None:
-    """The compute node had the network node's."""
+    """The compute node has the network node's address."""
     assert len(set(tunnels(lab).values())) == len(tunnels(lab)) > 0
 
 
@@ -243,7 +243,7 @@ def test_errata_3_56_the_bridge_takes_the_card_that_the_files_configure(ussuri: 
 
 
 def test_errata_3_58_nothing_sets_addresses_at_boot_but_the_cards_own_files(ussuri: Lab) -> None:
-    """A unit without order lost the race; here the bridge has no address and openvswitch runs before it is made."""
+    """A unit without ordering loses the race; here the bridge has no address, and openvswitch runs before it exists."""
     units = [p for files in ussuri.files.values() for p in files if p.startswith("/etc/systemd/system/")]
     assert not [p for p in units if "interface" in p or "network" in p]
     for node, command in bridges(ussuri).items():
@@ -259,7 +259,7 @@ def without_firewalld(lab: Lab) -> set[str]:
 
 
 def test_errata_3_65_firewalld_is_asked_only_where_it_runs(lab: Lab) -> None:
-    """It was switched off on network and compute, and asked later: exit 252."""
+    """firewalld is disabled on network and compute, and called later: exit 252."""
     off = without_firewalld(lab)
     assert off == {n.name for n in lab.spec.running(Component.NEUTRON_L2)}
     for node in lab.spec.nodes:
@@ -271,7 +271,7 @@ def test_errata_3_65_firewalld_is_asked_only_where_it_runs(lab: Lab) -> None:
 
 
 def test_errata_3_69_no_keypair_is_named_twice(lab: Lab) -> None:
-    """MyKey and Mykey: an install makes no key pair, and a test uses the object it made."""
+    """MyKey and Mykey: an install creates no key pair, and a test uses the object it created."""
     assert "keypair" not in lab.typed
     assert "--key " not in lab.typed
 
@@ -280,7 +280,7 @@ def test_errata_3_69_no_keypair_is_named_twice(lab: Lab) -> None:
 
 
 def test_errata_3_74_volume_endpoints_keep_their_template(labs: dict[str, Lab]) -> None:
-    """Stored without its `%` every call is a 404."""
+    """Stored without its `%`, every call returns 404."""
     for name, kind, url in (
         ("ussuri-6node", "volumev3", "http://controller:8776/v3/%(project_id)s"),
         ("train-2node", "volumev3", "http://controller:8776/v3/%(project_id)s"),
@@ -291,7 +291,7 @@ def test_errata_3_74_volume_endpoints_keep_their_template(labs: dict[str, Lab]) 
 
 
 def test_errata_3_76_iscsi_portals_are_addresses(lab: Lab) -> None:
-    """LIO wants an address, not `compute`."""
+    """LIO needs an address, not `compute`."""
     nodes = lab.spec.running(Component.CINDER_VOLUME)
     for node in nodes:
         portal = [s.value for s in lab.settings if s.node == node.name and s.option.endswith("ip_address")]
@@ -299,14 +299,14 @@ def test_errata_3_76_iscsi_portals_are_addresses(lab: Lab) -> None:
 
 
 def test_errata_3_77_cinder_sees_its_back_ends(lab: Lab) -> None:
-    """Below `[default]` cinder-volume ends for want of them."""
+    """Under `[default]` cinder-volume finds no back ends and exits."""
     for node in lab.spec.running(Component.CINDER_VOLUME):
         assert lab.value(node.name, "cinder.conf", "DEFAULT", "enabled_backends") == "lvm"
         assert lab.value(node.name, "cinder.conf", "lvm", "volume_group") == "cinder-volumes"
 
 
 def test_errata_3_80_exports_are_there_after_a_restart(lab: Lab) -> None:
-    """target.service was not enabled."""
+    """target.service is not enabled."""
     for node in lab.spec.running(Component.CINDER_VOLUME):
         assert "target" in [o.name for o in lab.operations("compute", node.name) if isinstance(o, Unit)]
     if lab.spec.running(Component.CINDER_VOLUME):
@@ -323,7 +323,7 @@ def test_errata_3_82_the_volume_node_asks_no_firewalld_that_is_off(ussuri: Lab) 
 
 
 def test_errata_3_88_swift_asks_who_calls(labs: dict[str, Lab]) -> None:
-    """The packaged pipeline lets anybody read and write."""
+    """The packaged pipeline allows everyone to read and write."""
     proxies = [lab for lab in labs.values() if lab.spec.has(Component.SWIFT_PROXY)]
     assert proxies
     for lab in proxies:
@@ -336,7 +336,7 @@ def test_errata_3_88_swift_asks_who_calls(labs: dict[str, Lab]) -> None:
 
 
 def test_errata_3_90_rings_name_the_storage_nodes_of_this_lab(ussuri: Lab) -> None:
-    """10.10.10.50 to 52 are nobody here."""
+    """No node has 10.10.10.50 to 52."""
     adds = re.findall(
         r"swift-ring-builder \S+ add --region (\d) --zone (\d) --ip (\S+) --port (\d+) --device (\S+)", ussuri.typed
     )
@@ -348,7 +348,7 @@ def test_errata_3_90_rings_name_the_storage_nodes_of_this_lab(ussuri: Lab) -> No
 
 
 def test_errata_3_93_a_mount_is_one_line(labs: dict[str, Lab], mitaka: Lab) -> None:
-    """A wrapped line of fstab is two wrong ones; swift's disks are mounted by a unit, nova's by one line."""
+    """A wrapped fstab line is two invalid ones; swift's disks are mounted by a unit, nova's by one line."""
     (line,) = re.findall(r'echo "(UUID=[^"]*)" >>/etc/fstab', mitaka.typed)
     assert line.split()[1:] == ["/var/lib/nova/instances", "ext4", "defaults", "0", "2"]
     for lab in labs.values():
@@ -365,13 +365,13 @@ def test_errata_3_96_rsyncd_is_told_everything_once(ussuri: Lab) -> None:
 
 
 def test_errata_3_98_labels_are_the_whole_trees(ussuri: Lab) -> None:
-    """The mount point alone was labelled, and its content was not."""
+    """Only the mount point is labelled, not its content."""
     assert "semanage fcontext -a -t swift_data_t '/srv/node(/.*)?'" in ussuri.typed
     assert re.search(r"restorecon -R /srv/node\b", ussuri.typed)
 
 
 def test_errata_3_101_no_object_is_made_the_wrong_way_round(lab: Lab) -> None:
-    """`object create FILE CONTAINER`: an install makes no object."""
+    """`object create FILE CONTAINER` has its arguments swapped; an install creates no object."""
     assert "openstack object create" not in lab.typed
 
 
@@ -379,19 +379,19 @@ def test_errata_3_101_no_object_is_made_the_wrong_way_round(lab: Lab) -> None:
 
 
 def test_errata_3_107_heats_endpoints_have_no_prefix_of_swifts(labs: dict[str, Lab]) -> None:
-    """AUTH_ belongs to swift."""
+    """The AUTH_ prefix belongs to swift."""
     for name, host in (("ussuri-6node", "network"), ("train-2node", "controller")):
         assert urls(labs[name], "orchestration") == [f"http://{host}:8004/v1/%(tenant_id)s"] * 3
         assert urls(labs[name], "cloudformation") == [f"http://{host}:8000/v1"] * 3
 
 
 def test_errata_3_110_no_watch_server_is_named(labs: dict[str, Lab]) -> None:
-    """It went with the CloudWatch API."""
+    """It was removed with the CloudWatch API."""
     assert not [s for lab in labs.values() for s in lab.settings if s.option == "heat_watch_server_url"]
 
 
 def test_errata_3_113_the_sample_stacks_objects_exist(ussuri: Lab) -> None:
-    """Neither m1.tiny nor the network existed."""
+    """Neither m1.tiny nor the network exists."""
     assert re.search(r"^openstack flavor create .* m1\.tiny$", ussuri.typed, re.MULTILINE)
     assert re.search(r"^openstack image create .* cirros$", ussuri.typed, re.MULTILINE)
     assert re.search(r"^openstack network create .* int_net$", ussuri.typed, re.MULTILINE)

@@ -52,7 +52,7 @@ def test_a_machine_that_is_killed_is_seen_named_and_brought_back(home: Home) -> 
     while machines(home, name) != "1/2 running":
         assert time.monotonic() < deadline
     looked = home.run("status", "--check", name)
-    assert (looked.status, "second: machine does not run" in looked.err) == (1, True), str(looked)
+    assert (looked.status, "second: machine is not running" in looked.err) == (1, True), str(looked)
     assert "second does not run" in home.run("ssh", name, "second").err.replace(f" of {name}", "")
 
     assert "started second" in home.must("repair", name).out

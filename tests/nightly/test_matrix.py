@@ -96,7 +96,7 @@ jobs: 0
     assert "unknown release 'trian'; did you mean 'train'?" in lines[1]
     assert "nspawn is named twice" in lines[2]
     assert "did you mean 'test_compute.py'?" in lines[3]
-    assert "this fits no combination of the entry" in lines[4]
+    assert "this matches no combination of the entry" in lines[4]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ jobs: 0
         ("matrix: []\n", ":1:1: matrix: must not be empty"),
         (
             "matrix:\n- topology: zed-2node\n- topology: zed-2node\n",
-            ":3:3: matrix[1]: the cell zed-2node is in entry 1",
+            ":3:3: matrix[1]: the cell zed-2node is already in entry 1",
         ),
     ],
 )

@@ -95,7 +95,7 @@ def test_a_cell_over_its_time_is_ended_and_the_others_go_on(bench: Bench) -> Non
         ("timeout", "test"),
         ("passed", ""),
     ]
-    assert "no end after 3 s" in rows["alpha"]["message"]
+    assert "timed out after 3 s" in rows["alpha"]["message"]
     hung = [int(words[3]) for words in bench.calls() if words[0] == "begin" and words[1] in ("up", "test")]
     assert not [pid for pid in hung if process.identity(pid)]
     assert names() == []
@@ -211,12 +211,12 @@ def test_a_rebooted_machine_has_no_strays_to_end(bench: Bench) -> None:
 
 
 def test_there_is_nothing_to_resume(bench: Bench) -> None:
-    with pytest.raises(LabError, match="there is no run to go on with"):
+    with pytest.raises(LabError, match="there is no unfinished run to resume"):
         running.resume(bench.history, 1, None)
 
 
 def test_two_nights_at_once_are_refused(bench: Bench) -> None:
-    with running.alone(), pytest.raises(LabError, match=f"is being run by pid {os.getpid()}"), running.alone():
+    with running.alone(), pytest.raises(LabError, match=f"in progress: pid {os.getpid()}"), running.alone():
         pass
 
 
@@ -259,7 +259,7 @@ def test_a_history_of_a_newer_schema_is_refused_and_left_as_it_is(tmp_path: Path
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA user_version = 99")
     before = path.read_bytes()
-    with pytest.raises(LabError, match="newer labctl: its schema is 99, this labctl knows 1") as raised:
+    with pytest.raises(LabError, match="newer labctl: its schema is 99, this labctl supports 1") as raised:
         History(path)
     assert f"mv {path} {path}.99" in raised.value.hint
     assert path.read_bytes() == before

@@ -61,9 +61,9 @@ def read(path: Path) -> _Links:
 
 def test_the_pages_name_the_regression_since_when_where_and_how_to_see_it_again(written: Path) -> None:
     text = (written / "index.html").read_text()
-    assert "Run 60: 1 of 4 cells need a look" in text
+    assert "Run 60: 1 of 4 cells need attention" in text
     assert "train-2node: regression" in text
-    assert re.search(r"Bad since run 58 \(.*\), then at keystone; last good in run 57", text)
+    assert re.search(r"Bad since run 58 \(.*\), first at keystone; last good in run 57", text)
     assert "<strong>controller</strong>: apache2.service" in text
     assert "labctl up train-2node --name again" in text
     assert "error: &lt;script&gt;alert(1)&lt;/script&gt;" in text
@@ -86,7 +86,7 @@ def test_every_link_leads_somewhere_and_nothing_is_loaded_from_outside(written: 
 
 def test_a_history_without_runs_has_a_report_too(tmp_path: Path) -> None:
     with History(tmp_path / "history.sqlite") as history:
-        assert "No night was run yet" in report.write(history, tmp_path / "report").read_text()
+        assert "No nightly run yet" in report.write(history, tmp_path / "report").read_text()
 
 
 def test_a_report_that_cannot_be_written_says_why(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 def test_a_browser_shows_every_part_without_an_error_from_a_file(browser: Any, written: Path) -> None:
     browser.set_window_size(1200, 1000)
     browser.get((written / "index.html").as_uri())
-    assert browser.find_element("css selector", "h1").text == "Run 60: 1 of 4 cells need a look"
+    assert browser.find_element("css selector", "h1").text == "Run 60: 1 of 4 cells need attention"
     assert len(browser.find_elements("css selector", ".matrix tbody tr")) == 4
     assert len(browser.find_elements("css selector", "svg.chart polyline")) == 8
     browser.find_element("css selector", ".matrix td.failed a").click()
@@ -162,7 +162,7 @@ def test_the_keyboard_is_enough(browser: Any, written: Path) -> None:
         return browser.switch_to.active_element
 
     browser.find_element("css selector", "body").send_keys(Keys.TAB)
-    assert focused().text == "to the content"
+    assert focused().text == "skip to content"
     browser.execute_script("document.querySelector('.matrix a').focus()")
     focused().send_keys(Keys.ARROW_RIGHT)
     focused().send_keys(Keys.ARROW_DOWN)

@@ -209,4 +209,4 @@ def test_what_fails_on_every_lab_of_a_release_is_told_apart(tmp_path: Path) -> N
     said = list[str]()
     with progress.subscribed(lambda event: said.append(event.text)):
         tempest.marked([junit.Case(f"{test}[smoke]", "passed", 1)], zed)
-    assert "passed, though" in said[0]
+    assert "passed, although" in said[0]

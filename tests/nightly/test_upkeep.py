@@ -169,7 +169,7 @@ def test_of_a_long_error_the_first_line_and_the_end_are_told(tmp_path: Path) -> 
 
 def test_a_bisection_between_good_commits_is_refused(bench: Bench, repository: tuple[Path, list[str]]) -> None:
     root, commits = repository
-    with pytest.raises(LabError, match=f"nothing to search: alpha is good at {commits[4][:12]}"):
+    with pytest.raises(LabError, match=f"nothing to bisect: alpha is good at {commits[4][:12]}"):
         bisection(bench, root, commits[0], commits[4]).run()
     assert names() == []
     with pytest.raises(LabError, match="no-such-commit"):

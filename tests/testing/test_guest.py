@@ -49,7 +49,7 @@ def guest(failed: str | None) -> Guest:
 
 
 def test_no_login_shows_the_last_refusal_and_the_console():
-    with pytest.raises(DeadlineError, match=r"(?s)no login after 0.1 s; last: .*no login$"):
+    with pytest.raises(DeadlineError, match=r"(?s)login timed out after 0.1 s; last error: .*no login$"):
         guest(None).connect(deadline=0.1)
 
 
@@ -134,9 +134,9 @@ def test_commands_run_with_their_output_and_status(on_port):
         with reached(key).connect(deadline=10) as found:
             assert found.output("echo one; echo two >&2") == "one"
             assert found.run("echo two >&2; exit 3", check=False) == guest_module.Result(3, "", "two\n")
-            with pytest.raises(GuestCommandError, match=r"(?s)'exit 7' ended with 7"):
+            with pytest.raises(GuestCommandError, match=r"(?s)'exit 7' exited with status 7"):
                 found.run("exit 7")
-            with pytest.raises(DeadlineError, match=r"no end after 0\.2 s: sleep 3"):
+            with pytest.raises(DeadlineError, match=r"timed out after 0\.2 s: sleep 3"):
                 found.run("sleep 3", timeout=0.2)
 
 

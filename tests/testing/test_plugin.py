@@ -152,7 +152,7 @@ def test_labctls_own_suite_is_one_from_wherever_it_is_named(monkeypatch):
         words = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *words]
         done = process.run(words, cwd=place, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)})
         assert done.returncode == pytest.ExitCode.USAGE_ERROR, done.stdout
-        assert "there is no lab to test; make one with: labctl up zed-2node" in done.stderr
+        assert "there is no lab to test; create one with: labctl up zed-2node" in done.stderr
 
 
 def test_naming_the_lab_enters_it_for_any_test(suite):
@@ -168,7 +168,7 @@ def test_each_worker_has_the_lab(suite):
 def test_several_labs_and_no_name_is_an_error_that_lists_them(suite):
     result = suite(labs=("zed", "train")).runpytest_subprocess("e2e")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*--lab NAME, one of: train, zed*"])
+    result.stderr.fnmatch_lines(["*choose one with --lab NAME: train, zed*"])
 
 
 def test_no_lab_at_all_says_how_to_make_one(suite):
@@ -186,7 +186,7 @@ def test_an_unknown_lab_is_an_error(suite):
 def test_a_lab_that_is_not_up_yet_is_named_with_the_command_that_brings_it_up(suite):
     result = suite(labs=("unborn",)).runpytest_subprocess("e2e")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    lines = ["*the lab unborn is not up: no access.json", "*try: labctl up zed-2node --name unborn"]
+    lines = ["*the lab unborn is not up: access.json is missing", "*try: labctl up zed-2node --name unborn"]
     result.stderr.fnmatch_lines(lines)
 
 
@@ -227,7 +227,7 @@ def test_destructive_tests_run_only_when_asked_for(suite):
 def test_destructive_tests_do_not_run_beside_others(suite):
     result = suite().runpytest_subprocess("--destructive", "-n", "2", "e2e")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*its tests run one by one: -n 0"])
+    result.stderr.fnmatch_lines(["*its tests run one at a time: -n 0"])
     suite().runpytest_subprocess("--destructive", "-n", "0", "e2e").assert_outcomes(passed=1)
 
 

@@ -78,7 +78,7 @@ def test_what_up_has_made_is_looked_up_once_for_each_lab() -> None:
 def test_what_is_not_there_is_named_and_looked_up_again() -> None:
     owner = project("lab")
     for _ in range(2):
-        with pytest.raises(BrokenLabError, match="lab lab shows no flavor 'absent' to its projects") as raised:
+        with pytest.raises(BrokenLabError, match="lab lab: flavor 'absent' is not visible to projects") as raised:
             resources.flavor_id(owner, "absent")
         assert raised.value.hint == "labctl up zed-2node --name lab"
     assert owner.asked == ["absent", "absent"]

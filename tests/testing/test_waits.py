@@ -29,7 +29,7 @@ def test_fails_at_once_with_the_reason_of_the_failed_state():
 
 
 def test_out_of_time_shows_the_last_thing_seen():
-    with pytest.raises(DeadlineError, match=r"router: not after 0.05 s; last seen: 'DOWN'|last seen: DOWN"):
+    with pytest.raises(DeadlineError, match=r"router: timed out after 0.05 s; last seen: 'DOWN'|last seen: DOWN"):
         wait_for("router", lambda: "DOWN", lambda s: s == "ACTIVE", deadline=0.05, interval=0.01)
 
 
