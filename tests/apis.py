@@ -11,6 +11,7 @@ import pytest
 from labctl.engine import cloud
 from labctl.errors import LabError
 from labctl.images.guest import GuestImage
+from labctl.records.lab import Lab
 
 T = TypeVar("T")
 
@@ -32,9 +33,7 @@ class Apis:
         monkeypatch.setattr(cloud.namespace, "Inside", made.enter)
         return made
 
-    def cloud(
-        self, lab: str, auth_url: str, region: str, secrets: Any, guest: GuestImage | None, patience: float
-    ) -> Apis:
+    def cloud(self, lab: Lab, secrets: Any, guest: GuestImage | None) -> Apis:
         assert self.inside, "the APIs were used from outside the lab's namespace"
         assert secrets["ADMIN_PASS"].reveal()
         self.guests.append(guest)

@@ -37,27 +37,17 @@ class _Known:
 class Cloud:
     """One authenticated session as the lab's admin; must be used inside the lab's namespace.
 
-    :param name: the lab's name, for errors.
-    :param patience: how many times slower than the host the lab's machines are; multiplies every deadline.
+    Deadlines are as many times longer as the lab's machines are slower than the host.
     """
 
-    def __init__(
-        self,
-        name: str,
-        auth_url: str,
-        region: str,
-        secrets: Mapping[str, Secret],
-        guest: GuestImage | None,
-        patience: float = 1.0,
-    ) -> None:
-        self._lab = name
-        self._patience = patience
-        self._auth_url = f"{auth_url}/v3"
-        self._region = region
+    def __init__(self, lab: Lab, secrets: Mapping[str, Secret], guest: GuestImage | None) -> None:
+        self._lab, self._region = lab.name, lab.spec.region
+        self._patience = lab.driver.patience
+        self._auth_url = f"{lab.context.auth_url}/v3"
         self._secrets = secrets
         self._guest = guest
         self._auth = self._login("admin", "admin", secrets["ADMIN_PASS"].reveal())
-        self._session = session.Session(auth=self._auth, timeout=60 * patience)
+        self._session = session.Session(auth=self._auth, timeout=60 * self._patience)
         self._known: _Known | None = None
 
     def _login(self, user: str, project: str, password: str) -> v3.Password:
@@ -396,19 +386,11 @@ def _root(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}/"
 
 
-def ask(
-    lab: Lab,
-    secrets: Mapping[str, Secret],
-    question: Callable[[Cloud], T],
-    guest: GuestImage | None = None,
-) -> T:
+def ask(lab: Lab, secrets: Mapping[str, Secret], question: Callable[[Cloud], T], guest: GuestImage | None = None) -> T:
     """Call a function with the lab's APIs.
 
     :param guest: the image to upload, for a function that uploads one.
     :raises ClientException: an API does not answer, or refuses the request (keystoneauth1).
     """
-    ctx = lab.context
     with namespace.Inside(lab.namespace, lab.hosts_file) as inside:
-        return inside.call(
-            lambda: question(Cloud(lab.name, ctx.auth_url, ctx.lab.region, secrets, guest, lab.driver.patience))
-        )
+        return inside.call(lambda: question(Cloud(lab, secrets, guest)))

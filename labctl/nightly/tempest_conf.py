@@ -214,6 +214,7 @@ def configuration(lab: Lab, api: access.Access, release: Release, seen: Seen, di
         "validation": {
             "run_validation": True,
             "image_ssh_user": api.guest_user,
+            "image_alt_ssh_user": api.guest_user,  # image_ref_alt is the same image
             "ssh_timeout": round(300 * slow),
             "connect_timeout": 60,
         },

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from labctl.engine.cloud import Cloud
 from labctl.errors import DeadlineError
 from labctl.operations.openstack import DhcpPlugged
+from labctl.records.lab import Lab
 from labctl.secret import Secret
 
 NETWORKS = [{"id": "1", "name": "provider"}, {"id": "2", "name": "selfservice"}, {"id": "3", "name": "somebody's"}]
+
+
+LAB = SimpleNamespace(
+    name="lab",
+    spec=SimpleNamespace(region="RegionOne"),
+    driver=SimpleNamespace(patience=1.0),
+    context=SimpleNamespace(auth_url="http://127.0.0.1:5000"),
+)
 
 
 class Neutron(Cloud):
     """Networks, their DHCP servers' ports after some questions, and subnets that ask for DHCP."""
 
     def __init__(self, active_after: int, asking: str) -> None:
-        super().__init__("lab", "http://127.0.0.1:5000", "RegionOne", {"ADMIN_PASS": Secret("x")}, None)
+        super().__init__(cast(Lab, LAB), {"ADMIN_PASS": Secret("x")}, None)
         self.left, self._asking = active_after, asking
 
     def get(self, service: str, path: str) -> dict[str, Any]:

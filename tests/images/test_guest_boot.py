@@ -30,7 +30,7 @@ MIB = 1024 * 1024
 USER_DATA = "#!/bin/sh\necho user data ran on $(hostname) >>/var/log/ran\n"
 
 
-def eventually(what: str, check: Callable[[], Any], seconds: float = 60) -> Any:
+def eventually(what: str, check: Callable[[], Any], seconds: float = 180) -> Any:
     """Return the first true answer of a check."""
     deadline = time.monotonic() + seconds
     while not (got := check()):

@@ -260,6 +260,15 @@ def test_dhcp_without_classless_routes_uses_the_router(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(bool(process.missing("shellcheck")), reason="shellcheck is not installed")
+def test_ssh_answers_only_when_the_keys_are_there() -> None:
+    """Tempest's test_reassign_port_between_servers moves a floating IP away from a server that still boots.
+
+    A client that was answered there, and refused, holds the next server's host key for a forged one.
+    """
+    script = (ROOT / "labctl/images/guest/root/etc/init.d/rcS.sh").read_text()
+    assert script.index("\n/usr/lib/guest/datasource") < script.index("\ndropbear -P")
+
+
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_the_guests_scripts_pass_shellcheck(script: Path) -> None:
     process.run(["shellcheck", "-s", "sh", script])

@@ -166,11 +166,11 @@ def test_an_image_that_cannot_be_is_refused_with_those_that_can(site: Site) -> N
     runner = CliRunner()
     wrong = runner.invoke(app, ["image", "build", "centos7", "--release", "zed"]).exception
     assert isinstance(wrong, LabError)
-    assert wrong.message == "zed is not made for centos7"
+    assert wrong.message == "zed is not available on centos7"
     assert wrong.hint == "releases for it: mitaka, rocky, train"
     unknown = runner.invoke(app, ["image", "build", "centos6"]).exception
     assert isinstance(unknown, LabError)
-    assert unknown.message == "labctl does not know the base 'centos6'"
+    assert unknown.message == "unknown base 'centos6'"
     missing = runner.invoke(app, ["image", "build", "centos8"]).exception
     assert isinstance(missing, LabError)
     assert "CentOS-8.2.2004-x86_64-minimal.iso" in missing.message

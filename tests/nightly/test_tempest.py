@@ -57,7 +57,8 @@ def test_the_configuration_says_what_the_lab_is(topology: str, tmp_path: Path) -
     release = releases.get(state.spec.release)
     parser = rendered(state, tmp_path, SEEN)
     assert parser["identity"]["uri_v3"] == "http://controller:5000/v3"
-    assert parser["compute"]["image_ref"] == "image-id"
+    assert parser["compute"]["image_ref"] == parser["compute"]["image_ref_alt"] == "image-id"
+    assert parser["validation"]["image_ssh_user"] == parser["validation"]["image_alt_ssh_user"] == "cirros"
     assert (parser["compute"]["flavor_ref"], parser["compute"]["flavor_ref_alt"]) == ("flavor-1", "flavor-2")
     assert parser["network"]["public_network_id"] == "network-id"
     assert parser["network-feature-enabled"]["api_extensions"] == "router,ext-gw-mode,port-security"

@@ -196,7 +196,7 @@ def test_a_lab_that_gives_no_token_stops_the_run_with_one_message(suite):
         result = suite(answers=False, e2e=tests).runpytest_subprocess("e2e", *workers)
         assert result.ret == 3
         text = result.stdout.str() + result.stderr.str()
-        assert text.count("lab one gives no token at http://127.0.0.1:9/v3") == 1
+        assert text.count("lab one issues no token at http://127.0.0.1:9/v3") == 1
         assert "FAILED" not in text
 
 

@@ -32,8 +32,9 @@ done
 ip link set lo up
 
 /usr/lib/guest/network
-dropbear -P /run/dropbear.pid
 /usr/lib/guest/datasource
+# After the keys, as in CirrOS: who is let in later than answered takes a floating IP's former server for this one.
+dropbear -P /run/dropbear.pid
 
 echo "=== network info ==="
 ip -o -4 addr show | awk '{ print "if-info: " $2 ",up," $4 }'
