@@ -1,4 +1,4 @@
-"""The program. The only place that turns errors into exit statuses: 1 user, 3 bug, 130 interrupted."""
+"""Entry point. The only place that turns errors into exit statuses: 1 user, 3 bug, 130 interrupted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from labctl.secret import Redactor
 
 BUG = 3
 INTERRUPTED = 130
-#: Wrong usage; typer brings its own copy of click, so the class is found through one it exports.
+#: Wrong usage; typer bundles its own copy of click, so the class is taken from one it exports.
 UsageErrors: type[Any] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
 
@@ -45,20 +45,20 @@ def run() -> None:
             error.show()
             sys.exit(error.exit_code)
         log = Path(tempfile.mkstemp(prefix="labctl-bug-", suffix=".log")[1])
-        hide = Redactor(())  # people send these; which lab's passwords may be in them is not known here
+        hide = Redactor(())  # users attach these to reports; which lab's passwords they contain is not known here
         log.write_text(hide(f"labctl {__version__}: {sys.argv}\n{traceback.format_exc()}"))
         typer.echo(f"error: this is a bug in labctl: {hide(repr(error))}\n  details: {log}", err=True)
         status = BUG
     if status == INTERRUPTED and sys.argv[1:2] in (["up"], ["down"]):  # typer turns ^C into this status itself
-        typer.echo("interrupted: the same command goes on from there; labctl list shows what is there", err=True)
+        typer.echo("interrupted: run the same command again to resume; labctl list shows the current state", err=True)
     sys.exit(status if isinstance(status, int) else 0)
 
 
 def main() -> None:
-    """Run labctl as a process of its own: ^C ends it at once.
+    """Run labctl as its own process: ^C ends it immediately.
 
-    Worker threads may wait for a node for minutes, and what they do can be repeated; the interpreter
-    would join them first.
+    Worker threads may wait minutes for a node, and their work is safe to repeat; the interpreter would
+    join them first.
     """
     try:
         run()

@@ -24,7 +24,7 @@ from labctl.commands import (
 
 app = typer.Typer(
     name="labctl",
-    help="Real OpenStack labs from one file: made, proven end to end, and removed without a trace.",
+    help="Deploy OpenStack labs from one file, test them end to end, remove them without a trace.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -1,4 +1,4 @@
-"""The one table of components: what a topology can place on a node, and what that asks of the rest of the lab."""
+"""The one table of components: what a topology can place on a node, and what that requires of the rest of the lab."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class Component(StrEnum):
-    """A group of daemons that is placed on a node as one; the words of ``runs:``."""
+    """A group of daemons placed on a node together; the words of ``runs:``."""
 
     MARIADB = "mariadb"
     RABBITMQ = "rabbitmq"
@@ -37,18 +37,18 @@ C = Component
 
 @dataclass(frozen=True)
 class Placing:
-    """The rules of placing one component."""
+    """Placement rules of one component."""
 
     #: components that must run somewhere in the lab
     needs: tuple[Component, ...] = ()
-    #: components that must run on the very node, because they plug the component's ports
+    #: components that must run on the same node, because they plug the component's ports
     beside: tuple[Component, ...] = ()
-    #: at most one node of a lab runs it: none of these is set up for high availability
+    #: at most one node of a lab runs it: none of these is highly available
     once: bool = True
-    #: a node may bring it into a running lab and take it out again: nothing of it stands in the catalog, in a
-    #: database of its own or in the configuration of other nodes' services
+    #: a node may add it to a running lab and remove it again: it appears neither in the catalog, nor in a
+    #: database of its own, nor in the configuration of other nodes' services
     joins: bool = False
-    #: holds what other nodes write to, so its node is shut down last
+    #: stores what other nodes write, so its node is shut down last
     holds_data: bool = False
 
 
@@ -79,4 +79,4 @@ COMPONENTS: Mapping[Component, Placing] = {
 }
 
 if missing := set(Component) - set(COMPONENTS):
-    raise TypeError(f"COMPONENTS says nothing about {', '.join(sorted(missing))}")
+    raise TypeError(f"COMPONENTS lacks {', '.join(sorted(missing))}")

@@ -5,15 +5,15 @@ Library code raises; only ``labctl.__main__`` turns an error into an exit status
 
 from __future__ import annotations
 
-#: Status of a test run that ended before its first test, because the lab itself does not work.
+#: Exit status of a test run that stopped before its first test because the lab is broken.
 BROKEN = 3
 
 
 class LabError(Exception):
-    """Something the user can act on: what happened, where, and the next command to type.
+    """An error the user can act on: what failed, where, and the next command to run.
 
     :param message: what failed and where, one sentence or a few lines.
-    :param hint: what to do or type next; empty when the message already says it.
+    :param hint: what to do or run next; empty when the message already says it.
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
@@ -23,8 +23,8 @@ class LabError(Exception):
 
 
 class DeadlineError(LabError):
-    """A wait ran out of time. The message carries the last thing seen."""
+    """A wait timed out. The message contains the last observed state."""
 
 
 class BrokenLabError(LabError):
-    """The lab itself is not in a state in which the request makes sense."""
+    """The lab is not in a state that allows the request."""

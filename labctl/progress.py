@@ -1,9 +1,9 @@
-"""Progress of everything a user waits for: steps are events, and console, log file or tests subscribe.
+"""Progress of everything a user waits for: steps emit events; console, log file or tests subscribe.
 
     with step("image", "install packages"):
         ...
 
-A subscriber is a callable taking an :class:`Event`. Nothing is printed by the code that works.
+A subscriber is a callable taking an :class:`Event`. The code that does the work prints nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """What an event tells."""
+    """Kind of an event."""
 
     BEGIN = "begin"
     NOTE = "note"
@@ -30,8 +30,8 @@ class Kind(StrEnum):
 class Event:
     """One line of progress. ``where`` is a node or ``lab``/``image``; ``seconds`` is set on END and FAIL.
 
-    On PROGRESS ``text`` is what is in work, ``share`` how much of it all is done (0 to 1), ``left`` an estimate of
-    the seconds that the rest takes; each may be unknown.
+    On PROGRESS ``text`` is the current item, ``share`` the completed share of the whole (0 to 1), ``left`` the
+    estimated seconds remaining; each may be unknown.
     """
 
     kind: Kind
@@ -48,23 +48,23 @@ _subscribers: list[Subscriber] = []
 
 
 def emit(event: Event) -> None:
-    """Hand an event to every subscriber."""
+    """Send an event to every subscriber."""
     for subscriber in tuple(_subscribers):
         subscriber(event)
 
 
 def note(where: str, text: str) -> None:
-    """Say something worth knowing while a step runs."""
+    """Report something worth knowing while a step runs."""
     emit(Event(Kind.NOTE, where, text))
 
 
 def warn(where: str, text: str) -> None:
-    """Say something the user should look at, without stopping."""
+    """Report something that needs attention, without stopping."""
     emit(Event(Kind.WARN, where, text))
 
 
 def every(seconds: float) -> Callable[[], bool]:
-    """A question that is answered with True once every so many seconds, for what would else be said too often."""
+    """Return a callable that is True at most once per interval, to limit the rate of messages."""
     said = time.monotonic()
 
     def due() -> bool:
@@ -78,7 +78,7 @@ def every(seconds: float) -> Callable[[], bool]:
 
 
 class Meter:
-    """Tells how far a piece of work is, at most twice a second, with an estimate of what is left."""
+    """Reports progress at most twice a second, with an estimate of the time left."""
 
     def __init__(self, where: str) -> None:
         self._where = where
@@ -86,13 +86,13 @@ class Meter:
         self._told = 0.0
 
     def __call__(self, text: str, share: float | None = None) -> None:
-        """Say what is in work now, and which share of all is done."""
+        """Report the current item and the completed share."""
         now = time.monotonic()
         if now - self._told < 0.5:
             return
         self._told = now
         spent = now - self._began
-        # the first files say little about the rest
+        # too early to estimate
         known = share is not None and share >= 0.05 and spent >= 3
         left = spent * (1 - share) / share if known and share else None
         emit(Event(Kind.PROGRESS, self._where, text, share=share, left=left))
@@ -100,7 +100,7 @@ class Meter:
 
 @contextmanager
 def step(where: str, text: str) -> Iterator[None]:
-    """Announce a piece of work and how long it took, or that it failed."""
+    """Report the begin of a piece of work and its duration, or its failure."""
     began = time.monotonic()
     emit(Event(Kind.BEGIN, where, text))
     try:

@@ -1,7 +1,7 @@
-"""Secrets: a plan holds only their names, and a value never shows itself.
+"""Secrets: a plan holds only their names; values are never printed.
 
-In a plan a secret is a mark, ``@@GLANCE_PASS@@``. The engine puts the values in when it uploads a
-program to a node; everything that is printed, stored or shown puts ``***`` (or, in a guide, the name).
+In a plan a secret is a mark, ``@@GLANCE_PASS@@``. The engine substitutes the values when it uploads a
+program to a node; everything printed, stored or shown has ``***`` (or, in a guide, the name) instead.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping
 from urllib.parse import quote
 
 HIDDEN = "***"
-#: From so many characters on a value is taken for one that is part of no word.
+#: Minimum length of a value that is assumed not to occur inside other words.
 WORD = 6
 _VALUE = r"""["']?\s*[:=]\s*["']?)[^\s"',}]+"""
-#: What labctl cannot know: tokens, and passwords that services made up or that a node's own files name.
+#: What labctl cannot know: tokens, and passwords that services generate or a node's own files contain.
 #: The first group is kept.
 _LOOKS_SECRET = (
     re.compile(r"()gAAAAA[A-Za-z0-9_=-]{30,}"),  # fernet tokens
@@ -25,7 +25,7 @@ _LOOKS_SECRET = (
     re.compile(r"(PRIVATE KEY-----)[^-]+(?=-----END)"),
 )
 
-#: Where a long value was cut in its middle, as pytest shows it, and how much of it tells too much.
+#: Where pytest truncates a long value in the middle, and the length of a fragment that reveals too much.
 _CUT = "..."
 _BEGIN, _END = re.compile(r"[\w-]+\Z"), re.compile(r"[\w-]+")
 _TELLS = 5
@@ -39,7 +39,7 @@ def mark(name: str) -> str:
 
 
 class Secret:
-    """A value that prints as ``***``; only :meth:`reveal` gives it away."""
+    """A value that prints as ``***``; only :meth:`reveal` returns it."""
 
     __slots__ = ("_value",)
 
@@ -63,7 +63,7 @@ class Secret:
 
 
 def reveal(text: str, secrets: Mapping[str, Secret]) -> str:
-    """Put the values in place of the marks.
+    """Replace marks with their values.
 
     :raises KeyError: when a mark names no secret.
     """
@@ -71,7 +71,7 @@ def reveal(text: str, secrets: Mapping[str, Secret]) -> str:
 
 
 def hide(text: str) -> str:
-    """Put ``***`` in place of the marks."""
+    """Replace marks with ``***``."""
     return MARK.sub(HIDDEN, text)
 
 
@@ -81,15 +81,15 @@ def names(text: str) -> set[str]:
 
 
 def redact(text: str, secrets: Mapping[str, Secret]) -> str:
-    """Put ``***`` in place of every secret's value, for output that came from a node."""
+    """Replace every secret's value with ``***``, for output from a node."""
     return Redactor((s.reveal() for s in secrets.values()), guess=False)(text)
 
 
 class Redactor:
-    """Puts ``***`` in place of secrets: the values it is given and, where asked to, what looks like one.
+    """Replaces secrets with ``***``: the values it is given and, with ``guess``, what looks like one.
 
-    A value is also found as URLs write it. One of less than WORD characters, which only a topology can
-    choose, is a part of many words, so it is hidden where it stands alone (or behind a client's -p).
+    URL-quoted values are found too. A value shorter than WORD characters, which only a topology can
+    choose, occurs in many words, so it is hidden only where it stands alone (or after a client's -p).
     """
 
     def __init__(self, values: Iterable[str], guess: bool = True) -> None:
@@ -111,7 +111,7 @@ class Redactor:
         return text
 
     def _without_rests(self, text: str) -> str:
-        """Hide the beginnings and ends of values beside ``...``."""
+        """Hide the remains of truncated values next to ``...``."""
         parts = text.split(_CUT)
         for number in range(len(parts) - 1):
             begin = _BEGIN.search(parts[number][-200:])

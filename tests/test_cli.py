@@ -157,7 +157,7 @@ def test_an_unknown_lab_is_an_error_with_a_hint(words: tuple[str, ...], labctl: 
     status, out, err = labctl(verb, "nope", *rest)
     assert (status, out) == (1, "")
     assert "error: there is no lab named 'nope'; labs: none" in err
-    assert "  try: labctl list; labctl up zed-2node makes one" in err
+    assert "  try: labctl list; labctl up zed-2node creates one" in err
 
 
 @pytest.mark.parametrize("words", [("up",), ("frobnicate",), ("list", "--no-such-option"), ("list", "-o", "xml")])
@@ -214,7 +214,7 @@ def test_an_interruption_ends_with_130_and_says_how_to_go_on(
     monkeypatch.setattr(fake, "start", interrupted)
     status, _, err = labctl("up", write(tmp_path, SMALL))
     assert status == 130
-    assert "interrupted: the same command goes on from there; labctl list shows what is there" in err
+    assert "interrupted: run the same command again to resume; labctl list shows the current state" in err
 
 
 # --- changing --------------------------------------------------------------------------------------
@@ -349,18 +349,18 @@ def test_going_into_a_lab_tells_which_machines_do_not_run(
 
     status, _, err = labctl("ssh", "small", "second")
     assert (status, entered) == (1, [])
-    assert "error: second of small does not run" in err
+    assert "error: second of small is not running" in err
     assert "try: labctl repair small" in err
 
     status, _, err = labctl("exec", "small", "true")
     assert (status, len(entered)) == (0, 1)
-    assert "warning second of small does not run" in err
+    assert "warning second of small is not running" in err
 
     fake.stop(Lab.load("small"), "first", 1)
     for words in (("exec", "small", "true"), ("shell", "small")):
         status, _, err = labctl(*words)
         assert (status, len(entered)) == (1, 1)
-        assert "error: first and second of small do not run" in err
+        assert "error: first and second of small are not running" in err
 
 
 def test_one_unreadable_lab_does_not_hide_the_others(labctl: Labctl, fake: Fake, tmp_path: Path, home: Path) -> None:
@@ -422,8 +422,8 @@ def test_a_copy_of_a_node_joins_with_the_address_that_is_given(labctl: Labctl, f
         (("list", "nope"), "there is no lab named 'nope'"),
         (("add", "small", "first"), "small already has the node 'first'"),
         (("add", "small", "x", "--like", "first"), "cannot copy 'first': mariadb cannot join a running lab"),
-        (("add", "small", "x", "--like", "second", "--address", "10.0.0.9"), "NETWORK=ADDRESS is meant"),
-        (("add", "small", "second", "--address", "management=10.0.0.9"), "the topology gives the addresses"),
+        (("add", "small", "x", "--like", "second", "--address", "10.0.0.9"), "is not NETWORK=ADDRESS"),
+        (("add", "small", "second", "--address", "management=10.0.0.9"), "--address needs --like"),
         (("remove", "small", "first"), "'first' is part of small from the start"),
     ],
 )

@@ -165,8 +165,8 @@ def test_a_hint_that_cannot_be_typed_is_found(hint: str) -> None:
         '"labctl list shows the labs; labctl down NAME frees the memory of one"',
         'f"labctl exec {lab.name} -- openstack server list"',
         'f"labctl fault {lab.name} link shape {node} {network} --loss 5%"',
-        'f"{lab.up()} goes on"',
-        '"labctl up zed-2node makes one"',
+        'f"{lab.up()} resumes"',
+        '"labctl up zed-2node creates one"',
     ],
 )
 def test_a_hint_that_can_be_typed_is_none(hint: str) -> None:

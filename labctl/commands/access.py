@@ -1,4 +1,4 @@
-"""Verbs that go into a lab: ssh, exec, shell, env, secrets, test."""
+"""Verbs that enter a lab: ssh, exec, shell, env, secrets, test."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from labctl.records import access
 from labctl.records.lab import Lab
 
 Words = Annotated[list[str] | None, typer.Argument(help="command and its arguments, after --")]
-#: Statuses of pytest after which the lab is worth a look: tests failed, or the lab gave no token.
+#: pytest exit statuses after which a bundle is collected: tests failed, or the lab gave no token.
 _TELLING = (1, BROKEN)
 _PASS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
@@ -33,17 +33,17 @@ def _stopped(lab: Lab) -> list[str]:
 
 def _inside(lab: Lab) -> list[str]:
     if not (NETNS / lab.namespace).exists():
-        raise LabError(f"the lab {lab.name} has no network now", f"labctl repair {lab.name}")
+        raise LabError(f"the network namespace of the lab {lab.name} is missing", f"labctl repair {lab.name}")
     if stopped := _stopped(lab):
-        words = f"{' and '.join(stopped)} of {lab.name} {'does' if len(stopped) == 1 else 'do'} not run"
+        words = f"{' and '.join(stopped)} of {lab.name} {'is' if len(stopped) == 1 else 'are'} not running"
         if stopped == list(lab.spec.nodes):
             raise BrokenLabError(words, f"labctl repair {lab.name}")
-        err.print(f"[yellow]warning[/yellow] {words}; labctl repair {lab.name} starts what stopped")
+        err.print(f"[yellow]warning[/yellow] {words}; labctl repair {lab.name} starts stopped nodes")
     return ["ip", "netns", "exec", lab.namespace]
 
 
 def _environment(lab: Lab, who: str = "admin") -> dict[str, str]:
-    """This process's environment, the lab's credentials, and the tools installed beside labctl."""
+    """This process's environment, the lab's credentials, and the tools installed alongside labctl."""
     tools = str(Path(sys.executable).parent)
     path = f"{tools}{os.pathsep}{os.environ.get('PATH', '')}"
     return {**os.environ, **access.environment(lab, who), "PATH": path, "LABCTL_LAB": lab.name}
@@ -61,7 +61,7 @@ def ssh(
     machine = lab.driver.machine(lab, node)
     if not machine.running:
         said = f": {machine.detail}" if machine.detail else ""
-        raise BrokenLabError(f"{node} of {name} does not run{said}", f"labctl repair {name}; labctl status {name}")
+        raise BrokenLabError(f"{node} of {name} is not running{said}", f"labctl repair {name}; labctl status {name}")
     if shutil.which("ssh") is None:
         raise LabError("ssh is not installed", "apt-get install openssh-client")
     keys = lab.directory / "keys"
@@ -93,7 +93,7 @@ def execute(
     command: Words = None,
     user: Annotated[str, typer.Option(help="admin or demo")] = "admin",
 ) -> None:
-    """Run a command of this machine inside the lab's network, with its credentials."""
+    """Run a host command inside the lab's network, with the lab's credentials."""
     lab = Lab.load(name)
     if not command:
         raise LabError("no command given", f"labctl exec {name} -- openstack server list")
@@ -101,7 +101,7 @@ def execute(
 
 
 def shell(name: LabName) -> None:
-    """Open a shell inside the lab's network, with its credentials."""
+    """Open a shell inside the lab's network, with the lab's credentials."""
     lab = Lab.load(name)
     program = os.environ.get("SHELL", "/bin/sh")
     env = {**_environment(lab), "PS1": f"({name}) \\w $ "}
@@ -118,7 +118,7 @@ def env(
     lab = Lab.load(name)
     directory = lab.directory / "access"
     if user not in ("admin", "demo"):
-        raise LabError(f"there are credentials for admin and demo, not for '{user}'")
+        raise LabError(f"no credentials for '{user}'; use admin or demo")
     variables = access.environment(lab, user)
     if clouds:
         typer.echo((directory / "clouds.yaml").read_text(), nl=False)
@@ -130,10 +130,10 @@ def env(
 
 def secrets(
     name: LabName,
-    secret: Annotated[str | None, typer.Argument(help="only this one's value, as ADMIN_PASS")] = None,
+    secret: Annotated[str | None, typer.Argument(help="print only this secret's value, such as ADMIN_PASS")] = None,
     output: Output = Format.TABLE,
 ) -> None:
-    """Print a lab's secrets, which everything else shows as ***."""
+    """Print a lab's secrets; all other output shows them as ***."""
     lab = Lab.load(name)
     values = {key: value.reveal() for key, value in sorted(lab.secrets().items())}
     if secret is None:
@@ -149,14 +149,14 @@ def prove(
     arguments: Words = None,
     workers: Annotated[int, typer.Option("-n", help="pytest-xdist workers")] = 4,
     junit: Annotated[Path | None, typer.Option(help="write a JUnit file")] = None,
-    smoke: Annotated[bool, typer.Option("--smoke", help="one way through each service, and no more")] = False,
+    smoke: Annotated[bool, typer.Option("--smoke", help="only the smoke tests: one path through each service")] = False,
 ) -> None:
-    """Prove a lab with the end-to-end suite; arguments after -- go to pytest."""
+    """Test a lab with the end-to-end suite; arguments after -- are passed to pytest."""
     Lab.load(name)
     suite = shipped("e2e")
-    # what to run when the arguments name no test; pytest looks at testpaths only in its root directory
+    # the default when the arguments name no test; pytest reads testpaths only in its root directory
     words = [sys.executable, "-m", "pytest", "--lab", name, "-n", str(workers), "-o", f"testpaths={suite}"]
-    if checkout() is None:  # nothing is written where labctl is installed
+    if checkout() is None:  # write nothing into the installation
         words += ["-p", "no:cacheprovider", "--rootdir", str(suite.parent)]
         words += ["--lab-artifacts", str(Path.cwd() / "artifacts" / name)]
     words += arguments or []
@@ -166,7 +166,7 @@ def prove(
         words.append(f"--junitxml={junit.absolute()}")
     status = process.interactive(words, env=_environment(Lab.load(name)), cwd=suite.parent)
     if status != 0:
-        out.print(f"[red]{name}: the end-to-end suite ended with {status}[/red]")
+        out.print(f"[red]{name}: the end-to-end suite exited with status {status}[/red]")
     if status in _TELLING:
         with progress():
             kept = bundle.after_failure(name)

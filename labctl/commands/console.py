@@ -1,4 +1,4 @@
-"""What the user sees while something runs, and how listings are printed."""
+"""Console output: progress while something runs, and listings."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 class Format(StrEnum):
-    """How a listing is printed."""
+    """Output format of a listing."""
 
     TABLE = "table"
     JSON = "json"
 
 
-#: Seconds after which something that still runs is told again, where no terminal shows it.
+#: Seconds between reminders of a running step, where output is not a terminal.
 AGAIN = 30.0
-#: Characters of a bar.
+#: Width of a progress bar in characters.
 BAR = 24
 
 
 def _duration(seconds: float) -> str:
-    """About how long something takes, as people say it."""
+    """An approximate, human-readable duration."""
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 class _Lines:
     """Progress as lines: when, where, what, how long.
 
-    On a terminal the step that runs now is shown with a bar and an estimate; elsewhere it has a line of its own at
-    least every half minute.
+    A terminal shows the running step with a bar and an estimate; elsewhere it gets a line of its own at least
+    every half minute.
     """
 
     def __init__(self) -> None:
         self._began = self._printed = time.monotonic()
         self._status = err.status("") if err.is_terminal else None
-        #: the steps that run, and how far each place's work is
+        #: the running steps, and the latest progress of each place
         self._open: list[tuple[str, str, float]] = []
         self._progress: dict[str, Event] = {}
         self._lock = threading.RLock()
@@ -80,7 +80,7 @@ class _Lines:
             self._print(event.where, f"{indent}{marker.get(event.kind, '')}{_plain(event.text)}{took}")
 
     def _close(self, event: Event) -> None:
-        """Forget a step that ended, and what was told of the work in it."""
+        """Drop a finished step and its progress."""
         ended = [s for s in self._open if s[:2] == (event.where, event.text)]
         if ended:
             self._open.remove(ended[-1])
@@ -96,7 +96,7 @@ class _Lines:
         err.print(f"{self._printed - self._began:7.1f}s {where:<12} {text}")
 
     def _show(self) -> None:
-        """Bring the terminal's last line up to date."""
+        """Update the terminal's status line."""
         if self._status and self._open:
             where, text, _ = self._open[-1]
             told = self._progress.get(where)
@@ -115,7 +115,7 @@ class _Lines:
         return " " + ", ".join(p for p in parts if p)
 
     def remind(self) -> None:
-        """Tell what still runs, when nothing was told for a while."""
+        """Print the running step when nothing was printed for a while."""
         with self._lock:
             now = time.monotonic()
             if self._status or not self._open or now - self._printed < AGAIN:
@@ -150,7 +150,7 @@ def _reminding(lines: _Lines) -> Iterator[None]:
 
 @contextmanager
 def progress(log: Path | None = None) -> Iterator[None]:
-    """Show progress on standard error, and keep it as JSON lines in ``log``."""
+    """Show progress on standard error, and append it as JSON lines to ``log``."""
     lines = _Lines()
     with subscribed(lines), _reminding(lines):
         if log is None:
@@ -179,6 +179,6 @@ def listing(format_: Format, rows: Sequence[Mapping[str, Any]], columns: Sequenc
         table.add_column(column.upper(), overflow="fold")
     for row in rows:
         table.add_row(*(str(row.get(c, "")) for c in columns))
-    # a pipe has no width: a line there is a row
+    # a pipe has no width: one line per row
     printer = out if out.is_terminal else Console(highlight=False, width=10_000)
     printer.print(table)

@@ -1,4 +1,4 @@
-"""The verb that looks at the machine itself: doctor."""
+"""The verb doctor: check this host."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from labctl.doctor import host, vagrant
 
 def doctor(
     output: Annotated[Format, typer.Option("-o", "--output", help="table or json")] = Format.TABLE,
-    fresh: Annotated[bool, typer.Option("--fresh", help="boot a kernel under KVM again")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="boot a kernel under KVM again instead of using the cached result")
+    ] = False,
 ) -> None:
-    """Look whether this machine can run labs, and with what; each problem with the next step."""
+    """Check whether this host can run labs, and with what; each problem comes with its next step."""
     with progress():
         found = host.examine(fresh=fresh) + vagrant.examine()
     listing(output, [vars(f) for f in found], ["check", "state", "found"])

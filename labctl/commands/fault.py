@@ -1,4 +1,4 @@
-"""The verb fault: bring faults upon a lab, list them, undo them."""
+"""The verb fault: inject faults into a lab, list them, undo them."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ _UNITS = {
 def quantity(option: str, text: str | None, instead: str = "") -> float:
     """The value of --delay (milliseconds), --loss (percent) or --rate (kbit/s); 0 when it was not given.
 
-    :param instead: what to do about one that is out of range.
-    :raises LabError: it is none.
+    :param instead: hint for a value out of range.
+    :raises LabError: it is invalid or out of range.
     """
     if text is None:
         return 0
     example, factors = _UNITS[option]
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(\S+)", text.strip().lower())
     if not found or found[2] not in factors:
-        raise LabError(f"--{option} {text} is not understood; it is written as {example}")
+        raise LabError(f"--{option} {text} is not valid; use {example}")
     value = float(found[1]) * factors[found[2]]
     if value == 0 or (option == "loss" and value > 100):
         raise LabError(f"--{option} {text} is out of range", instead)
@@ -63,7 +63,7 @@ def quantity(option: str, text: str | None, instead: str = "") -> float:
 
 
 def rows(lab: Lab) -> list[dict[str, object]]:
-    """The faults of a lab as a listing has them."""
+    """The faults of a lab as rows of a listing."""
     now = time.time()
     return [
         {
@@ -80,12 +80,12 @@ def rows(lab: Lab) -> list[dict[str, object]]:
 
 def fault(
     words: Annotated[list[str], typer.Argument(metavar="WORDS", help="as above")],
-    delay: Annotated[str | None, typer.Option(help="link shape: later by so much a round trip, 100ms or 0.2s")] = None,
-    loss: Annotated[str | None, typer.Option(help="link shape: so many packets are lost each way, 5%")] = None,
-    rate: Annotated[str | None, typer.Option(help="link shape: not faster to the node than 512kbit or 2mbit")] = None,
+    delay: Annotated[str | None, typer.Option(help="link shape: delay added to a round trip, 100ms or 0.2s")] = None,
+    loss: Annotated[str | None, typer.Option(help="link shape: packet loss in each direction, 5%")] = None,
+    rate: Annotated[str | None, typer.Option(help="link shape: maximum rate to the node, 512kbit or 2mbit")] = None,
     output: Output = Format.TABLE,
 ) -> None:
-    """Bring faults upon a lab, list them, undo them.
+    """Inject faults into a lab, list them, undo them.
 
     \b
     labctl fault LAB node kill|start|pause|resume NODE
@@ -94,7 +94,7 @@ def fault(
     labctl fault list LAB [-o json]
     labctl fault heal LAB
 
-    Faults stay until they are undone, by the opposite action, by heal, or by up.
+    A fault stays until it is undone: by the opposite action, by heal, or by up.
     """
     whole = f"labctl fault {words[0]} link heal {' '.join(words[3:])}" if len(words) == 5 else "labctl fault --help"
     shape = Shape(quantity("delay", delay, whole), quantity("loss", loss, whole), quantity("rate", rate, whole))
@@ -107,9 +107,9 @@ def fault(
     lab, what, action, *names = words if len(words) >= 3 else ("", "", "")
     wanted, do = ACTIONS.get((what, action), ((), None))
     if do is None or len(names) != len(wanted):
-        raise LabError(f"not understood: labctl fault {' '.join(words)}\n{GRAMMAR}", "labctl fault --help")
+        raise LabError(f"invalid arguments: labctl fault {' '.join(words)}\n{GRAMMAR}", "labctl fault --help")
     if str(shape) and action != "shape":
-        raise LabError("--delay, --loss and --rate belong to link shape", "labctl fault --help")
+        raise LabError("--delay, --loss and --rate apply only to link shape", "labctl fault --help")
     Lab.load(lab)
     with locked(lab, f"labctl fault {' '.join(words)}"), progress(paths.labs() / lab / "events.jsonl"):
         do(Lab.load(lab), names, shape)

@@ -1,4 +1,4 @@
-"""The verb guide: a lab's plan as an install document."""
+"""The verb guide: a lab's plan as an install guide."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def guide(
     release: ReleaseName = None,
     base: BaseName = None,
     driver: DriverName = None,
-    lang: Annotated[str, typer.Option(help="of headings and remarks: en or ko")] = "en",
+    lang: Annotated[str, typer.Option(help="language of headings and remarks: en or ko")] = "en",
 ) -> None:
-    """Print the install document of a lab: chapter by chapter, node by node, with what each step is for."""
+    """Print a lab's install guide: chapter by chapter, node by node, with the purpose of each step."""
     wanted = Wanted(topology, release=release, base=base, driver=driver)
     typer.echo(document.guide(wanted.draft(), lang), nl=False)
 

@@ -1,4 +1,4 @@
-"""Verbs for images: installation media from the catalogue, and the images labctl has made of them."""
+"""Verbs for images: installation media from the catalogue, and the images labctl built from them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from labctl.progress import step
 from labctl.records.lab import Lab, names
 from labctl.topology.units import show_size
 
-app = typer.Typer(help="installation media and the images made of them", no_args_is_help=True)
-Name = Annotated[str, typer.Argument(help="a file of the catalogue: labctl image list")]
+app = typer.Typer(help="Installation media and the images built from them.", no_args_is_help=True)
+Name = Annotated[str, typer.Argument(help="a file in the catalogue (see labctl image list)")]
 
 
 def _images() -> list[Path]:
@@ -28,7 +28,7 @@ def _images() -> list[Path]:
 
 
 def _used() -> set[str]:
-    """Names of the images that some lab stands on."""
+    """Names of the images that labs use."""
     return {Path(layer).name for name in names() for layer in Lab.load(name).meta.get("image", ())}
 
 
@@ -60,17 +60,19 @@ def show(output: Output = Format.TABLE) -> None:
 @app.command()
 def fetch(
     name: Name,
-    mirror: Annotated[str | None, typer.Option(help="URL of a site that is laid out like the file's own")] = None,
+    mirror: Annotated[
+        str | None, typer.Option(help="URL of a mirror with the same layout as the file's own site")
+    ] = None,
 ) -> None:
-    """Download a file of the catalogue; a broken download goes on where it ended."""
+    """Download a file from the catalogue; resumes an interrupted download."""
     with progress():
         path = media.fetch(media.get(name), mirror)
     out.print(str(path))
 
 
 @app.command()
-def add(file: Annotated[Path, typer.Argument(help="a file that is on this machine already")]) -> None:
-    """Take a file into the store; what it is, its checksum says."""
+def add(file: Annotated[Path, typer.Argument(help="a file on this machine")]) -> None:
+    """Add a file to the store; its checksum identifies it."""
     with progress():
         medium = media.add(file)
     out.print(f"{file}: {medium.name}")
@@ -84,7 +86,7 @@ def verify() -> None:
         for medium in (m for m in media.CATALOGUE if media.present(m)):
             with step("image", f"check {medium.name}"):
                 if media.digest(media.path_of(medium)) != medium.sha256:
-                    wrong.append(f"{media.path_of(medium)} is not what its checksum says")
+                    wrong.append(f"{media.path_of(medium)} does not match its checksum")
         for image in _images():
             with step("image", f"check {image.name}"):
                 try:
@@ -92,14 +94,16 @@ def verify() -> None:
                 except LabError as error:
                     wrong.append(error.message)
     if wrong:
-        raise LabError("\n".join(wrong), "remove them; what needs one makes it again, or says which to fetch")
+        raise LabError(
+            "\n".join(wrong), "remove them; the next command that needs one rebuilds it or names the file to fetch"
+        )
 
 
 @app.command()
 def prune(
-    unused: Annotated[bool, typer.Option("--unused", help="also images that no lab stands on")] = False,
+    unused: Annotated[bool, typer.Option("--unused", help="also images that no lab uses")] = False,
 ) -> None:
-    """Remove downloads that were broken off; with --unused also images that no lab of this home stands on."""
+    """Remove interrupted downloads; with --unused also images that no lab of this home uses."""
     for path in media.leftovers():
         path.unlink()
         out.print(f"removed {path}")
@@ -114,23 +118,26 @@ def prune(
 @app.command()
 def build(
     base: Annotated[str, typer.Argument(help="debian12, centos7, centos8")],
-    release: Annotated[str | None, typer.Option(help="the release whose packages it holds")] = None,
+    release: Annotated[str | None, typer.Option(help="the release whose packages it contains")] = None,
     installer: Annotated[
-        bool, typer.Option("--installer", help="install it in a virtual machine with its own installer, and boot it")
+        bool,
+        typer.Option(
+            "--installer", help="install in a virtual machine with the base's own installer, and boot the result"
+        ),
     ] = False,
     mirror: Annotated[
         str | None,
-        typer.Option(help="archive for Debian's installer, http://HOST/debian; the machine's own by default"),
+        typer.Option(help="archive for Debian's installer, http://HOST/debian; default: this machine's own"),
     ] = None,
 ) -> None:
-    """Make the golden image of a base, and of a release where its packages are part of it."""
+    """Build the golden image of a base, with a release's packages where they are part of it."""
     newest_first = reversed(releases.RELEASES.values())
     documented = (r for r in newest_first if next(iter(r.bases)) == base)
     facts = releases.get(release) if release else next(documented, None)
     if facts is None or base not in facts.bases:
         able = ", ".join(r.name for r in releases.RELEASES.values() if base in r.bases)
         raise LabError(
-            f"{release} is not made for {base}" if release else f"labctl does not know the base '{base}'",
+            f"{release} is not available on {base}" if release else f"unknown base '{base}'",
             f"releases for it: {able}" if able else "labctl releases",
         )
     known = bases.get(base, facts.bases[base])

@@ -1,4 +1,4 @@
-"""What a lab is and how to get in: the box at the end of `up`, and the verb info."""
+"""A lab's summary and how to enter it: the box at the end of `up`, and the verb info."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def print_stages(stages: Sequence[StageRecord]) -> None:
 
 
 def print_info(name: str, credentials: bool = False) -> None:
-    """Print addresses, credentials (their values only when asked for) and the commands that enter."""
+    """Print addresses, credentials (their values only on request) and the commands to enter the lab."""
     lab = Lab.load(name)
     spec = lab.spec
     out.print(f"\n[bold]{name}[/bold]: {describe(spec)}, driver {spec.driver}")
@@ -49,7 +49,7 @@ def print_info(name: str, credentials: bool = False) -> None:
     out.print(
         f"  enter        labctl ssh {name} NODE; labctl shell {name}; labctl exec {name} -- openstack server list"
     )
-    out.print(f"  prove        labctl test {name}")
+    out.print(f"  test         labctl test {name}")
     out.print(f"  remove       labctl down {name}")
 
 
@@ -57,7 +57,7 @@ def info(
     name: LabName,
     credentials: Annotated[bool, typer.Option("--credentials", help="show the passwords too")] = False,
 ) -> None:
-    """Show a lab's addresses, how to enter it, and what its stages took."""
+    """Show a lab's addresses, how to enter it, and how long its stages took."""
     lab = Lab.load(name)
     print_stages(lab.journal().stages)
     print_info(name, credentials)

@@ -1,4 +1,4 @@
-"""Verbs that only look: validate, schema, plan, list, status."""
+"""Read-only verbs: validate, schema, plan, list, status."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def validate(
     topologies: Annotated[list[str], typer.Argument(help="names or files")],
     release: ReleaseName = None,
 ) -> None:
-    """Check topology files; prints every problem with file:line:column."""
+    """Check topology files; print every problem with file:line:column."""
     for item in topologies:
         topology, path = bring.read(item, release)
         nodes = ", ".join(topology.nodes)
@@ -143,7 +143,7 @@ def list_labs(output: Output = Format.TABLE) -> None:
 
 def status(
     name: LabName,
-    check: Annotated[bool, typer.Option("--check", help="look whether it is well; status 1 when not")] = False,
+    check: Annotated[bool, typer.Option("--check", help="run the health check; exit status 1 when it fails")] = False,
     output: Output = Format.TABLE,
 ) -> None:
     """Show a lab's machines and finished stages."""
@@ -198,7 +198,7 @@ def status(
 
 
 def verify(name: LabName, output: Output = Format.TABLE) -> None:
-    """Print what the guides' own verification commands said when the lab was last brought up."""
+    """Print the output of the guides' own verification commands from the last `up`."""
     lab = Lab.load(name)
     kept = {path.stem: path.read_text() for path in sorted((lab.directory / "verify").glob("*.txt"))}
     if not kept:
@@ -213,7 +213,7 @@ def verify(name: LabName, output: Output = Format.TABLE) -> None:
 
 def list_releases(
     diff: Annotated[
-        tuple[str, str] | None, typer.Option(metavar="A B", help="only these two, and what differs between them")
+        tuple[str, str] | None, typer.Option(metavar="A B", help="compare these two: print only what differs")
     ] = None,
     output: Output = Format.TABLE,
 ) -> None:
@@ -225,7 +225,7 @@ def list_releases(
         return
     by_release = {row.pop("name"): dict(_leaves(row)) for row in rows}
     keys = list(dict.fromkeys(key for leaves in by_release.values() for key in leaves))
-    # in the order of the fields, whichever release knows a fact first
+    # in field order, whichever release has a fact first
     keys.sort(key=lambda key: list(rows[0]).index(key.split(" ")[0]))
     facts = [{"fact": key, **{name: leaves.get(key, "-") for name, leaves in by_release.items()}} for key in keys]
     if diff:
@@ -234,7 +234,7 @@ def list_releases(
 
 
 def _leaves(value: Any, *names: str) -> Iterator[tuple[str, str]]:
-    """What a tree of facts says, each with the way to it."""
+    """The leaves of a tree of facts, each with its path."""
     match value:
         case dict():
             for key, below in value.items():

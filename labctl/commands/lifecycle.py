@@ -1,4 +1,4 @@
-"""Verbs that make and remove labs: up, down."""
+"""Verbs that create and remove labs: up, down."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def up(
     start: Annotated[str, typer.Option("--from", help="restore this snapshot first")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan, change nothing")] = False,
 ) -> None:
-    """Make a lab, or bring an existing one to what its topology says."""
+    """Create a lab, or converge an existing one to its topology."""
     if until not in STAGES:
         raise LabError(f"there is no stage '{until}'; stages: {', '.join(STAGES)}")
     wanted = Wanted(topology, name, release, base, driver)
@@ -56,7 +56,7 @@ def up(
 
 
 def down(name: LabName) -> None:
-    """Remove a lab without a trace; works when its topology file is gone, and twice in a row."""
+    """Remove a lab without a trace; idempotent, and needs no topology file."""
     with locked(name, f"labctl down {name}"), progress():
         removed = teardown.down(name)
     out.print(f"{name}: removed" if removed else f"{name}: nothing to remove")

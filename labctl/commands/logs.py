@@ -22,16 +22,16 @@ from labctl.records.lab import Lab
 
 def logs(
     name: LabName,
-    node: Annotated[str | None, typer.Argument(help="name of a node; of a unit, for that of every node")] = None,
-    unit: Annotated[str | None, typer.Argument(help="a daemon by its project's name, a project, or a unit")] = None,
-    since: Annotated[str | None, typer.Option(help="10m, 2h, 09:30 or 2026-01-31")] = None,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="go on with what is written, until Ctrl-C")] = False,
+    node: Annotated[str | None, typer.Argument(help="a node; or a unit, to read it on every node")] = None,
+    unit: Annotated[str | None, typer.Argument(help="a daemon by its upstream name, a project, or a unit")] = None,
+    since: Annotated[str | None, typer.Option(help="start time: 10m, 2h, 09:30 or 2026-01-31")] = None,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="follow new lines until Ctrl-C")] = False,
     output: Output = Format.TABLE,
 ) -> None:
-    """Print the journal and the services' log files of a lab's nodes, in one order, secrets hidden.
+    """Print the journal and the services' log files of a lab's nodes, merged by time, secrets redacted.
 
-    Nodes that are stopped, paused or cut off are read from their disks. What is followed is printed as JSON with
-    one object a line.
+    The logs of stopped, paused or cut-off nodes are read from their disks. With --follow, JSON output has one
+    object per line.
     """
     lab = Lab.load(name)
     if node is not None and node not in lab.spec.nodes:
@@ -45,7 +45,7 @@ def logs(
         try:
             for fresh in lines.follow(lab, nodes, begin, unit):
                 _print(fresh, (lambda line: json.dumps(_row(line))) if output is Format.JSON else _text)
-        except KeyboardInterrupt:  # how it is meant to end
+        except KeyboardInterrupt:  # the normal end
             return
     found = lines.collect(lab, nodes, begin, unit)
     if output is Format.JSON:
@@ -79,7 +79,7 @@ def bundle(
     name: LabName,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="file to write")] = None,
 ) -> None:
-    """Put everything that explains a lab's state into one tar.zst, secrets hidden."""
+    """Collect logs, configuration and state of a lab into one tar.zst, secrets redacted."""
     lab = Lab.load(name)
     target = output or Path(bundles.file_name(name))
     with progress():

@@ -1,4 +1,4 @@
-"""Verbs that keep labs and their machine in order: repair, clone, gc."""
+"""Maintenance verbs: repair, clone, gc."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from labctl.topology.units import show_size
 
 
 def repair(name: LabName) -> None:
-    """Start what a lab has lost (machines, mounts, networks), as after the host's restart, and look that it is well."""
+    """Restore a lab's lost machines, mounts and networks, as after a host reboot, and run the health check."""
     with changing(name, f"labctl repair {name}") as lab:
         started = repairs.repair(lab)
-    out.print(f"{name}: well" + (f"; started {', '.join(started)}" if started else "; nothing to do"))
+    out.print(f"{name}: healthy" + (f"; started {', '.join(started)}" if started else "; nothing to do"))
 
 
 def clone(name: LabName, new: Annotated[str, typer.Argument(metavar="NEW", help="name of the copy")]) -> None:
-    """Make a second running lab of a running one: the same addresses and secrets, its own network, keys and ids."""
+    """Clone a running lab: same addresses and secrets, its own network, keys and ids."""
     began, command = time.monotonic(), f"labctl clone {name} {new}"
     clones.check_name(new)
     with locked(new, command), changing(name, command) as lab:
@@ -37,11 +37,11 @@ def clone(name: LabName, new: Annotated[str, typer.Argument(metavar="NEW", help=
 
 
 def gc(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="name what would be removed, and remove nothing")] = False,
-    images: Annotated[bool, typer.Option("--images", help="also images that no lab stands on")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="list what would be removed, remove nothing")] = False,
+    images: Annotated[bool, typer.Option("--images", help="also images that no lab uses")] = False,
     output: Output = Format.TABLE,
 ) -> None:
-    """Remove everything that labctl made and nobody owns any more, of this labctl home only."""
+    """Remove leftovers: what labctl created and no lab owns any more, in this labctl home only."""
     found = garbage.find(images=images)
     rows = [
         {"kind": f.kind, "name": f.name, "size": show_size(f.size), "parts": list(f.parts), "bytes": f.size}
@@ -56,7 +56,7 @@ def gc(
             json.dumps({"home": str(paths.home()), "removed": not dry_run, "found": rows, "left": left}, indent=1)
         )
     elif not found:
-        out.print(f"nothing without an owner in {paths.home()}")
+        out.print(f"no leftovers in {paths.home()}")
     else:
         for finding in found:
             out.print(f"[bold]{finding.kind} {finding.name}[/bold] ({show_size(finding.size)})")

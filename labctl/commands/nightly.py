@@ -1,4 +1,4 @@
-"""The verb nightly: prove a matrix of labs, look at its history, render its report."""
+"""The verb nightly: test a matrix of labs, show its history, render its report."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from labctl.nightly.model import Nightly, Retention
 from labctl.topology.units import show_size
 
 File = Annotated[
-    Path | None, typer.Option("--file", help="the matrix; ./nightly.yaml, else the project's own, when not given")
+    Path | None, typer.Option("--file", help="the matrix; default: ./nightly.yaml, else the project's own")
 ]
 Only = Annotated[list[str] | None, typer.Option("--only", metavar="CELL", help="a cell or a pattern; repeatable")]
 
-nightly = typer.Typer(help="Prove a matrix of labs each night, and see what broke, since when, where.")
+nightly = typer.Typer(help="Test a matrix of labs each night, and show what broke, since when, where.")
 
 
 @nightly.command()
 def cells(file: File = None, output: Output = Format.TABLE) -> None:
-    """List the cells of the matrix: what each comes to on this machine, or why it is impossible."""
+    """List the cells of the matrix: what each resolves to on this machine, or why it is impossible."""
     found = matrices.load(matrices.find(file))
     rows = [
         {
@@ -54,17 +54,17 @@ def cells(file: File = None, output: Output = Format.TABLE) -> None:
 def run_night(
     file: File = None,
     only: Only = None,
-    resume: Annotated[bool, typer.Option("--resume", help="go on with the run that was killed")] = False,
-    either: Annotated[bool, typer.Option("--continue", help="--resume when one was killed, else a new one")] = False,
-    jobs: Annotated[int | None, typer.Option(min=1, help="cells at once; one for two cores when not given")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="resume the run that was killed")] = False,
+    either: Annotated[bool, typer.Option("--continue", help="resume a killed run, else start a new one")] = False,
+    jobs: Annotated[int | None, typer.Option(min=1, help="cells in parallel; default: one per two cores")] = None,
     keep: Annotated[
-        bool | None, typer.Option("--keep-on-failure/--remove-on-failure", help="instead of what the file says")
+        bool | None, typer.Option("--keep-on-failure/--remove-on-failure", help="override the file's setting")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="list the cells, run nothing")] = False,
 ) -> None:
-    """Prove every cell: up, test, down; status 1 when one is not good. Killed, it goes on with --resume."""
+    """Test every cell: up, test, down; exit status 1 when one is not good. Resume a killed run with --resume."""
     if (resume or either) and (only or keep is not None):
-        raise LabError("--resume goes on with a run as it began; --only and --keep-on-failure are for a new one")
+        raise LabError("--resume keeps the run's own settings; --only and --keep-on-failure need a new run")
     if dry_run:
         cells(file)
         return
@@ -99,14 +99,14 @@ def reports_directory() -> Path:
 
 
 def summary(rows: list[dict[str, Any]]) -> str:
-    """How many cells came to what: ``3 passed, 1 failed``."""
+    """Cells by outcome: ``3 passed, 1 failed``."""
     outcomes = [row["outcome"] or row["state"] for row in rows]
     return ", ".join(f"{outcomes.count(o)} {o}" for o in dict.fromkeys(sorted(outcomes))) or "no cells"
 
 
 @nightly.command("list")
 def list_runs(
-    number: Annotated[int, typer.Option("-n", "--number", min=1, help="so many of the newest")] = 20,
+    number: Annotated[int, typer.Option("-n", "--number", min=1, help="number of newest runs")] = 20,
     output: Output = Format.TABLE,
 ) -> None:
     """List the newest runs."""
@@ -137,7 +137,7 @@ def list_runs(
 
 @nightly.command()
 def show(
-    number: Annotated[int | None, typer.Argument(metavar="[RUN]", help="a run; the newest when not given")] = None,
+    number: Annotated[int | None, typer.Argument(metavar="[RUN]", help="a run; default: the newest")] = None,
     cell: Annotated[str | None, typer.Argument(help="only this cell, in full")] = None,
     output: Output = Format.TABLE,
 ) -> None:
@@ -169,7 +169,7 @@ def _run(number: int | None) -> Iterator[tuple[History, dict[str, Any]]]:
         if number is None:
             newest = history.rows("SELECT max(id) AS id FROM runs")[0]["id"]
             if newest is None:
-                raise LabError("there is no run yet", "labctl nightly run")
+                raise LabError("there are no runs yet", "labctl nightly run")
             number = int(newest)
         yield history, history.run(number)
 
@@ -193,7 +193,7 @@ def _print_cells(rows: list[dict[str, Any]], output: Format) -> None:
 
 
 def _detail(history: History, row: dict[str, Any]) -> dict[str, Any]:
-    """Everything the history knows of a cell of a run."""
+    """Everything in the history about a cell of a run."""
     attempts = []
     for attempt in history.attempts(row["id"]):
         id_ = [attempt["id"]]
@@ -237,10 +237,8 @@ def _print_detail(detail: dict[str, Any], output: Format) -> None:
 
 @nightly.command("report")
 def write_report(
-    target: Annotated[
-        Path | None, typer.Argument(metavar="[DIRECTORY]", help="the history's own when not given")
-    ] = None,
-    number: Annotated[int, typer.Option("-n", "--number", min=1, help="so many runs in full")] = report.SHOWN,
+    target: Annotated[Path | None, typer.Argument(metavar="[DIRECTORY]", help="default: the history's own")] = None,
+    number: Annotated[int, typer.Option("-n", "--number", min=1, help="number of runs shown in full")] = report.SHOWN,
 ) -> None:
     """Write the report: static pages, index.html first."""
     with progress(), History() as history:
@@ -250,13 +248,13 @@ def write_report(
 
 @nightly.command()
 def prune(
-    runs: Annotated[int | None, typer.Option(min=1, help="runs whose logs and artefacts stay")] = None,
-    labs: Annotated[int | None, typer.Option(min=0, help="labs of failures that stay")] = None,
+    runs: Annotated[int | None, typer.Option(min=1, help="runs whose logs and artefacts are kept")] = None,
+    labs: Annotated[int | None, typer.Option(min=0, help="labs of failures to keep")] = None,
     file: File = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="name what would go, remove nothing")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="list what would be removed, remove nothing")] = False,
     output: Output = Format.TABLE,
 ) -> None:
-    """Remove logs and artefacts of old runs and kept labs beyond the file's retention; outcomes and times stay."""
+    """Remove logs and artefacts of old runs and kept labs beyond the file's retention; keep outcomes and times."""
     given = {k: v for k, v in {"runs": runs, "labs": labs}.items() if v is not None}
     retention = Retention(**given) if len(given) == 2 else matrices.load(matrices.find(file)).settings.retention
     retention = retention.model_copy(update=given)
@@ -271,14 +269,14 @@ def prune(
 
 @nightly.command()
 def bisect(
-    cell: Annotated[str, typer.Argument(help="a cell of the history")],
-    good: Annotated[str | None, typer.Option(metavar="COMMIT", help="instead of the last good run's")] = None,
-    bad: Annotated[str | None, typer.Option(metavar="COMMIT", help="instead of the first bad run's")] = None,
-    stage: Annotated[str | None, typer.Option(help="a stage of up, join or test, instead of the first bad one")] = None,
-    test: Annotated[str, typer.Option(help="only this test decides")] = "",
+    cell: Annotated[str, typer.Argument(help="a cell in the history")],
+    good: Annotated[str | None, typer.Option(metavar="COMMIT", help="default: the last good run's")] = None,
+    bad: Annotated[str | None, typer.Option(metavar="COMMIT", help="default: the first bad run's")] = None,
+    stage: Annotated[str | None, typer.Option(help="a stage of up, join or test; default: the first bad one")] = None,
+    test: Annotated[str, typer.Option(help="judge by this test alone")] = "",
     output: Output = Format.TABLE,
 ) -> None:
-    """Find the commit that broke a cell: each one tried on a real lab, from a snapshot where that is possible."""
+    """Find the commit that broke a cell: try each on a real lab, from a snapshot where possible."""
     with progress(), nights.alone(), History() as history:
         known = analysis.timeline(history)
         names = [matrices.Cell(name=name, topology=name) for name in known]

@@ -15,7 +15,7 @@ from labctl.host import paths
 from labctl.lab import nodes
 from labctl.records.lab import locked
 
-node = typer.Typer(help="Nodes that join a running lab, and leave it again.", no_args_is_help=True)
+node = typer.Typer(help="Add nodes to a running lab, and remove them.", no_args_is_help=True)
 
 
 def _addresses(words: list[str]) -> dict[str, IPv4Address]:
@@ -25,7 +25,7 @@ def _addresses(words: list[str]) -> dict[str, IPv4Address]:
         try:
             made[network] = IPv4Address(address)
         except AddressValueError as error:
-            raise LabError(f"--address {word}: NETWORK=ADDRESS is meant", "--address management=10.0.0.32") from error
+            raise LabError(f"--address {word} is not NETWORK=ADDRESS", "--address management=10.0.0.32") from error
     return made
 
 
@@ -36,12 +36,15 @@ def add(
     like: Annotated[str | None, typer.Option(metavar="NODE", help="copy this node of the lab")] = None,
     address: Annotated[
         list[str] | None,
-        typer.Option(metavar="NETWORK=ADDRESS", help="of a copy; the next free one of each network when not given"),
+        typer.Option(metavar="NETWORK=ADDRESS", help="address of a copy; default: the next free one of each network"),
     ] = None,
 ) -> None:
-    """Bring a node into a running lab: one that its topology names for later, or a copy of another."""
+    """Add a node to a running lab: one that joins later in its topology, or a copy of another."""
     if address and not like:
-        raise LabError("the topology gives the addresses of a node it names", f"--like NODE copies one into {name}")
+        raise LabError(
+            "--address needs --like: the topology sets the addresses of its own nodes",
+            f"--like NODE copies one into {name}",
+        )
     with locked(name, f"labctl node add {name} {node_name}"), progress(paths.labs() / name / "events.jsonl"):
         summary = nodes.add(name, node_name, like=like, addresses=_addresses(address or []))
     print_stages(summary.stages)
@@ -50,7 +53,7 @@ def add(
 
 @node.command()
 def remove(name: LabName, node_name: NodeName) -> None:
-    """Take a node that had joined out of a lab, when nothing lies on it."""
+    """Remove a joined node from a lab, unless it holds servers or volumes."""
     with locked(name, f"labctl node remove {name} {node_name}"), progress(paths.labs() / name / "events.jsonl"):
         summary = nodes.remove(name, node_name)
     print_stages(summary.stages)
@@ -59,7 +62,7 @@ def remove(name: LabName, node_name: NodeName) -> None:
 
 @node.command("list")
 def list_nodes(name: LabName, output: Output = Format.TABLE) -> None:
-    """List a lab's nodes, those for later too, and how each came into the lab."""
+    """List a lab's nodes, including those that join later, and how each joined."""
     listing(output, nodes.rows(name), ["node", "state", "address", "joined", "runs"])
 
 

@@ -1,4 +1,4 @@
-"""What the verbs that take a topology have in common: their options, and choosing by them."""
+"""Options shared by the verbs that take a topology, and the choice made from them."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from labctl.lab.choose import choose, draft
 from labctl.records import hints
 from labctl.topology.spec import LabSpec
 
-#: Of every verb that lists something.
+#: For every verb that lists something.
 Output = Annotated[Format, typer.Option("-o", "--output", help="table or json")]
 TopologyName = Annotated[str, typer.Argument(metavar="TOPOLOGY", help="name of a known topology, or a file")]
 LabName = Annotated[str, typer.Argument(metavar="LAB", help="name of the lab")]
 NodeName = Annotated[str, typer.Argument(metavar="NODE", help="name of the node")]
-OwnName = Annotated[str | None, typer.Option(help="name of the lab, when not the topology's")]
-ReleaseName = Annotated[str | None, typer.Option(help="another release in the same layout")]
+OwnName = Annotated[str | None, typer.Option(help="name of the lab; default: the topology's")]
+ReleaseName = Annotated[str | None, typer.Option(help="another release with the same layout")]
 BaseName = Annotated[
-    str | None, typer.Option(help="operating system of the nodes; the first of the topology's that is possible here")
+    str | None, typer.Option(help="operating system of the nodes; default: the topology's first that is possible here")
 ]
-DriverName = Annotated[str | None, typer.Option(help="how machines are made")]
+DriverName = Annotated[str | None, typer.Option(help="how machines are created")]
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A topology and what was asked for besides."""
+    """A topology and the options given with it."""
 
     topology: str
     name: str | None = None
@@ -42,7 +42,7 @@ class Wanted:
         return hints.line(verb, **vars(self))
 
     def draft(self) -> LabSpec:
-        """The lab's spec to look at, also where this machine could not make it."""
+        """The lab's spec for display, even where this machine cannot create it."""
         topology, _ = bring.read(self.topology, self.release)
         choice = draft(topology, name=self.name, base=self.base, driver=self.driver)
         with progress():
@@ -50,7 +50,7 @@ class Wanted:
         return bring.grown(choice.spec)
 
     def specify(self) -> tuple[LabSpec, Path]:
-        """The lab's spec and the topology's file; tells what the lab will be, and why it is not another."""
+        """The lab's spec and the topology's file; reports the choice and its reasons."""
         topology, path = bring.read(self.topology, self.release)
         choice = choose(topology, name=self.name, base=self.base, driver=self.driver)
         with progress():

@@ -24,9 +24,9 @@ group = typer.Typer(name="snapshot", help="Snapshots of a whole lab.", no_args_i
 
 @contextmanager
 def changing(name: str, command: str) -> Iterator[Lab]:
-    """A recorded lab, held for as long as a command changes it, with progress shown and kept.
+    """A recorded lab, locked while a command changes it, with progress shown and logged.
 
-    :raises LabError: there is no such lab, or another command changes it.
+    :raises LabError: there is no such lab, or another command is changing it.
     """
     Lab.load(name)
     with locked(name, command), progress(paths.labs() / name / "events.jsonl"):
@@ -36,7 +36,7 @@ def changing(name: str, command: str) -> Iterator[Lab]:
 
 
 def show_age(seconds: float) -> str:
-    """A length of time as people say it: ``40 s``, ``5 min``, ``3.2 h``, ``4 d``."""
+    """A human-readable length of time: ``40 s``, ``5 min``, ``3.2 h``, ``4 d``."""
     for unit, size in (("d", 86400 * 2), ("h", 5400), ("min", 90)):
         if seconds >= size:
             value = seconds / {"d": 86400, "h": 3600, "min": 60}[unit]
@@ -51,10 +51,10 @@ def _took(began: float) -> str:
 @group.command()
 def create(
     name: LabName,
-    snapshot: Annotated[str | None, typer.Argument(help="name of the snapshot; the time when not given")] = None,
+    snapshot: Annotated[str | None, typer.Argument(help="name of the snapshot; default: the current time")] = None,
     stop: Annotated[bool, typer.Option("--stop", help="leave the machines stopped; labctl repair starts them")] = False,
 ) -> None:
-    """Freeze a running lab as it is now: machines stop, are frozen, and start again."""
+    """Take a snapshot of a running lab: machines stop, are frozen, and start again."""
     began, snapshot = time.monotonic(), snapshot or time.strftime("at-%Y%m%d-%H%M%S")
     with changing(name, f"labctl snapshot create {name} {snapshot}") as lab:
         made = snaps.create(lab, snapshot, stop=stop)
@@ -63,7 +63,7 @@ def create(
 
 @group.command("list")
 def list_snapshots(name: LabName, output: Output = Format.TABLE) -> None:
-    """List a lab's snapshots: age, what each takes up on disk, and which the lab stands on."""
+    """List a lab's snapshots: age, disk usage, and which one the lab is based on."""
     lab = Lab.load(name)
     rows = []
     for found in snaps.snapshots(lab):
@@ -86,9 +86,9 @@ def list_snapshots(name: LabName, output: Output = Format.TABLE) -> None:
 @group.command()
 def restore(
     name: LabName,
-    snapshot: Annotated[str | None, typer.Argument(help="name of the snapshot; the newest when not given")] = None,
+    snapshot: Annotated[str | None, typer.Argument(help="name of the snapshot; default: the newest")] = None,
 ) -> None:
-    """Bring a lab back to a snapshot; what was done since then is lost."""
+    """Restore a lab to a snapshot; later changes are lost."""
     began = time.monotonic()
     with changing(name, f"labctl snapshot restore {name} {snapshot or ''}") as lab:
         if snapshot is None:
@@ -102,7 +102,7 @@ def restore(
 
 @group.command()
 def delete(name: LabName, snapshot: Annotated[str, typer.Argument(help="name of the snapshot")]) -> None:
-    """Forget a snapshot, and remove what nothing else stands on."""
+    """Delete a snapshot, and the layers that nothing else uses."""
     with changing(name, f"labctl snapshot delete {name} {snapshot}") as lab:
         snaps.delete(lab, snapshot)
     out.print(f"{name}: snapshot {snapshot} deleted")
@@ -112,9 +112,9 @@ def delete(name: LabName, snapshot: Annotated[str, typer.Argument(help="name of 
 def export(
     name: LabName,
     snapshot: Annotated[str, typer.Argument(help="name of the snapshot")],
-    file: Annotated[Path | None, typer.Argument(help="the file to write; LAB-NAME.tar.zst when not given")] = None,
+    file: Annotated[Path | None, typer.Argument(help="the file to write; default: LAB-NAME.tar.zst")] = None,
 ) -> None:
-    """Write a snapshot to one file from which another machine brings the lab up; it holds the lab's keys."""
+    """Export a snapshot to one file that another machine can import; it contains the lab's keys."""
     began, path = time.monotonic(), (file or Path(f"{name}-{snapshot}.tar.zst")).absolute()
     with changing(name, f"labctl snapshot export {name} {snapshot}") as lab:
         size = portable.export(lab, snapshot, path)
@@ -123,10 +123,10 @@ def export(
 
 @group.command("import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="a file that labctl snapshot export has written")],
-    boot: Annotated[bool, typer.Option("--boot", help="leave the memory; machines start from their disks")] = False,
+    file: Annotated[Path, typer.Argument(help="a file written by labctl snapshot export")],
+    boot: Annotated[bool, typer.Option("--boot", help="discard saved memory; machines boot from their disks")] = False,
 ) -> None:
-    """Make a lab of an exported snapshot, at rest: labctl snapshot restore starts it."""
+    """Create a stopped lab from an exported snapshot; labctl snapshot restore starts it."""
     began = time.monotonic()
     header = portable.read(file)
     lab, snapshot = header.entry.spec.name, header.name

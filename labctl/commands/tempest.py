@@ -23,17 +23,17 @@ def tempest(
         Set | None,
         typer.Option(
             "--set",
-            help="smoke (the default): a few of each API; api: the APIs' whole suites; scenario: several together",
+            help="smoke (the default): a few of each API; api: the APIs' whole suites; scenario: several APIs together",
         ),
     ] = None,
-    regex: Annotated[str, typer.Option(help="the tests that fit this, instead of a set")] = "",
-    load_list: Annotated[Path | None, typer.Option("--load-list", help="a file of test ids, one a line")] = None,
-    workers: Annotated[int, typer.Option("-n", min=1, help="tests at once")] = 2,
-    timeout: Annotated[str, typer.Option(help="for all tests: 90 min; without it 2 h, for api and scenario 5 h")] = "",
-    junit: Annotated[Path | None, typer.Option(help="write the JUnit file here too")] = None,
+    regex: Annotated[str, typer.Option(help="run the tests that match, instead of a set")] = "",
+    load_list: Annotated[Path | None, typer.Option("--load-list", help="a file of test ids, one per line")] = None,
+    workers: Annotated[int, typer.Option("-n", min=1, help="tests in parallel")] = 2,
+    timeout: Annotated[str, typer.Option(help="for all tests: 90 min; default: 2 h, for api and scenario 5 h")] = "",
+    junit: Annotated[Path | None, typer.Option(help="also write the JUnit file here")] = None,
     output: Output = Format.TABLE,
 ) -> None:
-    """Judge a lab with Tempest, the release's own version of it; status 1 when one fails that should not."""
+    """Test a lab with the release's own version of Tempest; exit status 1 on unexpected failures."""
     from labctl.nightly import tempest as judge
 
     if sum(map(bool, (chosen, regex, load_list))) > 1:
@@ -67,7 +67,7 @@ def tempest(
             out.print(f"fails on every lab of this release: {name}\n  {why}", markup=False)
         for why, number in result.reasons().items():
             out.print(f"skipped {number}: {shorten(why, 120)}", markup=False)
-        late = ", not finished in its time" if result.late else ""
+        late = ", timed out" if result.late else ""
         out.print(f"{name}: {', '.join(f'{n} {o}' for o, n in count.items())} in {result.seconds:.0f} s{late}")
         out.print(f"  {result.report}; labctl nightly show {result.run}", markup=False)
     if not result.good:

@@ -1,4 +1,4 @@
-"""Verbs for people who live with Vagrant: a lab as a Vagrantfile, and boxes of labctl's own images."""
+"""Verbs for Vagrant users: a lab as a Vagrantfile, and boxes of labctl's own images."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from labctl.images import golden
 from labctl.images.box import Box
 from labctl.releases.model import PackageSource
 
-app = typer.Typer(help="labs for Vagrant: a Vagrantfile, boxes of labctl's own images", no_args_is_help=True)
+app = typer.Typer(help="Labs for Vagrant: a Vagrantfile, boxes of labctl's own images.", no_args_is_help=True)
 
 
 @app.command()
 def render(
     topology: TopologyName,
-    to: Annotated[Path | None, typer.Option(help="directory to write; by default the lab's name")] = None,
+    to: Annotated[Path | None, typer.Option(help="directory to write; default: the lab's name")] = None,
     name: OwnName = None,
     release: ReleaseName = None,
     base: BaseName = None,
-    box: Annotated[str, typer.Option(help="another box than labctl's own, as Vagrant names it")] = "",
-    box_version: Annotated[str, typer.Option(help="its version")] = "",
-    box_url: Annotated[str, typer.Option(help="its file or catalogue")] = "",
-    box_checksum: Annotated[str, typer.Option(help="its file's SHA-256")] = "",
+    box: Annotated[str, typer.Option(help="Vagrant's name of a box to use instead of labctl's own")] = "",
+    box_version: Annotated[str, typer.Option(help="version of that box")] = "",
+    box_url: Annotated[str, typer.Option(help="file or catalogue of that box")] = "",
+    box_checksum: Annotated[str, typer.Option(help="SHA-256 of that box's file")] = "",
 ) -> None:
     """Write a topology's machines as Vagrantfile and lab.json; `vagrant up` there needs no labctl."""
     if not box and (box_version or box_url or box_checksum):
-        raise LabError("--box-version, --box-url and --box-checksum are of another box than labctl's", "--box NAME")
+        raise LabError("--box-version, --box-url and --box-checksum need --box", "--box NAME")
     spec = Wanted(topology, name, release, base, "vagrant").draft()
     chosen = Box(box, box_version, box_url, box_checksum, own=False) if box else _box(spec.base, spec.release)
     directory = to or Path(spec.name)
@@ -50,7 +50,7 @@ def render(
     out.print(f"{directory}/Vagrantfile, {directory}/{document.FILE}: {', '.join(spec.nodes)}", markup=False)
     if chosen.own and not chosen.version:
         out.print(
-            f"the box {chosen.name} was not made here yet: labctl vagrant box {spec.base} --release {spec.release}"
+            f"the box {chosen.name} is not built here yet: labctl vagrant box {spec.base} --release {spec.release}"
         )
 
 
@@ -65,7 +65,7 @@ def box(
     provider: Annotated[str, typer.Option(help="libvirt or virtualbox")] = "libvirt",
     add: Annotated[bool, typer.Option("--add/--no-add", help="register it with Vagrant")] = True,
 ) -> None:
-    """Make a box of labctl's own image of a base and release, and register it with this user's Vagrant."""
+    """Build a box from labctl's own image of a base and release, and register it with this user's Vagrant."""
     facts = _facts(base, release)
     with progress():
         layers = golden.ensure(base, facts.bases[base].value, facts.name)
@@ -85,7 +85,7 @@ def _facts(base: str, release: str | None) -> releases.Release:
     if facts is None or facts not in able:
         names = ", ".join(r.name for r in able) or "none"
         raise LabError(
-            f"labctl makes no box of {base}{f' with {release}' if release else ''}; releases for it: {names}",
+            f"labctl builds no box of {base}{f' with {release}' if release else ''}; releases for it: {names}",
             "labctl releases",
         )
     return facts
@@ -93,7 +93,7 @@ def _facts(base: str, release: str | None) -> releases.Release:
 
 @app.command("boxes")
 def show(output: Output = Format.TABLE) -> None:
-    """List the boxes that were made on this machine."""
+    """List the boxes built on this machine."""
     listing(output, boxes.listing(), ["name", "version", "provider", "state", "checksum"])
 
 

@@ -1,1 +1,1 @@
-"""Named labs: where they live, what is known of them, who is changing them."""
+"""What can be done to a lab: up, down, nodes, snapshots, faults, logs."""

@@ -1,7 +1,7 @@
 """Everything that explains a lab's state in one archive: logs, configuration, states, plan, versions.
 
-It is made when something is broken, so nothing is needed: every part has a deadline, and what is missing
-is named in ``contents.json``. Every text passes the redactor on its way in; keys and secret files stay out.
+It is made when something is broken, so it depends on nothing: every part has a deadline, and missing parts
+are listed in ``contents.json``. Every text passes the redactor; keys and secret files are excluded.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from labctl.records import access
 from labctl.records.lab import Lab, exists
 from labctl.secret import hide
 
-DEADLINE = 60  # seconds for all parts together, which are collected side by side; more on slow machines
+DEADLINE = 60  # seconds for all parts together, collected in parallel; more on slow machines
 STATES = 45  # seconds for the states of one node; more on slow machines
 FILE_BYTES = 2 * 2**20  # of the end of a console or an events file
-KEPT = 3  # automatic bundles of a lab
-#: Files of a lab's directory that say what was done; keys, access/ and secrets.json are never read.
+KEPT = 3  # automatic bundles kept per lab
+#: Files of a lab's directory that record what was done; keys, access/ and secrets.json are never read.
 RECORDS = ("lab.json", "faults.json", "events.jsonl", "layers/*/journal.json", "verify/*.txt")
 
 Members = Mapping[str, str]
@@ -69,9 +69,9 @@ def write(lab: Lab, target: Path) -> None:
 
 
 def after_failure(name: str) -> Path | None:
-    """Make a bundle in the lab's directory because something failed; None when there is nothing to tell of.
+    """Write a bundle into the lab's directory after a failure; None when there is nothing to collect.
 
-    It never fails itself: the error that led here is what must be seen.
+    It never raises: the original error must stay visible.
     """
     try:
         if not exists(name):
@@ -95,7 +95,7 @@ def after_failure(name: str) -> Path | None:
 
 
 def parts(lab: Lab) -> dict[str, Callable[[], Members]]:
-    """Directory of the archive to what collects its files."""
+    """Map each directory of the archive to the function that collects its files."""
     found: dict[str, Callable[[], Members]] = {
         "lab": partial(_records, lab),
         "plan.txt": partial(_plan, lab),
@@ -114,7 +114,7 @@ def parts(lab: Lab) -> dict[str, Callable[[], Members]]:
 def _collected(
     work: Mapping[str, Callable[[], Members]], missing: dict[str, str], seconds: float
 ) -> dict[str, Members]:
-    """Run everything side by side; what fails or is late is named in ``missing``."""
+    """Run everything in parallel; what fails or times out is listed in ``missing``."""
     running = {name: started(collect) for name, collect in work.items()}
     deadline = time.monotonic() + seconds
     found: dict[str, Members] = {}
@@ -123,7 +123,7 @@ def _collected(
             found[name] = result(future, max(0.0, deadline - time.monotonic()))
         except LabError as error:
             missing[name] = error.message.splitlines()[0]
-        except Exception as error:  # a part of the bundle must not cost the others
+        except Exception as error:  # a failed part must not cost the others
             missing[name] = f"{type(error).__name__}: {error}"
     return found
 
@@ -155,7 +155,7 @@ def _plan(lab: Lab) -> Members:
 
 
 def _host(lab: Lab) -> Members:
-    """What the lab stands on: versions, the host's load and disks, the lab's own network namespace."""
+    """State of the host: versions, load, disks, the lab's own network namespace."""
     space = network.lab_namespace(lab.name)
     packages = sorted(f"{d.metadata['Name']} {d.version}" for d in distributions())
     commands = {
@@ -188,7 +188,7 @@ def _logs(lab: Lab, node: str) -> Members:
 
 
 def _configuration(lab: Lab, node: str) -> Members:
-    """The files that the plan writes, as they are now, and those beside them that are configuration."""
+    """The files that the plan writes, as they are now, and other configuration files next to them."""
     written = {f.path for f in lab.plan.files(node)}
     directories = {str(PurePosixPath(path).parent) for path in written if path.startswith("/etc/")} - {"/etc"}
     beside = " ".join(
@@ -204,7 +204,7 @@ def _configuration(lab: Lab, node: str) -> Members:
 
 
 def _states(lab: Lab, node: str) -> Members:
-    """What only the running node can say; asked over SSH."""
+    """State that only a running node can report; read over SSH."""
     machine = lab.driver.machine(lab, node)
     if not machine.running or machine.paused:
         raise LabError(f"{node} is {'paused' if machine.paused else 'stopped' if machine.exists else 'gone'}")
@@ -213,18 +213,18 @@ def _states(lab: Lab, node: str) -> Members:
     with lab.driver.connect(lab, node, logs.ANSWER) as session:
         try:
             session.run(script, timeout=STATES, on_line=lines.append)
-        except DeadlineError:  # what has come by now is worth having
+        except DeadlineError:  # keep the partial output
             lines += [
                 "",
                 "##section incomplete\t",
-                f"no end after {STATES * lab.spec.patience:g} s; what follows was not asked",
+                f"timed out after {STATES * lab.spec.patience:g} s; the rest was not collected",
             ]
     said = "\n".join(lines).lstrip("\n")
     return {f"{name}.txt": text for name, (_, text) in logs.sections(said).items()}
 
 
 def _api(lab: Lab) -> Members:
-    """What the APIs list, asked from inside the lab by this thread."""
+    """What the APIs list, queried from inside the lab by this thread."""
     from labctl.lab import inventory
     from labctl.records import cloud
 
@@ -242,7 +242,7 @@ def _api(lab: Lab) -> Members:
 
 
 def _write(target: Path, members: Mapping[str, str]) -> None:
-    """Write the archive beside its name and rename it, so that there is a whole one or none."""
+    """Write the archive under a temporary name and rename it, so that it is complete or absent."""
     top = target.name.removesuffix(".tar.zst")
     work = target.with_name(f".{target.name}.new")
     work.touch(mode=0o600)

@@ -1,4 +1,4 @@
-# Print the state of a running node as sections: "##section NAME<TAB>", then what a command says.
+# Print the state of a running node as sections: "##section NAME<TAB>", then a command's output.
 say() {
     printf '\n##section %s\t\n' "$1"
     shift

@@ -1,4 +1,4 @@
-"""What a lab stands on: of the bases a topology names, the first that is possible here, and why no earlier one."""
+"""Choose a lab's base: the first of its topology's that is possible here, and why no earlier one is."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ SOURCE_TITLES = {
     PackageSource.PYPI: "PyPI",
 }
 
-#: Virtual machines with a distribution's own kernel, where no driver can say what its machines have.
+#: Assumed where no driver can report its machines' capabilities: VMs with a distribution's own kernel.
 _MACHINES = Capabilities(own_kernel=True, block_devices=True, device_mapper=True, openvswitch=True, nested_kvm=False)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The spec of a lab, and why each base that its topology names before that one is not used."""
+    """A lab's spec, and why each earlier base of its topology is not used."""
 
     spec: LabSpec
     passed_over: tuple[str, ...]
 
     def announce(self) -> None:
-        """Tell what the lab will be, as progress."""
+        """Report the choice as progress."""
         for reason in self.passed_over:
             note("lab", reason)
         note("lab", f"{self.spec.name}: {describe(self.spec)}")
 
 
 def describe(spec: LabSpec) -> str:
-    """What a lab is: ``Train from PyPI on Debian 12 (documented: CentOS 7)``."""
+    """Describe a lab: ``Train from PyPI on Debian 12 (documented: CentOS 7)``."""
     documented = bases.of(releases.get(spec.release))[0]
     words = (
         f"{releases.get(spec.release).title} from {SOURCE_TITLES[PackageSource(spec.package_source)]}"
@@ -53,12 +53,12 @@ def describe(spec: LabSpec) -> str:
 
 
 def obstacle(release: Release, base: str, driver: str) -> str | None:
-    """Why labctl cannot make nodes with a release on a base by a driver; None when it can."""
+    """Why a driver cannot create nodes with this release and base; None when it can."""
     if not runs_on(base, driver):
-        return f"needs virtual machines, and the driver here is {driver}"
+        return f"needs virtual machines; the driver here is {driver}"
     source = release.bases[base]
     if source is PackageSource.RDO and DRIVERS[driver].boxes:
-        return "labctl makes no Vagrant box of it; labctl vagrant render takes its makers' own"
+        return "labctl builds no Vagrant box of it; labctl vagrant render uses the distribution's own"
     if source is PackageSource.RDO and release.rdo is not None:
         return media.missing(base, release.rdo.point_release)
     return None
@@ -81,7 +81,7 @@ def choose(
 
 
 def draft(topology: Topology, *, name: str | None = None, base: str | None = None, driver: str | None = None) -> Choice:
-    """The spec to look at: as ``choose`` where that is possible, else as it would be on machines that are not here.
+    """The spec for display: as ``choose`` where possible, else as on a machine that could run it.
 
     :raises LabError: the topology does not name the base or driver.
     """
@@ -110,7 +110,7 @@ def _resolve(
         prefers = release.openvswitch_documented and able.openvswitch
         mechanism = Mechanism.OPENVSWITCH if prefers else Mechanism.LINUXBRIDGE
     virt_type = topology.options.virt_type
-    if virt_type is VirtType.AUTO and not able.own_kernel:  # else each node finds out, see labctl.services.virt
+    if virt_type is VirtType.AUTO and not able.own_kernel:  # else each node detects it, see labctl.services.virt
         virt_type = VirtType.QEMU
     return resolve(
         topology,
@@ -127,30 +127,32 @@ def _resolve(
 
 
 def _driver(topology: Topology, wanted: str | None, base: str | None) -> str:
-    """The driver that is asked for, or else the first that can make the base that is."""
+    """The requested driver, else the first that can create the requested base."""
     if wanted is None:
         wanted = first_driver(topology, base)
     elif wanted not in DRIVERS:
         raise LabError(unknown("driver", wanted, DRIVERS))
     elif wanted not in topology.drivers:
-        raise LabError(f"{topology.name} does not run on the driver '{wanted}'; it names {', '.join(topology.drivers)}")
+        raise LabError(
+            f"{topology.name} does not run on the driver '{wanted}'; supported: {', '.join(topology.drivers)}"
+        )
     drivers.get(wanted)
     return wanted
 
 
 def _base(topology: Topology, release: Release, wanted: str | None, driver: str) -> tuple[str, tuple[str, ...]]:
-    """The base to use, and why those before it are not."""
+    """The base to use, and why earlier ones are not used."""
     if wanted is not None and wanted not in topology.bases:
-        raise LabError(f"{topology.name} does not run on {wanted}; it names {', '.join(topology.bases)}")
+        raise LabError(f"{topology.name} does not run on {wanted}; supported: {', '.join(topology.bases)}")
     obstacles = {base: obstacle(release, base, driver) for base in topology.bases}
     possible = [base for base, reason in obstacles.items() if reason is None]
     chosen = wanted or next(iter(possible), None)
     if chosen is None:
         reasons = "".join(f"\n  {base}: {reason}" for base, reason in obstacles.items())
-        raise LabError(f"{topology.name} cannot be made here{reasons}", "labctl releases; --driver, --release")
+        raise LabError(f"{topology.name} cannot run here{reasons}", "labctl releases; --driver, --release")
     if reason := obstacles[chosen]:
         hint = f"--base {possible[0]}" if possible else "labctl releases"
-        raise LabError(f"{topology.name} cannot be made on {chosen} here: {reason}", hint)
+        raise LabError(f"{topology.name} cannot run on {chosen} here: {reason}", hint)
     if wanted is not None:
         return chosen, ()
     earlier = topology.bases[: topology.bases.index(chosen)]

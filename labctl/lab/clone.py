@@ -1,8 +1,8 @@
-"""A second running lab that goes on from where a lab is now.
+"""Clone a running lab: a second lab that continues from the first one's current state.
 
-The lab is frozen for a moment, as for a snapshot without a name. The copy has frozen layers of its own,
-whose files are hard links to the same content, so each of the two can be removed or restored without the
-other; what says which machine a machine is (keys, machine id, cards) is made anew.
+The lab is frozen briefly, as for an unnamed snapshot. The copy has its own frozen layers, whose files are
+hard links to the same content, so each lab can be removed or restored without the other; what identifies a
+machine (keys, machine id, cards) is generated anew.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ MAX_NAME = 40
 
 
 def check_name(name: str) -> None:
-    """Refuse what cannot be the name of a new lab.
+    """Check the name of a new lab.
 
-    :raises LabError: it cannot.
+    :raises LabError: it is invalid or taken.
     """
     if not re.fullmatch(NAME, name) or len(name) > MAX_NAME:
         raise LabError(
@@ -40,9 +40,9 @@ def check_name(name: str) -> None:
             f"use up to {MAX_NAME} lower-case letters, digits and hyphens, beginning with a letter",
         )
     if exists(name):
-        raise LabError(f"a lab named {name} exists already", f"labctl status {name}")
+        raise LabError(f"a lab named {name} already exists", f"labctl status {name}")
     if (paths.labs() / name).exists():
-        raise LabError(f"something is left of an earlier lab {name}", f"labctl down {name}")
+        raise LabError(f"leftovers of an earlier lab {name} exist", f"labctl down {name}")
 
 
 def renamed(spec: LabSpec, name: str) -> LabSpec:
@@ -61,8 +61,8 @@ def renamed(spec: LabSpec, name: str) -> LabSpec:
 def clone(lab: Lab, name: str) -> Lab:
     """Make a running copy of a running lab; the caller holds the locks of both names.
 
-    :raises LabError: the name is taken, the lab does not run, or there is no room for another one.
-    :raises BrokenLabError: both are there, but one is not well.
+    :raises LabError: the name is taken, the lab is not running, or there is no room for another.
+    :raises BrokenLabError: both labs exist, but one is not healthy.
     """
     check_name(name)
     spec = renamed(lab.spec, name)
@@ -73,14 +73,14 @@ def clone(lab: Lab, name: str) -> Lab:
         copy = _copy(lab, spec)
         snaps.wake(copy)
         for each in (lab, copy):
-            snaps.sweep(each)  # the memory from which the lab went on
+            snaps.sweep(each)  # the memory from which the lab resumed
     for each in (lab, copy):
         gate(each)
     return copy
 
 
 def _copy(lab: Lab, spec: LabSpec) -> Lab:
-    """Make the new lab's directory; its record comes last."""
+    """Create the new lab's directory; its record is written last."""
     facts = {key: value for key, value in lab.meta.items() if key not in snaps.LASTING}
     frozen = lab.stack[1:]
     meta = {

@@ -1,4 +1,4 @@
-"""What OpenStack's services must know when a host leaves a lab: ask, switch off, and forget it."""
+"""Decommission a host in OpenStack's services: list what is on it, disable it, delete it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from labctl.topology.spec import NodeSpec
 
 
 def occupants(cloud: Cloud, node: NodeSpec) -> list[str]:
-    """Servers and volumes of any project that lie on a host, in words."""
+    """Servers and volumes of all projects on a host, as text."""
     found: list[str] = []
     if node.has(Component.NOVA_COMPUTE):
         servers = cloud.get("compute", f"/servers/detail?all_tenants=1&host={node.name}")["servers"]
@@ -16,7 +16,7 @@ def occupants(cloud: Cloud, node: NodeSpec) -> list[str]:
     if node.has(Component.CINDER_VOLUME):
         volumes = cloud.get("volumev3", "/volumes/detail?all_tenants=1")["volumes"]
         found += [
-            f"volume {v['name'] or 'without name'} ({v['id']}, {v['status']})"
+            f"volume {v['name'] or 'unnamed'} ({v['id']}, {v['status']})"
             for v in volumes
             if (v["os-vol-host-attr:host"] or "").partition("@")[0] == node.name
         ]
@@ -24,7 +24,7 @@ def occupants(cloud: Cloud, node: NodeSpec) -> list[str]:
 
 
 def disable(cloud: Cloud, node: NodeSpec) -> list[tuple[str, Json]]:
-    """Let no scheduler choose a host any more; returns what :func:`enable` takes back."""
+    """Exclude a host from scheduling; returns what :func:`enable` enables again."""
     done: list[tuple[str, Json]] = []
     for kind, binary, row in _services(cloud, node):
         if row["status"] == "enabled":
@@ -34,13 +34,13 @@ def disable(cloud: Cloud, node: NodeSpec) -> list[tuple[str, Json]]:
 
 
 def enable(cloud: Cloud, disabled: list[tuple[str, Json]]) -> None:
-    """Let schedulers choose again what was disabled."""
+    """Enable services for scheduling again."""
     for kind, service in disabled:
         cloud.put(kind, "/os-services/enable", service)
 
 
 def forget(cloud: Cloud, node: NodeSpec) -> list[tuple[str, str]]:
-    """Delete the agents and services of a host whose daemons no longer run: they would register again.
+    """Delete the agents and services of a host whose daemons have stopped: running ones would register again.
 
     Nova deletes the host's mapping, its aggregates' entries and its resource providers with the service.
 

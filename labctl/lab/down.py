@@ -1,4 +1,4 @@
-"""Remove a lab without a trace: from its recorded state, or from its marks when even that is gone."""
+"""Remove a lab without a trace: from its recorded state, or by its marks when that is gone too."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from labctl.topology.model import NAME
 
 
 def remains(name: str) -> list[str]:
-    """Everything on this machine that carries the mark of a lab of this home."""
+    """Everything on this machine that is marked with a lab of this home."""
     directory, other = paths.labs() / name, network.foreign(name)
     found = [f"namespace {n}" for n in network.namespaces(name)]
     found += [f"mount {m}" for m in overlay.below(directory)]
@@ -54,14 +54,14 @@ def _by_record(name: str) -> list[str]:
     try:
         lab = Lab.load(name, REMOVED)
     except LabError as error:
-        warn("lab", f"{error.message}; removing what carries the lab's mark")
+        warn("lab", f"{error.message}; removing what is marked with the lab")
         return []
     left = [item for node in lab.spec.nodes for item in lab.driver.destroy(lab, node)]
     return left + lab.driver.destroy_network(lab)
 
 
 def _sweep(name: str) -> list[str]:
-    """Remove by mark what the recorded state did not know of."""
+    """Remove by mark what the recorded state does not list."""
     left = [item for driver in drivers.every() for item in driver.sweep(name)]
     left += [f"process {pid}" for pid in cgroup.kill(name)]
     left += network.delete(name)

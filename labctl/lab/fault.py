@@ -1,8 +1,8 @@
-"""Faults that a person or a test brings upon a lab, and their undoing.
+"""Inject faults into a lab, and undo them.
 
-A fault is written down before it is done, so that a labctl killed in between leaves nothing that
-``status`` does not show and :func:`heal_all` does not undo. What is written down is what was asked for;
-undoing something that never came about, or ended by itself, is no error.
+A fault is recorded before it is injected, so that whatever a killed labctl leaves, ``status`` shows it and
+:func:`heal_all` undoes it. The record holds what was requested; undoing a fault that never took effect, or
+ended by itself, is not an error.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from labctl.progress import step, warn
 from labctl.records.lab import Lab
 
 RECORD = "faults.json"
-ANSWER = 60  # seconds until a machine that goes on or starts must answer
+ANSWER = 60  # seconds until a resumed or started machine must answer
 BOOT = 180  # seconds for the units of a started machine
-UNIT = 330  # seconds for systemctl: a unit may take 300 to start, and systemd says so then
+UNIT = 330  # seconds for systemctl: a unit may take 300 to start, then systemd reports it
 
 
 class Kind(StrEnum):
@@ -40,7 +40,7 @@ class Kind(StrEnum):
     SERVICE_KILLED = "service killed"
 
 
-#: The order of undoing: a node must run, be reached and be started before its services can be.
+#: The order of undoing: a node must be resumed, reachable and started before its services can start.
 _ORDER = tuple(Kind)
 _SERVICE = (Kind.SERVICE_STOPPED, Kind.SERVICE_KILLED)
 
@@ -65,13 +65,13 @@ class Fault:
     def read(cls, entry: Mapping[str, Any]) -> Fault:
         """The fault of an entry of the record.
 
-        :raises ValueError: it is none (TypeError, LookupError likewise).
+        :raises ValueError: it is invalid (TypeError, LookupError likewise).
         """
         return cls(**{**entry, "kind": Kind(entry["kind"]), "shape": Shape(**entry["shape"])})
 
 
 def active(lab: Lab) -> tuple[Fault, ...]:
-    """The faults of a lab that were not undone, the oldest first."""
+    """The active faults of a lab, oldest first."""
     path = lab.directory / RECORD
     if not path.exists():
         return ()
@@ -86,7 +86,7 @@ def _save(lab: Lab, faults: Iterable[Fault]) -> None:
 
 
 def _add(lab: Lab, fault: Fault) -> None:
-    """Write a fault down, in the place of one of its kind."""
+    """Record a fault, replacing an earlier one of the same kind and place."""
     _save(lab, [*(f for f in active(lab) if _key(f) != _key(fault)), fault])
 
 
@@ -100,15 +100,15 @@ def _key(fault: Fault) -> tuple[str, str, str]:
 
 
 def _running(lab: Lab, node: str) -> None:
-    """Refuse what needs a running machine.
+    """Require a running machine.
 
-    :raises LabError: there is no such node, or it does not run.
+    :raises LabError: there is no such node, or it is not running.
     """
     if node not in lab.spec.nodes:
         raise LabError(f"{lab.name} has no node '{node}'; it has {', '.join(lab.spec.nodes)}")
     if not lab.driver.machine(lab, node).running:
         raise BrokenLabError(
-            f"{node} of {lab.name} does not run", f"labctl fault heal {lab.name}; labctl repair {lab.name}"
+            f"{node} of {lab.name} is not running", f"labctl fault heal {lab.name}; labctl repair {lab.name}"
         )
 
 
@@ -116,9 +116,9 @@ def _running(lab: Lab, node: str) -> None:
 
 
 def kill_node(lab: Lab, node: str) -> Fault:
-    """Take a machine's power away; its disks, cards and address stay.
+    """Power off a machine without a shutdown; its disks, cards and address stay.
 
-    :raises LabError: it does not run.
+    :raises LabError: it is not running.
     """
     _running(lab, node)
     fault = Fault(Kind.NODE_KILLED, node)
@@ -140,9 +140,9 @@ def start_node(lab: Lab, node: str) -> None:
 
 
 def pause_node(lab: Lab, node: str) -> Fault:
-    """Stop a machine where it is: it answers nothing, and others cannot tell it from a slow one.
+    """Freeze a machine: it answers nothing, and others cannot tell it from a slow one.
 
-    :raises LabError: it does not run, or this host cannot pause it.
+    :raises LabError: it is not running, or this host cannot pause it.
     """
     _running(lab, node)
     fault = Fault(Kind.NODE_PAUSED, node)
@@ -158,9 +158,9 @@ def pause_node(lab: Lab, node: str) -> Fault:
 
 
 def resume_node(lab: Lab, node: str) -> None:
-    """Let a paused machine go on.
+    """Resume a paused machine.
 
-    :raises LabError: it does not run.
+    :raises LabError: it is not running.
     """
     _running(lab, node)
     _undo(lab, Fault(Kind.NODE_PAUSED, node))
@@ -170,7 +170,7 @@ def resume_node(lab: Lab, node: str) -> None:
 
 
 def cut_link(lab: Lab, node: str, network: str) -> Fault:
-    """Pull a node's cable out of a network.
+    """Disconnect a node from a network.
 
     :raises LabError: there is no such node or network, or the node is not in it.
     """
@@ -183,13 +183,16 @@ def cut_link(lab: Lab, node: str, network: str) -> Fault:
 
 
 def shape_link(lab: Lab, node: str, network: str, shape: Shape) -> Fault:
-    """Make a node's link to a network late, lossy or slow, instead of what it was made before.
+    """Add delay, loss or a rate limit to a node's link to a network, replacing earlier ones.
 
-    :raises LabError: nothing is asked for, or this host's kernel cannot do it; the link is whole then.
+    :raises LabError: none is given, or this host's kernel cannot do it; the link is then unimpaired.
     """
     card(lab.spec, node, network)
     if not str(shape):
-        raise LabError("what shall the link do?", f"labctl fault {lab.name} link shape {node} {network} --loss 5%")
+        raise LabError(
+            "link shape needs --delay, --loss or --rate",
+            f"labctl fault {lab.name} link shape {node} {network} --loss 5%",
+        )
     fault = Fault(Kind.LINK_SHAPED, node, network, shape)
     _add(lab, fault)
     with step(node, f"{shape} on the link to {network}"):
@@ -202,7 +205,7 @@ def shape_link(lab: Lab, node: str, network: str, shape: Shape) -> Fault:
 
 
 def heal_link(lab: Lab, node: str, network: str) -> None:
-    """Plug a node's cable in again and take away what it was made to do.
+    """Reconnect a node's link to a network and remove its shaping.
 
     :raises LabError: there is no such node or network, or the node is not in it.
     """
@@ -216,15 +219,15 @@ def heal_link(lab: Lab, node: str, network: str) -> None:
 
 
 def units(lab: Lab, service: str) -> tuple[str, ...]:
-    """The units that a word means: a daemon by its project's name (``rabbitmq``), else a unit's own name."""
+    """The units that a word stands for: a daemon by its upstream name (``rabbitmq``), else a unit's own name."""
     known = bases.get(lab.spec.base, lab.spec.package_source).units
     return known.get(service, (service,))
 
 
 def kill_service(lab: Lab, node: str, service: str) -> tuple[Fault, ...]:
-    """Kill every process of a service; systemd may start it again, as its unit says.
+    """Kill every process of a service; systemd may restart it, depending on its unit.
 
-    :raises LabError: there is no such node or unit, or it does not run.
+    :raises LabError: there is no such node or unit, or it is not running.
     """
     return _on_service(lab, node, service, Kind.SERVICE_KILLED, "systemctl kill --signal=KILL")
 
@@ -238,7 +241,7 @@ def stop_service(lab: Lab, node: str, service: str) -> tuple[Fault, ...]:
 
 
 def start_service(lab: Lab, node: str, service: str) -> None:
-    """Start a service, whatever ended it.
+    """Start a service, however it was stopped.
 
     :raises LabError: there is no such node or unit, or it does not start.
     """
@@ -265,15 +268,15 @@ def _on_service(lab: Lab, node: str, service: str, kind: Kind, command: str) -> 
 
 
 def _session(lab: Lab, node: str) -> Session:
-    """A connection to a node that can be reached, as far as the record says.
+    """Connect to a node that is reachable according to the record.
 
-    :raises LabError: it cannot.
+    :raises LabError: it is not.
     """
     _running(lab, node)
     for fault in active(lab):
         away = fault.kind is Kind.LINK_CUT and fault.target == lab.spec.management.name
         if fault.node == node and (fault.kind is Kind.NODE_PAUSED or away):
-            raise BrokenLabError(f"{node} cannot be reached: {fault}", f"labctl fault heal {lab.name}")
+            raise BrokenLabError(f"{node} is unreachable: {fault}", f"labctl fault heal {lab.name}")
     return lab.driver.connect(lab, node, ANSWER)
 
 
@@ -282,7 +285,7 @@ def _known(lab: Lab, node: str, session: Session, names: tuple[str, ...]) -> Non
         said = session.run(f"systemctl show -p LoadState {shlex.quote(unit)}", timeout=30).stdout
         if said.strip() != "LoadState=loaded":
             services = bases.get(lab.spec.base, lab.spec.package_source).units
-            raise LabError(f"{node} has no unit '{unit}'; services are known as {', '.join(services)}, or by unit")
+            raise LabError(f"{node} has no unit '{unit}'; use a unit's name, or one of {', '.join(services)}")
 
 
 def _start(lab: Lab, session: Session, node: str, unit: str) -> None:
@@ -296,10 +299,10 @@ def _start(lab: Lab, session: Session, node: str, unit: str) -> None:
 
 
 def heal_all(lab: Lab, start: bool = True) -> tuple[Fault, ...]:
-    """Undo every fault and return those that were.
+    """Undo every fault and return those undone.
 
-    :param start: false when the caller starts machines that do not run, with their services.
-    :raises LabError: lists what could not be undone and why; the rest is.
+    :param start: false when the caller itself starts stopped machines with their services.
+    :raises LabError: lists what could not be undone and why; the others are undone.
     """
     healed: list[Fault] = []
     problems: list[str] = []
@@ -316,9 +319,9 @@ def heal_all(lab: Lab, start: bool = True) -> tuple[Fault, ...]:
 
 
 def lift(lab: Lab) -> None:
-    """Undo what lies outside the machines (pauses, links) and forget the rest.
+    """Undo faults outside the machines (pauses, links) and drop the rest.
 
-    For a caller that starts every machine anew, from disks that know nothing of the faults.
+    For a caller that restarts every machine, from disks without the faults.
     """
     for fault in sorted(active(lab), key=lambda f: _ORDER.index(f.kind)):
         if fault.kind in (Kind.NODE_PAUSED, Kind.LINK_CUT, Kind.LINK_SHAPED):
@@ -327,7 +330,7 @@ def lift(lab: Lab) -> None:
 
 
 def _undo(lab: Lab, fault: Fault, start: bool = True) -> None:
-    """Undo one fault, of which it does not matter whether it is there, and forget it."""
+    """Undo one fault, whether or not it is in effect, and drop it."""
     driver, node = lab.driver, fault.node
     runs = driver.machine(lab, node).running
     match fault.kind:
@@ -347,7 +350,7 @@ def _undo(lab: Lab, fault: Fault, start: bool = True) -> None:
 
 
 def _boot(lab: Lab, node: str) -> None:
-    """Start a machine and wait until its units have started or failed; its links stay as faulty as they were."""
+    """Start a machine and wait until its units have started or failed; the faults of its links stay."""
     links = [f for f in active(lab) if f.node == node and f.kind in (Kind.LINK_CUT, Kind.LINK_SHAPED)]
     with step(node, "start"):
         lab.driver.create(lab, node)
@@ -368,4 +371,4 @@ def _settle(lab: Lab, node: str) -> None:
             session.run(command, timeout=BOOT)
         except DeadlineError:
             jobs = session.run("systemctl list-jobs --no-legend --no-pager", timeout=30).stdout
-            warn(node, f"units still start after {BOOT} s: {' '.join(jobs.split())[:300]}")
+            warn(node, f"units still starting after {BOOT} s: {' '.join(jobs.split())[:300]}")

@@ -1,9 +1,9 @@
-"""Find and remove what labctl has made and nobody owns any more.
+"""Find and remove leftovers: what labctl created and nothing owns any more.
 
-Everything labctl makes says to which labctl home and lab it belongs: control groups and containers by
-their names, a network by a line in its ``/etc/netns`` directory, mounts and loop devices by the path below
-that home. A lab that has a record owns what is its; a command that holds a lock is at work. What is left
-is named here, and removed on request. What has no mark, or that of another home, is never touched.
+Everything labctl creates is marked with its labctl home and lab: control groups and containers by their
+names, a network by a line in its ``/etc/netns`` directory, mounts and loop devices by the path below that
+home. A lab with a record owns its resources; a held lock means that a command is running. Leftovers are
+listed here, and removed on request. What has no mark, or that of another home, is never touched.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from labctl.topology.model import NAME
 
 @dataclass(frozen=True)
 class Finding:
-    """Something without an owner: what kind, its name, what there is of it, and how it is removed.
+    """A leftover: its kind, its name, its parts, and how to remove it.
 
     ``remove`` returns what could not be removed; ``size`` is in bytes on disk.
     """
@@ -45,18 +45,18 @@ class Finding:
 
 
 def find(*, images: bool = False) -> list[Finding]:
-    """Everything of this home that has no owner.
+    """All leftovers of this home.
 
-    :param images: also images that no lab stands on, and packages they were made of, which the next ``up`` may have
-        to build and download again.
-    :raises LabError: ``images`` was asked for, but which are needed cannot be told.
+    :param images: also images that no lab uses, and cached packages they were built from, which the next ``up`` may
+        have to build and download again.
+    :raises LabError: ``images`` is set, but which images are needed cannot be determined.
     """
     found = [*_labs(), *_inside_labs(), *_litter(), *_locks(), *_builds(), *_logs()]
     return [*found, *_unused_images(), *_downloads()] if images else found
 
 
 def remove(found: list[Finding]) -> list[str]:
-    """Remove findings, all that can be; returns what could not be."""
+    """Remove as many findings as possible; returns what could not be removed."""
     left: list[str] = []
     for finding in found:
         with step("gc", f"remove {finding.kind} {finding.name}"):
@@ -69,7 +69,7 @@ def remove(found: list[Finding]) -> list[str]:
 
 @contextmanager
 def _free(lock: Path) -> Iterator[bool]:
-    """True when nobody holds a lock file, which is then held; also when there is no such file."""
+    """Try to take a lock file: True when nobody else holds it, or there is no such file."""
     try:
         handle = lock.open("r+")
     except OSError:
@@ -92,7 +92,7 @@ def _lock_of(name: str) -> Path:
 
 
 def _labs() -> Iterator[Finding]:
-    """Labs of which something is there, but no record that says what they are."""
+    """Labs with resources but without a record."""
     known = {*network.marked(), *cgroup.labs()}
     below = f"{paths.labs()}/"
     for path in (*overlay.below(paths.labs()), *loops.attached(paths.labs()).values()):
@@ -120,11 +120,11 @@ def _by_down(name: str) -> Callable[[], list[str]]:
 
 
 def _inside_labs() -> Iterator[Finding]:
-    """What labs with a record have besides what it names: layers, and parts of nodes that are not theirs."""
+    """Leftovers in labs with a record: unused layers, and parts of nodes that are not theirs."""
     for name in names():
         try:
             lab = Lab.load(name)
-        except LabError:  # `labctl list` says so, and only its user knows what it was
+        except LabError:  # `labctl list` reports it, and only its user knows what it was
             continue
         with _free(_lock_of(name)) as free:
             if not free:
@@ -156,7 +156,7 @@ def _named(path: Path) -> str:
 
 
 def _strangers(lab: Lab) -> list[str]:
-    """Machines of a lab that are none of its nodes, as a restore leaves them that was killed."""
+    """Machines of a lab that are not among its nodes, as a killed restore leaves them."""
     mine = {network.lab_namespace(lab.name), *(network.node_namespace(lab.name, n) for n in lab.spec.nodes)}
     found = [f"namespace {n}" for n in network.namespaces(lab.name) if n not in mine]
     top = cgroup.path(lab.name)
@@ -171,7 +171,7 @@ def _strangers(lab: Lab) -> list[str]:
 
 
 def _is_node(group: str) -> bool:
-    """False for the control group of what a driver runs beside its machines; no node's name has an underscore."""
+    """False for the control group of a driver's helper processes; no node's name has an underscore."""
     return not group.startswith("_")
 
 
@@ -184,7 +184,7 @@ def _remove_strangers(lab: Lab) -> list[str]:
 
 
 def _litter() -> Iterator[Finding]:
-    """Directories that programs of the drivers made for labs that are gone."""
+    """Directories that the drivers' programs left for labs that are gone."""
     recorded = set()
     for name in names():
         with suppress(LabError):
@@ -209,7 +209,7 @@ def _rmdir(path: Path) -> Callable[[], list[str]]:
 
 
 def _locks() -> Iterator[Finding]:
-    """Lock files that nobody holds, of labs that are not there."""
+    """Stale lock files: held by nobody, of labs that do not exist."""
     for path in sorted((paths.home() / "locks").glob("*.lock")):
         with _free(path) as free:
             if free and not (paths.labs() / path.stem).exists():
@@ -235,7 +235,7 @@ def _store() -> Path | None:
 
 
 def _builds() -> Iterator[Finding]:
-    """Half-built images that nobody builds, with the processes in them, and locks of images that are not there."""
+    """Abandoned image builds with the processes in them, and locks of images that do not exist."""
     store = _store()
     if store is None:
         return
@@ -255,7 +255,7 @@ def _builds() -> Iterator[Finding]:
 
 
 def _logs() -> Iterator[Finding]:
-    """What programs said that failed, image builds among them; not of a build that is at work."""
+    """Logs of failed programs, including image builds; not of a running build."""
     for log in sorted(paths.logs().glob("*.log")):
         with _free(paths.images() / f".{log.stem}.lock") as free:
             if free:
@@ -263,7 +263,7 @@ def _logs() -> Iterator[Finding]:
 
 
 def _downloads() -> Iterator[Finding]:
-    """Packages of labctl's own cache; one that homes share is nobody's to remove."""
+    """Packages in labctl's own cache; a cache shared between homes is never removed."""
     cache = paths.home() / "cache" / "apt"
     if paths.cache() == cache.parent and cache.is_dir():
         yield Finding("downloads", "apt", (f"directory {cache}",), sparse.used(cache), _forget(cache))
@@ -281,10 +281,10 @@ def _forget(path: Path) -> Callable[[], list[str]]:
 
 
 def _at_work(directory: Path) -> list[int]:
-    """Processes that a killed build has left: those that live in its tree, and the installer that makes it."""
+    """Leftover processes of a killed build: those rooted in its tree, and the installer that creates it."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it has ended
+        with suppress(OSError):  # it has exited
             words = (process / "cmdline").read_text(errors="replace").split("\0")
             installer = any(Path(word).name == "mmdebstrap" for word in words[:2]) and any(
                 word.startswith(f"{directory}/") for word in words
@@ -314,13 +314,13 @@ def _end(work: Path, lock: Path) -> Callable[[], list[str]]:
 
 
 def _unused_images() -> Iterator[Finding]:
-    """Images on which no lab and no snapshot stands, and which no machine of any home has mounted."""
+    """Images that no lab or snapshot uses, and that no machine of any home has mounted."""
     store = _store()
     if store is None:
         return
     needed: set[Path] = set()
     for name in names():
-        lab = Lab.load(name)  # without knowing what a lab needs nothing is safe
+        lab = Lab.load(name)  # unless every lab's needs are known, no image is safe to remove
         facts = [lab.meta, *(s["facts"] for s in lab.meta["snapshots"].values())]
         needed |= {Path(layer) for fact in facts for layer in fact["image"]}
     mounted = {path.resolve() for path in overlay.lower()}
@@ -336,7 +336,7 @@ def _image(image: Path, lock: Path) -> Callable[[], list[str]]:
     def remove() -> list[str]:
         with _free(lock) as free:
             if free:
-                # renamed first: a half-removed image is never taken for a whole one
+                # renamed first: a half-removed image must never pass for a complete one
                 work = image.with_name(f"{BUILDING}{image.name}")
                 image.rename(work)
                 shutil.rmtree(work, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What a lab's services say they have: agents, services, and every project's objects, as text."""
+"""A lab's inventory as its services report it: agents, services, every project's objects, as text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _rows(title: str, source: Callable[[], Iterable[Any]], fields: str) -> list[
 
 
 def states_text(admin: Connection, components: frozenset[str]) -> str:
-    """Compute services, hypervisors, network agents and volume services, as the APIs see them."""
+    """Compute services, hypervisors, network agents and volume services, as the APIs report them."""
     lines = [
         *_rows("compute services", admin.compute.services, "binary host status state updated_at"),
         *_rows("hypervisors", lambda: admin.compute.hypervisors(details=True), "name status state"),
@@ -31,7 +31,7 @@ def states_text(admin: Connection, components: frozenset[str]) -> str:
 
 
 def inventory_text(admin: Connection, components: frozenset[str]) -> str:
-    """What all projects have: servers, networks, subnets, routers, ports, floating IPs, images."""
+    """Resources of all projects: servers, networks, subnets, routers, ports, floating IPs, images."""
     net, servers = admin.network, "id name status vm_state task_state compute_host addresses fault"
     lines = _rows("images", admin.image.images, "id name status size")
     if "nova-controller" in components:

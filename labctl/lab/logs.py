@@ -1,7 +1,7 @@
-"""The logs of a lab's nodes: the journal and the services' own files, put into one order.
+"""The logs of a lab's nodes: the journal and the services' own files, merged by time.
 
-They are read where the node's file system can be read from this host, whether the node runs, hangs or
-is cut off; over SSH elsewhere. The same script does both, below $LABCTL_ROOT.
+They are read from the node's file system where this host can read it, even if the node hangs or is cut
+off; over SSH elsewhere. The same script does both, below $LABCTL_ROOT.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ READ = 60  # seconds to read one node's logs
 #: Bytes of the end of each file, and lines of the end of the journal, that are read.
 FILE_BYTES = 8 * 2**20
 JOURNAL_LINES = 50_000
-#: The same, of each look at logs that are followed; how often that is, and how late a line may be written (seconds).
+#: The same for each poll when following; the poll interval, and how late a line may be written (seconds).
 FOLLOW_BYTES = 2**18
 FOLLOW_EVERY = 1.0
 LATE = 3.0
@@ -57,7 +57,7 @@ class Line:
 
 
 def redactor(lab: Lab) -> Redactor:
-    """What hides every secret that the lab has, or had in one of its layers."""
+    """A redactor for every secret that the lab has, or had in one of its layers."""
     values = {*lab.spec.passwords.values(), *(secret.reveal() for secret in lab.secrets().values())}
     for path in lab.directory.glob("layers/*/secrets.json"):
         values.update(json.loads(path.read_text()).values())
@@ -65,11 +65,11 @@ def redactor(lab: Lab) -> Redactor:
 
 
 def script(since: float | None = None, units: Iterable[str] = (), file_bytes: int = FILE_BYTES) -> str:
-    """The shell text that prints a node's logs as sections.
+    """The shell script that prints a node's logs as sections.
 
     :param since: seconds since the epoch.
-    :param units: of the journal, only what is of these.
-    :param file_bytes: how much of the end of each file.
+    :param units: only journal entries of these units.
+    :param file_bytes: bytes to read from the end of each file.
     """
     words = {
         "since": "" if since is None else str(int(since)),
@@ -82,9 +82,9 @@ def script(since: float | None = None, units: Iterable[str] = (), file_bytes: in
 
 
 def read(lab: Lab, node: str, text: str, seconds: float = READ) -> str:
-    """Run a script that looks at a node's files, wherever they can be read.
+    """Run a script that reads a node's files, wherever they are readable.
 
-    :raises LabError: nowhere, or not within so many seconds.
+    :raises LabError: they are not, or the script timed out.
     """
     root = lab.driver.files(lab, node)
     if root is not None:
@@ -92,14 +92,14 @@ def read(lab: Lab, node: str, text: str, seconds: float = READ) -> str:
         return process.run(["sh"], stdin=text, timeout=seconds, env=env, check=False).stdout
     if not lab.driver.machine(lab, node).running:
         raise BrokenLabError(
-            f"{node} of {lab.name} does not run, and its disk cannot be read", f"labctl repair {lab.name}"
+            f"{node} of {lab.name} is not running, and its disk cannot be read", f"labctl repair {lab.name}"
         )
     with lab.driver.connect(lab, node, ANSWER) as session:
         return session.run(text, timeout=seconds).stdout
 
 
 def sections(text: str) -> dict[str, tuple[str, str]]:
-    """What a script printed: section to (what its head says more, its text)."""
+    """Parse a script's output: section to (the rest of its header, its text)."""
     found: dict[str, tuple[str, str]] = {}
     for part in text.removeprefix(_SECTION).split(f"\n{_SECTION}") if text.startswith(_SECTION) else ():
         head, _, body = part.partition("\n")
@@ -112,12 +112,12 @@ def sections(text: str) -> dict[str, tuple[str, str]]:
 
 
 def stamp(text: str, zone: timezone) -> tuple[float | None, str]:
-    """The time that a line of a log file shows, and the line without it when it begins with it.
+    """The timestamp of a log line, and the line without a leading timestamp.
 
-    Known are ISO 8601 and its kin (oslo.log, MariaDB, RabbitMQ, rsync), C's (Apache's errors, uWSGI) and the
+    Supports ISO 8601 and its variants (oslo.log, MariaDB, RabbitMQ, rsync), C's (Apache's errors, uWSGI) and the
     common log format's.
 
-    :param zone: of times that do not say theirs.
+    :param zone: for timestamps without a zone.
     """
     if found := _ISO.match(text):
         year, month, day, hour, minute, second, fraction, offset = found.groups()
@@ -142,13 +142,13 @@ def _epoch(parts: tuple[str, ...], fraction: str | None, zone: timezone) -> floa
     try:
         year, month, day, hour, minute, second = map(int, parts)
         whole = datetime(year, month, day, hour, minute, second, tzinfo=zone).timestamp()
-    except ValueError:  # something that only looks like a time
+    except ValueError:  # only looks like a timestamp
         return 0.0
     return whole + (float(f"0.{fraction}") if fraction else 0.0)
 
 
 def since(text: str | None) -> float | None:
-    """The time of --since: so long ago (30s, 10m, 2h, 1d), or a time of today or of a day.
+    """Parse --since: an age (30s, 10m, 2h, 1d), or a time of today or of a given day.
 
     :raises LabError: it is none of these.
     """
@@ -166,14 +166,14 @@ def since(text: str | None) -> float | None:
     try:
         return datetime.fromisoformat(text.strip()).timestamp()
     except ValueError as error:
-        raise LabError(f"--since {text} is not understood; it is written as 10m, 2h, 09:30 or 2026-01-31") from error
+        raise LabError(f"--since {text} is not valid; use 10m, 2h, 09:30 or 2026-01-31") from error
 
 
 # --- lines -----------------------------------------------------------------------------------------
 
 
 def journal_lines(node: str, text: str) -> Iterator[Line]:
-    """The entries of ``journalctl -o short-unix``; the further lines of an entry are indented."""
+    """The entries of ``journalctl -o short-unix``; continuation lines of an entry are indented."""
     entry: list[str] = []
     for line in [*text.splitlines(), "0.0 end:"]:
         if entry and not line.startswith(" "):
@@ -184,9 +184,9 @@ def journal_lines(node: str, text: str) -> Iterator[Line]:
 
 
 def file_lines(node: str, path: str, changed: float, text: str, zone: timezone) -> Iterator[Line]:
-    """The lines of a file; one without a time has that of the line before it, else of the first that has one.
+    """The lines of a file; one without a timestamp takes the previous line's, else the first one in the file.
 
-    :param changed: when the file was last written, for a file that shows no times.
+    :param changed: when the file was last written, for a file without timestamps.
     """
     pairs = [stamp(line, zone) for line in text.splitlines()]
     at = next((when for when, _ in pairs if when is not None), changed)
@@ -198,10 +198,10 @@ def file_lines(node: str, path: str, changed: float, text: str, zone: timezone) 
 def belongs(path: str, unit: str, known: Iterable[str]) -> bool:
     """True when a file below /var/log is the log of a unit.
 
-    Files are called after their unit (Debian), after its end (CentOS: ``neutron/l3-agent.log``), or lie in a
+    Files are named after their unit (Debian), after its suffix (CentOS: ``neutron/l3-agent.log``), or are in a
     directory that belongs to one service alone (RabbitMQ, Apache, libvirt).
 
-    :param known: every unit, by which a directory is seen to be one service's.
+    :param known: every unit, to tell whether a directory belongs to one service.
     """
     where = PurePosixPath(path)
     directory, name = where.parts[0] if len(where.parts) > 1 else "", _bare(unit)
@@ -216,7 +216,7 @@ def _bare(unit: str) -> str:
 
 
 def units(lab: Lab, service: str) -> tuple[str, ...]:
-    """The units of a daemon, of all daemons of a project, or of a unit's name; none for any other word."""
+    """The units of a daemon, of all daemons of a project, or of a unit's name; empty for any other word."""
     known: Mapping[str, tuple[str, ...]] = bases.get(lab.spec.base, lab.spec.package_source).units
     if service in known:
         return known[service]
@@ -226,11 +226,11 @@ def units(lab: Lab, service: str) -> tuple[str, ...]:
 
 
 def of_node(lab: Lab, node: str, after: float | None, service: str | None, file_bytes: int = FILE_BYTES) -> list[Line]:
-    """A node's lines in the order of their times, secrets hidden.
+    """A node's lines by time, secrets redacted.
 
     :param after: seconds since the epoch.
-    :param service: a daemon by its project's name, a project, or a unit.
-    :param file_bytes: how much of the end of each file is read.
+    :param service: a daemon by its upstream name, a project, or a unit.
+    :param file_bytes: bytes to read from the end of each file.
     :raises LabError: the node's logs cannot be read.
     """
     wanted = (units(lab, service) or (service,)) if service else ()
@@ -249,7 +249,7 @@ def of_node(lab: Lab, node: str, after: float | None, service: str | None, file_
 def collect(
     lab: Lab, nodes: Iterable[str], after: float | None, service: str | None, file_bytes: int = FILE_BYTES
 ) -> list[Line]:
-    """The lines of several nodes in the order of their times; a node that cannot be read is warned of.
+    """The lines of several nodes by time; warns about a node whose logs cannot be read.
 
     :raises LabError: none of them can be read.
     """
@@ -269,9 +269,9 @@ def collect(
 
 
 def follow(lab: Lab, nodes: Iterable[str], after: float, service: str | None) -> Iterator[list[Line]]:
-    """The new lines of several nodes, again and again until the caller stops; each line once.
+    """Yield the new lines of several nodes until the caller stops; each line once.
 
-    A line whose time is more than :data:`LATE` seconds past when it is written may be missed.
+    A line written more than :data:`LATE` seconds after its timestamp may be missed.
 
     :param after: seconds since the epoch.
     :raises LabError: none of the nodes can be read.

@@ -1,5 +1,5 @@
 # Print a node's journal and log files as sections: "##section NAME<TAB>seconds since the epoch", then the text.
-# Before it: since, units, bytes, lines. Runs on the node, or on a host that sees its files at $LABCTL_ROOT.
+# Set before it: since, units, bytes, lines. Runs on the node, or on a host that sees its files at $LABCTL_ROOT.
 root=${LABCTL_ROOT-}
 printf '##section zone\t%s\n' "$(TZ=":$root/etc/localtime" date +%z)"
 

@@ -1,7 +1,7 @@
-"""Nodes that join a running lab and leave it again; the caller holds the lab's lock.
+"""Add nodes to a running lab and remove them; the caller holds the lab's lock.
 
-A node joins by becoming part of the lab's recorded spec, to which the lab then converges as it does by
-``labctl up``: what is as it should be on the other nodes stays untouched.
+A node joins by becoming part of the lab's recorded spec, to which the lab then converges as with
+``labctl up``: what is already right on the other nodes stays untouched.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 def rows(name: str) -> list[dict[str, Any]]:
-    """Every node of a lab and every one that its topology names for later, with how it came into the lab.
+    """Every node of a lab, including those that join later, and how each joined.
 
     :raises LabError: there is no such lab.
     """
@@ -51,23 +51,23 @@ def rows(name: str) -> list[dict[str, Any]]:
 
 
 def add(name: str, node_name: str, *, like: str | None = None, addresses: Mapping[str, IPv4Address]) -> Summary:
-    """Bring a node into a running lab, or go on with one that did not come to its end.
+    """Add a node to a running lab, or resume an unfinished join.
 
-    :param like: copy this node; else the lab's topology must name the node for later.
-    :param addresses: of a copy, by network; the next free ones where none is given.
-    :raises LabError: the node cannot join, the lab is not up, or what failed on the way.
+    :param like: copy this node; else the lab's topology must define the node as joining later.
+    :param addresses: of a copy, by network; default: the next free ones.
+    :raises LabError: the node cannot join, the lab is not up, or a step failed.
     """
     lab = Lab.load(name)
     lab.driver.probe()
     last = lab.plan.stages[-1].name
     begun = lab.spec.nodes.get(node_name)
     if begun is not None and begun.join is Join.LATER and lab.journal().record(last) is None:
-        note(node_name, "goes on joining")
+        note(node_name, "resuming the join")
         return _converge(lab, f"labctl node add {name} {node_name}")
     spec = joined_like(lab.spec, node_name, like, addresses) if like else joined(lab.spec, node_name)
     _require_running(lab, list(lab.spec.nodes))
     if lab.journal().record(last) is None:
-        raise LabError(f"{name} is not up: it has not come to the end of stage {last}", lab.up())
+        raise LabError(f"{name} is not up: stage {last} has not finished", lab.up())
     check_resources(spec, set(lab.spec.nodes), lab.directory)
     lab.spec = spec
     lab.save()
@@ -75,9 +75,9 @@ def add(name: str, node_name: str, *, like: str | None = None, addresses: Mappin
 
 
 def remove(name: str, node_name: str) -> Summary:
-    """Take a node that had joined out of its lab: from the services that know it, then the machine itself.
+    """Remove a joined node from its lab: its machine, and its entries in the services.
 
-    :raises LabError: the node was there from the start, servers or volumes lie on it, or the lab is not up.
+    :raises LabError: the node did not join later, holds servers or volumes, or the lab is not up.
     """
     lab = Lab.load(name)
     lab.driver.probe()
@@ -90,7 +90,7 @@ def remove(name: str, node_name: str) -> Summary:
     if known_to_services:
 
         def empty(cloud: Cloud) -> list[str]:
-            # first, so that nothing comes while it is looked at; nova asks the host itself, which a dead one delays
+            # first, so that nothing is scheduled meanwhile; nova calls the host itself, and a dead one causes delays
             disabled = decommission.disable(cloud, node) if lab.driver.machine(lab, node_name).running else []
             found = decommission.occupants(cloud, node)
             if found:
@@ -108,16 +108,16 @@ def remove(name: str, node_name: str) -> Summary:
                 f"could not remove all of {node_name}: {', '.join(stuck)}", f"labctl node remove {name} {node_name}"
             )
     if known_to_services:
-        with step(node_name, "forget its services and agents"):
+        with step(node_name, "delete its services and agents"):
             _forget(lab, node)
     lab.spec = spec  # its key stays: a snapshot may bring the machine back
-    lab.driver.create_network(lab)  # the names that its namespace knows
+    lab.driver.create_network(lab)  # updates the names in its namespace
     lab.save()
     return _converge(lab, lab.up())
 
 
 def _converge(lab: Lab, command: str) -> Summary:
-    """Bring the lab to its new spec; what fails names the command that goes on."""
+    """Converge the lab to its new spec; an error names the command that resumes."""
     try:
         return converge(lab)
     except LabError as error:
@@ -125,7 +125,7 @@ def _converge(lab: Lab, command: str) -> Summary:
 
 
 def _forget(lab: Lab, node: NodeSpec) -> None:
-    """Delete what the services keep of a host; what has no API for it is done by its tool on its node."""
+    """Delete a host's entries in the services; without an API, by the service's tool on its node."""
     by_tool = _ask(lab, lambda cloud: decommission.forget(cloud, node))
     commands = [
         (Component.CINDER_CONTROLLER, f'su -s /bin/sh -c "cinder-manage service remove {binary} {host}" cinder')
@@ -139,13 +139,13 @@ def _forget(lab: Lab, node: NodeSpec) -> None:
             done = session.run(command, timeout=120)
         if done.status != 0:
             raise LabError(
-                f"{host}: {command} ended with {done.status}:\n{(done.stderr or done.stdout).strip()[-2000:]}",
+                f"{host}: {command} exited with status {done.status}:\n{(done.stderr or done.stdout).strip()[-2000:]}",
                 f"labctl node remove {lab.name} {node.name}",
             )
 
 
 def _ask(lab: Lab, question: Callable[[Cloud], T]) -> T:
-    """Ask the lab's APIs as admin.
+    """Query the lab's APIs as admin.
 
     :raises LabError: they do not answer, or refuse.
     """
@@ -158,5 +158,5 @@ def _ask(lab: Lab, question: Callable[[Cloud], T]) -> T:
 def _require_running(lab: Lab, names: list[str]) -> None:
     stopped = [n for n in names if lab.driver.machine(lab, n).state != "running"]
     if stopped:
-        verb = "does" if len(stopped) == 1 else "do"
-        raise BrokenLabError(f"{lab.name} is not up: {' and '.join(stopped)} {verb} not run", lab.up())
+        verb = "is" if len(stopped) == 1 else "are"
+        raise BrokenLabError(f"{lab.name} is not up: {' and '.join(stopped)} {verb} not running", lab.up())

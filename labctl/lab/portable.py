@@ -1,7 +1,7 @@
-"""A snapshot as one file, with all that another host needs to bring its lab up.
+"""Export and import a snapshot as one file with everything another host needs to run its lab.
 
 The file (:mod:`labctl.host.archive`) holds the snapshot's layers, the lab's keys and the golden image's layers; its
-header is the lab's record and what the machines' saved memory needs. Imported, it is the same lab: name, id, keys,
+header is the lab's record and what the machines' saved memory needs. An imported lab is the same lab: name, id, keys,
 addresses and passwords. Whoever has the file can enter the lab.
 """
 
@@ -24,7 +24,7 @@ from labctl.topology.model import NAME, Frozen
 from labctl.topology.units import show_size
 
 FORMAT = "labctl snapshot 1"
-#: Seconds for the whole of it.
+#: Seconds for writing or unpacking a file.
 DEADLINE = 7200
 
 
@@ -36,7 +36,7 @@ class Image(Frozen):
 
 
 class Header(Frozen):
-    """What an exported snapshot says of itself; ``bytes`` are those of its content on disk."""
+    """The header of an exported snapshot; ``bytes`` is the size of its content on disk."""
 
     format: str = Field(pattern=f"^{FORMAT}$")
     labctl: str
@@ -51,7 +51,7 @@ class Header(Frozen):
 
 
 def export(lab: Lab, name: str, path: Path) -> int:
-    """Write a snapshot of a lab to a file; the caller holds the lab's lock. The lab goes on meanwhile.
+    """Write a snapshot of a lab to a file; the caller holds the lab's lock. The lab keeps running.
 
     :return: the file's size in bytes.
     :raises LabError: there is no such snapshot, it cannot leave this host, or the file cannot be written.
@@ -87,9 +87,9 @@ def export(lab: Lab, name: str, path: Path) -> int:
 
 
 def read(path: Path) -> Header:
-    """What an exported snapshot says of itself.
+    """Read the header of an exported snapshot.
 
-    :raises LabError: it is none, or was written by a labctl that this one does not understand.
+    :raises LabError: it is not one, or a labctl with an incompatible format wrote it.
     """
     found = archive.read_header(path)
     try:
@@ -99,16 +99,16 @@ def read(path: Path) -> Header:
         where = ".".join(map(str, first["loc"]))
         version = found.get("labctl", "an unknown version") if isinstance(found, dict) else "an unknown version"
         raise LabError(
-            f"{path} was exported by labctl {version}, which this one ({__version__}) does not understand: "
+            f"{path} was exported by labctl {version}, which this one ({__version__}) cannot read: "
             f"{where}: {first['msg']}"
         ) from error
 
 
 def import_(path: Path, header: Header, *, boot: bool = False) -> Lab:
-    """Make a lab at rest of an exported snapshot; the caller holds the lock of the lab's name.
+    """Create a stopped lab from an exported snapshot; the caller holds the lock of the lab's name.
 
-    :param header: what the file says of itself, as :func:`read`.
-    :param boot: leave the machines' memory, they start from their disks.
+    :param header: the file's header, from :func:`read`.
+    :param boot: discard the machines' saved memory; they boot from their disks.
     :raises LabError: the name is taken, the file is damaged, the disk is full, or this host cannot run the machines.
     """
     spec = header.entry.spec

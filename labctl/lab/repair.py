@@ -1,4 +1,4 @@
-"""What state a lab is in, and bringing one back whose machines died or whose host was restarted."""
+"""The condition of a lab, and its recovery after its machines died or its host rebooted."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from labctl.records.lab import Lab, exists, half_removed
 
 
 def recorded() -> list[str]:
-    """Every lab of which this home has a directory, also those whose record is gone or is being removed."""
+    """Every lab with a directory in this home, including those without a record or being removed."""
     root = paths.labs()
     return sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
 
 
 def condition(lab: Lab) -> tuple[str, str]:
-    """How a recorded lab's machines are, and what to type when they are not as they should be."""
+    """The state of a recorded lab's machines, and the command to run when something is wrong."""
     machines = [lab.driver.machine(lab, node) for node in lab.spec.nodes]
     running = sum(m.running for m in machines)
     lost = sum(bool(lab.driver.lost(lab, node)) for node in lab.spec.nodes)
@@ -31,35 +31,35 @@ def condition(lab: Lab) -> tuple[str, str]:
         return words, f"labctl repair {lab.name}"
     if lab.journal().stages:
         return "gone", f"labctl repair {lab.name}"
-    return "not made yet", lab.up()
+    return "not created yet", lab.up()
 
 
 def remnant(name: str) -> str:
-    """What a lab without a record is; empty when it has one."""
+    """The state of a lab without a record; empty when it has one."""
     if half_removed(name):
         return "half removed"
     return "" if exists(name) else "no record"
 
 
 def repair(lab: Lab) -> list[str]:
-    """Bring back what a lab has lost: network, mounts, machines; the caller holds its lock.
+    """Restore a lab's lost network, mounts and machines; the caller holds its lock.
 
-    Nothing is configured anew, that is what ``up`` does.
+    Nothing is reconfigured; ``up`` does that.
 
     :returns: the nodes whose machines were started.
-    :raises LabError: the lab cannot be brought back, as when the image it stands on is gone.
-    :raises BrokenLabError: its machines run, but it is not well.
+    :raises LabError: the lab cannot be restored, for example because its image is gone.
+    :raises BrokenLabError: its machines run, but it is not healthy.
     """
     if not lab.stack or not lab.top.is_dir():
-        raise LabError(f"{lab.top}, into which {lab.name} writes, is gone", f"labctl down {lab.name}")
+        raise LabError(f"the writable layer of {lab.name} is missing: {lab.top}", f"labctl down {lab.name}")
     snaps.sweep(lab)
     try:
         fault.heal_all(lab, start=False)
-    except LabError as error:  # perhaps what the start of its machine brings about anyway
+    except LabError as error:  # starting its machine may fix it anyway
         warn("lab", error.message)
     lost = {node: why for node in lab.spec.nodes if (why := lab.driver.lost(lab, node))}
     for node, why in lost.items():
-        note(node, f"is started anew: {why}")
+        note(node, f"restarting: {why}")
     dead = [node for node in lab.spec.nodes if node in lost or not lab.driver.machine(lab, node).running]
 
     def bring(node: str) -> None:

@@ -1,13 +1,13 @@
-"""Snapshots: the whole lab as it was at one moment, named, and the lab as it was brought back.
+"""Take and restore snapshots: the whole lab as it was at one moment, under a name.
 
-A lab's machines write into the uppermost layer of a stack (``labctl.records.lab``). A snapshot brings the
-machines to rest, freezes that layer under a name, and puts a new one over it; so it costs no copying but
-of additional disks and the shared directory, and takes up what was changed. Restoring puts a new layer
-over the frozen ones. A layer holds the journal and the secrets of its time, the snapshot's entry in the
-lab's record holds the spec.
+A lab's machines write into the top layer of a stack (``labctl.records.lab``). A snapshot quiesces the
+machines, freezes that layer under a name, and puts a new one over it; so it copies only additional disks
+and the shared directory, and uses disk space only for what was changed. Restoring puts a new layer over
+the frozen ones. A layer holds the journal and the secrets of its time, the snapshot's entry in the lab's
+record holds the spec.
 
-One write of that record is the moment at which all of it happens; see :func:`sweep` for what a process
-that was killed before or after it leaves.
+One write of that record commits all of it; :func:`sweep` removes what a process killed before or after it
+leaves.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ from labctl.topology.model import NAME, Frozen
 from labctl.topology.spec import LabSpec
 from labctl.topology.units import show_size
 
-#: Seconds in which machines shut down by themselves, before they are killed.
+#: Seconds for machines to shut down cleanly before they are killed.
 STOP = 60
 MAX_NAME = 40
-#: Bytes for a node's first writes over frozen files: a file is copied up whole, as a database's log.
+#: Bytes for a node's first writes over frozen files: a file is copied up whole, for example a database's log.
 ROOM = 256 * 2**20
-#: What belongs to the lab and not to a moment of it.
+#: What belongs to the lab itself, not to one snapshot of it.
 LASTING = ("id", "created", "topology_file", "stack", "snapshots")
-#: Files of a layer that go on in the next one.
+#: Files of a layer that are copied into the next one.
 _CARRIED = ("journal.json", "secrets.json")
 
 
 class Entry(Frozen):
     """A snapshot in a lab's record, under its name.
 
-    ``created`` in seconds since the epoch, ``stage`` when labctl took it by itself after one.
+    ``created`` in seconds since the epoch, ``stage`` when labctl took it automatically after one.
     """
 
     created: float
@@ -72,9 +72,9 @@ def snapshots(lab: Lab) -> list[Snapshot]:
 
 
 def find(lab: Lab, name: str) -> Snapshot:
-    """The snapshot of a name.
+    """Look up a snapshot by name.
 
-    :raises LabError: there is none; names those there are.
+    :raises LabError: there is none; lists the existing ones.
     """
     entries = lab.meta["snapshots"]
     if name not in entries:
@@ -84,15 +84,15 @@ def find(lab: Lab, name: str) -> Snapshot:
 
 
 def used(lab: Lab, snapshot: Snapshot) -> int:
-    """Bytes that a snapshot takes up by itself: its layers that its parent does not stand on."""
+    """Bytes that a snapshot uses by itself: its layers that are not its parent's too."""
     below = set(find(lab, snapshot.parent).stack) if snapshot.parent else set()
     return sparse.used(*(lab.layer(number) for number in snapshot.stack if number not in below))
 
 
 def check_name(name: str) -> None:
-    """Refuse what cannot be a snapshot's name.
+    """Check a snapshot's name.
 
-    :raises LabError: it cannot.
+    :raises LabError: it is invalid.
     """
     if not re.fullmatch(NAME, name) or len(name) > MAX_NAME:
         raise LabError(
@@ -105,18 +105,18 @@ def check_name(name: str) -> None:
 
 
 def create(lab: Lab, name: str, stage: str = "", *, stop: bool = False) -> Snapshot:
-    """Take a snapshot of a running lab, which goes on afterwards; the caller holds its lock.
+    """Take a snapshot of a running lab, which resumes afterwards; the caller holds its lock.
 
-    :param stage: taken by labctl itself after this stage; takes the place of an earlier one of that kind.
+    :param stage: taken by labctl itself after this stage; replaces an earlier one of that kind.
     :param stop: leave the machines stopped, as they were frozen.
-    :raises LabError: the name is taken, a machine does not run, or there is no room; the lab goes on as it was.
-    :raises BrokenLabError: the snapshot is taken, but the lab is not well after it.
+    :raises LabError: the name is taken, a machine is not running, or there is no room; the lab continues unchanged.
+    :raises BrokenLabError: the snapshot was taken, but the lab is not healthy after it.
     """
     check_name(name)
     known = lab.meta["snapshots"].get(name)
     if known is not None and not (stage and known["stage"]):
         raise LabError(
-            f"{lab.name} has a snapshot '{name}' already", f"labctl snapshot delete {lab.name} {name}, or another name"
+            f"{lab.name} already has a snapshot '{name}'", f"labctl snapshot delete {lab.name} {name}, or another name"
         )
     entry = Entry(
         created=time.time(),
@@ -136,34 +136,36 @@ def create(lab: Lab, name: str, stage: str = "", *, stop: bool = False) -> Snaps
 
 
 def _standing_on(lab: Lab) -> str:
-    """The newest snapshot whose frozen layer the lab stands on."""
+    """The newest snapshot whose frozen layer the lab is based on."""
     owners = {s.stack[0]: s.name for s in snapshots(lab)}
     return next((owners[number] for number in lab.stack[1:] if number in owners), "")
 
 
 def freeze(lab: Lab, entries: Mapping[str, Any]) -> None:
-    """Bring a running lab to rest and put a new layer over the one it wrote into, which never changes again.
+    """Quiesce a running lab, freeze its top layer for good, and put a new layer over it.
 
     :param entries: snapshots to record at the same moment.
-    :raises LabError: it could not be done; the lab goes on as it was.
+    :raises LabError: it failed; the lab continues unchanged.
     """
     for node in lab.spec.nodes:
         if not lab.driver.machine(lab, node).running:
-            raise BrokenLabError(f"{node} of {lab.name} does not run", f"labctl repair {lab.name}")
+            raise BrokenLabError(f"{node} of {lab.name} is not running", f"labctl repair {lab.name}")
     if faults := fault.active(lab):
-        raise BrokenLabError(f"{lab.name} is at fault: {', '.join(map(str, faults))}", f"labctl fault heal {lab.name}")
+        raise BrokenLabError(
+            f"{lab.name} has active faults: {', '.join(map(str, faults))}", f"labctl fault heal {lab.name}"
+        )
     sweep(lab)
     require_room(lab, lab.stack)
     before = dict(lab.meta)
     try:
-        with step("lab", "machines come to rest"):
+        with step("lab", "quiesce machines"):
             lab.driver.rest(lab, STOP)
         layer = branch(lab, lab.stack)
         lab.meta["stack"] = [layer, *lab.stack]
         lab.meta["snapshots"] = {**lab.meta["snapshots"], **entries}
         lab.save()
     except (LabError, OSError):
-        warn("lab", "no snapshot was taken; the lab goes on as it was")
+        warn("lab", "no snapshot was taken; the lab continues unchanged")
         lab.meta = before
         sweep(lab)
         wake(lab)
@@ -172,9 +174,9 @@ def freeze(lab: Lab, entries: Mapping[str, Any]) -> None:
 
 
 def require_room(lab: Lab, stack: tuple[str, ...]) -> None:
-    """Refuse to begin what would fill the disk.
+    """Check for enough free disk space.
 
-    :raises LabError: too little is free for copies of disks and shared files and the first writes of the nodes.
+    :raises LabError: too little for copies of disks and shared files and the first writes of the nodes.
     """
     below = lab.layer(stack[0])
     copied = sparse.used(*below.glob("*/disks"), below / "shared")
@@ -187,7 +189,7 @@ def require_room(lab: Lab, stack: tuple[str, ...]) -> None:
 
 
 def branch(lab: Lab, stack: tuple[str, ...]) -> str:
-    """Make a layer that goes on from a frozen stack; nothing names it yet."""
+    """Create a layer on top of a frozen stack; nothing references it yet."""
     number = lab.new_layer()
     layer, below = lab.layer(number), lab.layer(stack[0])
     layer.mkdir(mode=0o700)
@@ -203,13 +205,13 @@ def branch(lab: Lab, stack: tuple[str, ...]) -> str:
 
 
 def wake(lab: Lab) -> None:
-    """Make and start the machines of a lab that is at rest."""
+    """Create and start the machines of a quiesced lab."""
 
     def bring(node: str) -> None:
         lab.driver.create(lab, node)
         lab.driver.start(lab, node)
 
-    with step("lab", "machines start"):
+    with step("lab", "start machines"):
         lab.driver.create_network(lab)
         on_each(bring, lab.spec.nodes)
 
@@ -218,12 +220,12 @@ def wake(lab: Lab) -> None:
 
 
 def restore(lab: Lab, name: str) -> None:
-    """Bring a lab back to a snapshot, whatever its machines do now; the caller holds its lock.
+    """Restore a lab to a snapshot, whatever state its machines are in; the caller holds its lock.
 
-    What was done since then is lost. The lab's name, keys and snapshots stay.
+    Later changes are lost. The lab's name, keys and snapshots stay.
 
-    :raises LabError: there is no such snapshot or no room for its disks; the lab stays as it was.
-    :raises BrokenLabError: the lab is restored, but not well.
+    :raises LabError: there is no such snapshot or no room for its disks; the lab stays unchanged.
+    :raises BrokenLabError: the lab is restored, but not healthy.
     """
     snapshot = find(lab, name)
     sweep(lab)
@@ -244,13 +246,13 @@ def restore(lab: Lab, name: str) -> None:
 
 
 def settle(lab: Lab, before: Lab) -> None:
-    """Bring everything in line with a record that has just come to another stack.
+    """Reconcile everything with a record that was just switched to another stack.
 
-    :param before: the lab as it was recorded until then.
+    :param before: the lab as it was recorded before.
     """
     for node in before.spec.nodes:
         if node not in lab.spec.nodes and (left := lab.driver.destroy(before, node)):
-            warn(node, f"joined after the snapshot, and is not all gone: {', '.join(left)}")
+            warn(node, f"joined after the snapshot and could not be removed completely: {', '.join(left)}")
     lab.ensure_keys()
     if lab.spec.has(Component.KEYSTONE):
         access.write(lab, lab.context.auth_url, lab.secrets())
@@ -261,7 +263,7 @@ def settle(lab: Lab, before: Lab) -> None:
 
 
 def delete(lab: Lab, name: str) -> None:
-    """Forget a snapshot; its layer goes unless the lab or another snapshot stands on it.
+    """Delete a snapshot, and its layer unless the lab or another snapshot uses it.
 
     :raises LabError: there is no such snapshot.
     """
@@ -276,10 +278,10 @@ def delete(lab: Lab, name: str) -> None:
 
 
 def waste(lab: Lab) -> list[Path]:
-    """Layers that neither the lab nor a snapshot stands on, and memory that no machine will go on from.
+    """Layers that neither the lab nor a snapshot uses, and memory that no machine will resume from.
 
-    A killed snapshot or restore leaves such layers; a snapshot that was deleted leaves the memory in a layer that the
-    lab still stands on.
+    A killed snapshot or restore leaves such layers; a deleted snapshot leaves the memory in a layer that the lab still
+    uses.
     """
     stacks = [lab.stack, *(s["stack"] for s in lab.meta["snapshots"].values())]
     needed = {number for stack in stacks for number in stack}
@@ -289,11 +291,11 @@ def waste(lab: Lab) -> list[Path]:
 
 
 def sweep(lab: Lab) -> None:
-    """Remove the layers and the memory that nothing needs; safe to repeat."""
+    """Remove unused layers and memory; idempotent."""
     for path in waste(lab):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
         if path.exists():
-            note("lab", f"{path} is not needed any more, but cannot be removed")
+            note("lab", f"{path} is no longer needed, but cannot be removed")

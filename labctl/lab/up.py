@@ -24,17 +24,17 @@ from labctl.topology.stages import STAGES
 
 
 def read(name_or_path: str, release: str | None = None) -> tuple[Topology, Path]:
-    """Load a topology by name or path; with another release than its own when one is given."""
+    """Load a topology by name or path; optionally with another release than its own."""
     path = load.find(name_or_path)
     return load.load(path, release), path
 
 
-#: What a lab is for life.
+#: Fields of a spec that never change in a lab's life.
 IDENTITY = ("topology", "release", "base", "driver")
 
 
 def grown(spec: LabSpec) -> LabSpec:
-    """A newly chosen spec with the nodes that have joined the recorded lab of its name, when there is one."""
+    """A newly chosen spec, plus the nodes that joined the recorded lab of its name, if there is one."""
     if not exists(spec.name):
         return spec
     before = Lab.load(spec.name).spec
@@ -42,7 +42,7 @@ def grown(spec: LabSpec) -> LabSpec:
 
 
 def open_lab(spec: LabSpec, path: Path) -> Lab:
-    """The recorded lab of this name, brought to this spec but with the nodes that joined it, or a new one.
+    """The recorded lab of this name, updated to this spec plus the nodes that joined it, or a new one.
 
     :raises LabError: the name belongs to a lab of another topology, release, base or driver.
     """
@@ -53,24 +53,24 @@ def open_lab(spec: LabSpec, path: Path) -> Lab:
         was, wanted = getattr(lab.spec, field), getattr(spec, field)
         if was != wanted:
             raise LabError(
-                f"the lab {spec.name} exists already with {field} {was}, not {wanted}",
-                f"labctl down {spec.name}; {hints.up(spec, path, 'NAME')} makes another lab",
+                f"the lab {spec.name} already exists with {field} {was}, not {wanted}",
+                f"labctl down {spec.name}; {hints.up(spec, path, 'NAME')} creates another lab",
             )
     spec = kept(spec, lab.spec)
     if _shape(lab.spec) != _shape(spec):
         raise LabError(
-            f"{path} has other nodes, cards or networks than the running lab {spec.name}",
-            f"labctl down {spec.name}; {hints.up(spec, path, 'NAME')} makes another lab",
+            f"nodes, cards or networks in {path} differ from the running lab {spec.name}",
+            f"labctl down {spec.name}; {hints.up(spec, path, 'NAME')} creates another lab",
         )
     if lab.spec != spec:
-        note("lab", f"{path.name} has changed since the lab was made; bringing it to the new state")
+        note("lab", f"{path.name} has changed since the lab was created; updating the lab")
         lab.spec = spec
         lab.save()
     return lab
 
 
 def _layout(spec: LabSpec) -> frozenset[str]:
-    """Named facts of the layout that tests ask for."""
+    """Named facts of the layout that tests check for."""
     zones = len(spec.running(Component.SWIFT_STORAGE))
     return frozenset({"swift-three-zones"} if zones >= 3 else ())
 
@@ -91,7 +91,7 @@ def up(spec: LabSpec, path: Path, until: str, start: str = "") -> Summary:
     driver = drivers.get(spec.driver)
     driver.probe()
     if half_removed(spec.name):
-        note("lab", f"an earlier {spec.name} was not removed to its end")
+        note("lab", f"an earlier {spec.name} was only half removed; removing the rest")
         teardown.down(spec.name)
     if start:
         snapshot.restore(Lab.load(spec.name), start)
@@ -99,7 +99,7 @@ def up(spec: LabSpec, path: Path, until: str, start: str = "") -> Summary:
     snapshot.sweep(state)
     try:
         fault.heal_all(state, start=False)
-    except LabError as error:  # perhaps what the stages bring about anyway
+    except LabError as error:  # the stages may fix it anyway
         warn("lab", error.message)
     return converge(state, until)
 
@@ -109,7 +109,7 @@ GUEST = 1800
 
 
 def _guest(lab: Lab, until: str) -> Callable[[], guest.GuestImage]:
-    """The image of the lab's guests, for whoever uploads it: made beside machines and services when a lab needs it."""
+    """The image of the lab's guests, for its uploader: built in parallel with the stages when a lab needs it."""
 
     def make() -> guest.GuestImage:
         return guest.ensure(paths.images() / "guest", lab.spec.fixtures.cirros)
@@ -127,7 +127,7 @@ def _guest(lab: Lab, until: str) -> Callable[[], guest.GuestImage]:
 
 
 def converge(lab: Lab, until: str = "verify") -> Summary:
-    """Bring a recorded lab to what its spec says; the caller holds its lock.
+    """Converge a recorded lab to its spec; the caller holds its lock.
 
     :raises LabError: what failed, where, and what to do.
     """

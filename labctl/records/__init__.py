@@ -1,1 +1,1 @@
-"""What is written down about a lab: its record, its secrets, how it is reached."""
+"""What is recorded about a lab: its record, its secrets, how to reach it."""

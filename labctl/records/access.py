@@ -45,7 +45,7 @@ class Access:
     admin_project: str = "admin"
     #: how many times slower than the host the lab's machines are
     patience: float = 1.0
-    #: the values of all of the lab's secrets, for what must hide them
+    #: the values of all of the lab's secrets, for redaction
     secrets: frozenset[str] = field(default=frozenset(), repr=False)
 
 
@@ -115,9 +115,9 @@ def write(lab: Lab, auth_url: str, secrets: Mapping[str, Secret]) -> None:
 
 
 def environment(lab: Lab, who: str = "admin") -> dict[str, str]:
-    """The OS_ variables of a person, as the guides' environment scripts set them.
+    """The OS_ variables of a user, as the guides' environment scripts set them.
 
-    :raises LabError: the lab has no such person, or no keystone, or was never brought up.
+    :raises LabError: the lab has no such user, or no keystone, or was never brought up.
     """
     path = lab.directory / "access" / f"{who}-openrc"
     if not path.exists():

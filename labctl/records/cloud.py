@@ -15,15 +15,15 @@ from openstack.identity.v3._proxy import Proxy as IdentityV3
 from labctl.errors import BrokenLabError
 from labctl.records.access import Access
 
-REQUEST_TIMEOUT = 60  # seconds without a byte from an API before a request is given up
+REQUEST_TIMEOUT = 60  # seconds without a byte from an API before a request times out
 DOMAIN = "Default"
-#: What the APIs of a lab said of their versions, by address: the same for every user, so asked for once.
+#: The API versions that a lab reported, by address: the same for every user, so cached.
 _versions: defaultdict[str, dict[str, Any]] = defaultdict(dict)
 _READS = ("GET", "HEAD", "OPTIONS")
 
 
 class Session(keystone_session.Session):
-    """A keystone session that remembers in which services it was asked to change something."""
+    """A keystone session that remembers in which services it changed something."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -31,7 +31,7 @@ class Session(keystone_session.Session):
         self.changed: set[str] = set()
 
     def request(self, url: str, method: str, *args: Any, **options: Any) -> requests.Response:
-        """Send a request; remember its service unless it only reads, or asks for the session's own token."""
+        """Send a request; remember its service unless it only reads, or requests the session's own token."""
         if method.upper() not in _READS and options.get("authenticated") is not False:
             self.changed.add((options.get("endpoint_filter") or {}).get("service_type") or "")
         return super().request(url, method, *args, **options)
@@ -40,7 +40,7 @@ class Session(keystone_session.Session):
 def session(lab: Access, user: str, password: str, project: str, *, timeout: float = REQUEST_TIMEOUT) -> Session:
     """A keystone session scoped to a project of the default domain. No request is made yet.
 
-    :param timeout: seconds without a byte before a request is given up; as many times more as the lab is slow.
+    :param timeout: seconds without a byte before a request times out; multiplied by the lab's patience.
     """
     auth = v3.Password(
         auth_url=lab.auth_url,
@@ -80,7 +80,7 @@ def identity(connection: Connection) -> IdentityV3:
 
 
 def access_info(session: keystone_session.Session) -> AccessInfoV3:
-    """What keystone said with the session's token: user, project, roles, catalog."""
+    """What keystone sent with the session's token: user, project, roles, catalog."""
     return cast(AccessInfoV3, cast(v3.Password, session.auth).get_access(session))
 
 
@@ -93,13 +93,13 @@ def check(lab: Access, timeout: float = 20) -> None:
     """Ask keystone for a token.
 
     :param timeout: seconds without an answer.
-    :raises BrokenLabError: keystone is not reached or refuses.
+    :raises BrokenLabError: keystone is unreachable or refuses.
     """
     try:
         session(lab, "admin", lab.admin_password, lab.admin_project, timeout=timeout).get_token()
-    except Exception as error:  # whatever it is, the lab gives no token, and that is the one message
+    except Exception as error:  # whatever the cause: no token is the one message
         raise BrokenLabError(
-            f"lab {lab.lab} gives no token at {lab.auth_url}: {type(error).__name__}: {error}",
+            f"lab {lab.lab} issues no token at {lab.auth_url}: {type(error).__name__}: {error}",
             f"labctl status {lab.lab}; {lab.up}",
         ) from error
 
@@ -110,7 +110,7 @@ def changed(*connections: Connection) -> set[str]:
 
 
 def forget_changes(*connections: Connection) -> None:
-    """What these connections have changed so far is undone, or of no more interest."""
+    """Forget what these connections have changed so far: it is undone, or no longer relevant."""
     for connection in connections:
         cast(Session, connection.session).changed.clear()
 

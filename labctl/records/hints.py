@@ -1,4 +1,4 @@
-"""The command line that makes a lab, or goes on with it: what hints tell people to type."""
+"""The command line that creates a lab, or resumes it, for hints."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def line(verb: str, topology: str, **options: str | None) -> str:
 
 
 def up(spec: LabSpec, file: Path, name: str | None = None) -> str:
-    """The ``up`` that makes this lab, or brings it on where it is recorded.
+    """The ``up`` command that creates this lab, or resumes it where it is recorded.
 
-    Options are there where the topology's file by itself would mean another lab, and all of them where that file
+    It has the options without which the topology's file would mean another lab, and all of them where that file
     cannot be read.
 
     :param file: the topology's.
-    :param name: make it under this name instead.
+    :param name: create it under this name instead.
     """
     lab = name or spec.name
     release, base, driver = _choices(spec, file)
@@ -36,12 +36,12 @@ def up(spec: LabSpec, file: Path, name: str | None = None) -> str:
 
 
 def first(name: str) -> str:
-    """The ``up`` that makes a lab where there is none of a name: of the topology that is called so, if one is."""
+    """The ``up`` command for a lab that does not exist: of the topology with its name, if there is one."""
     return line("up", name if name in known() else EXAMPLE)
 
 
 def _word(spec: LabSpec, file: Path) -> str:
-    """The topology's name, where that finds this very file; else the file."""
+    """The topology's name, where that finds this file; else the file."""
     try:
         return spec.topology if find(spec.topology).samefile(file) else str(file)
     except (LabError, OSError):
@@ -49,7 +49,7 @@ def _word(spec: LabSpec, file: Path) -> str:
 
 
 def _choices(spec: LabSpec, file: Path) -> tuple[str | None, str | None, str | None]:
-    """Release, base and driver of a lab, each None where the topology's file comes to it by itself."""
+    """Release, base and driver of a lab, each None where the topology's file already implies it."""
     try:
         topology = load(file)
         release = spec.release if spec.release != topology.release else None

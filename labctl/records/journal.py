@@ -1,4 +1,4 @@
-"""The journal of a lab: the stages that finished."""
+"""The journal of a lab: its finished stages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class StageRecord:
-    """A stage that finished: the hash of its inputs, when, and what it took (seconds)."""
+    """A finished stage: the hash of its inputs, when it finished, and how long it took (seconds)."""
 
     name: str
     digest: str

@@ -1,14 +1,14 @@
-"""A lab as it is recorded on disk: what was built, its secrets and keys, what has been done.
+"""A lab's record on disk: what was built, its secrets and keys, what has been done.
 
     labs/LAB/lab.json       the record: spec, golden image, the stack of layers, snapshots
     labs/LAB/keys/          labctl's key and the nodes' host keys
-    labs/LAB/nodes/NODE/    what a machine has while it exists: mount point, console, process number
-    labs/LAB/layers/N/      what all machines wrote while this was the uppermost layer, with the
+    labs/LAB/nodes/NODE/    what a machine has while it exists: mount point, console, process id
+    labs/LAB/layers/N/      what all machines wrote while this was the top layer, with the
                             journal and the secrets of that time
 
 Every file is written whole and renamed into place. Only ``lab.json`` says which layers count, so that
-one rename takes a lab from one stack to another: a process killed at any moment leaves the old state or
-the new one, and a layer that no record names is waste.
+one rename switches a lab from one stack to another: a process killed at any moment leaves the old state or
+the new one, and a layer that no record names is a leftover.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ if TYPE_CHECKING:
 
 SCHEMA = 3
 RECORD = "lab.json"
-#: Beside a node's files in a layer: a machine's saved memory, and the layer whose memory it goes on from, once.
+#: Next to a node's files in a layer: a machine's saved memory, and the layer whose memory it resumes from, once.
 MEMORY, GOES_ON = "memory", "goes-on"
-#: The record of a lab that is being removed: it can only be removed further.
+#: The record of a lab that is being removed; removal is all it allows.
 REMOVED = "removed.json"
 
 
@@ -58,19 +58,19 @@ class Lab:
 
     @property
     def driver(self) -> Driver:
-        """What makes its machines."""
+        """The driver that creates its machines."""
         return drivers.get(self.spec.driver)
 
     @property
     def plan(self) -> Plan:
-        """What ``up`` does for its present spec."""
+        """What ``up`` does for its current spec."""
         if self._plan is None or self._plan.context.lab is not self.spec:
             self._plan = plan(Context.of(self.spec))
         return self._plan
 
     @property
     def context(self) -> Context:
-        """Its present spec with the facts of its release and base."""
+        """Its current spec with the facts of its release and base."""
         return self.plan.context
 
     @property
@@ -80,12 +80,12 @@ class Lab:
 
     @property
     def id(self) -> str:
-        """Random, different for each lab that was ever made; the ownership mark."""
+        """Random, different for each lab ever created; the ownership mark."""
         return str(self.meta["id"])
 
     @property
     def namespace(self) -> str:
-        """The lab's network namespace: its router, and the place from which its addresses can be reached."""
+        """The lab's network namespace: its router, and where its addresses are reachable."""
         return f"labctl.{self.name}"
 
     @property
@@ -94,16 +94,16 @@ class Lab:
         return Path("/etc/netns") / self.namespace / "hosts"
 
     def node_directory(self, node: str) -> Path:
-        """What belongs to one machine."""
+        """The directory of one machine."""
         return self.directory / "nodes" / node
 
     @property
     def layers(self) -> tuple[Path, ...]:
-        """The layers of the golden image that the machines stand on, uppermost first."""
+        """The layers of the machines' golden image, top first."""
         return tuple(Path(layer) for layer in self.meta["image"])
 
     def record_image(self, layers: tuple[Path, ...]) -> None:
-        """Write down what the machines stand on."""
+        """Record the golden image of the machines."""
         self.meta["image"] = [str(layer) for layer in layers]
         self.save()
 
@@ -111,7 +111,7 @@ class Lab:
 
     @property
     def stack(self) -> tuple[str, ...]:
-        """The lab's layers above the golden image, uppermost first; the machines write into that one."""
+        """The lab's layers above the golden image, top first; the machines write into the top one."""
         return tuple(self.meta["stack"])
 
     @property
@@ -124,7 +124,7 @@ class Lab:
         return self.directory / "layers" / number
 
     def new_layer(self) -> str:
-        """A number for a layer that was never used in this lab's record or directory."""
+        """A layer number that is not used in this lab's record or directory."""
         known = {*self.stack, *(n for s in self.meta["snapshots"].values() for n in s["stack"])}
         known |= {p.name for p in (self.directory / "layers").iterdir()}
         return str(max(int(n) for n in known if n.isdigit()) + 1)
@@ -132,7 +132,7 @@ class Lab:
     def connect(self, node: str, seconds: float = 20) -> Session:
         """Open a session to a node.
 
-        :raises LabError: there is no such node, or it does not answer within so many seconds.
+        :raises LabError: there is no such node, or it does not answer in time.
         """
         if node not in self.spec.nodes:
             raise LabError(f"{self.name} has no node '{node}'; it has {', '.join(self.spec.nodes)}")
@@ -141,20 +141,20 @@ class Lab:
     # --- what to type ----------------------------------------------------------------------------
 
     def up(self, name: str | None = None) -> str:
-        """The command that goes on with this lab, or that makes one like it under another name."""
+        """The command that resumes this lab, or creates one like it under another name."""
         return hints.up(self.spec, Path(self.meta["topology_file"]), name)
 
     # --- files ---------------------------------------------------------------------------------
 
     def save(self) -> None:
-        """Write lab.json, which holds the passwords that a topology chose."""
+        """Write lab.json, which contains the passwords set in a topology."""
         content = {"schema": SCHEMA, **self.meta, "spec": self.spec.model_dump(mode="json")}
         write_atomic(self.directory / RECORD, json.dumps(content, indent=1), 0o600)
 
     def journal(self) -> Journal:
         """Read the journal.
 
-        :raises LabError: it is none.
+        :raises LabError: it cannot be read.
         """
         path = self.top / "journal.json"
         if not path.exists():
@@ -177,7 +177,7 @@ class Lab:
         return {name: Secret(value) for name, value in json.loads(path.read_text()).items()}
 
     def ensure_secrets(self, names: set[str]) -> dict[str, Secret]:
-        """Return the secrets of these names, making those that do not exist: random, or the topology's."""
+        """Return the secrets of these names, creating missing ones: random, or the topology's."""
         known = self.secrets()
         chosen = {name.upper(): value for name, value in self.spec.passwords.items()}
         wanted = {
@@ -206,7 +206,7 @@ class Lab:
         return (self.directory / "keys" / node).read_text()
 
     def ensure_keys(self) -> None:
-        """Make labctl's key and every node's host key, and a known_hosts file for people's ssh."""
+        """Create labctl's key and every node's host key, and a known_hosts file for users' ssh."""
         keys = self.directory / "keys"
         pairs = {"id_ed25519": f"labctl {self.name}"} | {n: f"root@{n}" for n in self.spec.nodes}
         for name, comment in pairs.items():
@@ -224,14 +224,14 @@ class Lab:
 
     @classmethod
     def create(cls, spec: LabSpec, topology_file: Path) -> Lab:
-        """Make the directory of a new lab.
+        """Create the directory of a new lab.
 
         :raises LabError: when the name is taken.
         """
         directory = paths.labs() / spec.name
         if exists(spec.name):
-            raise LabError(f"a lab named {spec.name} exists already", f"labctl status {spec.name}")
-        # more than what a process leaves that was killed just here
+            raise LabError(f"a lab named {spec.name} already exists", f"labctl status {spec.name}")
+        # more than a process killed at this point leaves
         if (directory / "nodes").exists() or any((directory / "layers").glob("*/*")):
             raise LabError(f"{directory} has machines, but no record of their lab", f"labctl down {spec.name}")
         meta = {
@@ -259,7 +259,7 @@ class Lab:
         if not path.exists():
             known = ", ".join(names()) or "none"
             raise LabError(
-                f"there is no lab named '{name}'; labs: {known}", f"labctl list; {hints.first(name)} makes one"
+                f"there is no lab named '{name}'; labs: {known}", f"labctl list; {hints.first(name)} creates one"
             )
         try:
             content = json.loads(path.read_text())
@@ -274,7 +274,7 @@ class Lab:
 
 
 def begin_removal(name: str) -> None:
-    """From here on a recorded lab can only be removed: what is half gone is never started again.
+    """Mark a recorded lab as being removed: a half-removed lab is never started again.
 
     :raises LabError: the directory cannot be written.
     """
@@ -286,7 +286,7 @@ def begin_removal(name: str) -> None:
 
 
 def remove_directory(directory: Path) -> bool:
-    """Delete a lab's directory, its record last: killed at any moment, the next command knows what it was.
+    """Delete a lab's directory, its record last: after a kill the next command still knows what it was.
 
     :return: False when something could not be deleted.
     """
@@ -307,7 +307,7 @@ def exists(name: str) -> bool:
 
 
 def half_removed(name: str) -> bool:
-    """True when the removal of a lab has begun and not ended."""
+    """True when the removal of a lab has begun but not finished."""
     return (paths.labs() / name / REMOVED).exists()
 
 
@@ -319,9 +319,9 @@ def names() -> list[str]:
 
 @contextmanager
 def locked(name: str, command: str) -> Iterator[None]:
-    """Hold a lab while a command changes it.
+    """Lock a lab while a command changes it.
 
-    The lock's file goes with the lab.
+    The lock file is removed with the lab.
 
     :raises LabError: when another process holds it; says which.
     """
@@ -335,4 +335,6 @@ def locked(name: str, command: str) -> Iterator[None]:
 
 
 def _held(name: str, holder: str) -> LabError:
-    return LabError(f"the lab {name} is being changed by {holder or 'another labctl'}", "wait for it, or end it")
+    return LabError(
+        f"the lab {name} is being changed by {holder or 'another labctl'}", "wait until it finishes, or stop it"
+    )

@@ -166,7 +166,7 @@ def test_a_part_without_end_or_with_an_error_costs_only_itself(
     found = opened(target)
     missing = json.loads(found["contents.json"])["missing"]
     assert missing["plan.txt"] == "RuntimeError: never thought of"
-    assert missing["nodes/api/log"].startswith("no end after ")
+    assert missing["nodes/api/log"].startswith("timed out after ")
     assert "nodes/data/console.txt" in found
 
 
@@ -195,14 +195,14 @@ def test_the_states_that_came_before_the_deadline_are_kept(
 
     def slow(self: FakeSession, command: str, **options: Any) -> Result:
         real(self, command, **options)
-        raise DeadlineError("no end after 45 s")
+        raise DeadlineError("timed out after 45 s")
 
     monkeypatch.setattr(FakeSession, "run", slow)
     target = tmp_path / "x.tar.zst"
     bundle.write(lab, target)
     found = opened(target)
     assert "mariadb.service loaded failed" in found["nodes/data/state/failed.txt"]
-    assert "no end after" in found["nodes/data/state/incomplete.txt"]
+    assert "timed out after" in found["nodes/data/state/incomplete.txt"]
 
 
 def test_a_place_that_cannot_be_written_is_an_error_and_leaves_nothing(lab: Lab, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def train(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Topology:
 def test_a_base_that_the_driver_cannot_run_is_passed_over_with_the_reason(train: Topology) -> None:
     choice = choose(train)
     assert (choice.spec.base, choice.spec.package_source) == ("debian12", "pypi")
-    assert choice.passed_over == ("centos7 not used: needs virtual machines, and the driver here is nspawn",)
+    assert choice.passed_over == ("centos7 not used: needs virtual machines; the driver here is nspawn",)
     assert describe(choice.spec) == "Train from PyPI on Debian 12 (documented: CentOS 7)"
 
 
@@ -38,7 +38,7 @@ def test_the_choice_is_told_as_progress(train: Topology) -> None:
     with progress.subscribed(lambda event: seen.append(f"{event.where}: {event.text}")):
         choose(train, name="mine").announce()
     assert seen == [
-        "lab: centos7 not used: needs virtual machines, and the driver here is nspawn",
+        "lab: centos7 not used: needs virtual machines; the driver here is nspawn",
         "lab: mine: Train from PyPI on Debian 12 (documented: CentOS 7)",
     ]
 
@@ -48,10 +48,10 @@ def test_a_base_that_is_asked_for_is_taken_or_the_reason_is_told(train: Topology
     with pytest.raises(LabError) as raised:
         choose(train, base="centos7", driver="nspawn")
     assert raised.value.message == (
-        "small cannot be made on centos7 here: needs virtual machines, and the driver here is nspawn"
+        "small cannot run on centos7 here: needs virtual machines; the driver here is nspawn"
     )
     assert raised.value.hint == "--base debian12"
-    with pytest.raises(LabError, match="small does not run on debian11; it names centos7, debian12"):
+    with pytest.raises(LabError, match="small does not run on debian11; supported: centos7, debian12"):
         choose(train, base="debian11")
 
 
@@ -90,7 +90,7 @@ def test_a_topology_that_fits_nowhere_tells_every_reason(train: Topology) -> Non
     with pytest.raises(LabError) as raised:
         choose(train.model_copy(update={"bases": ("centos7",)}))
     assert raised.value.message == (
-        "small cannot be made here\n  centos7: needs virtual machines, and the driver here is nspawn"
+        "small cannot run here\n  centos7: needs virtual machines; the driver here is nspawn"
     )
 
 
@@ -107,7 +107,7 @@ def test_every_base_and_every_source_has_a_title() -> None:
 
 def test_a_driver_outside_the_topology_is_refused(tmp_path: Path) -> None:
     topology = load(write(tmp_path))
-    with pytest.raises(LabError, match="small does not run on the driver 'libvirt'; it names nspawn"):
+    with pytest.raises(LabError, match="small does not run on the driver 'libvirt'; supported: nspawn"):
         choose(topology, driver="libvirt")
     with pytest.raises(LabError, match="unknown driver 'nspwan'; did you mean 'nspawn'"):
         choose(topology, driver="nspwan")

@@ -98,7 +98,7 @@ def test_a_killed_node_is_gone_until_it_is_started(lab: Lab, fake: Fake, systemd
     fault.kill_node(lab, NODE)
     assert not fake.machine(lab, NODE).running
     assert [str(f) for f in fault.active(lab)] == ["first killed"]
-    with pytest.raises(BrokenLabError, match="first of small does not run"):
+    with pytest.raises(BrokenLabError, match="first of small is not running"):
         fault.kill_node(lab, NODE)
 
     fault.start_node(lab, NODE)
@@ -109,7 +109,7 @@ def test_a_killed_node_is_gone_until_it_is_started(lab: Lab, fake: Fake, systemd
 def test_a_paused_node_answers_nothing_until_it_is_resumed(lab: Lab, fake: Fake) -> None:
     fault.pause_node(lab, NODE)
     assert fake.machine(lab, NODE).paused
-    with pytest.raises(BrokenLabError, match="first cannot be reached: first paused"):
+    with pytest.raises(BrokenLabError, match="first is unreachable: first paused"):
         fault.stop_service(lab, NODE, "mariadb")
 
     fault.resume_node(lab, NODE)
@@ -178,7 +178,9 @@ def test_a_service_is_known_by_its_project_s_name_and_by_its_unit(lab: Lab, syst
 
 
 def test_an_unknown_service_is_refused_and_named_with_the_known_ones(lab: Lab, systemd: Path) -> None:
-    with pytest.raises(LabError, match=r"first has no unit 'mariadbd'; services are known as .*mariadb, rabbitmq"):
+    with pytest.raises(
+        LabError, match=r"first has no unit 'mariadbd'; use a unit's name, or one of .*mariadb, rabbitmq"
+    ):
         fault.stop_service(lab, NODE, "mariadbd")
     assert fault.active(lab) == ()
 
@@ -306,11 +308,11 @@ def test_what_is_not_understood_is_answered_with_the_grammar(words: tuple[str, .
 @pytest.mark.parametrize(
     ("option", "said"),
     [
-        (("--delay", "100"), "--delay 100 is not understood; it is written as 100ms or 0.2s"),
-        (("--loss", "5"), "--loss 5 is not understood; it is written as 5%"),
+        (("--delay", "100"), "--delay 100 is not valid; use 100ms or 0.2s"),
+        (("--loss", "5"), "--loss 5 is not valid; use 5%"),
         (("--loss", "101%"), "--loss 101% is out of range"),
         (("--rate", "0mbit"), "--rate 0mbit is out of range"),
-        ((), "what shall the link do?"),
+        ((), "link shape needs --delay, --loss or --rate"),
     ],
 )
 def test_a_shape_without_sense_is_refused(option: tuple[str, ...], said: str, labctl: Labctl, lab: Lab) -> None:

@@ -102,7 +102,7 @@ def test_since_is_an_age_or_a_time() -> None:
     assert logs.since("2026-11-21T09:21:44+00:00") == AT
     midnight = datetime.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
     assert logs.since("00:00") == midnight
-    with pytest.raises(LabError, match="--since yesterday is not understood"):
+    with pytest.raises(LabError, match="--since yesterday is not valid"):
         logs.since("yesterday")
 
 
@@ -226,7 +226,7 @@ def test_a_node_that_cannot_be_read_does_not_hide_the_others(
     monkeypatch.setattr(fake, "files", files)
     fake.stop(lab, "data", 0)
     assert [line.text for line in logs.collect(lab, lab.spec.nodes, None, None)] == ["here"]
-    with pytest.raises(BrokenLabError, match="data of identity does not run, and its disk cannot be read"):
+    with pytest.raises(BrokenLabError, match="data of identity is not running, and its disk cannot be read"):
         logs.collect(lab, ["data"], None, None)
 
 

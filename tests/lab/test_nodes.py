@@ -170,12 +170,12 @@ def test_joining_goes_on_where_it_failed(tmp_path: Path, driver: Fake) -> None:
 def test_a_node_joins_only_a_lab_that_is_up(tmp_path: Path, driver: Fake) -> None:
     path = write(tmp_path, GROWING)
     bring.up(specify(path), path, "prepare")
-    with pytest.raises(LabError, match="small is not up: it has not come to the end of stage infrastructure") as raised:
+    with pytest.raises(LabError, match="small is not up: stage infrastructure has not finished") as raised:
         add("small", "second")
     assert raised.value.hint == f"labctl up {path}"
     bring.up(specify(path), path, "verify")
     driver.stop(Lab.load("small"), "first", 1)
-    with pytest.raises(LabError, match="small is not up: first does not run"):
+    with pytest.raises(LabError, match="small is not up: first is not running"):
         add("small", "second")
     assert list(Lab.load("small").spec.nodes) == ["first"]
 
@@ -372,7 +372,7 @@ def test_removal_goes_on_where_it_failed(
 
     with monkeypatch.context() as patched:
         patched.setattr(FakeSession, "run", broken)
-        with pytest.raises(LabError, match="ended with 1:\nno database"):
+        with pytest.raises(LabError, match="exited with status 1:\nno database"):
             nodes.remove("cloud", "compute2")
     assert "compute2" in Lab.load("cloud").spec.nodes
     nodes.remove("cloud", "compute2")

@@ -113,7 +113,7 @@ def test_another_build_of_the_same_recipe_is_not_taken_for_it(file: Path, lab: L
 
 
 def test_a_lab_of_that_name_is_never_touched(file: Path, lab: Lab, driver: Fake) -> None:
-    with pytest.raises(LabError, match="a lab named small exists already"):
+    with pytest.raises(LabError, match="a lab named small already exists"):
         brought(file)
     assert ask(lab, driver, "cat told") == "later"
 
@@ -164,7 +164,7 @@ def test_one_of_a_newer_labctl_is_named(file: Path, tmp_path: Path) -> None:
     archive.write(
         other, {**header, "format": "labctl snapshot 2", "labctl": "9.9"}, [(tmp_path, "lab.yaml")], lambda _: None, 60
     )
-    with pytest.raises(LabError, match=r"exported by labctl 9.9, which this one .* does not understand: format"):
+    with pytest.raises(LabError, match=r"exported by labctl 9.9, which this one .* cannot read: format"):
         portable.read(other)
 
 
@@ -176,7 +176,7 @@ def test_a_header_that_is_none_is_refused(where: str, value: object, file: Path,
     header = json.loads(json.dumps(archive.read_header(file)))
     other = tmp_path / "other.tar.zst"
     archive.write(other, {**header, where: value}, [(tmp_path, "lab.yaml")], lambda _: None, 60)
-    with pytest.raises(LabError, match=f"does not understand: {where}"):
+    with pytest.raises(LabError, match=f"cannot read: {where}"):
         portable.read(other)
 
 
@@ -185,7 +185,7 @@ def test_a_layer_outside_the_lab_is_refused(file: Path, tmp_path: Path) -> None:
     header["entry"]["stack"] = ["../../elsewhere"]
     other = tmp_path / "other.tar.zst"
     archive.write(other, header, [(tmp_path, "lab.yaml")], lambda _: None, 60)
-    with pytest.raises(LabError, match=r"does not understand: entry\.stack"):
+    with pytest.raises(LabError, match=r"cannot read: entry\.stack"):
         portable.read(other)
 
 

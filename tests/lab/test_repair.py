@@ -91,7 +91,7 @@ def test_faults_are_undone(lab: Lab, driver: Fake) -> None:
 
 def test_a_lab_whose_layer_is_gone_says_so(lab: Lab, driver: Fake) -> None:
     lab.meta["stack"] = ["7"]
-    with pytest.raises(LabError, match=r"layers/7, into which small writes, is gone") as raised:
+    with pytest.raises(LabError, match=r"the writable layer of small is missing: .*layers/7") as raised:
         repair.repair(lab)
     assert raised.value.hint == "labctl down small"
 
@@ -107,4 +107,4 @@ def test_labs_without_a_record_are_listed_with_the_way_out(lab: Lab, home: Path)
 def test_a_lab_whose_machines_were_never_made_is_brought_up(tmp_path: Path, driver: Fake) -> None:
     path = write(tmp_path, SMALL)
     made = Lab.create(specify(path, name="new"), path)
-    assert condition(made) == ("not made yet", f"labctl up {path} --name new")
+    assert condition(made) == ("not created yet", f"labctl up {path} --name new")

@@ -150,7 +150,7 @@ def test_a_restore_undoes_faults_and_a_snapshot_holds_none(
     monkeypatch.setitem(drivers.LOADED, "nspawn", driver)
     snapshot.create(lab, "ready")
     fault.pause_node(lab, "second")
-    with pytest.raises(BrokenLabError, match="small is at fault: second paused") as raised:
+    with pytest.raises(BrokenLabError, match="small has active faults: second paused") as raised:
         snapshot.create(lab, "broken")
     assert raised.value.hint == "labctl fault heal small"
 
@@ -185,7 +185,7 @@ def test_dead_machines_are_no_obstacle_to_a_restore_but_to_a_snapshot(lab: Lab, 
     tell(lab, driver, "kept")
     snapshot.create(lab, "ready")
     driver.stop(lab, "second", 0)
-    with pytest.raises(BrokenLabError, match="second of small does not run") as raised:
+    with pytest.raises(BrokenLabError, match="second of small is not running") as raised:
         snapshot.create(lab, "broken")
     assert raised.value.hint == "labctl repair small"
     for node in lab.spec.nodes:
@@ -206,7 +206,7 @@ def test_what_is_no_name_is_refused(name: str, lab: Lab, driver: Fake) -> None:
 
 def test_a_name_is_taken_once_and_unknown_ones_name_the_known(lab: Lab, driver: Fake) -> None:
     snapshot.create(lab, "ready")
-    with pytest.raises(LabError, match="small has a snapshot 'ready' already"):
+    with pytest.raises(LabError, match="small already has a snapshot 'ready'"):
         snapshot.create(lab, "ready")
     for call in (snapshot.delete, lambda lab, name: snapshot.restore(lab, name)):
         with pytest.raises(LabError, match="small has no snapshot 'raedy'; snapshots: ready"):
@@ -221,7 +221,7 @@ def test_a_snapshot_after_a_stage_takes_the_place_of_the_earlier_one(lab: Lab, d
     snapshot.restore(lab, "keystone")
     assert told(lab, driver) == "new"
     snapshot.create(lab, "mine")
-    with pytest.raises(LabError, match="has a snapshot 'mine' already"):
+    with pytest.raises(LabError, match="already has a snapshot 'mine'"):
         snapshot.create(lab, "mine", stage="mine")
 
 

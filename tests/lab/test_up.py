@@ -40,7 +40,7 @@ def test_a_running_lab_does_not_become_one_of_another_shape(change: str, lab: La
     with pytest.raises(LabError) as raised:
         bring.open_lab(specify(path), path)
 
-    assert "other nodes, cards or networks than the running lab small" in raised.value.message
+    assert "differ from the running lab small" in raised.value.message
     assert "labctl down small" in raised.value.hint
     assert "--name NAME" in raised.value.hint
     assert Lab.load("small").spec == lab.spec
@@ -48,7 +48,7 @@ def test_a_running_lab_does_not_become_one_of_another_shape(change: str, lab: La
 
 def test_a_lab_of_another_topology_keeps_its_name(lab: Lab, tmp_path: Path) -> None:
     path = write(tmp_path, IDENTITY)
-    with pytest.raises(LabError, match="the lab small exists already with topology small, not identity"):
+    with pytest.raises(LabError, match="the lab small already exists with topology small, not identity"):
         bring.open_lab(specify(path, name="small"), path)
 
 
@@ -61,9 +61,9 @@ def test_a_changed_option_is_taken_over_and_the_lab_stays_the_same(lab: Lab, tmp
 
 def test_a_lab_of_another_release_keeps_its_name_and_the_hint_asks_for_that_release(lab: Lab, tmp_path: Path) -> None:
     path = write(tmp_path, SMALL)
-    with pytest.raises(LabError, match="the lab small exists already with release zed, not train") as raised:
+    with pytest.raises(LabError, match="the lab small already exists with release zed, not train") as raised:
         bring.open_lab(lab.spec.model_copy(update={"release": "train"}), path)
-    assert raised.value.hint == f"labctl down small; labctl up {path} --name NAME --release train makes another lab"
+    assert raised.value.hint == f"labctl down small; labctl up {path} --name NAME --release train creates another lab"
 
 
 # --- snapshots -------------------------------------------------------------------------------------

@@ -104,7 +104,7 @@ def test_without_labs_there_are_no_names() -> None:
 
 
 def test_a_name_is_taken_once(lab: Lab, tmp_path: Path) -> None:
-    with pytest.raises(LabError, match="a lab named identity exists already"):
+    with pytest.raises(LabError, match="a lab named identity already exists"):
         Lab.create(lab.spec, tmp_path)
 
 

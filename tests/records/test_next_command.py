@@ -101,4 +101,4 @@ def test_a_lab_that_is_not_there_is_made_of_the_topology_of_its_name() -> None:
     for name, topology in (("train-2node", "train-2node"), ("nope", "zed-2node")):
         with pytest.raises(LabError) as raised:
             Lab.load(name)
-        assert raised.value.hint == f"labctl list; labctl up {topology} makes one"
+        assert raised.value.hint == f"labctl list; labctl up {topology} creates one"

@@ -203,7 +203,7 @@ def test_a_box_of_what_labctl_makes_none_of_is_refused(
 ) -> None:
     status, _, err = labctl(capsys, monkeypatch, "vagrant", "box", "centos7")
     assert status == 1
-    assert "labctl makes no box of centos7; releases for it: none" in err
+    assert "labctl builds no box of centos7; releases for it: none" in err
 
 
 def test_a_topology_that_names_other_drivers_is_refused(
