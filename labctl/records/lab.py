@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,7 @@ class Lab:
         self.meta = dict(meta)
         self._plan: Plan | None = None
 
-    @property
+    @cached_property
     def driver(self) -> Driver:
         """The driver that creates its machines."""
         return drivers.get(self.spec.driver)
