@@ -236,7 +236,7 @@ def test_up_needs_root_and_says_so(labctl: Labctl, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     status, _, err = labctl("up", write(tmp_path, SMALL))
     assert status == 1
-    assert "error: the driver nspawn makes namespaces and mounts, which needs root" in err
+    assert "error: the driver nspawn needs root to create namespaces and mounts" in err
     assert "try: the same command with sudo" in err
     assert not home.exists()
 

@@ -1,6 +1,6 @@
-"""The drivers, by name: adding one is a folder or a file, and one line here.
+"""The table of drivers; to add one, add a folder or a file, and one line here.
 
-What is said here is what a topology's rules need to know; a driver itself is imported when a lab first needs it.
+The table has what the topology rules need to know; a driver itself is imported when a lab first needs it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a driver is, and what topologies must know of it."""
+    """Where a driver is, and what topologies must know about it."""
 
     #: module and class
     place: str
-    #: its machines boot kernels of their own, so they can have any base and device mapper
+    #: its machines boot their own kernel, so any base and device mapper are possible
     own_kernel: bool
-    #: its machines are made of boxes, which labctl does not make of every base
+    #: its machines are created from boxes, which labctl does not build for every base
     boxes: bool = False
 
 
@@ -33,14 +33,14 @@ DRIVERS: Mapping[str, Entry] = {
     "libvirt": Entry("labctl.drivers.libvirt.machine:Libvirt", own_kernel=True),
     "vagrant": Entry("labctl.drivers.vagrant.machine:VagrantMachines", own_kernel=True, boxes=True),
 }
-#: The drivers that were needed so far.
+#: Drivers loaded so far.
 LOADED: dict[str, Driver] = {}
 
 
 def get(name: str) -> Driver:
     """Return a driver.
 
-    :raises LabError: when labctl has none of that name.
+    :raises LabError: labctl has no driver of that name.
     """
     if name not in LOADED:
         if name not in DRIVERS:
@@ -51,5 +51,5 @@ def get(name: str) -> Driver:
 
 
 def every() -> list[Driver]:
-    """All drivers, for what must look at each: a lab of which nothing but its name is known."""
+    """All drivers, for callers that know only a lab's name."""
     return [get(name) for name in DRIVERS]

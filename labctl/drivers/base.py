@@ -1,4 +1,4 @@
-"""The contract between the engine and whatever makes machines."""
+"""The contract between the engine and the drivers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from labctl.topology.spec import LabSpec
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a driver's machines can do here; back ends are chosen by these facts."""
+    """What a driver's machines support here; back ends are chosen by these facts."""
 
     own_kernel: bool
     block_devices: bool
@@ -25,156 +25,156 @@ class Capabilities:
     nested_kvm: bool
 
     def names(self) -> frozenset[str]:
-        """The names of the capabilities that hold."""
+        """The names of the capabilities that are present."""
         return frozenset(name for name, value in vars(self).items() if value)
 
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine as it is now."""
+    """A machine's current state."""
 
     node: str
     exists: bool
     running: bool
-    #: what it runs as, or why it does not run where that is known
+    #: what it runs as, or why it is not running if known
     detail: str = ""
-    #: its processes (or processors) are stopped where they are; such a machine counts as running
+    #: its processes (or processors) are paused; a paused machine counts as running
     paused: bool = False
 
     @property
     def state(self) -> str:
-        """The machine's state in a word: running, paused, stopped or gone."""
+        """One of: running, paused, stopped, gone."""
         if self.paused:
             return "paused"
         return "running" if self.running else "stopped" if self.exists else "gone"
 
 
 def shutdown_order(spec: LabSpec) -> list[list[str]]:
-    """The nodes in the groups in which they are shut down: those that hold what others write to last."""
+    """Groups of nodes in shutdown order: nodes that hold data for others come last."""
     last = [n.name for n in spec.nodes.values() if any(COMPONENTS[c].holds_data for c in n.runs)]
     return [group for group in ([n for n in spec.nodes if n not in last], last) if group]
 
 
 class Driver(Protocol):
-    """Makes, starts, stops and removes the machines of a lab. Every call is safe to repeat."""
+    """Creates, starts, stops and removes the machines of a lab. Every call is idempotent."""
 
     name: str
 
     @property
     def patience(self) -> float:
-        """How many times slower than the host its machines are; deadlines are that much longer."""
+        """How many times slower than the host its machines are; multiplies deadlines."""
         ...
 
     def capabilities(self) -> Capabilities:
-        """What machines of this driver can do; a recipe chooses its back ends by it."""
+        """Capabilities of this driver's machines; recipes choose back ends by them."""
         ...
 
     def probe(self) -> None:
-        """Look whether the driver can work on this host.
+        """Check that the driver works on this host.
 
-        :raises LabError: it cannot; says what is missing.
+        :raises LabError: it does not; says what is missing.
         """
         ...
 
     def image(self, lab: Lab) -> tuple[Path, ...]:
         """Return the layers of the lab's golden image, uppermost first.
 
-        A lab without any yet gets the newest, built when it is not there; it keeps what it has for life.
+        A lab without layers gets the newest image, built if missing; a lab keeps its layers until it is removed.
 
-        :raises LabError: a layer that the lab stands on is gone or was changed.
+        :raises LabError: one of the lab's layers is gone or was changed.
         """
         ...
 
     def create(self, lab: Lab, node: str) -> None:
-        """Make a machine on the lab's stack: its disks and cards, labctl's key in it, not running."""
+        """Create a machine on the lab's stack, with disks, cards and labctl's key; it is not started."""
         ...
 
     def start(self, lab: Lab, node: str) -> None:
-        """Start a machine, or go on from the memory that a rest saved; it may take a while until it answers."""
+        """Start a machine, or resume it from the memory that :meth:`rest` saved; does not wait for it to answer."""
         ...
 
     def stop(self, lab: Lab, node: str, seconds: float) -> bool:
-        """Shut a machine down; after so many seconds, hard. True when it went down by itself or was down.
+        """Shut a machine down; after that many seconds, by force. True if it shut down in time or was already down.
 
-        With 0 seconds nothing in it is asked, as when its power goes. A paused one goes on first.
+        With 0 seconds its power is cut. A paused machine is resumed first.
         """
         ...
 
     def pause(self, lab: Lab, node: str) -> None:
-        """Stop a running machine where it is, until :meth:`resume`; it can be destroyed as it is.
+        """Pause a running machine until :meth:`resume`; a paused machine can be destroyed.
 
-        :raises LabError: it does not run, or this host cannot pause it.
+        :raises LabError: it is not running, or this host cannot pause it.
         """
         ...
 
     def resume(self, lab: Lab, node: str) -> None:
-        """Let a paused machine go on; one that is not paused is left as it is."""
+        """Resume a paused machine; does nothing for any other."""
         ...
 
     def plug(self, lab: Lab, node: str, network: str, up: bool) -> None:
-        """Pull a node's cable out of a network, or plug it in again."""
+        """Unplug a node's cable from a network, or plug it in."""
         ...
 
     def shape(self, lab: Lab, node: str, network: str, shape: Shape) -> None:
-        """Make a node's link to a network late, lossy or slow; an empty shape makes it whole.
+        """Set delay, loss and rate of a node's link to a network; an empty shape restores it.
 
-        :raises LabError: this host cannot; the link is whole then.
+        :raises LabError: this host does not support it; the link is left unmodified.
         """
         ...
 
     def files(self, lab: Lab, node: str) -> Path | None:
-        """The root of a machine's file system as this host can read it at any time, None where it cannot."""
+        """The root of a machine's file system if this host can read it at any time, else None."""
         ...
 
     def rest(self, lab: Lab, seconds: float) -> None:
-        """Bring every machine to where its disks can be frozen, and let go of them.
+        """Quiesce all machines so that their disks can be frozen, and release the disks.
 
-        Containers are shut down, those that others depend on last; after so many seconds, hard. A driver
-        that can save a machine's memory pauses all of them and puts it beside their disks in ``lab.top``.
+        Containers are shut down, those that others depend on last; after that many seconds, by force. A driver
+        that can save memory pauses all machines and saves their memory beside their disks in ``lab.top``.
 
-        :raises LabError: something still holds a disk.
+        :raises LabError: a disk is still in use.
         """
         ...
 
     def branch(self, lab: Lab, stack: tuple[str, ...], layer: str) -> None:
-        """Fill a new layer so that machines that stand on it and on ``stack`` see what ``stack`` holds.
+        """Fill a new layer so that machines on top of it and ``stack`` see the content of ``stack``.
 
-        What can be stacked (overlays, backing files) needs nothing but an empty layer; what cannot is
-        copied from the layer below, sparsely. The machines need not rest as long as ``stack`` is frozen.
+        What can be stacked (overlays, backing files) needs only an empty layer; anything else is copied from the
+        layer below, sparsely. Machines need not be quiesced if ``stack`` is frozen.
 
         :raises LabError: it does not fit on the disk.
         """
         ...
 
     def needs(self, lab: Lab, layer: str) -> dict[str, str]:
-        """What another host must have to go on from a frozen layer, beside the golden image and the layers.
+        """What another host needs to resume from a frozen layer, besides the golden image and the layers.
 
-        Nothing where machines boot from their disks; else facts that :meth:`adopt` understands there.
+        Empty if machines boot from their disks; else facts for :meth:`adopt` on that host.
 
-        :raises LabError: the machines cannot leave this host; says why.
+        :raises LabError: the machines cannot be moved to another host; says why.
         """
         ...
 
     def adopt(self, lab: Lab, needs: Mapping[str, str]) -> None:
-        """Bring layers that came from another host in line with this one, before machines stand on them.
+        """Adapt layers from another host to this one, before machines use them.
 
-        :param needs: as told there; with nothing machines boot from their disks, whatever else there is.
-        :raises LabError: this host does not have it; says what.
+        :param needs: what :meth:`needs` returned there; if empty, machines boot from their disks in any case.
+        :raises LabError: this host lacks something; says what.
         """
         ...
 
     def destroy(self, lab: Lab, node: str) -> list[str]:
-        """Remove a machine and all it had, hard; returns what could not be removed.
+        """Remove a machine and all its resources by force; returns what could not be removed.
 
-        Also a machine of a node that the lab's record does not have, as a killed restore leaves one that had joined
-        since: by its name and marks alone, with no look at ``lab.spec.nodes``.
+        Works by name and marks alone, without ``lab.spec.nodes``: a killed restore can leave the machine of a node
+        that joined after the snapshot and is no longer in the lab's record.
         """
         ...
 
     def remains(self, name: str) -> list[str]:
-        """What carries the mark of a lab of this home, beside its network, mounts, loop devices and control groups.
+        """Resources with the mark of a lab of this home, besides network, mounts, loop devices and control groups.
 
-        For those who have nothing of a lab but its name.
+        For callers that know only the lab's name.
         """
         ...
 
@@ -183,14 +183,14 @@ class Driver(Protocol):
         ...
 
     def litter(self, recorded: set[str]) -> list[Path]:
-        """Empty directories that a program of the driver's made for labs of this home that are gone.
+        """Empty directories that the driver's programs left for labs of this home that no longer exist.
 
-        :param recorded: the ids of all labs there are.
+        :param recorded: the ids of all existing labs.
         """
         ...
 
     def lost(self, lab: Lab, node: str) -> str:
-        """What a running machine has lost without which it is of no use, as its network; empty for nothing."""
+        """An essential resource that a running machine has lost, such as its network; empty if none."""
         ...
 
     def machine(self, lab: Lab, node: str) -> Machine:
@@ -198,9 +198,9 @@ class Driver(Protocol):
         ...
 
     def connect(self, lab: Lab, node: str, seconds: float) -> Session:
-        """Open an SSH session to a machine, waiting so many seconds for it to answer.
+        """Open an SSH session to a machine, waiting up to that many seconds for it to answer.
 
-        :raises DeadlineError: it does not.
+        :raises DeadlineError: it did not answer in time.
         """
         ...
 
@@ -209,7 +209,7 @@ class Driver(Protocol):
         ...
 
     def create_network(self, lab: Lab) -> None:
-        """Make the lab's namespace and networks."""
+        """Create the lab's namespace and networks."""
         ...
 
     def destroy_network(self, lab: Lab) -> list[str]:
@@ -217,5 +217,5 @@ class Driver(Protocol):
         ...
 
     def cpu_seconds(self, lab: Lab) -> float:
-        """CPU seconds the machines have used since they started."""
+        """CPU seconds that the machines have used since they started."""
         ...

@@ -1,7 +1,7 @@
-"""Machines that exist in memory, with a directory each for their files: for tests of what uses a driver.
+"""In-memory machines, each with a directory for its files, for tests of code that uses a driver.
 
-A session runs plain commands with the host's ``sh`` in that directory. A stage's program is not run, since
-it would change the host: its operations are read off and answered as a node would answer.
+A session runs plain commands with the host's ``sh`` in that directory. A stage's program is not run, since it
+would change the host: its operations are parsed and answered as a node would.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ _TITLE = re.compile(r"^# labctl: (\S+)$", re.MULTILINE)
 
 @dataclass
 class Box:
-    """A machine: whether it runs, and the operations it has seen, which it will not change again."""
+    """A machine: whether it runs, and the operations it has seen, which report "ok" the next time."""
 
     root: Path
     running: bool = False
     paused: bool = False
-    #: networks whose cable is out
+    #: networks whose cable is unplugged
     unplugged: set[str] = field(default_factory=set)
     #: network -> what its link does to packets
     shapes: dict[str, Shape] = field(default_factory=dict)
     done: set[str] = field(default_factory=set)
-    #: layer to what had been done when it was frozen
+    #: layer -> operations done when it was frozen
     frozen: dict[str, set[str]] = field(default_factory=dict)
 
 
@@ -56,7 +56,7 @@ class FakeSession(Session):
         self, command: str, *, timeout: float, stdin: bytes = b"", on_line: Callable[[str], None] | None = None
     ) -> Result:
         if self.closed or not self._box.running:
-            raise BrokenLabError(f"{self.where}: the connection is gone")
+            raise BrokenLabError(f"{self.where}: the connection is closed")
         if stdin:
             status, lines = self._stage(stdin)
             text = "".join(f"{line}\n" for line in lines)
@@ -70,7 +70,7 @@ class FakeSession(Session):
         return result
 
     def _stage(self, archive: bytes) -> tuple[int, list[str]]:
-        """Answer the operations of a program in their order, up to one that is told to fail."""
+        """Answer the operations of a program in order, up to one that is set to fail."""
         with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
             content = {m.name: file.read() for m in tar.getmembers() if (file := tar.extractfile(m)) is not None}
         program = content["program.sh"].decode()
@@ -89,7 +89,7 @@ class FakeSession(Session):
 
 
 class Fake:
-    """The driver; not registered, a test makes one of its own."""
+    """The driver; not registered, each test creates its own."""
 
     name = "fake"
     patience = 1.0
@@ -102,11 +102,11 @@ class Fake:
         #: (stage, node) of every program that ran
         self.stages: list[tuple[str, str]] = []
         self.sessions: list[FakeSession] = []
-        #: nodes in the order in which they came to rest
+        #: nodes in the order in which they were quiesced
         self.rested: list[str] = []
 
     def probe(self) -> None:
-        """It works everywhere."""
+        """Works everywhere."""
 
     def capabilities(self) -> Capabilities:
         return Capabilities(
@@ -121,7 +121,7 @@ class Fake:
         for path in (root, lab.node_directory(node)):
             path.mkdir(parents=True, exist_ok=True)
         box = self.boxes.setdefault((lab.id, node), Box(root))
-        if box.root != root:  # the lab stands on another stack now
+        if box.root != root:  # the lab is on another stack now
             box.root, box.done = root, set(box.frozen.get(lab.stack[0], ()))
 
     def start(self, lab: Lab, node: str) -> None:
@@ -156,12 +156,12 @@ class Fake:
         return {}
 
     def adopt(self, lab: Lab, needs: Mapping[str, str]) -> None:
-        """Nothing in a layer says where it is."""
+        """Layers contain no host-specific paths."""
 
     def pause(self, lab: Lab, node: str) -> None:
         box = self.boxes.get((lab.id, node))
         if box is None or not box.running:
-            raise BrokenLabError(f"{node} of {lab.name} does not run", f"labctl repair {lab.name}")
+            raise BrokenLabError(f"{node} of {lab.name} is not running", f"labctl repair {lab.name}")
         box.paused = True
 
     def resume(self, lab: Lab, node: str) -> None:
@@ -209,9 +209,9 @@ class Fake:
     def connect(self, lab: Lab, node: str, seconds: float) -> Session:
         box = self.boxes.get((lab.id, node))
         if box is None or not box.running:
-            raise BrokenLabError(f"{node} of {lab.name} does not run", f"labctl repair {lab.name}")
+            raise BrokenLabError(f"{node} of {lab.name} is not running", f"labctl repair {lab.name}")
         if box.paused or lab.spec.management.name in box.unplugged:
-            raise DeadlineError(f"{node} does not answer on SSH after {seconds:g} s")
+            raise DeadlineError(f"{node}: SSH timed out after {seconds:g} s")
         self.sessions.append(FakeSession(self, box, node))
         return self.sessions[-1]
 

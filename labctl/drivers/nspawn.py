@@ -1,8 +1,8 @@
 """System containers: systemd-nspawn over an overlay of a golden image.
 
-How a container must be started, and why, is in docs/platform.md: the namespace and cards are made first
-and nspawn starts inside it, so that /sys shows the node's own cards; /sys and /proc/sys are writable,
-because nova and neutron write there; udev and sysctl units are masked, because they would act on the host.
+docs/platform.md says how a container must be started, and why: the namespace and cards are created first and
+nspawn starts inside it, so that /sys shows the node's own cards; /sys and /proc/sys are writable, because nova and
+neutron write there; udev and sysctl units are masked, because they would act on the host.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ MASKED = (
     "sys-kernel-config.mount",
     "dev-hugepages.mount",
 )
-#: Where a node finds the directory that it shares with the lab's other nodes.
+#: Where a node sees the directory shared by all nodes of the lab.
 SHARED = "/var/lib/labctl/shared"
-#: Where nspawn has a directory for each container through which mounts reach it.
+#: nspawn's directory for each container, through which mounts propagate into it.
 PROPAGATE = Path("/run/systemd/nspawn/propagate")
 _HALT = signal.SIGRTMIN + 4  # systemd's "power off" signal, systemd(1)
-#: In a layer, beside a node's files: the node was made anew here, and has nothing of the layers below.
+#: In a layer, beside a node's files: the node was re-created here and uses nothing from the layers below.
 _ANEW = "anew"
 _PROGRAMS = ("systemd-nspawn", "ip", "nsenter", "mount", "losetup", "mmdebstrap")
 
@@ -67,25 +67,23 @@ class Nspawn:
 
     def probe(self) -> None:
         if os.geteuid() != 0:
-            raise LabError(
-                "the driver nspawn makes namespaces and mounts, which needs root", "the same command with sudo"
-            )
+            raise LabError("the driver nspawn needs root to create namespaces and mounts", "the same command with sudo")
         if absent := process.missing(*_PROGRAMS):
             raise LabError(
                 f"the driver nspawn needs {', '.join(absent)}",
                 "apt-get install systemd-container iproute2 util-linux mmdebstrap",
             )
         if "overlay" not in Path("/proc/filesystems").read_text():
-            raise LabError("the kernel has no overlay file system, which the driver nspawn needs")
+            raise LabError("the driver nspawn needs the overlay file system, which this kernel does not have")
 
     def image(self, lab: Lab) -> tuple[Path, ...]:
         if not lab.layers:
             return golden.ensure(lab.spec.base, lab.spec.package_source, lab.spec.release)
-        # for life: what a machine has written fits the very files it was written over
+        # never replaced: a machine's writes fit only the exact files they were written over
         for layer in lab.layers:
             if not (layer / "tree").is_dir():
                 raise BrokenLabError(
-                    f"the golden image layer {layer}, on which {lab.name} stands, is gone",
+                    f"the golden image layer {layer}, used by {lab.name}, is gone",
                     f"labctl down {lab.name}; {lab.up()}",
                 )
             store.verify(layer)
@@ -99,7 +97,7 @@ class Nspawn:
         for path in (root, upper, work):
             path.mkdir(parents=True, exist_ok=True)
         if overlay.mounted(root) and overlay.upper(root) != str(upper.relative_to(lab.directory)):
-            self._detach(lab, node)  # what a killed restore has left behind
+            self._detach(lab, node)  # leftovers of a killed restore
         if not overlay.mounted(root):
             lower = [*self._below(lab, node), *(layer / "tree" for layer in lab.layers)]
             overlay.mount(root, f"labctl-{lab.id}", lower, upper, work, lab.directory)
@@ -107,17 +105,17 @@ class Nspawn:
         if not mark.exists() or mark.read_text() != self._mark(lab, node):
             self._seed(lab, node, root)
         if not self.machine(lab, node).running:
-            # its kernel's bridges, tunnels and rules went with the machine
+            # bridges, tunnels and rules in its namespace must not survive a restart, as with a real machine
             network.detach_container(lab.spec, node)
             network.attach_container(lab.spec, lab.spec.nodes[node])
 
     def _below(self, lab: Lab, node: str) -> list[Path]:
-        """What a node has in the layers below the one it writes into, uppermost first."""
+        """A node's directories in the layers below the one it writes to, uppermost first."""
         found: list[Path] = []
         for number in lab.stack:
             if not lab.layer(number).is_dir():
                 raise BrokenLabError(
-                    f"{lab.layer(number)}, on which {lab.name} stands, is gone", f"labctl down {lab.name}"
+                    f"the layer {lab.layer(number)}, used by {lab.name}, is gone", f"labctl down {lab.name}"
                 )
             if (lab.layer(number) / node / "upper").is_dir():
                 found.append(lab.layer(number) / node / "upper")
@@ -129,7 +127,7 @@ class Nspawn:
         return f"{lab.name} {lab.id} {node}\n"
 
     def _seed(self, lab: Lab, node: str, root: Path) -> None:
-        """What makes this tree this machine: names, keys, and no unit that would act on the host."""
+        """Make the tree this machine's: names, keys, and no unit that would act on the host."""
         (root / "etc" / "hostname").write_text(node + "\n")
         (root / "etc" / "machine-id").write_text(os.urandom(16).hex() + "\n")
         save_private(root / "etc/ssh/ssh_host_ed25519_key", lab.host_private_key(node))
@@ -141,7 +139,7 @@ class Nspawn:
             link = root / "etc/systemd/system" / unit
             link.unlink(missing_ok=True)
             link.symlink_to("/dev/null")
-        # all nodes and the host share one clock: chrony serves and compares it, but never sets it
+        # all nodes and the host share one clock: chrony serves and compares time, but never sets it
         (root / "etc/default/chrony").write_text('DAEMON_OPTS="-F 1 -x"\n')
         (root / "etc" / "labctl-node").write_text(self._mark(lab, node))
 
@@ -157,12 +155,12 @@ class Nspawn:
     def start(self, lab: Lab, node: str) -> None:
         if self.machine(lab, node).running:
             return
-        # a labctl that was killed before it wrote the record below leaves a machine that nobody knows
+        # if labctl was killed before it wrote the record below, an unrecorded machine is left
         if left := cgroup.kill(lab.name, node):
-            raise BrokenLabError(f"{node}: processes {left} of an earlier start do not end", f"labctl down {lab.name}")
+            raise BrokenLabError(f"{node}: processes {left} of an earlier start did not end", f"labctl down {lab.name}")
         directory = lab.node_directory(node)
         if (directory / "machine.json").exists():
-            # switched on again: what the machine made of its cards before (bridges, rules) is gone
+            # restarted: what the machine configured on its cards before (bridges, rules) must be gone
             network.detach_container(lab.spec, node)
             network.attach_container(lab.spec, lab.spec.nodes[node])
         command: list[str | Path] = [
@@ -193,7 +191,7 @@ class Nspawn:
             **os.environ,
             "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "1",
             "SYSTEMD_SECCOMP": "0",
-            # nova takes a cpu hierarchy of cgroup v1, which is read-only here, for permission to give out CPU shares
+            # nova takes a cpu hierarchy of cgroup v1, which is read-only here, as permission to assign CPU shares
             "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
         }
         with self.console(lab, node).open("ab") as log:
@@ -202,17 +200,17 @@ class Nspawn:
         write_atomic(directory / "machine.json", json.dumps(record))
 
     def _machine_name(self, lab: Lab, node: str) -> str:
-        """What nspawn calls the container: 64 characters at most, with the marks of home and lab."""
+        """nspawn's name of the container: at most 64 characters, with the marks of home and lab."""
         return f"labctl-{paths.mark()}-{lab.id}-{hashlib.sha256(node.encode()).hexdigest()[:8]}"
 
     def _shared(self, lab: Lab) -> Path:
-        """The directory that every node of the lab sees, at SHARED."""
+        """The directory that all nodes of the lab see at SHARED."""
         path = lab.top / "shared"
         path.mkdir(exist_ok=True)
         return path
 
     def _disks(self, lab: Lab, node: str) -> list[str]:
-        """A sparse file behind a loop device for each additional disk, under the name a VM's disk has."""
+        """A loop device over a sparse file for each additional disk, under the name of a VM's disk."""
         files = lab.top / node / "disks"
         return [
             f"--bind={loops.attach(files / f'{disk.name}.img', disk.size)}:{disk.device}"
@@ -220,7 +218,7 @@ class Nspawn:
         ]
 
     def _nspawn_pid(self, lab: Lab, node: str) -> int:
-        """The pid of the machine's nspawn process, 0 when it does not run."""
+        """The pid of the machine's nspawn process, 0 when it is not running."""
         path = lab.node_directory(node) / "machine.json"
         if not path.exists():
             return 0
@@ -246,27 +244,27 @@ class Nspawn:
                 time.sleep(0.1)
         in_time = not self._nspawn_pid(lab, node)
         if left := cgroup.kill(lab.name, node):
-            raise BrokenLabError(f"{node}: processes {left} do not end", "ps -fp PID")
+            raise BrokenLabError(f"{node}: processes {left} did not end", "ps -fp PID")
         self._forget(lab, node)
         return in_time
 
     def _forget(self, lab: Lab, node: str) -> None:
-        """Remove the directory that nspawn makes for each container, and leaves when it or the host's /run is odd."""
-        with suppress(OSError):  # there is none, or it is in use
+        """Remove nspawn's directory for the container, which it may leave behind."""
+        with suppress(OSError):  # missing, or in use
             (PROPAGATE / self._machine_name(lab, node)).rmdir()
 
     def rest(self, lab: Lab, seconds: float) -> None:
         def stop(node: str) -> None:
             if not self.stop(lab, node, seconds) and seconds:
-                warn(node, f"did not shut down in {seconds:g} s and was killed")
+                warn(node, f"did not shut down within {seconds:g} s and was killed")
             if left := self._detach(lab, node):
-                raise BrokenLabError(f"{node}: {', '.join(left)}", "fuser -vm the path shows who uses it")
+                raise BrokenLabError(f"{node}: {', '.join(left)}", "fuser -vm PATH shows which processes use it")
 
         for group in shutdown_order(lab.spec):
             on_each(stop, group)
 
     def _detach(self, lab: Lab, node: str) -> list[str]:
-        """Unmount a machine's root and let go of its disks; returns what could not be."""
+        """Unmount a machine's root and detach its disks; returns what could not be released."""
         root = lab.node_directory(node) / "root"
         left = [f"mount {root}: {why}"] if (why := overlay.unmount(root)) else []
         for layer in (lab.directory / "layers").glob("*"):
@@ -318,13 +316,13 @@ class Nspawn:
         return {}
 
     def adopt(self, lab: Lab, needs: Mapping[str, str]) -> None:
-        """Nothing in a layer says where it is."""
+        """Layers contain no host-specific paths."""
 
     # --- faults --------------------------------------------------------------------------------
 
     def pause(self, lab: Lab, node: str) -> None:
         if not self.machine(lab, node).running:
-            raise LabError(f"{node} of {lab.name} does not run", f"labctl repair {lab.name}")
+            raise LabError(f"{node} of {lab.name} is not running", f"labctl repair {lab.name}")
         cgroup.freeze(lab.name, node)
 
     def resume(self, lab: Lab, node: str) -> None:

@@ -1,4 +1,4 @@
-"""How a driver's machine is reached: over SSH with its pinned host key, and its console where it is not."""
+"""Reaching a driver's machine: over SSH with its pinned host key; errors show its console."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from labctl.host.ssh import Session
 from labctl.host.ssh import connect as ssh_connect
 from labctl.records.lab import Lab
 
-#: Lines of a console that an error shows.
+#: Console lines shown in an error.
 LINES = 15
-#: Bytes at a console's end in which a panic is looked for.
+#: Bytes at the console's end that are searched for a panic.
 LOOKED_AT = 256 * 1024
 BOOTS, PANICS = "] Linux version ", "Kernel panic - "
 
 
 def console_tail(path: Path) -> str:
-    """The last lines of a console's file."""
+    """The last lines of a console file."""
     return "\n".join(path.read_text(errors="replace").splitlines()[-LINES:]) if path.exists() else "(none)"
 
 
 def panic(path: Path) -> str:
-    """The words with which the kernel has given up since it was booted last; nothing when it has not."""
+    """The kernel's panic message since its last boot; empty when there was no panic."""
     if not path.exists():
         return ""
     with path.open("rb") as console:
@@ -45,18 +45,18 @@ def session(
     patience: float = 1.0,
     hint: str,
 ) -> Session:
-    """Open a session to a machine's root account, waiting so many seconds for it to answer.
+    """Open a session to a machine's root account, waiting up to that many seconds for it to answer.
 
-    :param running: whether the machine runs; one that does not is not waited for.
-    :param hint: what to do about one that runs and does not answer.
-    :raises DeadlineError: it does not answer; shows its console's last lines.
+    :param running: whether the machine is running; if not, there is no wait.
+    :param hint: what to do when it is running but does not answer.
+    :raises DeadlineError: it did not answer in time; shows its last console lines.
     """
     address = str(lab.spec.address(lab.spec.nodes[node]))
 
     def connector(timeout: float) -> socket.socket:
         if not running():
             raise BrokenLabError(
-                f"{node} of {lab.name} does not run; its last console lines:\n{console_tail(console)}",
+                f"{node} of {lab.name} is not running; last console lines:\n{console_tail(console)}",
                 f"labctl repair {lab.name}",
             )
         return namespace.connect(lab.namespace, address, 22, timeout)
@@ -65,4 +65,4 @@ def session(
     try:
         return ssh_connect(connector, node, "root", *keys, timeout=seconds, patience=patience, hint=hint)
     except DeadlineError as error:
-        raise DeadlineError(f"{error.message}\nits last console lines:\n{console_tail(console)}", error.hint) from error
+        raise DeadlineError(f"{error.message}\nlast console lines:\n{console_tail(console)}", error.hint) from error

@@ -1,1 +1,1 @@
-"""What this machine can do: one mechanism a file."""
+"""Host mechanisms, one per module."""

@@ -1,10 +1,10 @@
-"""Directories as one file: what it is, its content, and a checksum of both.
+"""Directories as one file: header, content, and a checksum of both.
 
     skippable frame     header, JSON
-    zstd frames         a POSIX tar archive with extended attributes, owners by number, and holes
+    zstd frames         a POSIX tar archive with extended attributes, numeric owners, and holes
     skippable frame     SHA-256 of every byte before it, JSON
 
-Decompressors pass over skippable frames, so the file is a ``.tar.zst`` for everybody else too
+Decompressors skip skippable frames, so other programs read the file as a ``.tar.zst``
 (https://datatracker.ietf.org/doc/html/rfc8878#section-3.1.2).
 """
 
@@ -23,25 +23,25 @@ from labctl.errors import DeadlineError, LabError
 from labctl.host import process
 from labctl.progress import every
 
-#: One of sixteen numbers that begin a frame which is passed over.
+#: One of the sixteen magic numbers of skippable frames.
 _MAGIC = 0x184D2A5C
 _MARK = struct.pack("<I", _MAGIC)
 _FRAME = struct.Struct("<II")
-#: A header is a lab's record; what says it is longer is no archive.
+#: A header is a lab's record; a file that claims a longer one is not an archive.
 _MAX_HEADER = 16 * 2**20
 _CHUNK = 2**20
-#: Fast enough not to be waited for; a machine's memory shrinks to a third by it.
+#: Fast enough not to be the bottleneck; compresses a machine's memory to a third.
 _COMPRESSOR = "zstd -T0 -2"
 _OPTIONS = ("--format=posix", "--numeric-owner", "--xattrs", "--xattrs-include=*", "--sparse")
-#: Seconds between two words on how far it is.
+#: Seconds between progress reports.
 _TELL = 10.0
 
-#: Told now and then how many bytes are done.
+#: Progress callback: bytes done.
 Tell = Callable[[int], None]
 
 
 class NoArchiveError(LabError):
-    """A file is none, or not as it was written."""
+    """The file is not an archive, or not intact."""
 
 
 def _frame(content: Mapping[str, Any]) -> bytes:
@@ -59,12 +59,12 @@ _TRAILER = len(_trailer("0" * 64))
 def write(
     path: Path, header: Mapping[str, Any], content: Iterable[tuple[Path, str]], tell: Tell, seconds: float
 ) -> None:
-    """Write an archive, readable by its owner only; until it is whole it has another name.
+    """Write an archive, readable only by its owner; it gets its name when it is complete.
 
-    :param content: directories, and what in each of them goes into the archive under its own name.
-    :param tell: is told how many bytes the file has.
+    :param content: (directory, name in it) pairs; names are kept in the archive.
+    :param tell: called with the file's size in bytes.
     :param seconds: the deadline.
-    :raises LabError: it cannot be written; nothing is left.
+    :raises LabError: it cannot be written; nothing is left behind.
     """
     new = path.with_name(f".{path.name}.new")
     try:
@@ -88,9 +88,9 @@ def write(
 
 
 def read_header(path: Path) -> Any:
-    """What an archive says of itself; its checksum is not looked at.
+    """An archive's header; the checksum is not verified.
 
-    :raises NoArchiveError: it is none.
+    :raises NoArchiveError: it is not an archive.
     :raises LabError: it cannot be read.
     """
     with _opened(path) as source:
@@ -104,29 +104,29 @@ def read_header(path: Path) -> Any:
 
 
 def check(path: Path, tell: Tell) -> None:
-    """Compare an archive with its checksum.
+    """Verify an archive's checksum.
 
-    :param tell: is told how many bytes have been read.
-    :raises NoArchiveError: it is cut short, or was changed.
+    :param tell: called with the number of bytes read.
+    :raises NoArchiveError: it is truncated or was changed.
     """
     with _opened(path) as source:
         length = max(0, os.fstat(source.fileno()).st_size - _TRAILER)
         source.seek(length)
         trailer = source.read()
         if len(trailer) != _TRAILER or not trailer.startswith(_MARK):
-            raise NoArchiveError(f"{path} is cut short, it has no checksum at its end", "copy or export it again")
+            raise NoArchiveError(f"{path} is truncated: the checksum at its end is missing", "copy or export it again")
         source.seek(0)
         if trailer != _trailer(_digest(source, length, tell)):
-            raise NoArchiveError(f"{path} is damaged, its checksum is another one", "copy or export it again")
+            raise NoArchiveError(f"{path} is damaged: checksum mismatch", "copy or export it again")
 
 
 def unpack(path: Path, directory: Path, without: Iterable[str], tell: Callable[[], None], seconds: float) -> None:
     """Unpack an archive into a directory.
 
-    :param without: what in it is not wanted, by name.
-    :param tell: called now and then.
+    :param without: names in it to skip.
+    :param tell: called from time to time.
     :param seconds: the deadline.
-    :raises LabError: it cannot be unpacked; what has been is left.
+    :raises LabError: it cannot be unpacked; files unpacked so far are left.
     """
     unwanted = ["--anchored", *(f"--exclude=./{name}" for name in without)]
     command = ["tar", *_OPTIONS, "--use-compress-program=zstd", *unwanted, "-xpf", str(path), "-C", str(directory)]
@@ -151,7 +151,7 @@ def _digest(source: IO[bytes], length: int, tell: Tell) -> str:
 
 
 def _follow(command: list[str], seconds: float, tell: Callable[[], None]) -> None:
-    """Run tar to its end."""
+    """Run tar until it ends."""
     due = every(_TELL)
 
     def watch() -> None:
@@ -163,6 +163,6 @@ def _follow(command: list[str], seconds: float, tell: Callable[[], None]) -> Non
         log.seek(0)
         said = log.read().decode(errors="replace").strip()
     if ended.late:
-        raise DeadlineError(f"no end after {seconds:g} s: tar")
+        raise DeadlineError(f"tar timed out after {seconds:g} s")
     if ended.status:
-        raise LabError(f"tar ended with {ended.status}: {said[-500:]}")
+        raise LabError(f"tar failed with status {ended.status}: {said[-500:]}")

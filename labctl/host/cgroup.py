@@ -1,9 +1,9 @@
-"""A control group per machine: what counts a lab's CPU seconds, finds every process of it, and can freeze it.
+"""A control group per machine: counts a lab's CPU seconds, finds all its processes, and can freeze it.
 
-A host with cgroup v2 has one hierarchy for all of that. With v1 the freezer is a hierarchy of its own, in
-which a machine has a group only while it is frozen; and systemd keeps its services apart in one or two more
-(``systemd``, ``unified``), where without groups of their own all machines would share one, and a service that
-ends in one machine would wait for its namesake in another.
+A host with cgroup v2 has one hierarchy for all of that. With v1 the freezer is a separate hierarchy, in which a
+machine has a group only while it is frozen. systemd tracks its services in one or two more (``systemd``,
+``unified``); without groups of their own there, all machines would share one, and a service stopping in one
+machine would wait for the service of the same name in another.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ROOT = Path("/sys/fs/cgroup")
 
 
 def owner() -> str:
-    """Name of the group of all labs of one labctl home, the mark by which homes are told apart."""
+    """Name of the group that holds all labs of one labctl home; it contains the home's mark."""
     return f"labctl-{paths.mark()}"
 
 
@@ -41,13 +41,13 @@ def path(name: str, node: str = "") -> Path:
 
 
 def _everywhere(lab_name: str, node: str = "") -> list[Path]:
-    """The groups of a lab or of one machine in the hierarchy of ``path`` and in those where systemd works."""
+    """The groups of a lab or of one machine in the hierarchy of ``path`` and in those that systemd uses."""
     tops = [_hierarchy(), *(ROOT / name for name in ("systemd", "unified") if (ROOT / name / "cgroup.procs").exists())]
     return [top / owner() / lab_name / node if node else top / owner() / lab_name for top in tops]
 
 
 def labs() -> list[str]:
-    """The labs of this home that have control groups."""
+    """Labs of this home that have control groups."""
     if not ROOT.is_dir():
         return []
     tops = [_hierarchy(), *(ROOT / name for name in ("systemd", "unified", "freezer"))]
@@ -62,7 +62,7 @@ def _freezer(name: str, node: str = "") -> Path:
 
 
 def groups(name: str) -> list[Path]:
-    """The lab's control groups that exist now, one a hierarchy."""
+    """The lab's existing control groups, one per hierarchy."""
     return [group for group in dict.fromkeys((*_everywhere(name), _freezer(name))) if group.is_dir()]
 
 
@@ -74,7 +74,7 @@ def make(name: str, node: str) -> list[Path]:
             try:
                 group.mkdir(parents=True, exist_ok=True)
                 break
-            except FileNotFoundError:  # the last machine of another lab went, and the home's group with it
+            except FileNotFoundError:  # another lab's last machine was removed, and the home's group with it
                 if not again:
                     raise
     return [group / "cgroup.procs" for group in made]
@@ -88,7 +88,7 @@ def processes(name: str, node: str = "") -> list[int]:
         if member.is_dir():
             try:
                 found += [int(line) for line in (member / "cgroup.procs").read_text().split()]
-            except OSError:  # a group that went away meanwhile holds no process
+            except OSError:  # a group removed meanwhile holds no process
                 continue
     return found
 
@@ -108,9 +108,9 @@ def cpu_seconds(name: str) -> float:
 
 
 def kill(name: str, node: str = "", seconds: float = 10) -> list[int]:
-    """Kill every process of a lab or machine and remove its groups; returns those that would not die."""
+    """Kill every process of a lab or machine and remove its groups; returns processes that did not end."""
     deadline = time.monotonic() + seconds
-    thaw(name, node)  # v1 delivers no signal to what is frozen
+    thaw(name, node)  # v1 delivers no signals to frozen processes
     left = processes(name, node)
     while left and time.monotonic() < deadline:
         for pid in left:
@@ -127,7 +127,7 @@ def kill(name: str, node: str = "", seconds: float = 10) -> list[int]:
 
 
 def _remove_all(group: Path) -> None:
-    """Remove a group with those below it, and those above, up to the home's, that hold no other."""
+    """Remove a group with its children, and its empty parents up to the home's group."""
     if not group.is_dir():
         return
     for member in sorted(group.rglob("*"), key=lambda p: len(p.parts), reverse=True):
@@ -138,7 +138,7 @@ def _remove_all(group: Path) -> None:
         group = group.parent
         try:
             group.rmdir()
-        except OSError:  # another machine or lab has its group there
+        except OSError:  # it holds a group of another machine or lab
             return
 
 
@@ -149,7 +149,7 @@ def _remove(group: Path) -> None:
             return
         except FileNotFoundError:
             return
-        except OSError:  # EBUSY while the kernel still reaps the last process
+        except OSError:  # EBUSY while the kernel is still reaping the last process
             time.sleep(0.05)
 
 
@@ -157,39 +157,39 @@ def _remove(group: Path) -> None:
 
 
 def freeze(name: str, node: str, seconds: float = 10) -> None:
-    """Stop every process of a machine where it is, until :func:`thaw`.
+    """Freeze every process of a machine, until :func:`thaw`.
 
-    :raises LabError: the kernel has no freezer, or the processes did not stop within so many seconds.
+    :raises LabError: the kernel has no freezer, or the processes did not freeze within that many seconds.
     """
     group, deadline = _freezer(name, node), time.monotonic() + seconds
     if group == path(name, node):
         (group / "cgroup.freeze").write_text("1")
     else:
         if not (ROOT / "freezer" / "cgroup.procs").exists():
-            raise LabError("this host has no freezer control group mounted, so machines cannot be paused")
+            raise LabError("machines cannot be paused: this host has no freezer control group mounted")
         group.mkdir(parents=True, exist_ok=True)
         (group / "freezer.state").write_text("FROZEN")
-        # what joins a frozen group freezes; what a process forked before it joined is found the next time
+        # a process that joins a frozen group freezes; children forked before it joined are found in the next round
         while new := set(processes(name, node)) - _members(group):
             for pid in new:
                 _join(group, pid)
             if time.monotonic() > deadline:
                 raise LabError(
-                    f"{node}: processes {sorted(new)} do not freeze", f"labctl fault {name} node resume {node}"
+                    f"{node}: processes {sorted(new)} did not freeze", f"labctl fault {name} node resume {node}"
                 )
     while not _is_frozen(group):
         if time.monotonic() > deadline:
-            raise LabError(f"{node} is not frozen after {seconds:g} s", f"labctl fault {name} node resume {node}")
+            raise LabError(f"{node} did not freeze within {seconds:g} s", f"labctl fault {name} node resume {node}")
         time.sleep(0.05)
         if group != path(name, node):
-            # a process that waits for its vfork'ed child may be missed; writing again catches it
+            # a process waiting for its vfork'ed child may be missed; writing again catches it
             (group / "freezer.state").write_text("FROZEN")
 
 
 def thaw(name: str, node: str = "", seconds: float = 10) -> None:
-    """Let the processes of a frozen machine, or of all of a lab, go on; nothing to do is no error.
+    """Thaw the processes of a machine, or of all machines of a lab; idempotent.
 
-    They go on at once; on v1 so many seconds are given to empty and remove the group.
+    They resume immediately; with v1, ``seconds`` limits emptying and removing the group.
     """
     top, deadline = _freezer(name, node), time.monotonic() + seconds
     if top == path(name, node):

@@ -1,4 +1,4 @@
-"""Files, written whole or not at all."""
+"""Atomic file writes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def write_atomic(path: Path, text: str, mode: int = 0o644) -> None:
-    """Replace a file's content in one step, on disk before it counts."""
+    """Replace a file's content atomically; the data is synced to disk before the rename."""
     temporary = path.with_name(f".{path.name}.new")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with os.fdopen(handle, "w") as sink:

@@ -1,7 +1,7 @@
-"""Links of nodes to networks: pulled out like a cable, made late, lossy or slow, and made whole again.
+"""Links of nodes to networks: unplug, plug in, add delay or loss, limit the rate, and restore.
 
-Everything happens at the end of the cable that is plugged into the lab's network, outside the node, so
-nothing in the node can undo it and it works alike for every driver whose nodes are plugged in there.
+Everything happens at the end of the cable in the lab's network, outside the node: nothing in the node can undo it,
+and it works the same for every driver whose nodes are plugged in there.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from labctl.topology.spec import InterfaceSpec, LabSpec
 
 @dataclass(frozen=True)
 class Shape:
-    """What a link does to packets; an empty one does nothing.
+    """What a link does to packets; an empty shape does nothing.
 
     ``delay`` (milliseconds) and ``rate`` (kbit/s) act on packets to the node, so a round trip takes
-    ``delay`` longer; ``loss`` (percent) acts on packets both ways.
+    ``delay`` longer; ``loss`` (percent) acts on packets in both directions.
     """
 
     delay: float = 0
@@ -30,14 +30,14 @@ class Shape:
         return ", ".join(f"{name} {value:g}{unit}" for name, value, unit in parts if value)
 
 
-#: The shape of a link that does nothing to its packets.
+#: The shape of an unmodified link.
 WHOLE = Shape()
 
 
 def card(spec: LabSpec, node: str, name: str) -> InterfaceSpec:
     """A node's card in a network.
 
-    :raises LabError: there is no such node or network, or the node is not in it.
+    :raises LabError: no such node or network, or the node is not in the network.
     """
     if node not in spec.nodes:
         raise LabError(f"{spec.name} has no node '{node}'; it has {', '.join(spec.nodes)}")
@@ -48,7 +48,7 @@ def card(spec: LabSpec, node: str, name: str) -> InterfaceSpec:
 
 
 def plug(spec: LabSpec, node: str, name: str, up: bool) -> None:
-    """Pull a node's cable out of a network, or plug it in again; its card sees that as no carrier."""
+    """Unplug a node's cable from a network, or plug it in; unplugged, its card has no carrier."""
     port = network.port(card(spec, node, name))
     if up and not _is_there(spec.name, port):
         return
@@ -56,16 +56,16 @@ def plug(spec: LabSpec, node: str, name: str, up: bool) -> None:
 
 
 def is_plugged(spec: LabSpec, node: str, name: str) -> bool:
-    """True while the cable is in."""
+    """True while the cable is plugged in."""
     port = network.port(card(spec, node, name))
     words = ["ip", "-n", network.lab_namespace(spec.name), "-br", "link", "show", "dev", port, "up"]
     return bool(process.run(words, check=False).stdout.strip())
 
 
 def shape(spec: LabSpec, node: str, name: str, wanted: Shape) -> None:
-    """Make a link late, lossy or slow; an empty shape makes it whole.
+    """Set a link's delay, loss and rate; an empty shape restores it.
 
-    :raises LabError: the kernel cannot; the link is whole then.
+    :raises LabError: the kernel does not support it; the link is left unmodified.
     """
     port = network.port(card(spec, node, name))
     if wanted == WHOLE and not _is_there(spec.name, port):
@@ -82,7 +82,7 @@ def shape(spec: LabSpec, node: str, name: str, wanted: Shape) -> None:
 
 
 def _is_there(name: str, port: str) -> bool:
-    """False for the cable of a machine that is gone: the next one's is new, and whole."""
+    """False when the machine is gone: its next cable is new and unmodified."""
     return process.run(["ip", "-n", network.lab_namespace(name), "link", "show", port], check=False).returncode == 0
 
 
@@ -96,7 +96,7 @@ def _queue(name: str, port: str, wanted: Shape) -> None:
         rate = [f"rate {wanted.rate:g}kbit"] if wanted.rate else []
         words = ["netem", f"delay {wanted.delay:g}ms", *rate]
     else:
-        # a bucket of 10 ms or two frames; who waits longer than 400 ms is dropped
+        # a bucket of 10 ms or two frames; packets that wait longer than 400 ms are dropped
         burst = max(3200, round(wanted.rate * 1000 / 8 / 100))
         words = ["tbf", f"rate {wanted.rate:g}kbit burst {burst} latency 400ms"]
     command = ["tc", "-n", network.lab_namespace(name), "qdisc", "add", "dev", port, "root"]
@@ -104,7 +104,7 @@ def _queue(name: str, port: str, wanted: Shape) -> None:
     if done.returncode != 0 and "kind is unknown" in done.stderr:
         option, module = ("--delay", "sch_netem") if wanted.delay else ("--rate", "sch_tbf")
         raise LabError(
-            f"this host's kernel has no {words[0]} ({module}), which {option} needs",
+            f"{option} needs {words[0]} ({module}), which this host's kernel does not have",
             f"modprobe {module}, where the kernel has modules; --loss works without it",
         )
     if done.returncode != 0:
@@ -112,7 +112,7 @@ def _queue(name: str, port: str, wanted: Shape) -> None:
 
 
 def _dropping(port: str, loss: float) -> str:
-    """A packet filter of the cable's end that drops a share (percent) of the packets, both ways."""
+    """A packet filter at the cable's end that drops ``loss`` percent of the packets in both directions."""
     some = f"numgen random mod 10000 < {round(loss * 100)} " if loss < 100 else ""
     chains = "".join(
         f' chain {hook} {{\n  type filter hook {hook} device "{port}" priority 0;\n  {some}drop\n }}\n'

@@ -1,4 +1,4 @@
-"""A file that one process holds at a time, with its holder's name in it."""
+"""A lock file that one process holds at a time; it contains the holder's name."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from labctl.progress import note
 
 @contextmanager
 def held(path: Path, holder: str, refused: Callable[[str], LabError]) -> Iterator[None]:
-    """Hold a lock while a block runs; the kernel lets go of it with the process.
+    """Hold a lock while a block runs; the kernel releases it when the process ends.
 
-    :param holder: what others are told, beside the pid.
-    :param refused: makes the error from what the present holder has written, empty when that is not known.
-    :raises LabError: another process holds it, or its directory cannot be written.
+    :param holder: shown to others, beside the pid.
+    :param refused: makes the error from the current holder's text, which is empty when unknown.
+    :raises LabError: another process holds it, or its directory is not writable.
     """
     with _open(path) as handle:
         try:
@@ -47,9 +47,9 @@ def _open(path: Path) -> IO[str]:
 
 
 def wait(handle: IO[Any], what: str) -> None:
-    """Take the lock of an open file; when another process holds it, say so and wait until it lets go.
+    """Lock an open file; while another process holds the lock, say so and wait.
 
-    :param what: what the other labctl does, as in "builds NAME".
+    :param what: what the other labctl is doing, as in "builds NAME".
     """
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""Loop devices: the additional disks of containers, each known by the file behind it."""
+"""Loop devices: the additional disks of containers, each identified by its backing file."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from pathlib import Path
 from labctl.host import process
 
 BLOCK = Path("/sys/block")
-_DELETED = " (deleted)"  # what the kernel adds to the name of a file that is gone
+_DELETED = " (deleted)"  # the kernel's suffix for a deleted file
 
 
 def attached(directory: Path) -> dict[str, Path]:
-    """Loop device to backing file, for every backing file below a directory (also one already deleted)."""
+    """Loop device -> backing file, for every backing file below a directory (including deleted ones)."""
     prefix = f"{directory}/"
     files = _backing()
     return {name: Path(file.removesuffix(_DELETED)) for name, file in files.items() if file.startswith(prefix)}
 
 
 def _backing() -> dict[str, str]:
-    """Loop device to the name of its backing file, as the kernel has it."""
+    """Loop device -> name of its backing file, as the kernel shows it."""
     found: dict[str, str] = {}
     for path in BLOCK.glob("loop*/loop/backing_file"):
         try:
@@ -29,19 +29,19 @@ def _backing() -> dict[str, str]:
 
 
 def attach(file: Path, size: int) -> str:
-    """Return the loop device of a file, making a sparse file of ``size`` bytes when there is none."""
+    """Return the loop device of a file, attaching it if needed; a missing file is created sparse, ``size`` bytes."""
     for device, backing in _backing().items():
-        if backing == str(file):  # never one whose file was deleted: that is an earlier lab's disk
+        if backing == str(file):  # never one with a deleted backing file: that is an earlier lab's disk
             return device
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("ab") as sink:
-        if sink.tell() < size:  # new, or left by a process that was killed before it gave the size
+        if sink.tell() < size:  # new, or left by a process that was killed before it set the size
             sink.truncate(size)
     return process.output(["losetup", "--find", "--show", file])
 
 
 def detach_all(directory: Path) -> list[str]:
-    """Detach every loop device whose file is below a directory; returns those that would not go."""
+    """Detach every loop device with a backing file below a directory; returns those that could not be detached."""
     return [
         f"loop device {device}"
         for device in attached(directory)

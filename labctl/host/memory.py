@@ -1,4 +1,4 @@
-"""Memory that new machines may take."""
+"""Memory available to new machines."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ MEMINFO = Path("/proc/meminfo")
 
 
 def available() -> int:
-    """Bytes that can be taken without swapping: MemAvailable of proc(5).
+    """Bytes available without swapping: MemAvailable of proc(5).
 
-    :raises LabError: the kernel does not say.
+    :raises LabError: the kernel does not report it.
     """
     for line in MEMINFO.read_text().splitlines():
         if line.startswith("MemAvailable:"):

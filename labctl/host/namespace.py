@@ -1,8 +1,8 @@
-"""Getting into a lab's network namespace, where its addresses and names can be reached.
+"""Entering a lab's network namespace, where its addresses are reachable and its names resolve.
 
-A socket belongs for life to the namespace in which it was made, so three ways exist: a whole process
-enters (pytest), a worker thread enters (API calls of the engine), or a short-lived thread makes one
-socket and hands it out (SSH). ``os.setns`` exists only from Python 3.12, hence libc.
+A socket stays in the namespace in which it was created, so there are three ways: a whole process enters (pytest),
+a worker thread enters (API calls of the engine), or a short-lived thread creates one socket and hands it out
+(SSH). ``os.setns`` exists only from Python 3.12, hence libc.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _enter_network(namespace: str) -> None:
 def _bind_hosts(hosts_file: Path) -> None:
     libc = _libc()
     _checked(libc.unshare(_CLONE_NEWNS), "unshare mount namespace")
-    # slave: unmounts on the host reach this namespace, so it never keeps a node's disk busy
+    # slave: unmounts on the host propagate here, so this namespace never keeps a node's disk busy
     _checked(libc.mount(b"none", b"/", None, _MS_REC | _MS_SLAVE, None), "make mounts private")
     for source, target in (
         (hosts_file, "/etc/hosts"),
@@ -66,18 +66,18 @@ def _bind_hosts(hosts_file: Path) -> None:
 
 
 def enter(namespace: str, hosts_file: Path) -> None:
-    """Move this thread (a single-threaded process: all of it) into a lab, with its names.
+    """Move this thread (or the whole process, if single-threaded) into a lab's namespace, with its hosts file.
 
-    :raises BrokenLabError: when the namespace is gone or this is not root.
+    :raises BrokenLabError: the namespace is gone, or this process is not root.
     """
     _enter_network(namespace)
     _bind_hosts(hosts_file)
 
 
 def leave_trail() -> None:
-    """Remember the namespaces that this process is in, before it enters a lab for good; see :func:`outside`.
+    """Remember this process's namespaces before it enters a lab permanently; see :func:`outside`.
 
-    Two files stay open for as long as the process lives; its children learn their names.
+    Two files stay open until the process ends; its children inherit their names in the environment.
     """
     pid = os.getpid()
     handles = [os.open(f"/proc/self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in ("net", "mnt")]
@@ -85,23 +85,23 @@ def leave_trail() -> None:
 
 
 def outside(name: str, command: Sequence[str]) -> list[str]:
-    """The command that runs another one outside the lab that this process, or a parent of it, has entered.
+    """The command that runs another command outside the lab that this process, or a parent of it, has entered.
 
-    What changes a lab must run there: mounts made inside are not seen outside.
+    Commands that change a lab must run there: mounts made inside are not visible outside.
 
-    :raises BrokenLabError: nobody left a trail.
+    :raises BrokenLabError: :func:`leave_trail` was not called.
     """
     trail = os.environ.get(_TRAIL, "").split()
     if len(trail) != 2:
-        raise BrokenLabError("this process does not know the way out of the lab", f"labctl test {name}")
+        raise BrokenLabError("this process cannot leave the lab's namespace", f"labctl test {name}")
     return ["nsenter", f"--net={trail[0]}", f"--mount={trail[1]}", "--", *command]
 
 
 def connect(namespace: str, address: str, port: int, timeout: float) -> socket.socket:
-    """Return a TCP connection made inside the namespace; ``timeout`` in seconds.
+    """Open a TCP connection inside the namespace; ``timeout`` in seconds.
 
-    :raises OSError: when the connection fails.
-    :raises BrokenLabError: when the namespace is gone.
+    :raises OSError: the connection failed.
+    :raises BrokenLabError: the namespace is gone.
     """
     made: list[socket.socket] = []
     failed: list[BaseException] = []
@@ -122,7 +122,7 @@ def connect(namespace: str, address: str, port: int, timeout: float) -> socket.s
 
 
 class Inside:
-    """Worker threads that live in a lab's namespace; use as a context manager."""
+    """Worker threads inside a lab's namespace; use as a context manager."""
 
     def __init__(self, namespace: str, hosts_file: Path, threads: int = 1) -> None:
         self._namespace, self._hosts_file = namespace, hosts_file
@@ -133,22 +133,22 @@ class Inside:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        # after ^C nobody waits for an answer of an API
+        # after ^C do not wait for API responses
         self._pool.shutdown(wait=kind is not KeyboardInterrupt, cancel_futures=True)
 
     def call(self, function: Callable[..., T], *arguments: object) -> T:
-        """Run a function in the namespace and return its result or raise its error.
+        """Run a function in the namespace; return its result or raise its error.
 
-        :raises BrokenLabError: when the namespace is gone or this is not root.
+        :raises BrokenLabError: the namespace is gone, or this process is not root.
         """
         return self._pool.submit(self._run, function, *arguments).result()
 
     def map(self, function: Callable[..., T], arguments: list[object]) -> list[T]:
-        """Run a function over arguments, on as many threads as there are; raises as :meth:`call`."""
+        """Map a function over arguments on all threads; raises as :meth:`call`."""
         return list(self._pool.map(lambda argument: self._run(function, argument), arguments))
 
     def _run(self, function: Callable[..., T], *arguments: object) -> T:
-        """In a worker thread: enter, once in its life, then call; a pool's initializer could not say why it failed."""
+        """In a worker thread: enter once, then call. A pool's initializer could not report why it failed."""
         if not getattr(self._thread, "entered", False):
             enter(self._namespace, self._hosts_file)
             self._thread.entered = True

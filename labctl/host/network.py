@@ -1,8 +1,8 @@
 """A lab's network: one namespace that is its router, and bridges without host addresses.
 
-The bridges live inside the namespace, so nothing of a lab enters the host's interface list or routing
-table (but one uplink where a network asks for address translation), and several labs use the same
-addresses at once. Deleting the namespaces removes every bridge, cable and route with them.
+The bridges are inside the namespace, so nothing of a lab appears in the host's interface list or routing table
+(except one uplink where a network uses NAT), and several labs can use the same addresses at the same time.
+Deleting the namespaces removes every bridge, cable and route.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ def node_namespace(name: str, node: str) -> str:
 
 
 def _there(name: str) -> list[str]:
-    """The namespaces with a lab's name that exist now, whosever they are."""
+    """Existing namespaces with a lab's name, of any home."""
     own = lab_namespace(name)
     return sorted(p.name for p in NETNS.glob("labctl.*") if p.name == own or p.name.startswith(own + "."))
 
 
 def namespaces(name: str) -> list[str]:
-    """The namespaces of a lab of this home that exist now."""
+    """Existing namespaces of a lab of this home."""
     return [] if foreign(name) else _there(name)
 
 
-# --- whose a network is ----------------------------------------------------------------------------
+# --- ownership -------------------------------------------------------------------------------------
 
 
 def _home(name: str) -> Path | None:
-    """The labctl home that a lab's network is marked with; None without a mark."""
+    """The labctl home in a lab network's mark; None without a mark."""
     try:
         text = (ETC / lab_namespace(name) / "resolv.conf").read_text()
     except OSError:
@@ -55,7 +55,7 @@ def _home(name: str) -> Path | None:
 
 
 def foreign(name: str) -> Path | None:
-    """The other labctl home to which a network of this lab's name belongs, if one does."""
+    """The other labctl home that owns a network with this lab's name, if any."""
     home = _home(name)
     return home if home not in (None, paths.home()) and _there(name) else None
 
@@ -67,14 +67,14 @@ def marked() -> list[str]:
 
 
 def _claim(spec: LabSpec) -> None:
-    """Mark a lab's network as this home's, before there is anything of it.
+    """Mark a lab's network as this home's, before any of it is created.
 
     :raises LabError: a lab of another home has that name.
     """
     if other := foreign(spec.name):
         raise LabError(
-            f"a lab named {spec.name} runs already, of the labctl home {other}",
-            f"another name for this one: --name NAME; or LABCTL_HOME={other} labctl down {spec.name}",
+            f"a lab named {spec.name} is already running from the labctl home {other}",
+            f"choose another name: --name NAME; or LABCTL_HOME={other} labctl down {spec.name}",
         )
     etc = ETC / lab_namespace(spec.name)
     etc.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ def _claim(spec: LabSpec) -> None:
     (etc / "hosts").write_text(spec.hosts_file())
 
 
-# --- making ----------------------------------------------------------------------------------------
+# --- creating --------------------------------------------------------------------------------------
 
 
 def _ip_batch(namespace: str, lines: list[str]) -> None:
@@ -95,7 +95,7 @@ def bridge(spec: LabSpec, network: str) -> str:
 
 
 def create(spec: LabSpec) -> None:
-    """Make the namespace, its bridges and gateways, names and packet filter; safe to repeat."""
+    """Create the namespace with its bridges, gateways, names and packet filter; idempotent."""
     namespace = lab_namespace(spec.name)
     _claim(spec)
     if not _complete(spec):
@@ -117,7 +117,7 @@ def create(spec: LabSpec) -> None:
 
 
 def _complete(spec: LabSpec) -> bool:
-    """False when there is no namespace, or one of a labctl that was killed before the last bridge was up."""
+    """False when there is no namespace, or labctl was killed before the last bridge was up."""
     namespace = lab_namespace(spec.name)
     if not (NETNS / namespace).exists():
         return False
@@ -126,7 +126,7 @@ def _complete(spec: LabSpec) -> bool:
 
 
 def _has_route(namespace: str) -> bool:
-    """True when a namespace has its default route, the last thing it is given."""
+    """True when a namespace has its default route, which is set last."""
     return bool(process.run(["ip", "-n", namespace, "route", "show", "default"], check=False).stdout.strip())
 
 
@@ -135,7 +135,7 @@ def _uplink_device(name: str) -> str:
 
 
 def _uplink(spec: LabSpec) -> None:
-    """Join the namespace to the host by a link-local pair, translating in the namespace and on the host."""
+    """Connect the namespace to the host by a link-local pair, with NAT in the namespace and on the host."""
     namespace, device = lab_namespace(spec.name), _uplink_device(spec.name)
     if not _has_route(namespace):
         process.run(["ip", "link", "delete", device], check=False)
@@ -167,7 +167,7 @@ def _uplink(spec: LabSpec) -> None:
 
 
 def port(card: InterfaceSpec) -> str:
-    """Name of the end of a card's cable that is plugged into its network's bridge."""
+    """Name of the bridge's end of a card's cable."""
     return _port(card.mac)
 
 
@@ -176,12 +176,12 @@ def _port(mac: str) -> str:
 
 
 def attach_container(spec: LabSpec, node: NodeSpec) -> None:
-    """Make a container's namespace with its cards, each plugged into its network's bridge; safe to repeat."""
+    """Create a container's namespace with its cards, each plugged into its network's bridge; idempotent."""
     namespace = node_namespace(spec.name, node.name)
     if (NETNS / namespace).exists():
         if _has_route(namespace):
             return
-        detach_container(spec, node.name)  # left by a labctl that was killed in between
+        detach_container(spec, node.name)  # incomplete: labctl was killed while creating it
     process.run(["ip", "netns", "add", namespace])
     outside, inner = [], ["link set lo up"]
     for card in node.interfaces:
@@ -199,17 +199,17 @@ def attach_container(spec: LabSpec, node: NodeSpec) -> None:
 
 
 def detach_container(spec: LabSpec, node: str) -> None:
-    """Remove a container's namespace and cards, also of a node that the spec does not have; safe to repeat."""
+    """Remove a container's namespace and cards, even if the node is not in the spec; idempotent."""
     outside, namespace = lab_namespace(spec.name), node_namespace(spec.name, node)
     if (NETNS / outside).exists():
-        for cable in _cables(spec, node):  # by themselves the cables of a deleted namespace go a little later
+        for cable in _cables(spec, node):  # the kernel removes the cables of a deleted namespace only a little later
             process.run(["ip", "-n", outside, "link", "delete", cable], check=False)
     if (NETNS / namespace).exists():
         process.run(["ip", "netns", "delete", namespace])
 
 
 def _cables(spec: LabSpec, node: str) -> list[str]:
-    """The ends of a container's cables at the lab's bridges: by its spec, else by the cards that it has."""
+    """The bridge ends of a container's cables: from its spec, else from its existing cards."""
     if node in spec.nodes:
         return [port(card) for card in spec.nodes[node].interfaces]
     namespace = node_namespace(spec.name, node)
@@ -220,13 +220,13 @@ def _cables(spec: LabSpec, node: str) -> list[str]:
 
 
 def severed(spec: LabSpec, node: NodeSpec, pid: int) -> str:
-    """What a running container has lost of its network, empty for nothing; ``pid`` is one of its processes."""
+    """What a running container has lost of its network, empty if nothing; ``pid`` is one of its processes."""
     inner = NETNS / node_namespace(spec.name, node.name)
     if not _complete(spec):
         return "the lab's network is gone"
     try:
         if inner.stat().st_ino != Path(f"/proc/{pid}/ns/net").stat().st_ino:
-            return "another network namespace has the name of its own"
+            return "its network namespace was replaced"
     except OSError:
         return "its network namespace is gone"
     links = process.run(["ip", "-n", lab_namespace(spec.name), "-br", "link"], check=False).stdout
@@ -235,13 +235,13 @@ def severed(spec: LabSpec, node: NodeSpec, pid: int) -> str:
 
 
 def inside(name: str, command: list[str], *, stdin: str | None = None, timeout: float = 30) -> str:
-    """Run a command in a lab's namespace and return what it printed."""
+    """Run a command in a lab's namespace and return its output."""
     done = process.run(["ip", "netns", "exec", lab_namespace(name), *command], stdin=stdin, timeout=timeout)
     return done.stdout
 
 
 def delete(name: str) -> list[str]:
-    """Remove everything of a lab's network, its mark last; returns what could not be removed."""
+    """Remove a lab's network, its mark last; returns what could not be removed."""
     if foreign(name):
         return []
     left: list[str] = []

@@ -1,4 +1,4 @@
-"""Where labctl keeps things."""
+"""labctl's directories."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import platformdirs
 
 
 def home() -> Path:
-    """labctl's own directory: $LABCTL_HOME, /var/lib/labctl for root, the user's state directory else.
+    """labctl's own directory: $LABCTL_HOME, /var/lib/labctl for root, otherwise the user's state directory.
 
-    Without symbolic links in it, as the kernel names mounts and the files behind loop devices.
+    Symbolic links are resolved, as in the kernel's names of mounts and of files behind loop devices.
     """
     if chosen := os.environ.get("LABCTL_HOME"):
         return Path(chosen).resolve()
@@ -22,12 +22,12 @@ def home() -> Path:
 
 
 def mark() -> str:
-    """What tells this home's resources from those of another labctl home on this machine."""
+    """The mark that distinguishes this home's resources from those of other labctl homes on this machine."""
     return hashlib.sha256(str(home()).encode()).hexdigest()[:8]
 
 
 def labs() -> Path:
-    """One directory a lab."""
+    """One directory per lab."""
     return home() / "labs"
 
 
@@ -37,11 +37,11 @@ def images() -> Path:
 
 
 def logs() -> Path:
-    """What programs said that failed, image builds among them, until ``labctl gc`` removes it."""
+    """Output of failed programs and image builds, kept until ``labctl gc``."""
     return home() / "logs"
 
 
 def cache() -> Path:
-    """What was downloaded and can be downloaded again: $LABCTL_CACHE, which homes may share, or the home's own."""
+    """Cached downloads: $LABCTL_CACHE, which homes may share, or the home's own."""
     chosen = os.environ.get("LABCTL_CACHE")
     return Path(chosen).resolve() if chosen else home() / "cache"

@@ -1,18 +1,18 @@
-"""How often a lab is asked whether something has come about.
+"""How often a lab is polled.
 
-Whoever is asked again at once is slower still: on two cores the questions take the time that the answer needs.
+Polling without a pause slows the lab down: on two cores the polls take the CPU time that the work needs.
 """
 
 from __future__ import annotations
 
-#: How many times as long as an answer took to leave the lab alone; after so many seconds once as long is enough.
+#: Pause for REST times the response time, at most LONG seconds, or the response time if that is longer.
 REST, LONG = 2, 5.0
 
 
 def pause(took: float, interval: float) -> float:
-    """Seconds to leave the lab alone after an answer.
+    """Seconds to pause after a response.
 
-    :param took: seconds that the answer took.
-    :param interval: seconds to leave it alone at least.
+    :param took: response time in seconds.
+    :param interval: minimum pause in seconds.
     """
     return max(interval, min(REST * took, max(LONG, took)))

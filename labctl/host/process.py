@@ -1,7 +1,7 @@
-"""The one place that starts processes.
+"""The only module that starts processes.
 
-Commands are argument lists, never shell text. Every call has a deadline, and a failure says in its first
-line what failed and why, in the program's own last words; what does not fit a message is in a log that it names.
+Commands are argument lists, never shell text. Every call has a deadline. The first line of a failure says what
+failed and why, quoting the program's own error line; if the output is too long for a message, it names a log.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from labctl.errors import DeadlineError, LabError
 from labctl.host import paths
 
 Argument = str | Path
-#: What libraries raise that start processes by themselves: ``returncode``, ``cmd``.
+#: Raised by libraries that start processes themselves: ``returncode``, ``cmd``.
 Failed = subprocess.CalledProcessError
 
 
-#: A message shows no more of a command line than so many characters, nor more of its output than so many lines.
+#: A message shows at most this many characters of a command line, and lines of its output.
 SHOWN, LINES = 200, 12
-#: How programs begin the line that says why they failed, the most telling first. dpkg's names a package, of which
-#: the next line says what went wrong.
+#: How programs start the line that says why they failed, most specific first. dpkg's names a package; the line
+#: after it says what went wrong.
 _TELLING = (
     re.compile(r"(?i)no space left on device"),
     re.compile(r"^dpkg: error processing .*"),
@@ -43,9 +43,9 @@ _TELLING = (
 
 
 class CommandError(LabError):
-    """A command ended with another status than 0.
+    """A command exited with a non-zero status.
 
-    ``output`` is the end of what it printed, ``reason`` the line of it that says why.
+    ``output`` is the end of its output, ``reason`` the line of it that says why.
     """
 
     def __init__(self, message: str, status: int, output: str, reason: str) -> None:
@@ -64,15 +64,15 @@ def _tail(text: str, lines: int = LINES) -> str:
 
 
 def shown(command: Sequence[Argument]) -> str:
-    """A command line as a message shows it."""
+    """A command line as shown in messages."""
     line = shlex.join(_words(command))
     return line if len(line) <= SHOWN else f"{line[: SHOWN - 2]} …"
 
 
 def last_words(text: str) -> str:
-    """The line in which a program says why it failed: the most telling one, else the last; one line of 400 characters.
+    """The line in which a program says why it failed: the most specific one, else the last; up to 400 characters.
 
-    dpkg says on one line which package failed, and on the next how: they are joined.
+    dpkg says on one line which package failed and on the next how; these are joined.
     """
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
     for pattern in _TELLING:
@@ -80,11 +80,11 @@ def last_words(text: str) -> str:
             if pattern.search(line):
                 follows = f" {lines[number + 1]}" if line.endswith(":") and number + 1 < len(lines) else ""
                 return (line + follows)[:400]
-    return lines[-1][:400] if lines else "it said nothing"
+    return lines[-1][:400] if lines else "no output"
 
 
 def _failure(name: str, words: list[str], status: int, said: str, log: Path | None) -> CommandError:
-    """The error of a command that failed; what its message has no room for is in a log."""
+    """The error of a failed command; output too long for the message goes to a log."""
     tail = _tail(said)
     if log is None and (len(shlex.join(words)) > SHOWN or len(said.strip()) > len(tail)):
         log = _kept(words, said)
@@ -93,12 +93,12 @@ def _failure(name: str, words: list[str], status: int, said: str, log: Path | No
     if tail and tail != reason:
         parts.append(tail)
     if log is not None:
-        parts.append(f"whole log: {log}")
+        parts.append(f"full log: {log}")
     return CommandError("\n".join(parts), status, tail, reason)
 
 
 def _kept(words: list[str], said: str) -> Path | None:
-    """Write down a command line and its output, for a message that shows only parts of them."""
+    """Log a command line and its output, for a message that shows only parts of them."""
     with suppress(OSError):
         paths.logs().mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f"{Path(words[0]).name}-", suffix=".log", dir=paths.logs())
@@ -110,11 +110,11 @@ def _kept(words: list[str], said: str) -> Path | None:
 
 @dataclass(frozen=True)
 class Listener:
-    """Who hears a command while it runs."""
+    """Callbacks while a command runs."""
 
-    #: told each line that it prints; True keeps the line out of the log
+    #: called with each line of output; True keeps the line out of the log
     line: Callable[[str], bool]
-    #: called about once a second; what it raises ends the command
+    #: called about once a second; an exception it raises ends the command
     tick: Callable[[], None] = lambda: None
 
 
@@ -130,14 +130,14 @@ def run(
     name: str = "",
     listener: Listener | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end and return what it printed (stdout and stderr apart, as UTF-8, never refused).
+    """Run a command and return its output (stdout and stderr separate, as UTF-8, invalid bytes replaced).
 
     :param timeout: seconds.
     :param log: append the output to this file instead of returning it.
-    :param name: what a message calls the command; by default its command line.
-    :param listener: hears what is printed, line by line, on its way to ``log``.
+    :param name: the command's name in messages; by default its command line.
+    :param listener: gets the output line by line before it is written to ``log``.
     :raises CommandError: status other than 0, unless ``check`` is off.
-    :raises DeadlineError: not finished in time.
+    :raises DeadlineError: timed out.
     """
     words = _words(command)
     begin = 0
@@ -181,7 +181,7 @@ def _late(name: str, words: list[str], timeout: float, log: Path | None, begin: 
     last = f"; last: {said.splitlines()[-1][:SHOWN]}" if said else ""
     if log is None and len(shlex.join(words)) > SHOWN:
         log = _kept(words, "")
-    where = f"\nwhole log: {log}" if log is not None else ""
+    where = f"\nfull log: {log}" if log is not None else ""
     return DeadlineError(f"timed out after {timeout:g} s: {name or shown(words)}{last}{where}")
 
 
@@ -199,7 +199,7 @@ def _heard(
     env: Mapping[str, str] | None,
     cwd: Path | None,
 ) -> int:
-    """Run a command with a listener to what it prints; returns its status."""
+    """Run a command with a listener for its output; returns its status."""
     deadline = time.monotonic() + timeout
     with (
         subprocess.Popen(
@@ -216,7 +216,7 @@ def _heard(
                     raise subprocess.TimeoutExpired(words, timeout)
                 listener.tick()
                 if not ready.select(1):
-                    if child.poll() is not None:  # what it has started may hold the pipe open for good
+                    if child.poll() is not None:  # a process it started may hold the pipe open forever
                         break
                     continue
                 chunk = os.read(child.stdout.fileno(), 65536)
@@ -249,9 +249,9 @@ def start(
     pass_fds: Sequence[int] = (),
     cwd: Path | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a process that outlives this one (its own session, no terminal) and return it.
+    """Start a process that outlives this one (own session, no terminal) and return it.
 
-    It can be ended with the signal INT even where this process ignores it, as a shell's background jobs do.
+    SIGINT ends it even if this process ignores that signal, as a shell's background jobs do.
     """
     sink: IO[bytes] | int = log if log is not None else subprocess.DEVNULL
     ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
@@ -269,9 +269,9 @@ def start(
 
 @dataclass(frozen=True)
 class Ended:
-    """How a started process ended: ``late`` when its time was up, ``stopped`` when it was told to.
+    """How a started process ended: ``late`` when it timed out, ``stopped`` when it was asked to stop.
 
-    CPU seconds are its own and those of the children it has waited for.
+    CPU seconds include the children it waited for.
     """
 
     status: int
@@ -289,12 +289,12 @@ def follow(
     grace: float = 30,
     watch: Callable[[], None] = lambda: None,
 ) -> Ended:
-    """Wait for a process of :func:`start`; when its time is up or ``stop`` says so, end it and all of its session's.
+    """Wait for a process of :func:`start`; on timeout or when ``stop`` returns True, end it and its whole session.
 
-    It is ended too when the wait is broken off, as by ^C.
+    It is also ended when the wait is interrupted, for example by ^C.
 
     :param timeout: seconds.
-    :param grace: seconds between the signal INT and KILL.
+    :param grace: seconds between SIGINT and SIGKILL.
     :param watch: called about ten times a second until it has ended, and once more.
     """
     try:
@@ -327,7 +327,7 @@ def _followed(
             _signal(child.pid, signal.SIGKILL)
         time.sleep(0.1)
     child.returncode = os.waitstatus_to_exitcode(status)
-    _signal(child.pid, signal.SIGKILL)  # whatever of it is left
+    _signal(child.pid, signal.SIGKILL)  # leftovers of its session
     seconds = time.monotonic() - began
     return Ended(child.returncode, seconds, usage.ru_utime + usage.ru_stime, late, stopped)
 
@@ -338,9 +338,9 @@ def _signal(group: int, number: signal.Signals) -> None:
 
 
 def start_time(pid: int) -> str:
-    """The kernel's start time of a process: with the pid, an identity that is never used twice in a boot.
+    """The kernel's start time of a process: together with the pid, an identity that is unique within a boot.
 
-    Empty for one that has ended, also while it waits to be reaped by this very process.
+    Empty for a process that has ended, even if this process has not reaped it yet.
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -350,17 +350,17 @@ def start_time(pid: int) -> str:
 
 
 def identity(pid: int) -> dict[str, str | int]:
-    """What tells a running process from any other that ever had its number; empty when there is none."""
+    """The identity of a running process, unlike any other that had the same pid; empty when it is not running."""
     if not (start := start_time(pid)):
         return {}
     return {"pid": pid, "start": start, "boot": Path("/proc/sys/kernel/random/boot_id").read_text().strip()}
 
 
 def end_stray(known: Mapping[str, str | int], grace: float = 30) -> bool:
-    """End a process of :func:`start` whose parent was killed, with its session; False when it has ended.
+    """End a process of :func:`start` whose parent was killed, with its session; False when it had already ended.
 
     :param known: its :func:`identity`.
-    :param grace: seconds between the signal INT and KILL.
+    :param grace: seconds between SIGINT and SIGKILL.
     """
     if not known or identity(int(known["pid"])) != known:
         return False
@@ -373,7 +373,7 @@ def end_stray(known: Mapping[str, str | int], grace: float = 30) -> bool:
 
 
 def interactive(command: Sequence[Argument], *, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> int:
-    """Run a command on the user's own terminal, without a deadline; return its status."""
+    """Run a command on the user's terminal, without a deadline; return its status."""
     try:
         return subprocess.run(_words(command), env=env, cwd=cwd).returncode
     except FileNotFoundError as error:
@@ -381,5 +381,5 @@ def interactive(command: Sequence[Argument], *, env: Mapping[str, str] | None = 
 
 
 def missing(*programs: str) -> list[str]:
-    """Return those of the programs that are not on PATH."""
+    """Return the programs that are not on PATH."""
     return [name for name in programs if shutil.which(name) is None]

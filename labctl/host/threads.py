@@ -1,4 +1,4 @@
-"""Work in threads: the same on several nodes at once, and work that may never end, waited for with a deadline."""
+"""Work in threads: the same on several nodes in parallel, and work that may never end, with a deadline."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def started(work: Callable[[], T]) -> Future[T]:
-    """Run something in a daemon thread, which never keeps the process from ending."""
+    """Run a function in a daemon thread, which never keeps the process from exiting."""
     future: Future[T] = Future()
 
     def run() -> None:
@@ -29,36 +29,36 @@ def started(work: Callable[[], T]) -> Future[T]:
 def result(future: Future[T], seconds: float) -> T:
     """The result of :func:`started`, or its error.
 
-    :raises DeadlineError: it has not ended within so many seconds; it goes on.
+    :raises DeadlineError: it timed out after that many seconds; it keeps running.
     """
     wait([future], timeout=seconds)
     if not future.done():
-        raise DeadlineError(f"no end after {seconds:g} s")
+        raise DeadlineError(f"timed out after {seconds:g} s")
     return future.result()
 
 
 def ended(future: Future[T], seconds: float) -> None:
-    """Wait until :func:`started` work has ended, well or not, but no longer than so many seconds."""
+    """Wait until :func:`started` work has ended, successfully or not, for at most that many seconds."""
     wait([future], timeout=seconds)
 
 
 def collected(future: Future[str], seconds: float) -> str:
-    """The text of :func:`started`, or in one line why there is none."""
+    """The text of :func:`started`, or one line that says why it is missing."""
     try:
         return result(future, seconds)
     except DeadlineError as error:
         return f"(not captured: {error.message})\n"
-    except Exception as error:  # whatever it was belongs where the text would be
+    except Exception as error:  # any error is reported in place of the text
         return f"(not captured: {type(error).__name__}: {error})\n"
 
 
-# --- on several nodes at once ----------------------------------------------------------------------
+# --- on several nodes in parallel ------------------------------------------------------------------
 
 
 def side_by_side(function: Callable[[str], T], nodes: Iterable[str]) -> list[Future[T]]:
-    """Call a function for each node, all at once, and return when all have ended.
+    """Call a function for each node in parallel, and return when all have ended.
 
-    ^C does not wait for them: what they do is safe to repeat.
+    ^C does not wait for them: their work is idempotent.
     """
     names = list(nodes)
     if not names:
@@ -75,24 +75,24 @@ def side_by_side(function: Callable[[str], T], nodes: Iterable[str]) -> list[Fut
 
 
 def on_each(function: Callable[[str], T], nodes: Iterable[str]) -> list[T]:
-    """Call a function for each node, all at once, and return what they return.
+    """Call a function for each node in parallel, and return the results.
 
-    :raises LabError: it failed for some; tells of all of them.
+    :raises LabError: it failed for some nodes; reports all of them.
     """
     return results(side_by_side(function, nodes))
 
 
 def results(waiting: Sequence[Future[T]]) -> list[T]:
-    """What :func:`side_by_side` came to.
+    """The results of :func:`side_by_side`.
 
-    :raises LabError: some of it failed; the message is that of every failure, and so is the hint.
+    :raises LabError: some calls failed; message and hint combine those of every failure.
     """
     failed = [error for future in waiting if (error := future.exception()) is not None]
     if not failed:
         return [future.result() for future in waiting]
     told = [error for error in failed if isinstance(error, LabError)]
     strange = [error for error in failed if not isinstance(error, LabError)]
-    if strange:  # a bug; its report has the rest too
+    if strange:  # a bug; its report includes the other failures
         for error in told:
             strange[0].add_note(error.message)
         raise strange[0]

@@ -1,9 +1,9 @@
-"""Debian's packages from the machine's own mirror, kept in a cache outside the images that are made of them.
+"""Debian packages from the machine's own mirror, kept in a cache outside the images.
 
-Downloads are apt's, run on the host with the host's own sources, proxies and credentials, but with lists and a
-cache of labctl's: what was downloaded once is there for every later build, a broken download goes on where it
-ended, and a build that has its packages needs no network. What is installed lies in an image's tree, whose own
-apt is shown the lists and the cache.
+apt downloads on the host with the host's sources, proxies and credentials, but with labctl's own lists and cache:
+packages are downloaded once for all builds, interrupted downloads resume, and a build whose packages are cached
+needs no network. Packages are installed into an image's tree by the tree's own apt, which uses these lists and
+this cache.
 """
 
 from __future__ import annotations
@@ -26,15 +26,16 @@ from labctl.progress import Meter, note, warn
 
 PARTS = Path("/etc/apt/sources.list.d")
 SOURCES = (PARTS / "debian.sources", Path("/etc/apt/sources.list"))
-#: Seconds: for an index, for all downloads of a layer, without any progress of a download, of silence of a mirror.
+#: Timeouts in seconds: for an index, for all downloads of a layer, without download progress, without data from a
+#: mirror.
 INDEX, DOWNLOAD, STALLED, SILENCE = 300, 7200, 120, 20
 #: Seconds for the installation of a layer's packages.
 INSTALL = 1800
-#: Of apt's and dpkg's own status lines (apt: doc/progress-reporting.md): kind, what, per cent, words for people.
+#: apt's and dpkg's status lines (apt: doc/progress-reporting.md): kind, item, percent, description.
 _STATUS = re.compile(r"^(dlstatus|pmstatus|pmerror|pmconffile):([^:]*(?::[a-z0-9]+)?):([\d.]+):(.*)$")
-#: What says that the mirror has moved on since the index was read.
+#: Errors that mean a stale index.
 _STALE = re.compile(r"404 |Hash Sum mismatch|unexpected size")
-#: Read after the host's own configuration: its proxies and credentials hold, its hooks, pins and lists do not.
+#: Read after the host's configuration: keeps its proxies and credentials, overrides its hooks, pins and lists.
 _CONFIGURATION = """\
 #clear APT::Update;
 #clear DPkg::Pre-Invoke;
@@ -64,14 +65,14 @@ APT::Sandbox::User "root";
 APT::Get::Assume-Yes "true";
 """
 ARCHITECTURE = "amd64"
-#: Where a tree's own apt is shown the host's sources, and where it has its commands: labctl's come first.
+#: Where a tree's own apt sees the host's sources, and labctl's replacement commands, which come first.
 _SHOWN, STUBS = "/run/labctl-apt", "/run/labctl-stubs"
 
 
 def sources() -> Path:
-    """The machine's own apt sources: Debian's usual files, else another one that names Debian's archive.
+    """The machine's apt sources: Debian's default files, else another file that names Debian's archive.
 
-    :raises LabError: when it has none.
+    :raises LabError: it has none.
     """
     others = [p for pattern in ("*.sources", "*.list") for p in sorted(PARTS.glob(pattern))]
     for path in (*SOURCES, *(p for p in others if re.search(r"^[^#\n]*/debian\b", p.read_text(), re.MULTILINE))):
@@ -81,7 +82,7 @@ def sources() -> Path:
 
 
 class Status:
-    """Follows apt's status lines: tells how far it is, and ends a download that does not move."""
+    """Follows apt's status lines: reports progress, and aborts a stalled download."""
 
     def __init__(self, stalled: float = STALLED) -> None:
         self._meter = Meter("image")
@@ -90,7 +91,7 @@ class Status:
         self._last: tuple[str, ...] = ()
 
     def line(self, text: str) -> bool:
-        """Take a line of apt's output; True when it is one of status."""
+        """Process a line of apt's output; True for a status line."""
         found = _STATUS.match(text)
         if found is None:
             return False
@@ -102,19 +103,19 @@ class Status:
         return kind != "pmerror"
 
     def tick(self) -> None:
-        """Look whether anything moved lately.
+        """Check for recent progress.
 
-        :raises DeadlineError: nothing did.
+        :raises DeadlineError: there was none.
         """
         if time.monotonic() - self._moved > self._stalled:
-            raise DeadlineError(f"the download has not moved for {self._stalled:g} s")
+            raise DeadlineError(f"the download stalled: no progress for {self._stalled:g} s")
 
     def downloading(self) -> process.Listener:
-        """For a command that downloads."""
+        """Listener for a command that downloads."""
         return process.Listener(self.line, self.tick)
 
     def installing(self) -> process.Listener:
-        """For a command that installs, where a package's script may be silent for long."""
+        """Listener for a command that installs, where a package script may be silent for long."""
         return process.Listener(self.line)
 
 
@@ -122,7 +123,7 @@ _ARCHIVES: dict[tuple[str, str], Archive] = {}
 
 
 class Archive:
-    """The packages of the machine's own mirror, as this build sees them."""
+    """The packages of the machine's mirror, as this build sees them."""
 
     def __init__(self) -> None:
         self.sources = sources()
@@ -131,7 +132,7 @@ class Archive:
 
     @property
     def archives(self) -> Path:
-        """Where packages lie once they are whole."""
+        """Completely downloaded packages."""
         return self.directory / "archives"
 
     @property
@@ -141,11 +142,11 @@ class Archive:
 
     @property
     def empty(self) -> Path:
-        """The status of a system without a single package."""
+        """dpkg's status file of a system without packages."""
         return self.directory / "state" / "status"
 
     def _configured(self) -> Path:
-        """Apt's configuration for labctl's own lists and cache, as a file that says what it must say."""
+        """apt's configuration file for labctl's lists and cache, written if missing or outdated."""
         wanted = _CONFIGURATION.format(
             sources=self.sources, directory=self.directory, silence=SILENCE, architecture=ARCHITECTURE
         )
@@ -159,7 +160,7 @@ class Archive:
         return configuration
 
     def _listed(self, *words: str) -> str:
-        """What a query of apt-get prints; it downloads nothing."""
+        """The output of an apt-get query, which downloads nothing."""
         command = ["apt-get", "-qq", f"-c={self._configured()}", *words]
         return process.run(command, timeout=INDEX, name="apt-get").stdout
 
@@ -177,17 +178,17 @@ class Archive:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Keep another labctl's apt out of lists and cache meanwhile."""
+        """Lock lists and cache against other labctl processes."""
         self.directory.mkdir(parents=True, exist_ok=True)
         with (self.directory / ".lock").open("w") as handle:
             lock.wait(handle, "downloads packages")
             yield
 
     def update(self, log: Path, *, anew: bool = False) -> None:
-        """Read the mirror's index, once a build; without the mirror, go on with the index that is there.
+        """Read the mirror's index, once per build; if the mirror fails, use the cached index.
 
-        :param anew: also when this build has read it before.
-        :raises LabError: it cannot be had, and there is none.
+        :param anew: even if this build has already read it.
+        :raises LabError: it cannot be read, and no index is cached.
         """
         if self._updated and not anew:
             return
@@ -205,30 +206,30 @@ class Archive:
         except LabError as error:
             if not any(self.lists.glob("*_Packages*")):
                 raise LabError(f"the index of {self.mirror()} cannot be read: {error.message}", error.hint) from error
-            warn("image", f"{retry.first_line(error)}; going on with the index that was read before")
+            warn("image", f"{retry.first_line(error)}; using the cached index")
         self._updated = True
 
     @classmethod
     def here(cls) -> Archive:
-        """The archive of this process, which reads the mirror's index once."""
+        """This process's archive, which reads the mirror's index once."""
         known = (str(paths.cache()), str(sources()))
         if known not in _ARCHIVES:
             _ARCHIVES[known] = cls()
         return _ARCHIVES[known]
 
     def mirror(self) -> str:
-        """The mirror as the sources name it, for messages."""
+        """The mirror's name in the sources, for messages."""
         found = re.search(r"\b(?:https?|file|copy|ftp|mirror\+\w+|cdrom):\S+", self.sources.read_text())
         return found[0] if found else str(self.sources)
 
     def fetch(self, packages: Sequence[str], log: Path, status: Path | None = None) -> None:
-        """Have packages, and what they need besides, in the cache.
+        """Download packages and their dependencies into the cache.
 
-        :param status: of the system that they are for: dpkg's list of what is installed there; none for an empty one.
-        :raises LabError: one cannot be had; names it and the mirror.
+        :param status: dpkg's status file of the system they are for; None for an empty system.
+        :raises LabError: a package is unavailable; names it and the mirror.
         """
         self.update(log)
-        # a copy: apt makes its locks beside the file, and a layer's tree is not to be touched
+        # a copy: apt creates its locks beside the file, and a layer's tree must not change
         with tempfile.TemporaryDirectory(dir=self.empty.parent) as place:
             installed = Path(place) / "status"
             shutil.copyfile(status or self.empty, installed)
@@ -251,7 +252,7 @@ class Archive:
             raise self._unavailable(error) from error
 
     def stage(self, directory: Path) -> None:
-        """Lay out packages and lists as they are now in a new directory, for who reads them while more come."""
+        """Snapshot packages and lists into a new directory, for a reader that runs while downloads continue."""
         for name, source in (("archives", self.archives), ("lists", self.lists)):
             (directory / name / "partial").mkdir(parents=True)
             for path in sorted(p for p in source.iterdir() if p.is_file() and p.name != "lock"):
@@ -261,15 +262,15 @@ class Archive:
                     shutil.copy2(path, directory / name / path.name)
 
     def _mend(self, error: LabError, log: Path) -> None:
-        """Read the index anew where the mirror no longer has what it named."""
+        """Read the index again if it is stale."""
         if _STALE.search(error.message):
-            note("image", "the mirror has changed since its index was read: reading it again")
+            note("image", "the mirror changed since its index was read: reading the index again")
             self.update(log, anew=True)
 
     def download(self, packages: Sequence[str], directory: Path, log: Path) -> list[Path]:
-        """Bring just these packages, without what they need, into a new directory.
+        """Download only these packages, without dependencies, into a new directory.
 
-        :raises LabError: one cannot be had; names it and the mirror.
+        :raises LabError: a package is unavailable; names it and the mirror.
         """
         self.update(log)
         directory.mkdir()
@@ -292,13 +293,13 @@ class Archive:
         return sorted(directory.glob("*.deb"))
 
     def _unavailable(self, error: LabError) -> LabError:
-        hint = f"see whether this machine reaches it: apt-get update (sources: {self.sources})"
-        return LabError(f"packages from {self.mirror()} cannot be had: {error.message}", error.hint or hint)
+        hint = f"check that this machine reaches the mirror: apt-get update (sources: {self.sources})"
+        return LabError(f"packages from {self.mirror()} are unavailable: {error.message}", error.hint or hint)
 
     def depends(self, packages: Sequence[str], log: Path) -> set[str]:
-        """The direct dependencies of packages, virtual ones left out.
+        """The direct dependencies of packages, without virtual packages.
 
-        :raises LabError: the mirror does not know one of them.
+        :raises LabError: the mirror does not have one of them.
         """
         self.update(log)
         command = ["apt-cache", f"-c={self._configured()}", "depends", *packages]
@@ -309,11 +310,11 @@ class Archive:
         return set(re.findall(r"Depends: ([a-z0-9][^\s<]*)", said))
 
     def install(self, inside: Chroot, packages: Sequence[str], *options: str) -> None:
-        """Install packages of the cache into a tree; nothing is downloaded.
+        """Install cached packages into a tree; downloads nothing.
 
-        What a killed or failed installation has left half done is finished first, in each repetition.
+        Each retry first finishes what the failed installation left half-done.
 
-        :raises LabError: a package's script fails each time; names the package.
+        :raises LabError: a package script failed every time; names the package.
         """
         shown = f"{_SHOWN}/{self.sources.name}"
         system = Chroot(
@@ -321,7 +322,7 @@ class Archive:
             inside.directory,
             (
                 *inside.binds,
-                # apt sees to the owners of its directories before anything else
+                # apt first sets the owners of its directories
                 Bind(self.archives, "/var/cache/apt/archives", writable=True),
                 Bind(self.lists, "/var/lib/apt/lists", writable=True),
                 Bind(self.sources, shown),
@@ -330,7 +331,7 @@ class Archive:
             inside.log,
         )
         words = [
-            # apt closes the descriptor of its status lines to what it starts, so it gets one of its own
+            # apt closes the descriptor of its status lines in its children, so it gets a separate one
             *("sh", "-c", 'exec "$@" 3>&1', "sh"),
             "apt-get",
             "-q",

@@ -1,7 +1,7 @@
-"""Vagrant boxes of labctl's own trees: a disk that starts itself, with Vagrant's user in it, packed for a provider.
+"""Vagrant boxes of labctl's own trees: a bootable disk with Vagrant's user, packed for a provider.
 
-What makes a machine of it a lab's node comes later, by Vagrant's provisioner (see ``vagrant/Vagrantfile``). The form
-of a box is Vagrant's (https://developer.hashicorp.com/vagrant/docs/boxes/format) and, for libvirt, that of
+Vagrant's provisioner turns a machine into a lab's node later (see ``vagrant/Vagrantfile``). The format is Vagrant's
+(https://developer.hashicorp.com/vagrant/docs/boxes/format) and, for libvirt, that of
 https://vagrant-libvirt.github.io/vagrant-libvirt/boxes.html.
 """
 
@@ -26,10 +26,10 @@ from labctl.images import guest_parts, initramfs, kernel, ovf, store, vm
 from labctl.progress import step
 
 FILES = Path(__file__).with_name("box")
-#: Raise when the steps below change what is in a box.
+#: Increment when the steps below change the content of a box.
 RECIPE_VERSION = 1
 PROVIDERS = ("libvirt", "virtualbox")
-#: virtio as libvirt gives it, and the IDE controller of VirtualBox; its cards are virtio's too.
+#: virtio for libvirt, and VirtualBox's IDE controller; its cards are virtio too.
 MODULES = ("virtio_pci", "virtio_blk", "virtio_net", "virtio_rng", "ata_piix", "sd_mod")
 APPLETS = (
     "sh", "mount", "insmod", "dd", "cat", "tr", "usleep", "sync", "blockdev", "ip", "poweroff", "switch_root",
@@ -42,9 +42,10 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Box:
-    """A box as a Vagrantfile names it. ``checksum`` is a SHA-256; what is not known is empty.
+    """A box as named in a Vagrantfile. ``checksum`` is a SHA-256; unknown values are empty.
 
-    ``own`` is true for labctl's own, whose machines take their names and addresses from files that Vagrant brings.
+    ``own`` is true for labctl's own boxes, whose machines read their names and addresses from files that Vagrant
+    provisions.
     """
 
     name: str
@@ -55,12 +56,12 @@ class Box:
 
 
 def box_name(base: str, release: str) -> str:
-    """What a box of labctl's is called."""
+    """The name of labctl's own box."""
     return f"labctl/{base}-{release}"
 
 
 def recipe(layers: tuple[Path, ...], boot: Path, provider: str) -> store.Recipe:
-    """What a box is made from: the layers of a golden tree, the kernel's image, and for which provider."""
+    """What a box is built from: the layers of a golden tree, the kernel image, and the provider."""
     inputs = {
         "version": RECIPE_VERSION,
         "provider": provider,
@@ -74,16 +75,16 @@ def recipe(layers: tuple[Path, ...], boot: Path, provider: str) -> store.Recipe:
 
 
 def ensure(layers: tuple[Path, ...], provider: str = "libvirt") -> Path:
-    """Return the store's box of a golden tree, ``tree/PROVIDER.box``, building it when there is none.
+    """Return the store's box of a golden tree, ``tree/PROVIDER.box``, building it if missing.
 
-    :param layers: the tree's layers, the uppermost first.
-    :raises LabError: a program is missing, the kernel cannot be had, or there is no room.
+    :param layers: the tree's layers, uppermost first.
+    :raises LabError: a program is missing, the kernel is unavailable, or the disk is full.
     """
     if provider not in PROVIDERS:
-        raise LabError(f"labctl makes no boxes for '{provider}'; it makes them for {', '.join(PROVIDERS)}")
+        raise LabError(f"labctl builds no boxes for '{provider}'; supported: {', '.join(PROVIDERS)}")
     if absent := process.missing(*PROGRAMS):
         raise LabError(
-            f"a box needs {', '.join(absent)}",
+            f"building a box needs {', '.join(absent)}",
             "apt-get install --no-install-recommends mtools syslinux syslinux-common qemu-utils e2fsprogs cpio",
         )
     boot = kernel.ensure()
@@ -139,7 +140,7 @@ def _digest(path: Path) -> str:
 
 
 def _libvirt(raw: Path, work: Path) -> list[Path]:
-    """metadata.json and box.img, as vagrant-libvirt's first form of a box has them."""
+    """metadata.json and box.img: version 1 of vagrant-libvirt's box format."""
     disk = work / "box.img"
     options = ["-c", "-o", "compression_type=zstd", "-W", "-m", "2"]
     process.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", *options, raw, disk], timeout=1800)
@@ -148,7 +149,7 @@ def _libvirt(raw: Path, work: Path) -> list[Path]:
 
 
 def _virtualbox(raw: Path, work: Path) -> list[Path]:
-    """metadata.json and an appliance: box.ovf and its disk."""
+    """metadata.json and an OVF appliance: box.ovf and its disk."""
     disk = work / "box-disk001.vmdk"
     options = ["-o", "subformat=streamOptimized"]
     process.run(["qemu-img", "convert", "-f", "raw", "-O", "vmdk", *options, raw, disk], timeout=1800)
@@ -164,11 +165,11 @@ def _write(path: Path, text: str) -> Path:
     return path
 
 
-# --- what Vagrant wants to find in a machine ---------------------------------------------------------
+# --- what Vagrant requires in a machine --------------------------------------------------------------
 
 
 def _account(addition: Path, layers: tuple[Path, ...]) -> None:
-    """Vagrant's user with Vagrant's well-known key, which it replaces at a machine's first start, and sudo."""
+    """Vagrant's user with sudo and Vagrant's insecure key, which it replaces at a machine's first start."""
     lines = {
         "passwd": f"{USER}:x:{ID}:{ID}::/home/{USER}:/bin/sh\n",
         "shadow": f"{USER}:*:19000:0:99999:7:::\n",
@@ -195,7 +196,7 @@ def _account(addition: Path, layers: tuple[Path, ...]) -> None:
     rule.chmod(0o440)
 
 
-#: file of FILES -> where it lies in a machine with systemd, and its mode
+#: file of FILES -> its path in a machine with systemd, and its mode
 PLACES = {
     "labctl-node.sh": ("usr/local/sbin/labctl-node", 0o755),
     "hostkeys.service.txt": ("etc/systemd/system/labctl-hostkeys.service", 0o644),
@@ -209,7 +210,7 @@ ENABLED = {
 
 
 def _services(addition: Path) -> None:
-    """An address for Vagrant's card, host keys of its own, and how a machine becomes a node."""
+    """An address for Vagrant's card, unique host keys, and the script that makes a machine a node."""
     for name, (place, mode) in PLACES.items():
         target = addition / place
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -225,12 +226,12 @@ def _services(addition: Path) -> None:
 
 
 def _catalogue(name: str) -> Path:
-    """The file that tells Vagrant of a box's versions: https://developer.hashicorp.com/vagrant/docs/boxes/format."""
+    """A box's catalogue with its versions: https://developer.hashicorp.com/vagrant/docs/boxes/format."""
     return paths.home() / "boxes" / f"{name.replace('/', '-')}.json"
 
 
 def publish(name: str, provider: str, image: Path) -> Box:
-    """Enter a box into its catalogue, which has the newest version for each provider; return it."""
+    """Add a box to its catalogue, which has the newest version for each provider; return it."""
     facts = json.loads((image / "manifest.json").read_text())
     made = Box(name, _version(image), _catalogue(name).as_uri(), facts["sha256"])
     entry = {
@@ -248,7 +249,7 @@ def publish(name: str, provider: str, image: Path) -> Box:
 
 
 def _version(image: Path) -> str:
-    """A number for Vagrant, different for each content: the recipe's version and the image's address."""
+    """A version for Vagrant, unique per content: the recipe's version and the image's hash."""
     return f"{RECIPE_VERSION}.0.{int(image.name.rpartition('-')[2][:8], 16)}"
 
 
@@ -261,9 +262,9 @@ def _versions(name: str) -> list[dict[str, Any]]:
 
 
 def known(name: str, provider: str = "") -> Box:
-    """A box of labctl's: with version, place and checksum when it was made on this machine.
+    """labctl's own box of a name, with version, URL and checksum if it was built on this machine.
 
-    :param provider: for which it is meant; any when empty.
+    :param provider: its provider; any when empty.
     """
     for version in _versions(name):
         for entry in version["providers"]:
@@ -273,7 +274,7 @@ def known(name: str, provider: str = "") -> Box:
 
 
 def listing() -> list[dict[str, Any]]:
-    """Every box in the catalogues: name, version, provider, file, checksum."""
+    """All boxes in the catalogues: name, version, provider, file, checksum."""
     rows = []
     for path in sorted((paths.home() / "boxes").glob("*.json")):
         name = json.loads(path.read_text())["name"]

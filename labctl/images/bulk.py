@@ -1,8 +1,8 @@
-"""Many small files from one mirror at once.
+"""Parallel download of many small files from one mirror.
 
-apt asks a mirror for one file after the other over one connection; with 950 packages that is mostly waiting. What
-this brings is checked by size and SHA-256 of apt's verified index; what it cannot bring is left to apt, which knows
-the host's credentials, goes on with partial files, tries again, and says what is wrong.
+apt downloads files one by one over one connection; with 950 packages that is mostly waiting. Files are checked by
+the size and SHA-256 in apt's verified index. Files that fail here are left to apt, which knows the host's
+credentials, resumes partial files, retries, and reports errors.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from labctl.host import process
 from labctl.progress import Meter
 from labctl.topology.units import show_size
 
-#: Connections at once; more are unfriendly to a mirror.
+#: Parallel connections; more would be unfriendly to the mirror.
 CONNECTIONS = 8
-#: Seconds to connect, and of silence.
+#: Seconds to connect, and without data.
 TIMEOUT = (10, 30)
 CHUNK = 2**18
 #: A line of ``apt-get --print-uris``.
@@ -42,23 +42,23 @@ class Wanted:
 
 
 def wanted(uris: str) -> list[Wanted]:
-    """The files that ``apt-get --print-uris`` names, of those that have a SHA-256 and come over HTTP."""
+    """Files named by ``apt-get --print-uris`` that have a SHA-256 and an HTTP URL."""
     found = (_LINE.match(line) for line in uris.splitlines())
     return [Wanted(m["url"], m["name"], int(m["size"]), m["sha256"]) for m in found if m]
 
 
 def proxies() -> dict[str, str]:
-    """The proxies that apt is told to use on this machine."""
+    """apt's configured proxies."""
     said = process.run(["apt-config", "dump"], check=False).stdout
     return {m["scheme"]: m["proxy"] for m in _PROXY.finditer(said) if m["proxy"].upper() != "DIRECT"}
 
 
 def bring(files: Sequence[Wanted], directory: Path, meter: Meter) -> int:
-    """Download files into a directory, several at once, each whole or not at all; returns how many came.
+    """Download files into a directory in parallel, each atomically; returns how many succeeded.
 
-    After the first that fails no other is begun.
+    After the first failure no more downloads are started.
 
-    :param directory: where whole files go; those in work are in ``partial`` in it.
+    :param directory: for complete files; incomplete ones are in its ``partial``.
     """
     total = sum(f.size for f in files) or 1
     lock, failed = threading.Lock(), threading.Event()
@@ -84,7 +84,7 @@ def bring(files: Sequence[Wanted], directory: Path, meter: Meter) -> int:
                 came["bytes"] / total,
             )
 
-    # the largest first: none of them is left to be waited for alone at the end
+    # largest first, so that none is left to wait for at the end
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         list(pool.map(fetch, sorted(files, key=lambda f: -f.size)))
     return came["files"]
@@ -102,5 +102,5 @@ def _receive(session: requests.Session, file: Wanted, directory: Path) -> None:
                 size += len(chunk)
     if size != file.size or found.hexdigest() != file.sha256:
         partial.unlink()
-        raise ValueError(f"{file.url} is not what the index says")
+        raise ValueError(f"{file.url} does not match the index")
     partial.rename(directory / file.name)

@@ -1,7 +1,7 @@
-"""Commands inside image layers that are being built upon: an overlay, its own mounts, its own processes.
+"""Commands inside image layers during a build: an overlay with its own mount and process namespaces.
 
-The kernel ends every process and takes back every mount when the first process ends, and that one ends
-with labctl: a build that is killed at any point leaves files in its directory, which the store sweeps.
+The kernel ends every process and removes every mount when the first process ends, and that one ends with labctl:
+a build killed at any point leaves only files in its directory, which the store cleans up.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from labctl.host import process
 
-#: Runs a command, and all that it starts, no longer than this process lives, with mounts of its own.
+#: Runs a command with its own mounts; it and its children are killed when this process ends.
 WITH_LABCTL = (
     *("setpriv", "--pdeathsig", "KILL"),
     *("unshare", "--mount", "--pid", "--fork", "--kill-child=KILL"),
@@ -21,26 +21,26 @@ SCRIPT = Path(__file__).with_name("chroot.sh")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-#: Packages' scripts ask nobody.
+#: Package scripts ask no questions.
 QUIET = {"DEBIAN_FRONTEND": "noninteractive", "DEBCONF_NONINTERACTIVE_SEEN": "true"}
 
 
 @dataclass(frozen=True)
 class Bind:
-    """A file or directory of this machine, seen inside; read-only unless ``writable``."""
+    """A file or directory of this machine, bound inside; read-only unless ``writable``."""
 
     source: Path
     target: str = ""  # the same path as outside
     writable: bool = False
 
     def words(self) -> tuple[str, str, str]:
-        """What the script is told."""
+        """Arguments for the script."""
         return ("rw" if self.writable else "ro", str(self.source), self.target or str(self.source))
 
 
 @dataclass(frozen=True)
 class Chroot:
-    """Image layers, the uppermost first, with everything that is written to them kept in ``upper``."""
+    """Image layers, uppermost first; all writes go to ``upper``."""
 
     layers: Sequence[Path]
     #: an empty directory on the file system of the store
@@ -51,7 +51,7 @@ class Chroot:
 
     @property
     def upper(self) -> Path:
-        """The tree of what was changed."""
+        """The tree of changes."""
         return self.directory / "upper"
 
     def run(
@@ -62,11 +62,11 @@ class Chroot:
         name: str = "",
         listener: process.Listener | None = None,
     ) -> str:
-        """Run a command inside as root and return what it printed (nothing when it goes to the log).
+        """Run a command inside as root and return its output (empty when it goes to the log).
 
         :param timeout: seconds.
-        :param name: what messages call it; by default the command without what brings it inside.
-        :param listener: hears each line on its way to the log.
+        :param name: its name in messages; by default the command without the prefix that enters the chroot.
+        :param listener: gets each line before it is written to the log.
         :raises CommandError: status other than 0, unless ``check`` is off.
         """
         root, work = self.directory / "root", self.directory / "work"

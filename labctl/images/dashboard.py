@@ -1,7 +1,7 @@
-"""horizon: its static files; and from the Python Package Index its settings and how it is served.
+"""horizon: its static files; for releases from PyPI also its settings and its uWSGI application.
 
-RDO's package collects and compresses the static files while it is built, and so does the image: a node
-has neither the compiler of the style sheets' time nor the minute it takes.
+RDO's package collects and compresses the static files while it is built, and so does the image: it would take a
+minute on each node.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SETTINGS = "--settings=openstack_dashboard.settings"
 
 
 def settings(environment: str) -> str:
-    """local_settings.py: what holds for every lab; the lab's own file in local_settings.d comes after it."""
+    """local_settings.py: the settings for all labs; the lab's own file in local_settings.d is read after it."""
     return f'''# Made by labctl, after local_settings.py.example
 from horizon.utils import secret_key
 
@@ -41,16 +41,16 @@ LOGGING = {{
 
 
 def uwsgi(environment: str) -> str:
-    """What uWSGI serves: the application at its path, and below that path files that need no Python."""
+    """uWSGI's lines: the application at its path, and static files below it."""
     return f"""manage-script-name = true
 mount = {WEBROOT}=openstack_dashboard.wsgi:application
 static-map = /static={environment}/share/openstack-dashboard/static
 """
 
 
-#: django-compressor works in four threads, two of which may render the same node and meet in the style sheets'
-#: compiler, which shares its state (Debian bug 1069097; django-compressor issue 1291): "Syntax error: Found
-#: 'inline-blo'". An error of a thread that is none of the expected is lost besides. So: one thread, and every error.
+#: django-compressor uses four threads, two of which may render the same node and race in the style sheet compiler,
+#: which shares its state (Debian bug 1069097; django-compressor issue 1291): "Syntax error: Found 'inline-blo'".
+#: It also loses unexpected errors of its threads. So use one thread, and raise every error.
 COMPRESS = f"""
 import concurrent.futures as futures
 from django.core.management import execute_from_command_line
@@ -80,10 +80,10 @@ def _make(inside: Chroot, python: str) -> None:
 
 
 def collect(inside: Chroot, environment: str, made: Path) -> None:
-    """Link the settings to /etc and make the static files.
+    """Link the settings to /etc and create the static files.
 
-    :param inside: a system with the environment, where a bind shows the settings.
-    :param made: where the environment is on this machine.
+    :param inside: a system with the environment and the settings bound into it.
+    :param made: the environment's directory on this machine.
     """
     local = next(made.glob("lib/python*/site-packages/openstack_dashboard/local"))
     shutil.rmtree(local / "local_settings.d")
@@ -95,16 +95,16 @@ def collect(inside: Chroot, environment: str, made: Path) -> None:
     inside.run(python, *_DJANGO, "check", _SETTINGS, timeout=300, name="django check")
 
 
-#: Debian's package collects and compresses in its scripts, each time one of thirty other packages is configured, if
-#: it has this file, which is left out until it is done.
+#: Debian's package collects and compresses in its scripts each time one of thirty other packages is configured, if
+#: this file exists; so it is excluded until they are installed.
 MANAGE = "/usr/share/openstack-dashboard/manage.py"
 _DATA = "/var/lib/openstack-dashboard"
 
 
 def unpack_manage(archives: Path, inside: Chroot) -> None:
-    """Give a tree the one file that was left out of Debian's package when it was installed.
+    """Add the file that was excluded when Debian's package was installed.
 
-    :param archives: where the package is.
+    :param archives: the directory of the package.
     """
     package = max(archives.glob("openstack-dashboard_*.deb"), key=lambda path: path.stat().st_mtime)
     unpack = 'dpkg-deb --fsys-tarfile "$1" | tar -x -C "$2" ".$3"'
@@ -112,7 +112,7 @@ def unpack_manage(archives: Path, inside: Chroot) -> None:
 
 
 def collect_packaged(inside: Chroot) -> None:
-    """Make the static files of Debian's packages, as their own scripts would."""
+    """Create the static files of Debian's packages, as their own scripts would."""
     inside.run("mkdir", "-p", f"{_DATA}/static/js", f"{_DATA}/static/css", timeout=10)
     _make(inside, "python3")
     inside.run("rm", "-f", f"{_DATA}/secret-key/.secret_key_store", timeout=10)

@@ -1,11 +1,11 @@
-"""The golden tree of a Debian base, in layers: the system; Debian's own services; OpenStack; what is made of it.
+"""The golden tree of a Debian base, in layers: the system; Debian's own services; OpenStack; derived files.
 
-Each layer is content-addressed and published when it is whole. A failed or killed build costs the layer it was in;
-releases share the layers in which they are equal. What a layer is made from names the very layer below it, since
-dpkg's list of what is installed fits only the files it was written for.
+Each layer is content-addressed and published when complete. A failed or killed build loses only its current layer;
+releases share equal layers. A layer's recipe names the exact layer below it, since dpkg's database matches only the
+files it was written for.
 
-No OpenStack daemon starts in it: every unit is disabled until a lab has configured it, since a tree in
-which everything is enabled keeps two cores busy with services that fail and restart (docs/platform.md).
+Every OpenStack unit is disabled until a lab has configured it: with all units enabled, services that fail and
+restart keep two cores busy (docs/platform.md).
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from labctl.images.chroot import WITH_LABCTL, Bind, Chroot
 from labctl.progress import step
 from labctl.releases.model import PackageSource
 
-#: Raise when the steps below change what is in a tree.
+#: Increment when the steps below change the content of a tree.
 RECIPE_VERSION = 2
-#: Bytes that a build must find free.
+#: Bytes that must be free for a build.
 ROOM = 6 * 2**30
-#: Left out of the tree. libvirt starts every emulator it finds to learn what it can do, which costs
-#: 20 s of nova-compute's first start for 30 foreign processors.
+#: Excluded from the tree. libvirt starts every emulator it finds to probe its capabilities; for 30 foreign
+#: processors that adds 20 s to nova-compute's first start.
 EXCLUDED = (
     "/usr/share/man/*",
     "/usr/share/doc/*",
@@ -42,12 +42,12 @@ EXCLUDED = (
 INCLUDED = ("/usr/bin/qemu-system-x86_64",)
 
 
-#: Test suites, a third of all modules: of these projects alone they are imported where no tests run.
+#: Test suites, a third of all modules; only those of the excepted projects are imported outside of tests.
 SUITES = r"/dist-packages/(?!horizon/|openstack_dashboard/|networkx/|taskflow/).*/tests?/"
 
 
 def packages(base: Base) -> tuple[str, ...]:
-    """Every package of every component: one tree serves all nodes of all labs of the base."""
+    """All packages of all components: one tree serves all nodes of all labs of the base."""
     names = [*base.common_packages]
     for group in (*base.packages.values(), *base.l2_packages.values()):
         names += group
@@ -56,9 +56,9 @@ def packages(base: Base) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer of Debian's packages: what it is called, what is in it, and the layers below it, uppermost first.
+    """A layer of Debian packages: its name, its content, and the function that builds it.
 
-    :param inputs: what it is made from besides its packages and the layers below.
+    :param inputs: recipe inputs besides its packages and the layers below.
     """
 
     kind: str
@@ -68,7 +68,7 @@ class Layer:
     build: Callable[[Layer, tuple[Path, ...], apt.Archive, Path], dict[str, Any]]
 
     def recipe(self, below: tuple[Path, ...]) -> store.Recipe:
-        """What it is made from; layers below count by their content, not by their recipe."""
+        """Its recipe; layers below are identified by content, not by recipe."""
         return store.Recipe(
             self.kind,
             {
@@ -81,7 +81,7 @@ class Layer:
 
 
 def system_layers(base: Base) -> tuple[Layer, ...]:
-    """The layers of a base that every release on it has, the lowest first."""
+    """The layers of a base that all its releases share, lowest first."""
     return (
         Layer(
             f"{base.name}-system",
@@ -106,7 +106,7 @@ def system_layers(base: Base) -> tuple[Layer, ...]:
 
 
 def layers(base: Base) -> tuple[Layer, ...]:
-    """All layers of a base whose OpenStack comes from Debian, the lowest first."""
+    """All layers of a base whose OpenStack comes from Debian, lowest first."""
     below = system_layers(base)
     lower = {name for layer in below for name in layer.packages}
     projects = tuple(name for name in packages(base) if name not in lower)
@@ -130,9 +130,9 @@ def layers(base: Base) -> tuple[Layer, ...]:
 
 
 def ensure(base: Base) -> tuple[Path, ...]:
-    """Return the layers with a base's packages, the uppermost first, building those that are not there.
+    """Return the layers with a base's packages, uppermost first, building missing ones.
 
-    :raises LabError: one cannot be built; those below it stay.
+    :raises LabError: a layer failed to build; the layers below it are kept.
     """
     return _ensure(layers(base) if base.source is PackageSource.DEBIAN else system_layers(base))
 
@@ -150,7 +150,7 @@ def _ensure(wanted: Sequence[Layer]) -> tuple[Path, ...]:
             free = shutil.disk_usage(work).free
             if free < ROOM:
                 raise LabError(
-                    f"{work.parent} has {free / 2**30:.1f} GiB free; building an image needs {ROOM / 2**30:g} GiB",
+                    f"building an image needs {ROOM / 2**30:g} GiB free; {work.parent} has {free / 2**30:.1f} GiB",
                     "labctl gc --images, or LABCTL_HOME on a larger file system",
                 )
             log = store.log_of(work)
@@ -162,7 +162,7 @@ def _ensure(wanted: Sequence[Layer]) -> tuple[Path, ...]:
                 if not below:
                     archive.stage(work / "apt")
                 if rest and not below:
-                    # the mirror works while this machine unpacks and configures
+                    # download the rest while this machine unpacks and configures
                     said, later = log.with_suffix(".ahead.log"), (*first, *layer.packages, *rest)
                     ahead.append((threads.started(lambda: archive.fetch(later, said)), said))
             try:
@@ -176,9 +176,9 @@ def _ensure(wanted: Sequence[Layer]) -> tuple[Path, ...]:
 
 
 def _wait(ahead: list[tuple[Future[None], Path]]) -> None:
-    """Let downloads that run ahead come to their end; what they did not bring is asked for again when it is needed.
+    """Wait for background downloads to end; what they did not download is requested again when needed.
 
-    Their log is of no use then: what fails for good fails again, and is told.
+    Their log is removed: a permanent failure fails again and is reported then.
     """
     while ahead:
         work, log = ahead.pop()
@@ -190,7 +190,7 @@ def _bootstrap(base: Base, layer: Layer, archive: apt.Archive, work: Path) -> di
     tree, log = work / "tree", store.log_of(work)
     options = [f"--dpkgopt=path-exclude={pattern}" for pattern in EXCLUDED]
     options += [f"--dpkgopt=path-include={pattern}" for pattern in INCLUDED]
-    # apt takes packages and lists that are there already, so nothing is downloaded here
+    # apt uses the staged packages and lists, so nothing is downloaded here
     staged = work / "apt"
     bring = (
         'mkdir -p "$1/var/cache/apt" "$1/var/lib/apt" && '
@@ -223,7 +223,7 @@ def _bootstrap(base: Base, layer: Layer, archive: apt.Archive, work: Path) -> di
             name="mmdebstrap",
         )
 
-    with step("image", f"{layer.title}: install {len(layer.packages)} packages and what they need"):
+    with step("image", f"{layer.title}: install {len(layer.packages)} packages and dependencies"):
         retry.again(bootstrap)
         process.run(["systemctl", f"--root={tree}", "mask", *base.unwanted_units], timeout=60, log=log)
         for link in (tree / "etc").glob("rc[0-6S].d/[SK]*"):
@@ -237,7 +237,7 @@ def _bootstrap(base: Base, layer: Layer, archive: apt.Archive, work: Path) -> di
     return {"packages": _versions(process.output(["chroot", str(tree), *_LISTING]))}
 
 
-#: Asks dpkg for every package and its version.
+#: Lists all packages and their versions.
 _LISTING = ("dpkg-query", "-W", "-f", "${Package} ${Version}\\n")
 
 
@@ -245,7 +245,7 @@ def _versions(listing: str) -> dict[str, str]:
     return dict(line.split(" ", 1) for line in listing.splitlines())
 
 
-#: What must differ between machines: keys, ids, cookies.
+#: Files that must differ between machines: keys, ids, cookies.
 IDENTITIES = (
     "etc/ssh/ssh_host_*",
     "var/lib/rabbitmq/.erlang.cookie",
@@ -253,7 +253,7 @@ IDENTITIES = (
     "etc/hostname",
     "etc/resolv.conf",
 )
-#: What an installation leaves that is of no use in a node.
+#: Leftovers of an installation that a node does not need.
 WASTE = (
     "run",
     "tmp",
@@ -268,8 +268,8 @@ WASTE = (
     "var/lib/dpkg/*-old",
     "usr/sbin/policy-rc.d",
 )
-#: Commands that packages' scripts call, in the place of which others stand while they are installed. Modules are
-#: compiled when all are there, at once and on all cores; what is in no public directory is written down for that.
+#: Replacements for commands that package scripts call during installation. Modules are compiled once all are
+#: installed, together and on all cores; directories outside the public ones are recorded for that.
 STUBS = {
     "py3compile": 'for word; do case $word in /*) echo "$word" >>"${0%/*}/private" ;; esac; done',
     "start-stop-daemon": "exit 0",
@@ -285,10 +285,10 @@ def _add(
     *,
     compiled: bool = False,
 ) -> dict[str, Any]:
-    """Install a layer's packages over those below it.
+    """Install a layer's packages on top of the layers below.
 
-    :param units: are disabled.
-    :param compiled: compile Python's modules, too; else that is left to a layer above.
+    :param units: units to disable.
+    :param compiled: compile Python modules too; else that is left to a layer above.
     """
     stubs = work / "stubs"
     stubs.mkdir()
@@ -298,9 +298,9 @@ def _add(
     inside = Chroot(below, work / "build", (Bind(stubs, apt.STUBS, writable=True),), log=store.log_of(work))
     policy = inside.upper / "usr/sbin/policy-rc.d"
     policy.parent.mkdir(parents=True)
-    policy.write_text("#!/bin/sh\nexit 101\n")  # nothing is started (invoke-rc.d(8))
+    policy.write_text("#!/bin/sh\nexit 101\n")  # start no services (invoke-rc.d(8))
     policy.chmod(0o755)
-    with step("image", f"{layer.title}: install {len(layer.packages)} packages and what they need"):
+    with step("image", f"{layer.title}: install {len(layer.packages)} packages and dependencies"):
         archive.install(inside, layer.packages, f"-oDpkg::Options::=--path-exclude={dashboard.MANAGE}")
         present = [f"{unit}.service" for unit in units if _has_unit(inside, unit)]
         if present:
@@ -325,14 +325,14 @@ def _has_unit(inside: Chroot, unit: str) -> bool:
 
 
 def _compile_modules(inside: Chroot, private: Sequence[str]) -> None:
-    # files for other versions of Python, and templates, do not compile, and nobody imports them
+    # files for other Python versions and templates do not compile, and are never imported
     places = ("/usr/lib/python3/dist-packages", *sorted(set(private)))
     words = ("python3", "-m", "compileall", "-q", "-j", "0", "-x", SUITES, *places)
     inside.run(*words, timeout=900, check=False, name="compileall")
 
 
 def _compile(below: tuple[Path, ...], work: Path) -> dict[str, Any]:
-    """What is compiled or collected from the packages below."""
+    """Compile and collect derived files from the packages below."""
     inside = Chroot(below, work / "build", log=store.log_of(work))
     with step("image", "compile Python modules"):
         _compile_modules(inside, store.manifest_of(below[0])["private"])
@@ -343,7 +343,7 @@ def _compile(below: tuple[Path, ...], work: Path) -> dict[str, Any]:
 
 
 def finish(inside: Chroot, work: Path) -> None:
-    """Make of what was written a layer's tree."""
+    """Turn the written files into a layer's tree."""
     for pattern in (*WASTE, *IDENTITIES):
         for path in inside.upper.glob(pattern):
             if path.is_dir() and not path.is_symlink():

@@ -1,4 +1,4 @@
-"""Downloads that go on where they ended, are tried again where that may help, and count by their checksum alone."""
+"""Downloads that resume, are retried after transient errors, and are verified by checksum."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from labctl.progress import every, note, step
 from labctl.topology.units import show_size
 
 CHUNK = 2**20
-#: Seconds to connect, and of silence.
+#: Seconds to connect, and without data.
 TIMEOUT = (10.0, 60.0)
-#: How often a download is begun or gone on with, and seconds before the second time, doubled each time after.
+#: Total attempts, and seconds before the first retry, doubled each time.
 ATTEMPTS = 4
 PAUSE = 1.0
-#: Answers after which it is worth asking again (RFC 9110, RFC 6585).
+#: Transient HTTP statuses, worth a retry (RFC 9110, RFC 6585).
 _FOR_NOW = (429, 500, 502, 503, 504)
 
 Ask = Callable[[str, Mapping[str, str]], requests.Response]
 
 
 class DownloadError(LabError):
-    """A file could not be had."""
+    """A download failed."""
 
 
 class BrokenOffError(DownloadError):
-    """It came in part, or its site cannot give it just now."""
+    """A download was interrupted, or its site is temporarily unavailable."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Digest:
     value: str
 
     def of(self, path: Path) -> Digest:
-        """The same kind of checksum of a file."""
+        """The checksum of a file with the same algorithm."""
         with path.open("rb") as source:
             return Digest(self.algorithm, hashlib.file_digest(source, self.algorithm).hexdigest())
 
@@ -56,7 +56,7 @@ class Digest:
 
 
 def ask(url: str, headers: Mapping[str, str]) -> requests.Response:
-    """Ask a site for a file."""
+    """Request a file from a site."""
     return requests.get(url, headers=headers, stream=True, timeout=TIMEOUT)
 
 
@@ -66,15 +66,15 @@ def bring(
     whole: Callable[[], bool],
     download: Callable[[Path], None],
     what: str,
-    hint: str = "try again; if it stays so, something between here and the site changes downloads",
+    hint: str = "retry; if it happens again, something between here and the site modifies downloads",
 ) -> None:
-    """Have a file that is what its checksum says; one process downloads it, others wait.
+    """Download a file and verify its checksum; one process downloads it, others wait.
 
-    :param whole: whether it is there already.
-    :param download: adds to a file what it lacks.
-    :param what: the file's name in messages; ``hint`` for one that is another.
-    :raises LabError: it is not what its checksum says, and was removed.
-    :raises DownloadError: what came of it is kept for the next time.
+    :param whole: whether the file is already complete.
+    :param download: completes a partial file.
+    :param what: the file's name in messages; ``hint`` is for a wrong checksum.
+    :raises LabError: the checksum is wrong; the file was removed.
+    :raises DownloadError: the download failed; the partial file is kept.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     partial = final.with_name(f".{final.name}.part")
@@ -84,7 +84,7 @@ def bring(
         resumed = partial.stat().st_size > 0
         found = _downloaded(partial, wanted, download)
         if found != wanted and resumed:
-            note("image", "what an earlier download left is not part of it; beginning anew")
+            note("image", "the partial file of an earlier download does not match; starting again")
             found = _downloaded(partial, wanted, download)
         if found != wanted:
             raise LabError(f"{what} has {found}, not {wanted.value}; the file was removed", hint)
@@ -92,7 +92,7 @@ def bring(
 
 
 def _downloaded(partial: Path, wanted: Digest, download: Callable[[Path], None]) -> Digest:
-    """The checksum of what came; a file that is not the one that is wanted is emptied."""
+    """The checksum of the downloaded file; a file with a wrong checksum is truncated."""
     download(partial)
     with step("image", f"check {partial.name.removeprefix('.').removesuffix('.part')}"):
         found = wanted.of(partial)
@@ -103,12 +103,12 @@ def _downloaded(partial: Path, wanted: Digest, download: Callable[[Path], None])
 
 @contextmanager
 def _alone(partial: Path) -> Iterator[None]:
-    """Hold a file that is being downloaded; it goes when nothing is in it."""
+    """Lock a partial file; it is removed if it stays empty."""
     while True:
         with partial.open("ab") as handle:
             lock.wait(handle, f"downloads {partial.name[1:].removesuffix('.part')}")
             if not partial.exists() or partial.stat().st_ino != os.fstat(handle.fileno()).st_ino:
-                continue  # it has come to its place, or was removed
+                continue  # it was completed or removed meanwhile
             try:
                 yield
             finally:
@@ -118,10 +118,10 @@ def _alone(partial: Path) -> Iterator[None]:
 
 
 def download(url: str, partial: Path, asked: Ask = ask, deadline: float | None = None) -> None:
-    """Add to a file what it lacks of another at a site; what breaks off is gone on with a few times.
+    """Download the rest of a partial file; an interrupted download is resumed a few times.
 
-    :param deadline: of the monotonic clock, in seconds.
-    :raises DownloadError: it cannot be had, or not in time; says why.
+    :param deadline: on the monotonic clock, in seconds.
+    :raises DownloadError: it failed or timed out; says why.
     """
     retrying = Retrying(
         retry=retry_if_exception_type(BrokenOffError),
@@ -145,16 +145,16 @@ def _attempt(url: str, partial: Path, asked: Ask, deadline: float | None) -> Non
     try:
         response = asked(url, {"Range": f"bytes={have}-"} if have else {})
     except requests.RequestException as error:
-        raise DownloadError(f"{url} cannot be had: {type(error).__name__}") from error
+        raise DownloadError(f"{url} cannot be downloaded: {type(error).__name__}") from error
     with response:
         if response.status_code == requests.codes.requested_range_not_satisfiable:
-            return  # it is all there
+            return  # it is complete
         if not response.ok:
             kind = BrokenOffError if response.status_code in _FOR_NOW else DownloadError
-            raise kind(f"{url} answers {response.status_code} {response.reason}")
+            raise kind(f"{url}: {response.status_code} {response.reason}")
         resumed = response.status_code == requests.codes.partial_content
         size = int(response.headers.get("Content-Length", 0))
-        note("image", f"going on after {show_size(have)}" if resumed else f"{url}: {show_size(size)}")
+        note("image", f"resuming at {show_size(have)}" if resumed else f"{url}: {show_size(size)}")
         with partial.open("ab" if resumed else "wb") as sink:
             _receive(url, response, sink, have if resumed else 0, size, deadline)
 
@@ -162,18 +162,18 @@ def _attempt(url: str, partial: Path, asked: Ask, deadline: float | None) -> Non
 def _receive(
     url: str, response: requests.Response, sink: IO[bytes], have: int, rest: int, deadline: float | None
 ) -> None:
-    """Write what comes, and say every few seconds how much of it is there."""
+    """Write the response to the file, reporting progress every few seconds."""
     total, due = have + rest, every(5)
     try:
         for chunk in response.iter_content(CHUNK):
             sink.write(chunk)
             have += len(chunk)
             if deadline is not None and time.monotonic() > deadline:
-                raise DownloadError(f"{url} is not complete in time: {show_size(have)} came")
+                raise DownloadError(f"{url} timed out: {show_size(have)} received")
             if due():
                 part = f" of {show_size(total)}, {100 * have // total} %" if rest else ""
                 note("image", f"{show_size(have)}{part}")
     except requests.RequestException as error:
-        raise BrokenOffError(f"{url} broke off after {show_size(have)}: {type(error).__name__}") from error
+        raise BrokenOffError(f"{url} was interrupted after {show_size(have)}: {type(error).__name__}") from error
     if rest and have < total:
-        raise BrokenOffError(f"{url} broke off after {show_size(have)} of {show_size(total)}")
+        raise BrokenOffError(f"{url} was interrupted after {show_size(have)} of {show_size(total)}")

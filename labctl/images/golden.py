@@ -1,4 +1,4 @@
-"""A lab's golden image: layers, each content-addressed and shared by every lab that needs the same one."""
+"""A lab's golden image: content-addressed layers, shared by all labs that need the same ones."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from labctl.topology.spec import LabSpec
 
 
 def ensure(base: str, source: str, release: str) -> tuple[Path, ...]:
-    """Return the layers of a release on a base, the uppermost first, building those that are not there.
+    """Return the layers of a release on a base, uppermost first, building missing ones.
 
-    Each has its files under ``tree``; laid over each other they are a node's whole file system.
+    Each has its files under ``tree``; stacked, they are a node's whole file system.
     """
     recipe = bases.get(base, source)
     if recipe.source is PackageSource.PYPI:
@@ -24,9 +24,9 @@ def ensure(base: str, source: str, release: str) -> tuple[Path, ...]:
 def disk(spec: LabSpec) -> Path:
     """Return the golden disk of a lab of virtual machines: ``tree/disk.qcow2``.
 
-    A tree becomes a disk with its kernel and initrd beside it; what an installer has made starts itself.
+    A disk built from a tree has its kernel and initrd beside it; an installer's disk has its own boot loader.
 
-    :raises LabError: its medium is missing; says which.
+    :raises LabError: the installation medium is missing; says which.
     """
     recipe = bases.get(spec.base, spec.package_source)
     if recipe.redhat is not None:

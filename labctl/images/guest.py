@@ -1,6 +1,6 @@
-"""The disk image that servers of a lab boot: CirrOS, or a compatible guest built from Debian's packages.
+"""The disk image that a lab's servers boot: CirrOS, or a compatible guest built from Debian's packages.
 
-What the built guest consists of, and how, is :mod:`labctl.images.guest_parts`.
+:mod:`labctl.images.guest_parts` assembles the built guest.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from labctl.images import download, guest_parts, initramfs, kernel, packages, st
 from labctl.images.download import Digest
 from labctl.progress import step, warn
 
-#: In this order: what a file is, its checksum says, so the second is as good where TLS does not get through.
+#: Tried in this order. The checksum verifies the file, so plain HTTP is as good where TLS does not work.
 CIRROS_SITES = ("https://download.cirros-cloud.net", "http://download.cirros-cloud.net")
-#: Of ``cirros-VERSION-x86_64-disk.img``. CirrOS publishes MD5 sums alone, so these are what others have pinned or seen,
-#: docs/facts/releases.md names where; of 0.5.1 nobody seems to have said a SHA-256, but Glance shows its SHA-512.
+#: Checksums of ``cirros-VERSION-x86_64-disk.img``. CirrOS publishes only MD5, so these are what others pinned or saw;
+#: docs/facts/releases.md names the sources. No SHA-256 of 0.5.1 was found, but Glance shows its SHA-512.
 CIRROS = {
     "0.4.0": Digest("sha256", "a8dd75ecffd4cdd96072d60c2237b448e0c8b2bc94d57f10fdbc8c481d9005b8"),
     "0.5.1": Digest(
@@ -37,7 +37,7 @@ CIRROS = {
     "0.6.2": Digest("sha256", "07e44a73e54c94d988028515403c1ed762055e01b83a767edf3c2b387f78ce00"),
     "0.6.3": Digest("sha256", "7d6355852aeb6dbcd191bcda7cd74f1536cfe5cbf8a10495a7283a8396e4b75b"),
 }
-#: Seconds for a site's answer, and that a silent one costs.
+#: Seconds to wait for a site's response.
 CONNECT_SECONDS = 3.0
 
 BUILDER = "1"
@@ -58,11 +58,11 @@ class GuestImage:
 
 
 def ensure(directory: Path, version: str = "0.5.1") -> GuestImage:
-    """Return the image a lab's servers boot: CirrOS where its site can be reached, else the built guest.
+    """Return the image that a lab's servers boot: CirrOS if its site is reachable, else the built guest.
 
-    What an earlier call left in the directory is used again if it is still what it was.
+    An image from an earlier call is reused if its checksum still matches.
 
-    :raises LabError: unknown version, wrong checksum, missing host packages, or packages that cannot be had.
+    :raises LabError: unknown version, wrong checksum, missing host packages, or a failed package download.
     """
     if found := fetch_cirros(version, directory, timeout=300):
         return found
@@ -73,10 +73,10 @@ def ensure(directory: Path, version: str = "0.5.1") -> GuestImage:
 def fetch_cirros(
     version: str, directory: Path, timeout: float, *, sites: Sequence[str] = CIRROS_SITES
 ) -> GuestImage | None:
-    """Download CirrOS into the directory, or return None when no site can give it; what came is kept for next time.
+    """Download CirrOS into the directory, or return None if no site provides it; partial downloads are kept.
 
-    :param timeout: seconds for the whole download; a site that does not answer costs ``CONNECT_SECONDS``.
-    :raises LabError: a version without a known checksum, or a file with another checksum (it is removed).
+    :param timeout: seconds for the whole download; a site that does not answer takes ``CONNECT_SECONDS``.
+    :raises LabError: a version without a known checksum, or a file with the wrong checksum (it is removed).
     """
     if version not in CIRROS:
         raise LabError(
@@ -106,16 +106,16 @@ def fetch_cirros(
 
 
 def _ask(url: str, headers: Mapping[str, str]) -> requests.Response:
-    """Ask for the file in a thread: a silent resolver would hold us longer than a socket time-out does."""
+    """Request the file in a thread, since a resolver that does not answer ignores socket timeouts."""
     asked = threads.started(lambda: requests.get(url, headers=headers, stream=True, timeout=(CONNECT_SECONDS, 10)))
     try:
         return threads.result(asked, CONNECT_SECONDS)
     except DeadlineError as error:
-        raise download.DownloadError(f"{url} does not answer within {CONNECT_SECONDS:g} s") from error
+        raise download.DownloadError(f"{url}: timed out after {CONNECT_SECONDS:g} s") from error
 
 
 def recipe_digest() -> str:
-    """Return the content address of the built guest's recipe: its files, what builds them, the version."""
+    """Return the content address of the built guest's recipe: its files, the code that builds it, the version."""
     digest = hashlib.sha256(BUILDER.encode())
     code = (Path(module.__file__ or "") for module in (guest_parts, initramfs, kernel, packages))
     for path in (*code, *sorted(guest_parts.FILES.rglob("*"))):
@@ -127,9 +127,9 @@ def recipe_digest() -> str:
 
 
 def build(directory: Path) -> GuestImage:
-    """Build ``guest.qcow2`` from Debian's packages; nothing is installed on the host, nothing is mounted.
+    """Build ``guest.qcow2`` from Debian's packages, without installing or mounting anything on the host.
 
-    The caller holds the directory's lock where others may build it, too.
+    The caller holds the directory's lock if others may build it too.
 
     :raises LabError: host packages are missing, or Debian's packages cannot be downloaded.
     """
@@ -158,7 +158,7 @@ def build(directory: Path) -> GuestImage:
 
 
 def record(path: Path) -> GuestImage:
-    """Describe a built guest, and write beside it of which recipe it is."""
+    """Describe a built guest, and record its recipe beside it."""
     image = GuestImage(
         "cirros-guest",
         path,

@@ -1,6 +1,6 @@
-"""Golden disks that an operating system's own installer has made, each proven by a boot to SSH.
+"""Golden disks installed by an operating system's own installer, each verified by a boot to SSH.
 
-The disk has nobody's keys: cloud-init in it reads a machine's seed, as in a cloud image.
+The disk contains no keys: its cloud-init reads a machine's seed, as in a cloud image.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from labctl.releases.model import Placement, Release
 from labctl.services import redhat
 from labctl.topology.model import VAULT
 
-#: Raise when the steps below change what is on the disk.
+#: Increment when the steps below change the content of the disk.
 RECIPE_VERSION = 1
 #: GiB; a machine's own disk may be larger and grows.
 DISK = 10
@@ -38,7 +38,7 @@ DEADLINE = {True: 3600.0, False: 4 * 3600.0}
 
 
 def packages(base: Base, release: Release) -> tuple[str, ...]:
-    """Every package of every component that the release has, and what makes a disk a machine."""
+    """All packages of all the release's components, and those that turn a disk into a machine."""
     daemons = {
         "placement-api": release.placement is Placement.PACKAGE,
         "nova-placement-api": release.placement is Placement.IN_NOVA,
@@ -50,7 +50,7 @@ def packages(base: Base, release: Release) -> tuple[str, ...]:
 
 
 def program(base: Base, release: Release, vault: str) -> bytes:
-    """What an installation ends with: repositories on the vault, then every package, as ``labctl plan`` shows it."""
+    """The last step of an installation: vault repositories, then all packages, as shown by ``labctl plan``."""
     names = packages(base, release)
     items = (*redhat.sources(base, release, vault, names), Packages(names, base.family, base.installer))
     return archive("packages", items, {})
@@ -59,16 +59,16 @@ def program(base: Base, release: Release, vault: str) -> bytes:
 def answers_for(
     base: Base, release: Release, vault: str = VAULT, mirror_url: str | None = None
 ) -> tuple[Answers, Path | None]:
-    """The installer's answers for a base, and the medium where it needs one.
+    """The installer's answers for a base, and its medium if it needs one.
 
     :param mirror_url: Debian's, http://…; the machine's own mirror if None.
-    :raises LabError: the store has no medium for it; says which, where it is, and its checksum.
+    :raises LabError: the store lacks the medium; says which one, with URL and checksum.
     """
     if release.rdo is None or base.redhat is None:
         return kickstart.preseed(base, mirror_url or mirror()), None
     if said := media.missing(base.name, release.rdo.point_release):
         others = [b for b in release.bases if b != base.name]
-        hint = f"labctl image add FILE takes one; without it: --base {others[0]}" if others else "labctl image add FILE"
+        hint = f"labctl image add FILE adds it; without it: --base {others[0]}" if others else "labctl image add FILE"
         raise LabError(f"{release.title} on {base.title} {said}", hint)
     medium = next(m for m in media.installers(base.name, release.rdo.point_release) if media.present(m))
     made = kickstart.anaconda(base, release, medium, vault=vault, program=program(base, release, vault))
@@ -76,23 +76,23 @@ def answers_for(
 
 
 def mirror() -> str:
-    """The archive of this machine's own apt sources.
+    """The Debian archive in this machine's apt sources.
 
     :raises LabError: they name none.
     """
     for line in apt.sources().read_text().splitlines():
         if found := re.match(r"(?:URIs:|deb(?: \[[^]]*\])?)\s+(http://\S+)", line):
             return found[1].rstrip("/")
-    raise LabError("the machine's apt sources name no mirror that is reached by http")
+    raise LabError("the machine's apt sources name no http mirror")
 
 
 def consoles() -> Path:
-    """Where the consoles of the last installations are kept."""
+    """Directory of the console logs of the last installations."""
     return paths.home() / "installations"
 
 
 def recipe(base: Base, answers: Answers, medium: Path | None) -> store.Recipe:
-    """What a disk is made from: the answers and the installer."""
+    """What a disk is built from: the answers and the installer."""
     source = medium.name if medium else hashlib.sha256((installer.NETBOOT / "initrd.gz").read_bytes()).hexdigest()
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in answers.files.items()}
     inputs = {"version": RECIPE_VERSION, "answers": digests, "installer": source, "disk": DISK}
@@ -100,10 +100,10 @@ def recipe(base: Base, answers: Answers, medium: Path | None) -> store.Recipe:
 
 
 def ensure(base: Base, release: Release, vault: str = VAULT, mirror_url: str | None = None) -> Path:
-    """Return the installed disk of a base, installing it when the store has none: ``tree/disk.qcow2``.
+    """Return the installed disk of a base, ``tree/disk.qcow2``, installing it if missing.
 
     :param mirror_url: Debian's, http://…; the machine's own mirror if None.
-    :raises LabError: the medium or a part of the installer is missing, or the installation failed.
+    :raises LabError: the medium or part of the installer is missing, or the installation failed.
     """
     answers, medium = answers_for(base, release, vault, mirror_url)
     if medium is None and not (installer.NETBOOT / "initrd.gz").is_file():
@@ -111,7 +111,7 @@ def ensure(base: Base, release: Release, vault: str = VAULT, mirror_url: str | N
 
     def build(work: Path) -> dict[str, Any]:
         if medium is None:
-            with step("image", "the installer's components on the mirror"):
+            with step("image", "check the installer's components on the mirror"):
                 udebs.check(mirror_url or mirror(), base.suite)
         scratch = work / "scratch"
         scratch.mkdir()
@@ -124,15 +124,15 @@ def ensure(base: Base, release: Release, vault: str = VAULT, mirror_url: str | N
 def _install(boot: Boot, base: Base, work: Path, scratch: Path) -> dict[str, Any]:
     accelerated = kvm.examine().works
     if not accelerated:
-        note("image", "no hardware virtualisation here: the installation runs under emulation, many times slower")
+        note("image", "no hardware virtualisation: the installation runs under emulation, many times slower")
     raw = scratch / "disk.qcow2"
     began = time.monotonic()
-    console = consoles() / f"{base.name}.log"  # what failed is read when the half-made image is gone
+    console = consoles() / f"{base.name}.log"  # outlives the unfinished image, for failures
     console.parent.mkdir(parents=True, exist_ok=True)
     installer.install(boot, raw, console, size=DISK, kvm=accelerated, memory=2048, seconds=DEADLINE[accelerated])
     seconds = time.monotonic() - began
     shutil.copyfile(console, work / "console.log")
-    with step("image", "boot it to SSH"):
+    with step("image", "boot the installed disk to SSH"):
         began = time.monotonic()
         said = prove(raw, scratch, kvm=accelerated, seconds=300 if accelerated else 1800)
         booted = time.monotonic() - began
@@ -142,15 +142,15 @@ def _install(boot: Boot, base: Base, work: Path, scratch: Path) -> dict[str, Any
         path.unlink()
     scratch.rmdir()
     facts = {"seconds": round(seconds), "boot_seconds": round(booted), "accelerated": accelerated, "system": said}
-    note("image", f"{base.title} installed in {seconds:.0f} s, SSH answered {booted:.0f} s after its start")
+    note("image", f"{base.title} installed in {seconds:.0f} s, SSH answered {booted:.0f} s after boot")
     return facts
 
 
 def prove(disk: Path, work: Path, *, kvm: bool, seconds: float) -> str:
-    """Boot a disk with a seed of its own, on a throw-away overlay, and return what the system calls itself.
+    """Boot a disk with its own seed on a temporary overlay, and return the system's name.
 
     :param seconds: deadline until SSH answers.
-    :raises LabError: it does not answer, or was not made by these answers.
+    :raises LabError: it does not answer, or was not installed with these answers.
     """
     user, host = new_key("labctl image"), new_key("root@image")
     seed, overlay, console = work / "seed.iso", work / "overlay.qcow2", work / "boot.log"
@@ -170,17 +170,17 @@ def prove(disk: Path, work: Path, *, kvm: bool, seconds: float) -> str:
                 said = session.run("cat /etc/labctl-installed && . /etc/os-release && echo $PRETTY_NAME", timeout=120)
         except LabError as error:
             last = console.read_text(errors="replace").strip().splitlines()[-10:] if console.exists() else []
-            raise LabError(f"{error.message}\nthe console's last lines:\n" + "\n".join(last), error.hint) from error
+            raise LabError(f"{error.message}\nlast console lines:\n" + "\n".join(last), error.hint) from error
         finally:
             machine.kill()
             machine.wait()
     if said.status != 0 or kickstart.MARKER not in said.stdout:
-        raise LabError(f"the system that booted was not installed by labctl: {said.stdout}{said.stderr}")
+        raise LabError(f"the booted system was not installed by labctl: {said.stdout}{said.stderr}")
     return said.stdout.strip().splitlines()[-1]
 
 
 def _enter(port: int, key: str, host_key: str, seconds: float, alive: Callable[[], bool]) -> Session:
-    """Connect to the machine's forwarded port; QEMU takes connections before anybody in it listens."""
+    """Connect to the machine's forwarded port; QEMU accepts connections before its guest listens."""
     until = time.monotonic() + seconds
     while True:
         try:
@@ -190,11 +190,11 @@ def _enter(port: int, key: str, host_key: str, seconds: float, alive: Callable[[
                 "root",
                 key,
                 host_key,
-                timeout=5,  # for the next attempt to begin
+                timeout=5,  # per attempt
             )
         except LabError:
             if not alive():
-                raise LabError("the machine ended before SSH answered") from None
+                raise LabError("the machine stopped before SSH answered") from None
             if time.monotonic() > until:
                 raise
 

@@ -1,7 +1,7 @@
-"""An operating system installed by its own installer in a virtual machine, without a hand.
+"""Unattended installation of an operating system by its own installer, in a virtual machine.
 
-The installer's kernel and initrd are booted directly, with a disk of answers beside them. What it prints on
-the serial line tells when it has finished and when it has failed.
+The installer's kernel and initrd are booted directly, with a disk of answers. Its serial console shows whether it
+finished or failed.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ QEMU = "qemu-system-x86_64"
 #: Debian's own package of its network installer (debian-installer-12-netboot-amd64).
 NETBOOT = Path("/usr/lib/debian-installer/images/12/amd64/text/debian-installer/amd64")
 NETBOOT_PACKAGE = "debian-installer-12-netboot-amd64"
-#: A line of one of these means that nobody will ever answer: pattern -> what it is.
+#: Console lines that mean a failed or stuck installation: pattern -> cause.
 FAILURES: tuple[tuple[str, str], ...] = (
     (r"Kernel panic - not syncing", "the installer's kernel panicked"),
     (r"dracut-initqueue timeout", "the installer does not find its second stage (inst.stage2)"),
-    (r"Entering emergency mode|dracut:/#", "the installer's first stage gave up"),
+    (r"Entering emergency mode|dracut:/#", "the installer's first stage failed"),
     (r"Pane is dead", "Anaconda crashed"),
     (r"An unknown error has occurred", "Anaconda crashed"),
     (r"Traceback \(most recent call last\)", "Anaconda crashed"),
@@ -47,7 +47,7 @@ _ESCAPES = re.compile(r"\x1b(\[[0-9;?]*[a-zA-Z]|[()][A-Z0-9]|[=>])|\r|\x0f|\x0e"
 
 @dataclass(frozen=True)
 class Boot:
-    """What a machine is started with to install: files, and the kernel's command line."""
+    """How to boot the installer: files, and the kernel's command line."""
 
     kernel: Path
     initrd: Path
@@ -57,9 +57,9 @@ class Boot:
 
 
 def anaconda(medium: Path, answers: Answers, work: Path) -> Boot:
-    """Boot files out of an installation ISO, and the disk of answers that Anaconda finds by its label.
+    """Boot files from an installation ISO, and the disk of answers, which Anaconda finds by its label.
 
-    :raises LabError: the medium is no installer's ISO.
+    :raises LabError: the medium is not an installer's ISO.
     """
     kernel, initrd, disc = work / "vmlinuz", work / "initrd.img", work / "answers.iso"
     with iso.Reader(medium) as image:
@@ -75,7 +75,7 @@ def anaconda(medium: Path, answers: Answers, work: Path) -> Boot:
 
 
 def debian(answers: Answers, work: Path, netboot: Path = NETBOOT) -> Boot:
-    """Boot files out of Debian's package; its initrd has no driver for discs, so the answers lie in it too.
+    """Boot files from Debian's package; its initrd has no CD-ROM driver, so it also contains the answers.
 
     :raises LabError: the package is not installed.
     """
@@ -83,11 +83,11 @@ def debian(answers: Answers, work: Path, netboot: Path = NETBOOT) -> Boot:
         raise LabError(f"{netboot}/linux is missing", f"apt-get install {NETBOOT_PACKAGE}")
     kernel, initrd, disc = work / "vmlinuz", work / "initrd.img", work / "answers.iso"
     shutil.copyfile(netboot / "linux", kernel)
-    # the kernel unpacks archives that follow each other into one root
+    # the kernel unpacks concatenated archives into one root
     initrd.write_bytes((netboot / "initrd.gz").read_bytes() + gzip.compress(_cpio(answers.files), mtime=0))
     disc.write_bytes(iso.build(LABEL, answers.files))
-    # netcfg would wait for minutes for a router's advertisement; the kernel takes the timer of an emulated machine
-    # on a busy host for a broken one
+    # otherwise netcfg waits for minutes for a router advertisement, and the kernel takes the timer of an emulated
+    # machine on a busy host for broken
     arguments = (
         "auto=true priority=critical DEBIAN_FRONTEND=text ipv6.disable=1 console=ttyS0,115200n8 net.ifnames=0 "
         "no_timer_check --- console=ttyS0,115200n8 net.ifnames=0"
@@ -108,12 +108,12 @@ def _cpio(files: Mapping[str, bytes]) -> bytes:
 
 
 def failure(line: str) -> str | None:
-    """What a line of the console says about an installation that will not come to its end, or None."""
+    """The cause of a failed installation according to a console line, or None."""
     return next((what for pattern, what in FAILURES if re.search(pattern, line)), None)
 
 
 class Console:
-    """The serial line of an installation, read as it grows."""
+    """The serial console of an installation, read incrementally."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -123,7 +123,7 @@ class Console:
         self.finished = False
 
     def look(self) -> str | None:
-        """Read what is new; returns what failed, if that was said."""
+        """Read new output; returns the failure, if any."""
         with self._path.open("rb") as source:
             source.seek(self._read)
             fresh = source.read()
@@ -137,12 +137,12 @@ class Console:
             self.finished = self.finished or MARKER in line
             if not self.finished and (what := failure(line)):
                 return what
-        # a question has no end of line
+        # a question does not end in a newline
         return None if self.finished else failure(_ESCAPES.sub("", self._rest))
 
 
 def command(boot: Boot, disk: Path, console: Path, *, memory: int, cpus: int, kvm: bool) -> Sequence[str | Path]:
-    """QEMU's command line; it ends when the installer restarts the machine.
+    """QEMU's command line; QEMU exits when the installer restarts the machine.
 
     :param memory: MiB.
     """
@@ -169,12 +169,12 @@ def install(
     kvm: bool = False,
     seconds: float = 3600,
 ) -> None:
-    """Install onto a new disk and return when the machine has gone down after the marker.
+    """Install to a new disk; returns when the machine has shut down after the marker.
 
-    :param size: of the disk, in GiB.
+    :param size: disk size in GiB.
     :param seconds: deadline; under software emulation an installation takes many times longer.
-    :raises LabError: the installer failed; says what it printed last.
-    :raises DeadlineError: it did not finish.
+    :raises LabError: the installer failed; shows its last output.
+    :raises DeadlineError: it timed out.
     """
     process.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, f"{size}G"])
     console.write_bytes(b"")
@@ -186,22 +186,24 @@ def install(
         try:
             while machine.poll() is None:
                 if what := seen.look():
-                    raise LabError(f"{what}; the console's last lines:\n{_shown(seen)}", f"less -R {console}")
+                    raise LabError(f"{what}; last console lines:\n{_shown(seen)}", f"less -R {console}")
                 if time.monotonic() - began > seconds:
-                    raise DeadlineError(f"not installed after {seconds:g} s; last on the console:\n{_shown(seen)}")
+                    raise DeadlineError(
+                        f"the installation timed out after {seconds:g} s; last console lines:\n{_shown(seen)}"
+                    )
                 if seen.last and due():
                     note("image", f"installer: {seen.last[-1][:100]}")
                 time.sleep(0.5)
             if what := seen.look():
-                raise LabError(f"{what}; the console's last lines:\n{_shown(seen)}", f"less -R {console}")
+                raise LabError(f"{what}; last console lines:\n{_shown(seen)}", f"less -R {console}")
         finally:
             if machine.poll() is None:
                 machine.kill()
             machine.wait()
     if machine.returncode != 0:
-        raise LabError(f"QEMU ended with {machine.returncode}: {log.read_text(errors='replace').strip()}")
+        raise LabError(f"QEMU failed with status {machine.returncode}: {log.read_text(errors='replace').strip()}")
     if not seen.finished:
-        raise LabError(f"the machine restarted before it was installed; last on the console:\n{_shown(seen)}")
+        raise LabError(f"the machine restarted before the installation finished; last console lines:\n{_shown(seen)}")
 
 
 def _shown(console: Console) -> str:

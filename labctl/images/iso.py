@@ -1,4 +1,4 @@
-"""ISO images: small ones written for installers and machines, and files read out of an installer's own."""
+"""ISO images: writes small ones for installers and machines, and reads files from installers' ISOs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from labctl.errors import LabError
 
 
 def build(label: str, files: Mapping[str, bytes], mode: int = 0o400) -> bytes:
-    """An ISO 9660 image with Rock Ridge and Joliet names, the same for the same files.
+    """An ISO 9660 image with Rock Ridge and Joliet names, reproducible for the same files.
 
     :param files: name in the root directory -> content.
     :param mode: permissions of every file.
@@ -39,7 +39,7 @@ def build(label: str, files: Mapping[str, bytes], mode: int = 0o400) -> bytes:
 class Reader:
     """An installer's ISO, open for reading.
 
-    :raises LabError: the file is no ISO image.
+    :raises LabError: the file is not an ISO image.
     """
 
     def __init__(self, path: Path) -> None:
@@ -62,9 +62,9 @@ class Reader:
         return str(self._image.pvd.volume_identifier.decode("ascii")).rstrip(" ")
 
     def extract(self, name: str, target: Path) -> None:
-        """Copy a file, named as Linux shows it: ``/images/pxeboot/vmlinuz``.
+        """Copy a file, by its Linux path, such as ``/images/pxeboot/vmlinuz``.
 
-        :raises LabError: there is no such file.
+        :raises LabError: no such file.
         """
         way = {"rr_path": name} if self._image.has_rock_ridge() else {"iso_path": name.upper() + ".;1"}
         try:
@@ -72,7 +72,7 @@ class Reader:
                 self._image.get_file_from_iso_fp(sink, **way)
         except PyCdlibException as error:
             target.unlink(missing_ok=True)
-            raise LabError(f"{self.path} holds no {name}", "is it an installer's ISO? labctl image list") from error
+            raise LabError(f"{self.path} has no {name}", "is it an installer's ISO? labctl image list") from error
 
 
 def escape(label: str) -> str:

@@ -1,7 +1,7 @@
-"""What an installer asks, answered: kickstart files for Anaconda, a preseed file for Debian's installer.
+"""Answers for unattended installers: kickstart files for Anaconda, a preseed file for Debian's installer.
 
-The templates lie in ``kickstart/``. A rendered file is the same for the same questions, so an image made with
-it has a content address.
+The templates are in ``kickstart/``. Rendering is deterministic, so an image built with the result has a content
+address.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from labctl.images import media
 from labctl.releases.model import Release
 
 TEMPLATES = shipped("kickstart")
-#: Anaconda looks for this label by itself.
+#: Anaconda looks for this label by default.
 LABEL = "OEMDRV"
-#: The last thing an installation says, on its console and in /etc/labctl-installed.
+#: The last line of a successful installation, on its console and in /etc/labctl-installed.
 MARKER = "labctl: installation complete"
-#: The card of the machine in which an image is made.
+#: MAC address of the machine that builds an image.
 MAC = "52:54:00:00:00:02"
 HOST = "localhost.localdomain"
-#: What every installed system needs to become a node: cloud-init reads the node's seed.
+#: Packages that every installed system needs to become a node: cloud-init reads the node's seed.
 DEBIAN_PACKAGES = ("openssh-server", "python3", "cloud-init", "cloud-guest-utils")
 
 
@@ -45,7 +45,7 @@ class Answers:
 
 def _environment() -> jinja2.Environment:
     if not TEMPLATES.is_dir():
-        raise LabError(f"{TEMPLATES} is missing: labctl's installation has no templates", "pip install -e PROJECT")
+        raise LabError(f"{TEMPLATES} is missing: labctl is installed without templates", "pip install -e PROJECT")
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         undefined=jinja2.StrictUndefined,
@@ -68,10 +68,10 @@ def anaconda(
     program: bytes = b"",
     timezone: str = "UTC",
 ) -> Answers:
-    """``ks.cfg`` for a base of Red Hat's family.
+    """``ks.cfg`` for a base of the Red Hat family.
 
-    :param vault: where the packages come from when the medium has none (network installations).
-    :param key: a public key for root, where the image is entered before it has a seed.
+    :param vault: source of packages if the medium has none (network installation).
+    :param key: a public key for root, for access before the image has a seed.
     :param program: archive with ``program.sh``, run in the new system: repositories and packages.
     :raises LabError: RDO did not build the release for this base.
     """
@@ -101,11 +101,11 @@ def preseed(base: Base, mirror: str, *, key: str = "", timezone: str = "UTC") ->
     """``preseed.cfg`` for a Debian base.
 
     :param mirror: URL of the Debian archive to install from.
-    :raises LabError: the mirror is not reached by plain HTTP.
+    :raises LabError: the mirror's URL is not plain HTTP.
     """
     parts = urlsplit(mirror)
     if parts.scheme != "http" or not parts.netloc:
-        raise LabError(f"Debian's installer is set up for mirrors reached by http, not {parts.scheme or mirror!r}")
+        raise LabError(f"labctl's preseed for Debian needs an http mirror, not {parts.scheme or mirror!r}")
     text = _render(
         f"{base.name}.preseed.j2",
         title=base.title,

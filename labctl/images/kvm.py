@@ -1,7 +1,7 @@
-"""KVM: what the device, the processor and the module say, and whether a kernel really runs.
+"""KVM: what the device, the processor and the module report, and whether a kernel really runs.
 
-Only the last counts. The live probe takes seconds where KVM does not work, so its answer is kept for the boot of
-the machine; what cannot be opened is not tried, and not kept.
+Only the last counts. The live probe takes seconds where KVM does not work, so its result is cached until the
+machine reboots; a device that cannot be opened is neither probed nor cached.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _CREATE_VM = 0xAE01
 
 @dataclass(frozen=True)
 class Device:
-    """What /dev/kvm answers. ``error`` is empty when it opens and makes a machine."""
+    """State of /dev/kvm. ``error`` is empty when it opens and creates a machine."""
 
     exists: bool
     opens: bool
@@ -46,7 +46,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Boot:
-    """What became of booting a kernel under KVM; ``model`` is the QEMU CPU model that ran it."""
+    """Result of booting a kernel under KVM; ``model`` is the QEMU CPU model that ran it."""
 
     works: bool
     model: str
@@ -56,7 +56,7 @@ class Boot:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Everything about KVM on this machine; ``works`` is the live probe's word."""
+    """Everything about KVM on this machine; ``works`` is the live probe's result."""
 
     device: Device
     flags: tuple[str, ...]
@@ -70,7 +70,7 @@ class Verdict:
 
     @property
     def sentence(self) -> str:
-        """What was found, in one sentence."""
+        """The result in one sentence."""
         if self.boot is None:
             return self.device.error
         if self.boot.works:
@@ -79,7 +79,7 @@ class Verdict:
 
 
 def device() -> Device:
-    """Ask /dev/kvm for its version and for a machine."""
+    """Get the version of /dev/kvm and try to create a machine."""
     try:
         handle = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -90,20 +90,20 @@ def device() -> Device:
         api = fcntl.ioctl(handle, _GET_API_VERSION)
         os.close(fcntl.ioctl(handle, _CREATE_VM))
     except OSError as error:
-        return Device(True, True, 0, False, f"{DEVICE} opens but makes no machine: {error.strerror}")
+        return Device(True, True, 0, False, f"{DEVICE} opens but cannot create a machine: {error.strerror}")
     finally:
         os.close(handle)
     return Device(True, True, api, True, "")
 
 
 def cpu_flags() -> tuple[str, ...]:
-    """The processor's flags for hardware virtualisation: vmx (Intel) or svm (AMD), or none."""
+    """The processor's flags for hardware virtualisation: vmx (Intel), svm (AMD), or none."""
     known = _cpuinfo("flags").split()
     return tuple(f for f in ("vmx", "svm") if f in known)
 
 
 def processor() -> str:
-    """The processor's name, as its maker gave it."""
+    """The processor's model name."""
     return _cpuinfo("model name") or "unknown"
 
 
@@ -113,13 +113,13 @@ def _cpuinfo(key: str) -> str:
 
 
 def nested() -> bool:
-    """True when the loaded kvm module lets guests have guests."""
+    """True when the loaded kvm module allows nested guests."""
     values = [MODULES / name / "parameters" / "nested" for name in ("kvm_intel", "kvm_amd")]
     return any(v.exists() and v.read_text().strip() in ("1", "Y") for v in values)
 
 
 def examine(*, fresh: bool = False) -> Verdict:
-    """Find out whether KVM works here, from this boot's record when there is one.
+    """Find out whether KVM works here; uses the result cached since boot, if any.
 
     :param fresh: probe again.
     """
@@ -128,7 +128,7 @@ def examine(*, fresh: bool = False) -> Verdict:
     if found.creates and not process.missing(QEMU):
         boot = _boot(fresh)
     elif found.creates:
-        found = Device(True, True, found.api, True, f"{QEMU} is not installed, so no kernel was tried under KVM")
+        found = Device(True, True, found.api, True, f"{QEMU} is not installed, so KVM was not probed")
     return Verdict(found, cpu_flags(), nested(), boot)
 
 
@@ -141,24 +141,24 @@ def _boot(fresh: bool) -> Boot:
             if content.pop("key") == key:
                 return Boot(**content)
         except (OSError, ValueError, LookupError, TypeError):
-            pass  # no record yet, or none of this version: probe
+            pass  # no record yet, or from another version: probe
     try:
         vmlinuz = stock_kernel()
     except LabError as error:
-        return Boot(False, "", f"not tried, since there is no kernel to boot: {error.message}", 0.0)
+        return Boot(False, "", f"not probed, since there is no kernel to boot: {error.message}", 0.0)
     boot = live_probe(vmlinuz)
     try:
         record.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(record, json.dumps({"key": key, **asdict(boot)}, indent=1))
-    except PermissionError:  # a user who may look, but has no labctl home here
+    except PermissionError:  # a user who may open the device, but has no labctl home here
         return boot
     return boot
 
 
 def stock_kernel() -> Path:
-    """A kernel of the distribution: the one virtual machines get, else the one that runs here.
+    """A kernel of the distribution: the one of labctl's virtual machines, else the running one.
 
-    :raises LabError: neither can be had.
+    :raises LabError: neither is available.
     """
     try:
         return kernel.ensure() / "tree" / "vmlinuz"
@@ -178,4 +178,4 @@ def live_probe(vmlinuz: Path, *, qemu: str = QEMU, seconds: int = SECONDS) -> Bo
     taken = round(time.monotonic() - began, 2)
     if done.returncode == 0 and word.startswith("works "):
         return Boot(True, word.removeprefix("works "), said, taken)
-    return Boot(False, "", said or done.stderr.strip() or f"the probe ended with {done.returncode}", taken)
+    return Boot(False, "", said or done.stderr.strip() or f"the probe failed with status {done.returncode}", taken)

@@ -1,6 +1,6 @@
-"""Installation media and cloud images: where they are, their checksums, and those that this machine has.
+"""Installation media and cloud images: URLs, checksums, and which ones this machine has.
 
-The catalogue is section 3 of docs/facts/releases.md. A file that is not what its checksum says is never used.
+The catalogue is section 3 of docs/facts/releases.md. A file with a wrong checksum is never used.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from labctl.progress import step
 
 VAULT = "http://vault.centos.org"
 CLOUD = "http://cloud.centos.org/centos"
-#: Replaces the address of any site: a mirror that is laid out like it.
+#: Replaces the URL of any site: a mirror with the same layout.
 MIRROR_VARIABLE = "LABCTL_MEDIA_MIRROR"
 
 
@@ -29,23 +29,23 @@ class Medium:
     site: str
     path: str
     sha256: str
-    #: base and point release that it installs, or is
+    #: base and point release that it installs or contains
     base: str
     point_release: str
     installer: bool = True
 
     @property
     def packages(self) -> bool:
-        """True for an ISO that holds packages; a network installer's has none."""
+        """True for an ISO with packages; network installers have none."""
         return any(word in self.name.lower() for word in ("minimal", "dvd"))
 
     @property
     def name(self) -> str:
-        """The file's name, by which it is asked for."""
+        """The file name, which identifies it in commands."""
         return self.path.rpartition("/")[2]
 
     def url(self, mirror: str | None = None) -> str:
-        """Where it is, at its own site or at a mirror."""
+        """Its URL, at its own site or at a mirror."""
         site = mirror or os.environ.get(MIRROR_VARIABLE) or self.site
         return f"{site.rstrip('/')}/{self.path}"
 
@@ -137,14 +137,14 @@ CATALOGUE: tuple[Medium, ...] = (
 
 
 def directory() -> Path:
-    """Where the store keeps media."""
+    """The store's directory for media."""
     return paths.images() / "media"
 
 
 def get(name: str) -> Medium:
     """Return a medium by its file name.
 
-    :raises LabError: the catalogue has none of that name.
+    :raises LabError: it is not in the catalogue.
     """
     for medium in CATALOGUE:
         if medium.name == name:
@@ -153,22 +153,22 @@ def get(name: str) -> Medium:
 
 
 def installers(base: str, point_release: str) -> tuple[Medium, ...]:
-    """The ISOs that install a base as a release needs it, the preferred first."""
+    """The ISOs that install a base at the point release a release needs, preferred first."""
     return tuple(m for m in CATALOGUE if m.installer and (m.base, m.point_release) == (base, point_release))
 
 
 def path_of(medium: Medium) -> Path:
-    """Where a medium lies, or would."""
+    """A medium's path in the store, existing or not."""
     return directory() / medium.name
 
 
 def present(medium: Medium) -> bool:
-    """True when the store has it; it came in by its checksum."""
+    """True when the store has it; its checksum was verified when it was added."""
     return path_of(medium).is_file()
 
 
 def missing(base: str, point_release: str) -> str | None:
-    """Which file a base needs and the store has not, where to get it and its checksum; None when there is one."""
+    """The file that a base needs and the store lacks, with URL and checksum; None when nothing is missing."""
     wanted = installers(base, point_release)
     if any(present(medium) for medium in wanted):
         return None
@@ -182,9 +182,9 @@ def digest(path: Path) -> str:
 
 
 def fetch(medium: Medium, mirror: str | None = None) -> Path:
-    """Return a medium, downloading what the store does not have of it; a broken download goes on where it ended.
+    """Return a medium, downloading it if missing; an interrupted download resumes.
 
-    :raises LabError: it cannot be had, or is not what its checksum says (then it is removed).
+    :raises LabError: the download failed, or the checksum is wrong (then the file is removed).
     """
     final, url = path_of(medium), medium.url(mirror)
     wanted = Digest("sha256", medium.sha256)
@@ -194,19 +194,19 @@ def fetch(medium: Medium, mirror: str | None = None) -> Path:
             download.download(url, partial)
 
     try:
-        download.bring(final, wanted, final.exists, bring, url, "try again, or another copy: --mirror URL")
+        download.bring(final, wanted, final.exists, bring, url, "retry, or use another copy: --mirror URL")
     except download.DownloadError as error:
         raise LabError(
             error.message,
-            "the same command goes on where it ended; --mirror URL names another copy; labctl image add FILE takes one",
+            "the same command resumes it; --mirror URL uses another copy; labctl image add FILE adds a local one",
         ) from error
     return final
 
 
 def add(file: Path) -> Medium:
-    """Take a file into the store that is already on this machine, whatever it is called.
+    """Add a local file to the store, whatever its name.
 
-    :raises LabError: its checksum is none of the catalogue's.
+    :raises LabError: its checksum is not in the catalogue.
     """
     if not file.is_file():
         raise LabError(f"{file} is not a file")
@@ -215,7 +215,7 @@ def add(file: Path) -> Medium:
     medium = next((m for m in CATALOGUE if m.sha256 == found), None)
     if medium is None:
         same = next((m for m in CATALOGUE if m.name == file.name), None)
-        wanted = f", not {same.sha256}" if same else ", which the catalogue does not know"
+        wanted = f", not {same.sha256}" if same else ", which is not in the catalogue"
         raise LabError(f"{file} has SHA-256 {found}{wanted}", "labctl image list")
     final = path_of(medium)
     if not final.exists():
@@ -228,6 +228,6 @@ def add(file: Path) -> Medium:
 
 
 def leftovers() -> tuple[Path, ...]:
-    """Downloads that did not come to their end."""
+    """Incomplete downloads."""
     found = [*directory().glob(".*"), *(paths.images() / "guest").glob(".*.part")]
     return tuple(sorted(p for p in found if p.is_file()))

@@ -1,6 +1,6 @@
-"""An appliance's description for VirtualBox: OVF 1.0 (DMTF DSP0243), one IDE disk, one card behind NAT.
+"""An OVF 1.0 description for VirtualBox (DMTF DSP0243): one IDE disk, one card behind NAT.
 
-Processors, memory and more cards are set by the Vagrantfile; these are the smallest that boot.
+The Vagrantfile sets processors, memory and more cards; these are the minimum that boots.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ RASD = "http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocation
 VSSD = "http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_VirtualSystemSettingData"
 for prefix, uri in (("ovf", OVF), ("rasd", RASD), ("vssd", VSSD)):
     tree.register_namespace(prefix, uri)
-#: VMware's format that both sides read: https://www.vmware.com/app/vmdk/?page=specs
+#: VMware's disk format: https://www.vmware.com/app/vmdk/?page=specs
 FORMAT = "http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized"
 #: Debian, 64 bit, in CIM_OperatingSystem
 DEBIAN_64 = "96"
@@ -24,7 +24,7 @@ _PROCESSOR, _MEMORY, _IDE, _ETHERNET, _DISK = "3", "4", "5", "10", "17"
 def description(name: str, disk: Path, capacity: int) -> str:
     """The text of an ``.ovf`` file.
 
-    :param disk: the disk's file, which lies beside the description.
+    :param disk: the disk's file, beside the description.
     :param capacity: the disk's size in bytes.
     """
     root = tree.Element(f"{{{OVF}}}Envelope", {f"{{{OVF}}}version": "1.0"})

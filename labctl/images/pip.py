@@ -1,7 +1,7 @@
-"""The machine's own pip configuration, made to work inside a chroot: sources, certificates, cache.
+"""The machine's pip configuration inside a chroot: indexes, certificates, cache.
 
-Everything pip would read here it finds there under the same path: its configuration files, the local
-indexes and wheel directories these name, certificate bundles, name resolution.
+Everything pip reads on this machine is bound inside under the same path: configuration files, the local indexes and
+wheel directories they name, certificate bundles, name resolution.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from labctl.host import paths, process
 from labctl.images.chroot import Bind
 from labctl.progress import Meter
 
-#: Where pip's cache is inside.
+#: pip's cache inside the chroot.
 CACHE = "/var/cache/pip"
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT", "PIP_CLIENT_CERT")
-#: Settings that say what to install and where, which is ours to say.
+#: Settings of what to install and where, which labctl decides.
 IGNORED = ("CACHE_DIR", "CONSTRAINT", "REQUIREMENT", "TARGET", "PREFIX", "ROOT", "USER", "REQUIRE_VIRTUALENV", "LOG")
 RESOLVER = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf")
 
 
 class Told:
-    """Follows pip's lines: tells how many distributions it has, which it has in work, what it builds."""
+    """Follows pip's output: reports the number of distributions, the current one, and builds."""
 
     _LINE = re.compile(
         r"^\s*(Collecting|Downloading|Building wheel for|Installing collected packages:)\s*([^\s,;<>=!~(]+)"
@@ -41,13 +41,13 @@ class Told:
         if found := self._LINE.match(text):
             doing, what = found.groups()
             self._collected += doing == "Collecting"
-            said = "installing them" if doing.startswith("Installing") else f"{doing.lower()} {what.rpartition('/')[2]}"
+            said = "installing" if doing.startswith("Installing") else f"{doing.lower()} {what.rpartition('/')[2]}"
             self._meter(f"{self._collected} distributions, {said}")
         return False
 
     @property
     def listener(self) -> process.Listener:
-        """For the command."""
+        """Listener for the command."""
         return process.Listener(self._line)
 
 
@@ -56,7 +56,7 @@ def _home() -> Path:
 
 
 def _configuration_files() -> tuple[Path, ...]:
-    """The files pip reads, in its order (pip documentation, "Configuration")."""
+    """pip's configuration files, in its order (pip documentation, "Configuration")."""
     if chosen := os.environ.get("PIP_CONFIG_FILE"):
         return (Path(chosen),)
     shared = os.environ.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":")
@@ -66,7 +66,7 @@ def _configuration_files() -> tuple[Path, ...]:
 
 
 def _settings() -> Iterator[tuple[str, str]]:
-    """Every setting of the files and the environment, by the name of the option."""
+    """All settings of files and environment, by option name."""
     for path in _configuration_files():
         parser = configparser.RawConfigParser()
         parser.read(path)
@@ -78,36 +78,36 @@ def _settings() -> Iterator[tuple[str, str]]:
 
 
 def _places(value: str) -> Iterator[Path]:
-    """Local paths that a setting names."""
+    """Local paths in a setting."""
     for word in value.split():
         path = Path(unquote(urlsplit(word).path)) if word.startswith("file:") else Path(word)
         if not path.is_absolute() or not path.exists():
             continue
-        # the pages of a local index point at files beside it: ../../files/NAME
+        # the pages of a local index link to files beside it: ../../files/NAME
         yield path.parent if word.startswith("file:") and len(path.parts) > 3 else path
 
 
 def environment() -> dict[str, str]:
-    """The variables that pip and what it builds take notice of."""
+    """Environment variables for pip and its builds."""
     kept = {k: v for k, v in os.environ.items() if k.lower() in PROXIES or k in CERTIFICATES}
     kept |= {k: v for k, v in os.environ.items() if k.startswith("PIP_") and k.removeprefix("PIP_") not in IGNORED}
     return {**kept, "HOME": str(_home()), "PIP_CACHE_DIR": CACHE, "PIP_NO_INPUT": "1"}
 
 
 def cache_directory(settings: Mapping[str, str]) -> Path:
-    """Where pip keeps its downloads on this machine."""
+    """pip's cache directory on this machine."""
     if chosen := os.environ.get("PIP_CACHE_DIR") or settings.get("cache-dir"):
         return Path(chosen)
     return Path(os.environ.get("XDG_CACHE_HOME", _home() / ".cache")) / "pip"
 
 
 def binds(built_for: str) -> tuple[Bind, ...]:
-    """What pip needs of this machine.
+    """Binds that pip needs from this machine.
 
-    Downloads are shared with the machine's own pip. Wheels built inside are not: they are linked with the
-    libraries of one image, so they are kept by its name.
+    Downloads are shared with the machine's own pip. Wheels built inside are not: they are linked with one image's
+    libraries, so they are cached under its name.
 
-    :param built_for: name of that image.
+    :param built_for: the image's name.
     """
     settings = list(_settings())
     local = [p for _, value in settings for p in _places(value)]

@@ -1,8 +1,8 @@
-"""The image of a release from the Python Package Index: its environment, and what packages would add to it.
+"""The image of a release from PyPI: its environment, and what distribution packages would add.
 
-Layers: the system of the base, the interpreter, the environment with the projects (minutes), and this
-one (seconds), which makes them look like packages: accounts, directories, commands on the path,
-configuration of the projects, units.
+Layers: the base's system, the interpreter, the environment with the projects (minutes), and this one (seconds),
+which makes the projects look like installed packages: accounts, directories, commands on PATH, configuration,
+units.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from labctl.images import dashboard, debian, python, stack, store, venv
 from labctl.images.pypi_units import ACCOUNTS, COMMAND_PROJECTS, DAEMONS, Account, Wsgi, sudoers
 from labctl.releases.model import Release
 
-#: Raise when the steps below change what is in the layer.
+#: Increment when the steps below change the content of the layer.
 RECIPE_VERSION = 3
 UNITS = "usr/lib/systemd/system"
-#: Where a system keeps commands: what is there is never covered by a project's.
+#: A system's command directories; their commands are never replaced by a project's.
 PATH = ("usr/bin", "usr/sbin", "bin", "sbin")
 
 
 def ensure(base: Base, release: Release) -> tuple[Path, ...]:
-    """Return the layers of a release on a base, the uppermost first, building those that are not there.
+    """Return the layers of a release on a base, uppermost first, building missing ones.
 
-    :raises LabError: when the machine has no interpreter that fits; nothing is built then.
+    :raises LabError: the machine has no suitable interpreter; nothing is built then.
     """
     if release.pypi is None:
-        raise LabError(f"labctl does not know the projects of {release.title} on the Python Package Index")
+        raise LabError(f"labctl has no list of PyPI projects for {release.title}")
     found = python.find(release.pypi.python, release.title)
     system = debian.ensure(base)
     runtime = python.ensure(found)
@@ -47,7 +47,7 @@ def ensure(base: Base, release: Release) -> tuple[Path, ...]:
         f"{base.name}-{release.name}",
         {
             "version": RECIPE_VERSION,
-            # accounts of the system have the numbers that its packages' scripts found free
+            # the system's accounts have ids that its package scripts assigned
             "system": [store.identity(layer) for layer in system],
             "projects": projects.name,
             "commands": sorted([*names, *COMMAND_PROJECTS]),
@@ -60,7 +60,7 @@ def ensure(base: Base, release: Release) -> tuple[Path, ...]:
 
 
 def _files(release: Release) -> Iterator[tuple[str, str, str]]:
-    """(what of the environment they are for, path, text) of the files that belong to no project."""
+    """(pattern in the environment that needs it, path, text) of each file that belongs to no project."""
     for daemon in DAEMONS:
         yield daemon.needs, f"{UNITS}/{daemon.unit}.service", daemon.render()
         if isinstance(daemon, Wsgi):
@@ -103,7 +103,7 @@ def _write(path: Path, text: str, mode: int = 0o644) -> None:
 
 
 def _inherit(tree: Path, system: tuple[Path, ...]) -> None:
-    """Give directories that the system has too its owner and mode: the uppermost layer's count in a node."""
+    """Copy owner and mode of directories that the system also has: a node sees those of the uppermost layer."""
     for directory in [p for p in tree.rglob("*") if p.is_dir() and not p.is_symlink()]:
         below = stack.find(system, directory.relative_to(tree))
         if below is not None and below.is_dir():
@@ -118,7 +118,7 @@ def _concerns(account: Account, environment: Path) -> bool:
 
 
 def _commands(environment: Path, names: list[str]) -> list[str]:
-    """The commands that distributions installed, by their own records."""
+    """The commands that the named distributions installed, from their RECORD files."""
     wanted = {canonicalize_name(n) for n in names}
     found = set()
     for info in environment.glob("lib/python*/site-packages/*.dist-info"):
@@ -138,12 +138,12 @@ def _link(tree: Path, system: tuple[Path, ...], home: str, commands: list[str]) 
 
 
 def _accounts(tree: Path, system: tuple[Path, ...], accounts: list[Account]) -> None:
-    """Add users and groups to the system's own files, which a layer can only replace as a whole."""
+    """Add users and groups to copies of the system's files, which a layer can only replace as a whole."""
     names = {a.name for a in accounts}
     found = {n: stack.find(system, f"etc/{n}") for n in ("passwd", "group", "shadow", "gshadow")}
     sources = {n: path for n, path in found.items() if path is not None}
     files = {
-        # Debian's novnc makes a user nova without a package of nova
+        # Debian's novnc creates a user nova without any nova package
         n: [line for line in path.read_text().splitlines() if line.split(":")[0] not in names]
         for n, path in sources.items()
     }
@@ -151,7 +151,7 @@ def _accounts(tree: Path, system: tuple[Path, ...], accounts: list[Account]) -> 
         taken = {line.split(":")[2]: line.split(":")[0] for line in files[name]}
         for account in accounts:
             if owner := taken.get(str(account.number)):
-                raise LabError(f"{account.name} cannot be number {account.number}: in /etc/{name} that is {owner}")
+                raise LabError(f"{account.name} cannot have id {account.number}: in /etc/{name} it belongs to {owner}")
     for account in accounts:
         name, number = account.name, account.number
         files["passwd"].append(f"{name}:x:{number}:{number}:OpenStack {name}:/var/lib/{name}:/usr/sbin/nologin")
@@ -167,7 +167,7 @@ def _accounts(tree: Path, system: tuple[Path, ...], accounts: list[Account]) -> 
 
 
 def _joined(line: str, user: str, groups: tuple[str, ...]) -> str:
-    """A line of group or gshadow with the user among its members, when it is one of the groups."""
+    """A line of group or gshadow, with the user added if it is one of the groups."""
     fields = line.split(":")
     if fields[0] in groups:
         fields[3] = ",".join([*filter(None, fields[3].split(",")), user])
@@ -175,7 +175,7 @@ def _joined(line: str, user: str, groups: tuple[str, ...]) -> str:
 
 
 def _directories(tree: Path, account: Account) -> None:
-    """Configuration for the group to read; data and logs for the account to write."""
+    """Create directories: configuration readable by the group; data and logs writable by the account."""
     name, number = account.name, account.number
     for path, owner, mode in (
         (account.etc.lstrip("/") or f"etc/{name}", number if account.owns_etc else 0, 0o750),

@@ -1,8 +1,8 @@
-"""What distributions add to the projects, as tables: accounts, directories, units, uWSGI files.
+"""What distribution packages add to the projects, as tables: accounts, directories, units, uWSGI files.
 
-Names, commands and log files are those of RDO's packages (facts section 6), with two differences: a
-configuration file is named where RDO puts it in a ``--config-dir`` of its own, and keystone and placement,
-which run inside httpd there, have units of their own with the same WSGI scripts under uWSGI.
+Names, commands and log files are those of RDO's packages (facts section 6), with two differences: configuration
+files are named explicitly where RDO uses a ``--config-dir``, and keystone and placement, which run inside httpd
+there, have their own units with the same WSGI scripts under uWSGI.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from labctl.images import dashboard
 
 @dataclass(frozen=True)
 class Account:
-    """A project's system user and group. The numbers are those that CentOS reserves (setup, uidgid), or free ones."""
+    """A project's system user and group. The ids are those reserved by CentOS (setup, uidgid), or unused ones."""
 
     name: str
     number: int
-    #: its configuration directory, where that is not /etc/NAME
+    #: its configuration directory, if not /etc/NAME
     etc: str = ""
-    #: further groups, where the system has them
+    #: supplementary groups, if they exist
     groups: tuple[str, ...] = ()
     #: owns its configuration directory
     owns_etc: bool = False
@@ -60,17 +60,17 @@ class Daemon:
     title: str
     user: str
     command: str
-    #: below /var/log/USER; empty for one that logs elsewhere
+    #: below /var/log/USER; empty if it logs elsewhere
     log: str = ""
-    #: tells systemd when it serves (oslo.service does)
+    #: notifies systemd when it is ready (oslo.service does)
     notifies: bool = False
-    #: what it started (dnsmasq, haproxy, keepalived) outlives its restart
+    #: its child processes (dnsmasq, haproxy, keepalived) outlive its restart
     leaves_children: bool = False
     after: str = ""
 
     @property
     def needs(self) -> str:
-        """What a release has that has this daemon: a pattern below its environment."""
+        """A pattern below the environment of a release; a match means that the release has this daemon."""
         return f"bin/{self.command.split()[0]}"
 
     def render(self) -> str:
@@ -92,12 +92,12 @@ class Wsgi:
     unit: str
     title: str
     user: str
-    #: a pattern below the environment of a release that has it
+    #: a pattern below the environment of a release; a match means that the release has it
     needs: str
     ini: str
     port: int
     log: str
-    #: what is served, as lines for uWSGI: a function of the environment
+    #: a function of the environment that returns uWSGI's lines for the application
     served: Callable[[str], str] | None = None
 
     def render(self) -> str:
@@ -108,7 +108,7 @@ class Wsgi:
         return unit(self.title, service)
 
     def configuration(self, environment: str) -> str:
-        """uWSGI's file; a recipe sets processes and threads in it."""
+        """uWSGI's configuration; a recipe sets processes and threads in it."""
         served = self.served or (lambda place: f"wsgi-file = {place}/{self.needs}\n")
         return f"""# Made by labctl, after devstack's uWSGI files
 [uwsgi]
@@ -133,7 +133,7 @@ worker-reload-mercy = 15
 
 
 def unit(title: str, service: list[str], after: str = "") -> str:
-    """A unit file: restarted when it fails, with the files and the text encoding that Python 3 needs."""
+    """A unit file: restarts on failure, with the file limit and locale that Python 3 needs."""
     lines = "\n".join(service)
     return f"""# Made by labctl, after RDO's unit
 [Unit]
@@ -254,7 +254,7 @@ DAEMONS: tuple[Daemon | Wsgi, ...] = (
     ),
 )
 
-#: Commands of these projects are on every user's path, besides those of the services themselves.
+#: Projects whose commands are on every user's PATH, besides those of the services.
 COMMAND_PROJECTS = (
     "oslo.privsep",
     "oslo.rootwrap",
@@ -273,7 +273,7 @@ COMMAND_PROJECTS = (
 
 
 def sudoers(name: str) -> str:
-    """What lets a service's account run its rootwrap, as RDO's and Debian's packages have it."""
+    """Lets a service's account run its rootwrap, as in RDO's and Debian's packages."""
     return (
         f"Defaults:{name} !requiretty\n\n"
         f"{name} ALL = (root) NOPASSWD: /usr/bin/{name}-rootwrap /etc/{name}/rootwrap.conf *\n"

@@ -1,7 +1,7 @@
-"""The interpreter of old releases: found on this machine, and copied into a layer of its own.
+"""The Python interpreter of old releases: found on this machine and copied into its own layer.
 
-A node has neither pyenv nor its directories, so the copy lies in ``/opt/python/X.Y`` and its shared library
-is linked from ``/usr/lib``, where the loader looks without being told.
+A node does not have pyenv or its directories, so the copy is in ``/opt/python/X.Y`` and its shared library is
+linked from ``/usr/lib``, which the loader searches by default.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from labctl.host import process
 from labctl.images import retry, store
 from labctl.progress import step
 
-#: Raise when the steps below change what is in the layer.
+#: Increment when the steps below change the content of the layer.
 RECIPE_VERSION = 1
 #: Parts of the standard library that no service imports.
 LEFT_OUT = ("test", "idlelib", "tkinter", "turtledemo", "site-packages", "dist-packages", "__pycache__", "*.a")
-#: Without one of these the projects cannot be installed or do not start.
+#: Modules that are needed to install or start the projects.
 MODULES = ("bz2", "ctypes", "ensurepip", "hashlib", "lzma", "sqlite3", "ssl", "uuid", "venv", "zlib")
 
-#: An interpreter starts in a tenth of a second, on a machine that is busy with labs in a minute.
+#: An interpreter starts in a tenth of a second, but on a machine busy with labs it can take a minute.
 _ANSWER_SECONDS = 120
 PROBE = f"""
 import importlib, json, os, sys, sysconfig
@@ -53,7 +53,7 @@ print(json.dumps({{
 
 @dataclass(frozen=True)
 class Interpreter:
-    """A CPython of this machine that can run a release."""
+    """A CPython on this machine that can run a release."""
 
     minor: str
     version: str
@@ -61,12 +61,12 @@ class Interpreter:
     prefix: Path
     stdlib: Path
     include: Path
-    #: the shared library of an interpreter that is linked with one
+    #: its shared library, if it has one
     library: Path | None
 
     @property
     def home(self) -> str:
-        """Where it lies in a node."""
+        """Its directory in a node."""
         return f"/opt/python/{self.minor}"
 
     @property
@@ -76,11 +76,11 @@ class Interpreter:
 
 
 def find(minors: Sequence[str], title: str) -> Interpreter:
-    """Return the best interpreter for a release, bringing one with uv when the machine has none.
+    """Return the best interpreter for a release, installing one with uv if the machine has none.
 
-    :param minors: acceptable versions, the best first.
-    :param title: what it is for, as a message names it.
-    :raises LabError: when there is none; says what was looked at.
+    :param minors: acceptable versions, best first.
+    :param title: what it is for, in messages.
+    :raises LabError: none was found; lists the rejected candidates.
     """
     refused: list[str] = []
     for minor in minors:
@@ -92,11 +92,11 @@ def find(minors: Sequence[str], title: str) -> Interpreter:
             if found := _bring(minor, refused):
                 return found
     else:
-        refused.append("uv, which could bring one: not installed")
+        refused.append("uv, which could install one: not installed")
     looked = "".join(f"\n  {line}" for line in refused)
     raise LabError(
-        f"{title} needs Python {' or '.join(minors)}, and this machine has none that fits; looked at:{looked}",
-        f"pyenv install {minors[0]}, or install uv, which fetches one; then the same command again",
+        f"{title} needs Python {' or '.join(minors)}, and this machine has no suitable one; rejected:{looked}",
+        f"pyenv install {minors[0]}, or install uv, which downloads one; then repeat the same command",
     )
 
 
@@ -107,10 +107,10 @@ def _pyenv_roots() -> Iterator[Path]:
 
 
 def _candidates(minor: str) -> Iterator[Path]:
-    """pyenv's versions, the newest first, then what is on PATH; each once."""
+    """pyenv's versions, newest first, then PATH; each once."""
     seen = set()
     for root in _pyenv_roots():
-        # pre-releases and other implementations have letters in their names
+        # names with letters are pre-releases and other implementations
         found = [p for p in (root / "versions").glob(f"{minor}.*") if p.name.replace(".", "").isdigit()]
         for path in sorted(found, key=lambda p: int(p.name.rpartition(".")[2]), reverse=True):
             seen.add(path / "bin" / f"python{minor}")
@@ -120,12 +120,12 @@ def _candidates(minor: str) -> Iterator[Path]:
 
 
 def _probe(executable: Path, minor: str, refused: list[str]) -> Interpreter | None:
-    """Ask an interpreter what it is; one that does not fit goes to ``refused`` with the reason."""
+    """Probe an interpreter; an unsuitable one is added to ``refused`` with the reason."""
     try:
-        # -I: neither the user's site-packages nor PYTHONPATH are part of it
+        # -I: ignore the user's site-packages and PYTHONPATH
         said: dict[str, Any] = json.loads(process.output([executable, "-I", "-c", PROBE], timeout=_ANSWER_SECONDS))
     except DeadlineError:
-        refused.append(f"{executable}: no answer in {_ANSWER_SECONDS} s")
+        refused.append(f"{executable}: timed out after {_ANSWER_SECONDS} s")
         return None
     except process.CommandError as error:
         refused.append(f"{executable}: {error.reason}")
@@ -141,7 +141,7 @@ def _probe(executable: Path, minor: str, refused: list[str]) -> Interpreter | No
         return None
     library = Path(said["libdir"]) / said["library"] if said["library"] else None
     if library and not library.exists():
-        refused.append(f"{executable}: its library {library} is not there")
+        refused.append(f"{executable}: its library {library} is missing")
         return None
     return Interpreter(
         minor,
@@ -167,7 +167,7 @@ def _bring(minor: str, refused: list[str]) -> Interpreter | None:
 
 
 def recipe(found: Interpreter) -> store.Recipe:
-    """What the layer is made from: sys.version names the build's date and compiler too."""
+    """What the layer is built from; sys.version includes the build's date and compiler."""
     return store.Recipe(
         f"python{found.minor}",
         {
@@ -180,7 +180,7 @@ def recipe(found: Interpreter) -> store.Recipe:
 
 
 def ensure(found: Interpreter) -> Path:
-    """Return the layer with an interpreter, copying it when needed."""
+    """Return the layer with an interpreter, copying it if needed."""
     return store.ensure(recipe(found), lambda work: _build(found, work))
 
 
@@ -205,15 +205,15 @@ def _build(found: Interpreter, work: Path) -> dict[str, Any]:
         [found.executable, "-I", "-m", "compileall", "-q", "-d", f"{found.home}/lib/python{found.minor}", stdlib],
         timeout=300,
         log=store.log_of(work),
-        check=False,  # lib2to3 has files that are no Python 3 on purpose
+        check=False,  # lib2to3 has files that are deliberately not Python 3
     )
     return {"interpreter": found.version, "copied from": str(found.prefix)}
 
 
 def _relocate(found: Interpreter, stdlib: Path) -> None:
-    """Let extension modules be built against the copy: what the build recorded names the old place."""
+    """Let extension modules be built against the copy: replace the old path in the recorded build settings."""
     if found.prefix == Path("/usr"):
-        return  # a distribution's: its paths mean the same in a node
+        return  # a distribution's interpreter: its paths are the same in a node
     for recorded in stdlib.glob("_sysconfigdata*.py"):
         status = recorded.stat()
         recorded.write_text(recorded.read_text().replace(str(found.prefix), found.home))

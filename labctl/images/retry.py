@@ -1,4 +1,4 @@
-"""Foreign programs fail for a moment: mirrors restart, package scripts race. What they do is tried again, and told."""
+"""Retries for transient failures of external programs: mirrors restart, package scripts race."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ from labctl.host.process import CommandError
 from labctl.progress import warn
 
 T = TypeVar("T")
-#: How often something is tried in all, and the seconds between: twice as many each time.
+#: Total attempts, and seconds before the first retry, doubled each time.
 ATTEMPTS, PAUSE = 3, 2.0
-#: What no repetition mends.
+#: Permanent failures, which no retry fixes.
 _FINAL = ("no space left on device", "read-only file system")
 
 
 class MomentaryError(LabError):
-    """A failure of a site that may be over when it is asked again."""
+    """A transient failure of a site."""
 
 
 def first_line(error: BaseException) -> str:
-    """What failed and why, without the log that follows it."""
+    """What failed and why, without the log after it."""
     return (error.message if isinstance(error, LabError) else str(error)).partition("\n")[0]
 
 
 def final(error: BaseException) -> bool:
-    """True for a failure that would only repeat itself: no room, or one of labctl's own making."""
+    """True for a permanent failure: a full disk, or one of labctl's own errors."""
     if not isinstance(error, CommandError | DeadlineError | MomentaryError):
         return True
     return any(words in first_line(error).lower() for words in _FINAL)
 
 
 def again(work: Callable[[], T], *, mend: Callable[[LabError], None] = lambda error: None) -> T:
-    """Do some foreign program's work, up to :data:`ATTEMPTS` times; each repetition and its reason are told.
+    """Run an external program's work up to :data:`ATTEMPTS` times; each retry is reported with its reason.
 
-    :param mend: called before a repetition with the error: what may have gone stale is brought up to date there.
+    :param mend: called with the error before a retry, to refresh what may be stale.
     :raises LabError: the last failure.
     """
 
     def told(state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         assert isinstance(error, LabError)
-        warn("image", f"{first_line(error)}; trying again ({state.attempt_number + 1} of {ATTEMPTS})")
+        warn("image", f"{first_line(error)}; retrying ({state.attempt_number + 1} of {ATTEMPTS})")
         mend(error)
 
     attempts = tenacity.Retrying(

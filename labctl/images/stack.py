@@ -1,4 +1,4 @@
-"""Layers of an image, laid over each other, as one looks at them from the host."""
+"""The stacked layers of an image, as seen from the host."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 
 def find(layers: Sequence[Path], name: str | Path) -> Path | None:
-    """What a path of the whole tree is: in the uppermost layer that has it; None when none has.
+    """Find a path of the stacked tree in the uppermost layer that has it; None if no layer has it.
 
-    :param layers: the uppermost first.
+    :param layers: uppermost first.
     :param name: relative to the root.
     """
     places = (layer / "tree" / name for layer in layers)
@@ -17,5 +17,5 @@ def find(layers: Sequence[Path], name: str | Path) -> Path | None:
 
 
 def dpkg_status(layers: Sequence[Path]) -> Path | None:
-    """dpkg's list of what is installed in the whole tree, None where there is no dpkg yet."""
+    """dpkg's status file of the stacked tree, None if there is no dpkg yet."""
     return find(layers, "var/lib/dpkg/status")

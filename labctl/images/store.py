@@ -1,9 +1,9 @@
-"""The image store: an image's name is the hash of what it was made from.
+"""The image store: an image's name is the hash of its recipe.
 
-An image is built in a hidden directory under a lock, described by a manifest, and renamed into place in
-one step, so a half-built image is never seen. What was said while it was built lies in it, or in labctl's logs
-when it failed. On use the tree is compared with its manifest by every file's path, size, mode and time of
-change; a tree that was touched is refused.
+An image is built in a hidden directory under a lock, described by a manifest, and renamed into place atomically, so
+an incomplete image is never visible. The build log is kept in it, or in labctl's logs if the build failed. On use
+the tree is compared with its manifest by every file's path, size, mode and modification time; a modified tree is
+refused.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from labctl.host.files import write_atomic
 from labctl.progress import step
 from labctl.topology.units import show_size
 
-#: What the name of a half-built image begins with.
+#: Prefix of an unfinished image's name.
 BUILDING = ".building-"
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What an image is made from; equal recipes give equal names."""
+    """What an image is built from; equal recipes give equal names."""
 
     kind: str
     inputs: dict[str, Any]
@@ -44,7 +44,7 @@ class Recipe:
 
 
 def tree_digest(root: Path) -> str:
-    """Hash of every entry's path, type, mode, owner, size and modification time (not of the bytes)."""
+    """Hash of every entry's path, type, mode, owner, size and modification time (not of its content)."""
     found = hashlib.sha256()
     pending = [str(root)]
     while pending:
@@ -65,7 +65,7 @@ def tree_digest(root: Path) -> str:
 
 @contextmanager
 def building(final: Path) -> Iterator[None]:
-    """Hold the lock of what is made in a place; another labctl that makes the same is waited for."""
+    """Hold the lock of an image being built; waits for another labctl that is building the same."""
     name, path = final.name, final.with_name(f".{final.name}.lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
@@ -74,26 +74,26 @@ def building(final: Path) -> Iterator[None]:
             if path.exists() and path.stat().st_ino == os.fstat(handle.fileno()).st_ino:
                 yield
                 return
-            # `labctl gc` has removed the file of an image that was not there, at this very moment
+            # `labctl gc` just removed the lock file, since the image did not exist
 
 
 def verify(directory: Path) -> None:
     """Compare an image with its manifest.
 
-    :raises LabError: when it is not what was published.
+    :raises LabError: it was modified.
     """
     if tree_digest(directory / "tree") != identity(directory):
         raise LabError(
-            f"the image {directory.name} was changed since it was built",
-            f"rm -rf {directory}; then the same command again",
+            f"the image {directory.name} was modified after it was built",
+            f"rm -rf {directory}; then repeat the same command",
         )
 
 
 def ensure(recipe: Recipe, build: Callable[[Path], dict[str, Any]]) -> Path:
-    """Return the image of a recipe, building it when the store has none.
+    """Return the image of a recipe, building it if missing.
 
     :param build: fills ``DIRECTORY/tree`` and returns facts for the manifest.
-    :raises LabError: when the build fails (nothing stays but its log), or the stored image was changed.
+    :raises LabError: the build failed (only its log is kept), or the stored image was modified.
     """
     final = paths.images() / recipe.name
     with building(final):
@@ -106,7 +106,7 @@ def ensure(recipe: Recipe, build: Callable[[Path], dict[str, Any]]) -> Path:
         log = log_of(work)
         log.parent.mkdir(parents=True, exist_ok=True)
         log.unlink(missing_ok=True)
-        mask = os.umask(0o022)  # what a tree says is for all, whatever the user's own files are
+        mask = os.umask(0o022)  # a tree's modes must not depend on the user's umask
         try:
             with step("image", f"build {recipe.name}"):
                 facts = build(work)
@@ -134,27 +134,27 @@ def ensure(recipe: Recipe, build: Callable[[Path], dict[str, Any]]) -> Path:
 
 
 def identity(directory: Path) -> str:
-    """What an image is, whoever built it: the hash of its tree. Two builds of a recipe differ in it."""
+    """The identity of an image's content: the hash of its tree. Two builds of the same recipe differ in it."""
     return str(manifest_of(directory)["tree"])
 
 
 def find(name: str, digest: str) -> Path | None:
-    """The image of this name and :func:`identity`, None when the store does not have it."""
+    """The image with this name and :func:`identity`, None if the store does not have it."""
     places = (paths.images() / name, _beside(name, digest))
     return next((p for p in places if (p / "manifest.json").exists() and identity(p) == digest), None)
 
 
 def _beside(name: str, digest: str) -> Path:
-    """Where an image goes whose name another build of the same recipe has."""
+    """The path of an image whose name is taken by another build of the same recipe."""
     return paths.images() / f"{name}-{digest[:8]}"
 
 
 def take(made: Path, digest: str) -> Path:
-    """Bring an image that was built elsewhere into the store, unless it is there already.
+    """Add an image that was built elsewhere to the store, if it is not there.
 
-    :param made: its directory, which is moved, or removed; named as in its own store.
+    :param made: its directory, named as in its own store; it is moved or removed.
     :param digest: its identity there.
-    :raises LabError: it is not what it says it is.
+    :raises LabError: its content does not match its manifest or identity.
     """
     with building(paths.images() / made.name):
         if there := find(made.name, digest):
@@ -164,7 +164,7 @@ def take(made: Path, digest: str) -> Path:
         final = _beside(made.name, digest) if final.exists() else final
         verify(made)
         if identity(made) != digest:
-            raise LabError(f"{made.name} is another image than the one that was meant to be brought along")
+            raise LabError(f"the image {made.name} is not the expected one: its tree has a different hash")
         work = cleared(paths.images() / made.name)
         process.run(["mv", "-T", made, work], timeout=1800)  # perhaps from another file system
         work.rename(final)
@@ -172,32 +172,32 @@ def take(made: Path, digest: str) -> Path:
 
 
 def out_of_space(error: BaseException, place: Path) -> LabError | None:
-    """The error to tell when a build failed for want of room, None when it failed for another reason."""
+    """The error for a build that ran out of disk space, None if it failed for another reason."""
     said = error.message if isinstance(error, LabError) else str(error)
     if "no space left on device" not in said.lower() and getattr(error, "errno", None) not in (ENOSPC, EDQUOT):
         return None
     free = shutil.disk_usage(place).free
     return LabError(
         f"no space left on the file system of {place.parent} ({show_size(free)} free) to build the image\n{said}",
-        "labctl gc --images, or LABCTL_HOME on a larger file system; what was built before is kept",
+        "labctl gc --images, or LABCTL_HOME on a larger file system; finished layers are kept",
     )
 
 
 def log_of(work: Path) -> Path:
-    """Where a build in a directory of the store writes what it and its programs say."""
+    """The log file of a build."""
     return paths.logs() / f"{work.name.removeprefix(BUILDING)}.log"
 
 
 def manifest_of(directory: Path) -> dict[str, Any]:
-    """What an image says of itself: its recipe, the hash of its tree, what its build found worth knowing."""
+    """An image's manifest: its recipe, the hash of its tree, facts from its build."""
     found: dict[str, Any] = json.loads((directory / "manifest.json").read_text())
     return found
 
 
 def cleared(final: Path) -> Path:
-    """Where something is made until it is whole, beside its own place; what a killed build left there is removed.
+    """The working directory of a build, beside its final path; leftovers of a killed build are removed.
 
-    The caller holds its lock, which says that nobody is building it now.
+    The caller holds the lock, so no other build is using it.
     """
     work = final.with_name(f"{BUILDING}{final.name}")
     if work.exists():

@@ -1,4 +1,4 @@
-"""Compiler and headers on top of a system layer: needed while projects are built, in no node."""
+"""Compiler and headers on top of a system layer: needed to build projects, not in nodes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from labctl.images import apt, debian, stack, store
 from labctl.images.chroot import Chroot
 from labctl.progress import step
 
-#: Raise when the steps below change what is in the layer.
+#: Increment when the steps below change the content of the layer.
 RECIPE_VERSION = 2
-#: libvirt-python, pyeclib, cryptography and its like, uWSGI, and compiled parts of pure packages.
+#: For libvirt-python, pyeclib, cryptography and the like, uWSGI, and compiled parts of pure packages.
 PACKAGES = (
     "g++",
     "gcc",
@@ -28,9 +28,9 @@ PACKAGES = (
 
 
 def ensure(system: tuple[Path, ...]) -> Path:
-    """Return the layer with a compiler for a system's layers, installing it when needed.
+    """Return the layer with a compiler for a system's layers, installing it if needed.
 
-    :param system: the uppermost first.
+    :param system: uppermost first.
     """
     inputs = {
         "version": RECIPE_VERSION,
@@ -43,9 +43,9 @@ def ensure(system: tuple[Path, ...]) -> Path:
 def _build(system: tuple[Path, ...], work: Path) -> dict[str, Any]:
     archive, log = apt.Archive.here(), store.log_of(work)
     inside = Chroot(system, work / "build", log=log)
-    with step("image", "download packages to build with"):
+    with step("image", "download build packages"):
         archive.fetch(PACKAGES, log, stack.dpkg_status(system))
-    with step("image", f"install {len(PACKAGES)} packages to build with"):
+    with step("image", f"install {len(PACKAGES)} build packages"):
         archive.install(inside, PACKAGES)
     debian.finish(inside, work)
     return {}

@@ -1,7 +1,7 @@
-"""The Debian installer's components, which it downloads from a mirror while it runs: is every one there?
+"""Checks that a mirror has all components that Debian's installer downloads while it runs.
 
-A mirror that keeps only what was asked for before serves packages and no components; the installer finds that out
-after minutes, and does not say what is missing (debian-installer: anna).
+A caching mirror may have packages but no installer components; the installer notices only after minutes, and does
+not say what is missing (debian-installer: anna).
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from labctl.errors import LabError
 from labctl.images import retry
 
 INDEX = "dists/{suite}/main/debian-installer/binary-{architecture}/Packages.xz"
-#: Seconds for each answer.
+#: Seconds for each response.
 TIMEOUT = 20
 AT_ONCE = 8
 
 
 def components(mirror: str, suite: str, architecture: str = "amd64") -> list[str]:
-    """Paths on the mirror of the components that every installation loads: those of priority "standard".
+    """Paths on the mirror of the components that every installation loads (priority "standard").
 
     :raises LabError: the mirror has no index of them.
     """
@@ -43,14 +43,14 @@ def components(mirror: str, suite: str, architecture: str = "amd64") -> list[str
 
     text = retry.again(read)
     stanzas = (email.message_from_string(stanza) for stanza in text.split("\n\n") if stanza.strip())
-    # modules depend on the installer's kernel, of which the index has several
+    # modules depend on the installer's kernel, and the index has several kernels
     return [s["Filename"] for s in stanzas if s["Priority"] == "standard" and s["Kernel-Version"] is None]
 
 
 def check(mirror: str, suite: str) -> None:
-    """Ask the mirror for the head of every component.
+    """Check every component on the mirror with a HEAD request.
 
-    :raises LabError: it does not have all of them; says how many, and names the first.
+    :raises LabError: some are missing; says how many, and names the first.
     """
     wanted = components(mirror, suite)
     with requests.Session() as session, ThreadPoolExecutor(AT_ONCE) as pool:
@@ -59,7 +59,7 @@ def check(mirror: str, suite: str) -> None:
         raise LabError(
             f"the mirror lacks {len(refused)} of {len(wanted)} components of the Debian installer, "
             f"without which it stops; the first: {refused[0]}",
-            "labctl image build debian12 --installer --mirror URL names another mirror",
+            "labctl image build debian12 --installer --mirror URL uses another mirror",
         )
 
 

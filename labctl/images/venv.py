@@ -1,7 +1,7 @@
-"""A release from the Python Package Index: one virtual environment with all its projects.
+"""A release from PyPI: one virtual environment with all its projects.
 
-The projects are pinned by the release, everything else by the upper constraints that the release was
-tested with. Built inside the system layer, so that what is compiled fits the libraries of the nodes.
+The release pins the projects; the upper constraints it was tested with pin everything else. It is built inside the
+system layer, so that compiled parts match the nodes' libraries.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from labctl.images.python import MODULES, Interpreter
 from labctl.progress import step
 from labctl.releases.model import PyPI, Release
 
-#: Raise when the steps below change what is in the layer.
+#: Increment when the steps below change the content of the layer.
 RECIPE_VERSION = 4
-#: Clients, and drivers that the configuration names but no project requires.
+#: Clients, and drivers named in the configuration that no project requires.
 BESIDES = (
     "python-openstackclient",
     "python-heatclient",
@@ -37,21 +37,21 @@ BESIDES = (
     "keystonemiddleware",
     "uWSGI==2.0.21",
 )
-#: setuptools 58 dropped 2to3, which packages of these years run when they are built.
+#: setuptools 58 dropped 2to3, which packages of that time run when they are built.
 TOOLS = ("pip>=21.3,<25", "setuptools<58", "wheel<0.44")
-#: What compiled parts are linked with: the rest of a system may change without the projects being built anew.
+#: Packages that compiled parts are linked with; the rest of a system may change without rebuilding the projects.
 LINKED = ("libc6", "libstdc++6", "liberasurecode1", "libffi8", "libssl3", "libvirt0", "libxml2", "zlib1g")
 _CONSTRAINT = re.compile(r"^(?P<name>[\w.-]+)===(?P<version>[^;\s]+)(?:;python_version=='(?P<minor>[\d.]+)')?$")
 
 
 def constraints(text: str, minor: str, pinned: Iterable[str]) -> str:
-    """The upper constraints of a release, for one interpreter and without what is pinned already.
+    """The upper constraints of a release, for one interpreter and without projects that are already pinned.
 
-    A project that is constrained for other versions of Python only gets the constraint of the nearest
-    older one: rocky's file names Django for 3.5, and 3.6 is what can still be had.
+    A project that is constrained only for other Python versions gets the constraint of the nearest older version:
+    rocky's file names Django for 3.5, but only 3.6 is still available.
 
-    :param text: the file, as the release published it.
-    :param pinned: requirements that name a version of their own.
+    :param text: the file as published by the release.
+    :param pinned: requirements that already name a version.
     """
 
     def order(version: str) -> tuple[int, ...]:
@@ -73,15 +73,15 @@ def constraints(text: str, minor: str, pinned: Iterable[str]) -> str:
 
 
 def published_constraints(release: str) -> str:
-    """The upper constraints that a release published, as kept in labctl/releases/constraints."""
+    """The published upper constraints of a release, from labctl/releases/constraints."""
     return (resources.files("labctl.releases") / "constraints" / f"{release}.txt").read_text()
 
 
 @dataclass(frozen=True)
 class Environment:
-    """A release's virtual environment: what it is made from, and how.
+    """A release's virtual environment: what it is built from, and how.
 
-    :param system: the layers it will run on, the uppermost first.
+    :param system: the layers it will run on, uppermost first.
     :param runtime: the layer with its interpreter.
     :param packages: the system's packages and their versions.
     """
@@ -95,17 +95,17 @@ class Environment:
 
     @property
     def libvirt(self) -> str:
-        """Version of the system's libvirt, which its binding must match: of 9.0.0-4+deb12u2 that is 9.0.0."""
+        """Version of the system's libvirt, which its Python binding must match: 9.0.0 for 9.0.0-4+deb12u2."""
         return self.packages["libvirt0"].rpartition(":")[2].partition("-")[0]
 
     @property
     def libraries(self) -> dict[str, str]:
-        """Versions of what compiled parts are linked with."""
+        """Versions of the libraries that compiled parts are linked with."""
         return {name: self.packages[name] for name in LINKED if name in self.packages}
 
     @property
     def requirements(self) -> tuple[str, ...]:
-        """What pip installs."""
+        """Requirements for pip."""
         return (
             *(f"{name}=={version}" for name, version in self.release.pins.items()),
             *self.pypi.extra,
@@ -115,12 +115,12 @@ class Environment:
 
     @property
     def constraints(self) -> str:
-        """What limits the versions of everything else."""
+        """Constraints for everything else."""
         return constraints(published_constraints(self.release.name), self.interpreter.minor, self.requirements)
 
     @property
     def recipe(self) -> store.Recipe:
-        """What the layer is made from."""
+        """The layer's recipe."""
         return store.Recipe(
             f"venv-{self.release.name}",
             {
@@ -139,7 +139,7 @@ class Environment:
         return dashboard.PROJECT in self.release.pins
 
     def ensure(self) -> Path:
-        """Return the layer, building it when needed."""
+        """Return the layer, building it if needed."""
         return store.ensure(self.recipe, self._build)
 
     def _build(self, work: Path) -> dict[str, Any]:
@@ -163,20 +163,20 @@ class Environment:
             store.log_of(work),
         )
         python, install = f"{place}/bin/python", ("-m", "pip", "install", "--no-compile")
-        with step("image", f"Python {self.interpreter.minor} in the node's system"):
+        with step("image", f"create the virtual environment with Python {self.interpreter.minor}"):
             inside.run(self.interpreter.program, "-c", f"import {', '.join(MODULES)}", timeout=300)
             inside.run(self.interpreter.program, "-m", "venv", place, timeout=600)
             retry.again(lambda: inside.run(python, *install, "--upgrade", *TOOLS, timeout=1200, name="pip install"))
-        with step("image", f"{self.release.title}: pip installs {len(self.requirements)} projects and what they need"):
+        with step("image", f"{self.release.title}: pip install {len(self.requirements)} projects and dependencies"):
             limited = ("-c", "/requirements/constraints.txt", "-r", "/requirements/requirements.txt")
             words = (python, *install, "--progress-bar=off", *limited)
             retry.again(lambda: inside.run(*words, timeout=3600, name="pip install", listener=pip.Told().listener))
         site = next(made.glob("lib/python*/site-packages"))
-        with step("image", "leave out tests, compile"):
-            # horizon's URLs name its suite
+        with step("image", "remove tests, compile Python modules"):
+            # horizon's URLs refer to its test suite
             without = [name for name in self.release.pins if name != dashboard.PROJECT]
             _leave_out_tests(site, without)
-            # files for Python 2 that some projects ship do not compile, and nobody imports them
+            # some projects ship Python 2 files, which do not compile and are never imported
             inside.run(python, "-m", "compileall", "-q", "-j", "0", f"{place}/lib", timeout=900, check=False)
         if self._has_dashboard:
             with step("image", "collect and compress the dashboard's static files"):
@@ -186,7 +186,7 @@ class Environment:
 
 
 def _leave_out_tests(site: Path, projects: Iterable[str]) -> None:
-    """Remove the projects' own test suites, a third of their files; libraries may import theirs."""
+    """Remove the projects' test suites, a third of their files; libraries keep theirs, since they may import them."""
     for project in projects:
         for listing in site.glob(f"{project.replace('-', '_')}-*.dist-info/top_level.txt"):
             suites = [site / package / name for package in listing.read_text().split() for name in ("test", "tests")]

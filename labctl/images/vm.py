@@ -1,8 +1,8 @@
-"""Images of virtual machines: a golden tree as ext4 in a qcow2 disk, with the kernel and initramfs that boot it.
+"""Virtual machine images: a golden tree as ext4 in a qcow2 disk, with the kernel and initramfs that boot it.
 
-Nothing in it is any machine's own. What makes a disk a machine comes from its seed, an ISO of the NoCloud form:
-cloud images read it with cloud-init, labctl's own trees with a few lines of their initramfs, which unpack
-``node.tar`` over the root when its mark differs from the one that the disk remembers.
+The image has nothing specific to a machine; that comes from the machine's seed, a NoCloud ISO. Cloud images read it
+with cloud-init; labctl's own trees with a few lines in their initramfs, which unpack ``node.tar`` over the root when
+its mark differs from the disk's.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from labctl.images import initramfs, iso, kernel, store
 from labctl.progress import step
 
 FILES = Path(__file__).with_name("vm")
-#: Raise when the steps below change what is in the image.
+#: Increment when the steps below change the content of the image.
 RECIPE_VERSION = 2
-#: Serial numbers of the disks that every machine has; no name of an additional disk has an underscore.
+#: Serial numbers of the disks that every machine has; names of additional disks have no underscore.
 ROOT_SERIAL, SEED_SERIAL = "_root", "_seed"
 MODULES = ("virtio_pci", "virtio_blk", "virtio_net", "virtio_rng", "isofs")
 APPLETS = (
     "sh", "mount", "umount", "insmod", "cat", "usleep", "mkdir", "cmp", "cp", "tar", "sync", "poweroff",
     "switch_root", "ls", "dmesg",
 )  # fmt: skip
-#: The disk has nothing but this file system, so it grows with the disk without a partition in between.
+#: The disk has only this file system and no partitions, so it grows with the disk.
 FSTAB = "LABEL=root / ext4 noatime,x-systemd.growfs 0 0\n"
-#: A login on the serial line: nobody has a password.
+#: No login on the serial line: no account has a password.
 MASKED = ("serial-getty@ttyS0.service",)
 MIB = 2**20
 
 
 def recipe(layers: tuple[Path, ...], boot: Path) -> store.Recipe:
-    """What an image is made from: the layers of a golden tree, and the kernel's image."""
+    """What an image is built from: the layers of a golden tree, and the kernel image."""
     own = {path.name: path.read_text() for path in sorted(FILES.iterdir())}
     inputs = {
         "version": RECIPE_VERSION,
@@ -52,12 +52,12 @@ def recipe(layers: tuple[Path, ...], boot: Path) -> store.Recipe:
 
 
 def ensure(layers: tuple[Path, ...]) -> Path:
-    """Return the image of a golden tree, building it when the store has none.
+    """Return the image of a golden tree, building it if missing.
 
     Its ``tree`` holds ``disk.qcow2``, ``vmlinuz`` and ``initrd``.
 
-    :param layers: the tree's layers, the uppermost first.
-    :raises LabError: the kernel cannot be had, or there is no room.
+    :param layers: the tree's layers, uppermost first.
+    :raises LabError: the kernel is unavailable, or the disk is full.
     """
     boot = kernel.ensure()
     return store.ensure(recipe(layers, boot), lambda work: _build(layers, boot, work))
@@ -86,10 +86,10 @@ def _build(layers: tuple[Path, ...], boot: Path, work: Path) -> dict[str, Any]:
 
 
 def complete(addition: Path, layers: tuple[Path, ...], boot: Path, modules: kernel.Modules) -> None:
-    """Lay out what a tree needs to run on a kernel of its own."""
+    """Add what a tree needs to boot with its own kernel."""
     shutil.copytree(modules.base, addition / "usr/lib/modules" / modules.release)
     (addition / "boot").mkdir()
-    # for the compute node's own proof of KVM
+    # for the compute node's own KVM probe
     shutil.copyfile(boot / "tree/vmlinuz", addition / "boot" / f"vmlinuz-{modules.release}")
     (addition / "etc").mkdir()
     (addition / "etc/fstab").write_text(FSTAB)
@@ -103,7 +103,7 @@ def complete(addition: Path, layers: tuple[Path, ...], boot: Path, modules: kern
             (addition / units / name).symlink_to("/dev/null")
 
 
-#: Runs in a mount namespace of its own, so that a build that is killed leaves no mount.
+#: Runs in its own mount namespace, so that a killed build leaves no mounts.
 _WRITE = """set -eu
 release=$1 lower=$2
 shift 2
@@ -123,14 +123,14 @@ rm -rf root upper scratch
 
 
 def file_system(trees: list[Path], release: str, size: int, work: Path) -> Path:
-    """Write trees, laid over each other, as an ext4 with a quarter and 256 MiB of room; return the raw file.
+    """Write stacked trees as an ext4 with a quarter plus 256 MiB of free space; return the raw file.
 
-    :param release: the kernel whose modules are made known to the tree.
-    :param size: bytes that the trees take up.
-    :param work: a directory on the host, into which the file ``disk.raw`` is written.
+    :param release: the kernel release to run depmod for.
+    :param size: bytes that the trees take.
+    :param work: a directory on the host for the file ``disk.raw``.
     """
     room = (size + size // 4) // MIB + 256
-    # the inode tables of a new file system are zeroes already, and a lab has no use for reserved blocks
+    # the inode tables of a new file are already zero, and a lab does not need reserved blocks
     options = ["-q", "-t", "ext4", "-m", "0", "-L", "root", "-E", "lazy_itable_init=1,lazy_journal_init=1"]
     write = ["mke2fs", *options, "-J", "size=64", "-d", "root", "disk.raw", f"{room}M"]
     lower = ":".join(map(str, trees))
@@ -146,7 +146,7 @@ def disk_size(image: Path) -> int:
 
 
 def node_archive(files: Mapping[str, tuple[bytes, int]]) -> bytes:
-    """A tar archive of files that belong to root: path -> content and mode."""
+    """A tar archive of files owned by root: path -> content and mode."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for path, (content, mode) in sorted(files.items()):
@@ -157,5 +157,5 @@ def node_archive(files: Mapping[str, tuple[bytes, int]]) -> bytes:
 
 
 def seed(files: Mapping[str, bytes]) -> bytes:
-    """An ISO image with the label ``cidata`` and these files, as cloud-init's NoCloud source looks for it."""
+    """An ISO image with the label ``cidata``, for cloud-init's NoCloud data source."""
     return iso.build("cidata", files)

@@ -119,7 +119,7 @@ def reached(subject: Subject, node: str = NODE) -> bool:
 
 def test_a_paused_machine_answers_nothing_and_goes_on_where_it_was(subject: Subject) -> None:
     driver, lab = subject.driver, subject.lab
-    with pytest.raises(LabError, match=f"{NODE} of .* does not run"):
+    with pytest.raises(LabError, match=f"{NODE} of .* is not running"):
         driver.pause(lab, NODE)
     driver.resume(lab, NODE)
     subject.begin()
@@ -255,7 +255,7 @@ def test_a_snapshot_goes_to_a_host_that_has_nothing_of_the_lab(
     snapshot.create(lab, "ready")
     subject.ask("echo later >name")
     if driver.name == "vagrant":
-        with pytest.raises(LabError, match="kept by their hypervisor"):
+        with pytest.raises(LabError, match="kept by the hypervisor"):
             portable.export(lab, "ready", file)
         return
     portable.export(lab, "ready", file)

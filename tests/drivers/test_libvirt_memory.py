@@ -62,7 +62,7 @@ def test_memory_that_is_gone_is_an_error_and_no_cold_start(lab: Lab) -> None:
     memory.branch(lab, ("1",), "2")
     lab.meta["stack"] = ["2", "1"]
     path.unlink()
-    with pytest.raises(BrokenLabError, match="with which first goes on, is gone"):
+    with pytest.raises(BrokenLabError, match=r"the saved memory of first, .*, is gone"):
         memory.pending(lab, "first")
 
 
@@ -250,11 +250,11 @@ KVM = {**EMULATED, "accelerator": "kvm", "cpu": "host-passthrough"}
     [
         (EMULATED, "qemu", ""),
         ({**EMULATED, "qemu": "7.2.9"}, "qemu", ""),
-        ({**EMULATED, "qemu": "7.10.0"}, "qemu", "QEMU 7.10.0 or newer; here is 7.2.22"),
+        ({**EMULATED, "qemu": "7.10.0"}, "qemu", "QEMU 7.10.0 or newer; this host has 7.2.22"),
         ({**EMULATED, "machine": "pc-i440fx-9.1"}, "qemu", "QEMU's machine type pc-i440fx-9.1"),
         (EMULATED, "kvm", ""),
         (KVM, "qemu", "KVM, which does not work here"),
-        (KVM, "kvm", "the processor A; this is B"),
+        (KVM, "kvm", "the processor A; this host has B"),
         ({**KVM, "processor": "B"}, "kvm", ""),
         ({**KVM, "cpu": "EPYC"}, "kvm", ""),
     ],

@@ -187,7 +187,7 @@ def test_a_disk_that_is_there_is_left_as_it_is(lab: Lab, image: Path) -> None:
 def test_a_layer_that_is_gone_is_named(lab: Lab, image: Path) -> None:
     lab.meta["stack"] = ["2", "1", "0"]
     lab.layer("2").mkdir()
-    with pytest.raises(BrokenLabError, match=f"{lab.layer('0')}, on which mine stands, is gone"):
+    with pytest.raises(BrokenLabError, match=f"the layer {lab.layer('0')}, used by mine, is gone"):
         disks.create(lab, "first", image)
 
 
@@ -196,11 +196,11 @@ def test_disks_that_cannot_be_are_refused(lab: Lab, image: Path) -> None:
     spec = lab.spec.nodes["second"]
     small = lab.spec.model_copy(update={"nodes": {"second": spec.model_copy(update={"disk": 2**30})}})
     lab.spec = small
-    with pytest.raises(LabError, match="second has a disk of 1 GiB, the image needs 2 GiB"):
+    with pytest.raises(LabError, match="the disk of second has 1 GiB, the image needs 2 GiB"):
         disks.create(lab, "second", image)
     long = spec.disks[0].model_copy(update={"name": "a-name-of-21-letters-"})
     lab.spec = lab.spec.model_copy(update={"nodes": {"second": spec.model_copy(update={"disks": (long,)})}})
-    with pytest.raises(LabError, match="has up to 20 letters"):
+    with pytest.raises(LabError, match="is longer than 20 characters"):
         disks.create(lab, "second", image)
 
 

@@ -132,7 +132,7 @@ def test_a_number_that_belongs_to_another_process_now_is_not_ended(host: Path) -
 
 def test_systemd_is_asked_to_start_what_is_its_own(host: Path) -> None:
     (host / "systemd").mkdir()
-    with pytest.raises(LabError, match="libvirtd does not run") as raised:
+    with pytest.raises(LabError, match="libvirtd is not running") as raised:
         daemon.ensure()
     assert raised.value.hint.startswith("systemctl enable --now libvirtd.socket")
 
@@ -146,7 +146,7 @@ def test_programs_that_are_missing_name_their_package(host: Path, monkeypatch: p
 
 def test_one_that_does_not_start_is_told(host: Path) -> None:
     (host / "virtlogd").write_text("#!/bin/sh\necho 'cannot bind' >&2\nexit 1\n")
-    with pytest.raises(LabError, match="virtlogd does not start: cannot bind"):
+    with pytest.raises(LabError, match="virtlogd failed to start: cannot bind"):
         daemon.ensure()
 
 

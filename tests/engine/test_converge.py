@@ -98,13 +98,13 @@ def test_nodes_that_do_not_answer_are_all_told_and_no_session_is_left_open(tmp_p
     up(lab, driver)
     opened = len(driver.sessions)
     driver.boxes[(lab.id, "second")].paused = True
-    with pytest.raises(DeadlineError, match="second does not answer on SSH"):
+    with pytest.raises(DeadlineError, match="second: SSH timed out"):
         up(lab, driver)
     assert [session.where for session in driver.sessions[opened:]] == ["first"]
     assert all(session.closed for session in driver.sessions)
 
     driver.boxes[(lab.id, "first")].paused = True
-    with pytest.raises(DeadlineError, match=r"first does not answer on SSH .*\nsecond does not answer on SSH"):
+    with pytest.raises(DeadlineError, match=r"first: SSH timed out .*\nsecond: SSH timed out"):
         up(lab, driver)
 
 

@@ -106,7 +106,7 @@ class Home:
         except subprocess.TimeoutExpired:
             running.kill()
             out, err = running.communicate()
-            raise AssertionError(f"no end after {timeout} s: labctl {' '.join(words)}\n{out}\n{err}") from None
+            raise AssertionError(f"timed out after {timeout} s: labctl {' '.join(words)}\n{out}\n{err}") from None
         return Done(words, running.returncode, out, err, time.monotonic() - began, killed)
 
     def must(self, *words: str, timeout: float = 600) -> Done:

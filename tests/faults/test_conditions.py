@@ -199,11 +199,11 @@ def test_a_corrupt_or_missing_image_layer_is_named_before_a_machine_stands_on_it
 
     for words in (("up", topology), ("repair", name), ("up", str(home.topology("corrupt-too")))):
         failed = home.run(*words)
-        assert (failed.status, "was changed since it was built" in failed.err) == (1, True), str(failed)
+        assert (failed.status, "was modified after it was built" in failed.err) == (1, True), str(failed)
 
     Path(image).rename(Path(image).with_name("gone"))
     failed = home.run("repair", name)
-    assert (failed.status, f"on which {name} stands, is gone" in failed.err) == (1, True), str(failed)
+    assert (failed.status, f"used by {name}, is gone" in failed.err) == (1, True), str(failed)
     assert f"labctl down {name}" in failed.err
     home.must("down", name)
 

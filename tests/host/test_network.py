@@ -224,7 +224,7 @@ def test_a_lab_of_another_home_is_neither_taken_over_nor_removed(
     monkeypatch.setenv("LABCTL_HOME", str(tmp_path / "other"))
     before = hosts(A).read_text()
 
-    with pytest.raises(LabError, match=f"a lab named {A} runs already, of the labctl home {mine}"):
+    with pytest.raises(LabError, match=f"a lab named {A} is already running from the labctl home {mine}"):
         network.create(labs[0])
     with pytest.raises(LabError, match=f"{A} is a lab of {mine}") as raised:
         down(A)

@@ -74,7 +74,7 @@ def test_no_message_has_a_long_command_line_and_a_log_has_it_whole(home: Path) -
     lines = raised.value.message.splitlines()
     assert all(len(line) <= process.SHOWN + 60 for line in lines)
     assert "package-499" not in raised.value.message
-    log = Path(lines[-1].removeprefix("whole log: "))
+    log = Path(lines[-1].removeprefix("full log: "))
     assert log.parent == paths.logs()
     assert log.stat().st_mode & 0o777 == 0o600
     assert "package-499" in log.read_text()
@@ -95,7 +95,7 @@ def test_a_command_that_is_late_says_so_in_short_and_what_it_said_last(home: Pat
 @pytest.mark.parametrize(
     ("said", "why"),
     [
-        ("", "it said nothing"),
+        ("", "no output"),
         ("one\ntwo\n", "two"),
         (
             "Setting up x\nSyntax error\ndpkg: error processing package x (--configure):\n script returned 1\n"

@@ -46,13 +46,13 @@ def test_what_breaks_off_is_gone_on_with_and_the_reason_is_told(site: Site, tmp_
     bring(site, tmp_path / "a")
     assert (tmp_path / "a").read_bytes() == CONTENT
     assert [wanted is None for _, wanted in site.asked] == [True, False, False]
-    assert [note for note in notes if "broke off after" in note and "attempt 2 of 4 in" in note]
+    assert [note for note in notes if "was interrupted after" in note and "attempt 2 of 4 in" in note]
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 def test_the_attempts_are_counted_and_what_came_is_kept_for_the_next_time(site: Site, tmp_path: Path) -> None:
     site.break_after = 1_200_000
-    with pytest.raises(BrokenOffError, match="broke off after"):
+    with pytest.raises(BrokenOffError, match="was interrupted after"):
         bring(site, tmp_path / "a")
     assert len(site.asked) == download.ATTEMPTS
     have = (tmp_path / ".a.part").stat().st_size
@@ -75,7 +75,7 @@ def test_a_site_that_is_busy_is_asked_again_and_one_that_has_no_such_file_is_not
     bring(site, tmp_path / "a")
     assert len(site.asked) == 3
     site.refusals = [404]
-    with pytest.raises(DownloadError, match="answers 404"):
+    with pytest.raises(DownloadError, match=": 404 "):
         bring(site, tmp_path / "b")
     assert len(site.asked) == 4
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
@@ -97,7 +97,7 @@ def test_another_file_is_refused_and_removed(site: Site, tmp_path: Path) -> None
 
 
 def test_a_download_ends_at_its_deadline(site: Site, tmp_path: Path) -> None:
-    with pytest.raises(DownloadError, match="is not complete in time"):
+    with pytest.raises(DownloadError, match="timed out"):
         download.download(f"{site.url}/a", tmp_path / "a", deadline=time.monotonic() - 1)
     assert len(site.asked) == 1
 

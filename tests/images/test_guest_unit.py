@@ -74,7 +74,7 @@ def test_tls_comes_first_and_where_it_does_not_get_through_the_checksum_is_enoug
         image = fetch(site.url.replace("http:", "https:"), site.url, to=tmp_path)
     assert image is not None
     assert image.path.read_bytes() == CONTENT
-    assert any(line.startswith("https://127.0.0.1") and "cannot be had: SSLError" in line for line in said)
+    assert any(line.startswith("https://127.0.0.1") and "cannot be downloaded: SSLError" in line for line in said)
 
 
 def test_a_download_with_another_checksum_is_refused_and_removed(site: Site, tmp_path: Path) -> None:

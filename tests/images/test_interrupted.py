@@ -115,12 +115,12 @@ def test_a_mirror_that_fails_for_good_ends_the_build_with_its_name_and_the_file(
     assert mirror.url in first
     assert bad in raised.value.message
     assert said.lower() in raised.value.message.lower()
-    assert rest[-1] == f"whole log: {log}"
+    assert rest[-1] == f"full log: {log}"
     assert "apt-get update" in raised.value.hint
     assert all(len(line) <= 500 for line in raised.value.message.splitlines())
     assert time.monotonic() - began < 60
-    assert any("trying again (2 of 3)" in text for text in warnings(told))
-    assert any("trying again (3 of 3)" in text for text in warnings(told))
+    assert any("retrying (2 of 3)" in text for text in warnings(told))
+    assert any("retrying (3 of 3)" in text for text in warnings(told))
 
 
 def test_an_index_that_is_stale_is_read_again(mirror: Mirror, log: Path, told: list[Event]) -> None:
@@ -134,7 +134,7 @@ def test_an_index_that_is_stale_is_read_again(mirror: Mirror, log: Path, told: l
     archive.fetch(["moving"], log)
 
     assert cached(archive) == [new]
-    assert any("reading it again" in event.text for event in told)
+    assert any("reading the index again" in event.text for event in told)
 
 
 def test_a_mirror_without_an_answer_is_given_up_with_its_name(mirror: Mirror, log: Path) -> None:
@@ -159,7 +159,7 @@ def test_nothing_is_loaded_twice_and_without_a_mirror_the_cache_will_do(
     apt.Archive().fetch(["good"], log)
 
     assert len([name for name in mirror.asked if name.endswith(".deb")]) == asked
-    assert any("going on with the index that was read before" in text for text in warnings(told))
+    assert any("using the cached index" in text for text in warnings(told))
 
 
 ASKING = """
@@ -267,7 +267,7 @@ def test_a_script_that_fails_once_is_finished(
 
     assert (made / "tree/usr/share/racing/data").exists()
     assert "racing 1" in [f"{n} {v}" for n, v in store.manifest_of(made)["packages"].items()]
-    assert any("racing" in text and "trying again (2 of 3)" in text for text in warnings(told))
+    assert any("racing" in text and "retrying (2 of 3)" in text for text in warnings(told))
     store.verify(system)  # what was built upon is as it was
 
 
@@ -286,7 +286,7 @@ def test_a_script_that_always_fails_ends_the_build_with_its_package_and_words(
     assert lines[0].startswith("image test-broken: apt-get install failed with status 100: dpkg: error processing")
     assert "package broken (--configure)" in lines[0]
     assert "Syntax error: Found nothing" in raised.value.message
-    whole = Path(lines[-1].removeprefix("whole log: "))
+    whole = Path(lines[-1].removeprefix("full log: "))
     assert whole.parent == paths.logs()
     assert "Setting up broken" in whole.read_text()
     assert not list(paths.images().glob(f"{store.BUILDING}*"))

@@ -114,7 +114,7 @@ def test_a_number_that_is_taken_is_an_error(tmp_path: Path, system: Path) -> Non
     with (system / "tree/etc/group").open("a") as group:
         group.write("ceph:x:162:\n")
 
-    with pytest.raises(LabError, match="nova cannot be number 162: in /etc/group that is ceph"):
+    with pytest.raises(LabError, match="nova cannot have id 162: in /etc/group it belongs to ceph"):
         pypi._accounts(tmp_path / "tree", (system,), [Account("nova", 162)])
 
 

@@ -114,11 +114,11 @@ def test_without_one_the_message_says_what_was_looked_at_and_what_to_do(place: P
         python.find(("3.7", "3.8"), "Train")
 
     assert raised.value.message.splitlines() == [
-        "Train needs Python 3.7 or 3.8, and this machine has none that fits; looked at:",
+        "Train needs Python 3.7 or 3.8, and this machine has no suitable one; rejected:",
         f"  {lacking}: lacks ssl (No module named '_ssl')",
         f"  {shim}: pyenv: python3.7: command not found",
         f"  {other}: is Python 3.9",
-        "  uv, which could bring one: not installed",
+        "  uv, which could install one: not installed",
     ]
     assert raised.value.hint.startswith("pyenv install 3.7, or install uv")
 
@@ -127,7 +127,7 @@ def test_one_that_hangs_is_given_up(place: Place, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(python, "_ANSWER_SECONDS", 0.5)
     hanging = program(place.pyenv / "versions/3.7.16/bin/python3.7", "exec /bin/sleep 60")
 
-    with pytest.raises(LabError, match=f"{hanging}: no answer in 0.5 s"):
+    with pytest.raises(LabError, match=f"{hanging}: timed out after 0.5 s"):
         python.find(("3.7",), "Train")
 
 

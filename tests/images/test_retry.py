@@ -32,8 +32,8 @@ def test_a_momentary_failure_is_told_with_its_reason_and_tried_again() -> None:
         _, work = failing(command("503"), DeadlineError("timed out after 1 s: apt-get"))
         assert retry.again(work, mend=lambda error: mended.append(error.message.splitlines()[0])) == "done"
     assert [e.text for e in told if e.kind is Kind.WARN] == [
-        "apt-get failed with status 100: 503; trying again (2 of 3)",
-        "timed out after 1 s: apt-get; trying again (3 of 3)",
+        "apt-get failed with status 100: 503; retrying (2 of 3)",
+        "timed out after 1 s: apt-get; retrying (3 of 3)",
     ]
     assert mended == ["apt-get failed with status 100: 503", "timed out after 1 s: apt-get"]
 

@@ -102,7 +102,7 @@ def test_a_touched_tree_is_refused_with_the_command_that_removes_it(touch: Any) 
     with pytest.raises(LabError) as raised:
         store.ensure(RECIPE, fail_to_build)
 
-    assert f"the image {RECIPE.name} was changed" in raised.value.message
+    assert f"the image {RECIPE.name} was modified" in raised.value.message
     assert f"rm -rf {directory}" in raised.value.hint
 
 

@@ -137,7 +137,7 @@ def test_what_vagrant_says_of_an_error_is_shown_in_full(alone: Path) -> None:
     (alone / "lab/Vagrantfile").write_text('Vagrant.configure("2") { |config| config.vm.nonsense = 1 }\n')
     with pytest.raises(BrokenLabError) as caught:
         client.validate()
-    assert "ended with 1" in caught.value.message
+    assert "failed with status 1" in caught.value.message
     assert "nonsense" in caught.value.message
     assert str(alone / "lab") in caught.value.hint
 

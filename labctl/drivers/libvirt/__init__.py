@@ -1,1 +1,1 @@
-"""The driver ``libvirt``: virtual machines with kernels of their own, under KVM or software emulation."""
+"""The driver ``libvirt``: virtual machines with their own kernels, under KVM or software emulation."""

@@ -1,4 +1,4 @@
-"""The one module that speaks to libvirt: a connection for the process, and its errors in labctl's words."""
+"""The libvirt connection of this process; libvirt's errors become labctl's."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _HINTS = {
 
 
 def uri() -> str:
-    """The libvirt that is meant: ``LIBVIRT_DEFAULT_URI`` as for virsh, else the system's own."""
+    """The URI to use: ``LIBVIRT_DEFAULT_URI`` as for virsh, else the system's own."""
     return os.environ.get("LIBVIRT_DEFAULT_URI") or DEFAULT_URI
 
 
@@ -44,12 +44,12 @@ def library() -> Any:
 
 
 def installed() -> bool:
-    """True when Python's libvirt module is here."""
+    """True when Python's libvirt module is installed."""
     return importlib.util.find_spec("libvirt") is not None
 
 
 class Connection:
-    """A connection to one libvirt, made when it is first used and made again when it broke."""
+    """A connection to one libvirt, opened on first use and reopened when it breaks."""
 
     def __init__(self, wanted: str) -> None:
         self.uri = wanted
@@ -60,17 +60,17 @@ class Connection:
     def get(self) -> Any:
         """The open connection.
 
-        :raises LabError: libvirt does not answer, or does not let us in.
+        :raises LabError: libvirt does not answer, or refuses access.
         """
         with self._lock:
             libvirt = library()
             if self._handle is not None:
                 try:
-                    self._handle.getLibVersion()  # isAlive() does not notice a libvirtd that was started again
+                    self._handle.getLibVersion()  # isAlive() does not notice a restarted libvirtd
                     return self._handle
                 except libvirt.libvirtError:
                     self._handle = None
-            libvirt.registerErrorHandler(lambda *_: None, None)  # errors are raised, not printed besides
+            libvirt.registerErrorHandler(lambda *_: None, None)  # errors are raised, not also printed
             if self.uri == DEFAULT_URI:
                 self._hold = self._hold or daemon.hold()
                 daemon.ensure()
@@ -79,7 +79,7 @@ class Connection:
             return self._handle
 
     def close(self) -> None:
-        """End the connection; what was started to die with it does."""
+        """Close the connection; autodestroy domains end with it."""
         with self._lock:
             if self._handle is not None:
                 handle, self._handle = self._handle, None
@@ -91,24 +91,24 @@ class Connection:
 
     @property
     def idle(self) -> bool:
-        """True when no libvirtd runs and none has left a machine behind, so that there is nobody to ask."""
+        """True when no libvirtd is running and none has left a machine behind."""
         return self.uri == DEFAULT_URI and not daemon.answers() and not any(daemon.STATE.glob(f"{PREFIX}*.xml"))
 
     @property
     def is_here(self) -> bool:
-        """True for a libvirt on this machine, which sees the same files and network cards."""
+        """True for a libvirt on this machine, with the same files and network cards."""
         parts = urlsplit(self.uri)
         return not parts.hostname or parts.hostname in ("localhost", "127.0.0.1", "::1", os.uname().nodename)
 
     def domains(self) -> list[Any]:
-        """Every domain that runs or is paused."""
+        """All running and paused domains."""
         if self.idle:
             return []
         with translated("libvirt"):
             return list(self.get().listAllDomains(library().VIR_CONNECT_LIST_DOMAINS_ACTIVE))
 
     def labs_domains(self) -> list[tuple[Mark, Any]]:
-        """The domains that are labs' machines, with their marks."""
+        """Domains that are machines of labs, with their marks."""
         found = []
         for domain in self.domains():
             if domain.name().startswith(PREFIX) and (description := asked(domain.XMLDesc)):
@@ -117,7 +117,7 @@ class Connection:
         return found
 
     def find(self, name: str) -> Any | None:
-        """The domain of a name, None when there is none."""
+        """The domain with a name, or None."""
         if self.idle:
             return None
         libvirt = library()
@@ -133,12 +133,12 @@ _connections: dict[str, Connection] = {}
 
 
 def meant() -> Connection:
-    """This process's connection to the libvirt that is meant."""
+    """This process's connection to the libvirt at :func:`uri`."""
     return _connections.setdefault(uri(), Connection(uri()))
 
 
 def release() -> list[str]:
-    """End the libvirtd that labctl started when no machine is left on it; returns what does not end."""
+    """Stop the libvirtd that labctl started, if no machine is left on it; returns what did not end."""
     connection = meant()
     if connection.uri != DEFAULT_URI or not daemon.started_here() or connection.domains():
         return []
@@ -147,7 +147,7 @@ def release() -> list[str]:
 
 
 def asked(question: Callable[..., T], *arguments: object) -> T | None:
-    """What a domain answers; None when it has gone meanwhile."""
+    """The result of a domain method; None when the domain is gone."""
     libvirt = library()
     try:
         return question(*arguments)
@@ -158,7 +158,7 @@ def asked(question: Callable[..., T], *arguments: object) -> T | None:
 
 
 def failure(what: str, error: Exception) -> LabError:
-    """libvirt's error as one of labctl's."""
+    """Convert libvirt's error to labctl's."""
     text = str(error)
     hint = next((hint for words, hint in _HINTS.items() if words in text), "virsh list --all; labctl doctor")
     return BrokenLabError(f"{what}: {text}", hint)

@@ -1,8 +1,8 @@
-"""libvirtd where no systemd starts it: started by labctl when a lab needs it, ended with the last lab's machines.
+"""libvirtd on hosts without systemd: labctl starts it when a lab needs it and stops it with the last lab's machines.
 
-The system's own libvirtd (qemu:///system, its sockets and directories) is meant, so that ``virsh`` shows what
-labctl sees. One that runs already is used and never ended. Which one labctl started is recorded below /run with
-the kernel's start time of its process, which a pid that is used again does not have.
+It is the system's own libvirtd (qemu:///system, its sockets and directories), so ``virsh`` shows what labctl sees.
+One that is already running is used and never stopped. The one that labctl started is recorded below /run with the
+start time of its process, which detects a reused pid.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ from labctl.progress import note
 RUN = Path("/run/labctl")
 SYSTEMD = Path("/run/systemd/system")
 MODULAR = Path("/run/libvirt/virtqemud-sock")
-#: Where libvirt's QEMU driver keeps the state of the machines that run.
+#: Where libvirt's QEMU driver keeps the state of running machines.
 STATE = Path("/run/libvirt/qemu")
-#: Daemon to its socket. virtlogd holds the machines' consoles, so it must be there first.
+#: Daemon -> socket. virtlogd holds the machines' consoles, so it must start first.
 DAEMONS = {"virtlogd": Path("/run/libvirt/virtlogd-sock"), "libvirtd": Path("/run/libvirt/libvirt-sock")}
 _SECONDS = 30
-#: Where a /dev/kvm lies, libvirtd gets a /dev of its own without it. Otherwise what its user may open and what QEMU
-#: finds as root differ, and it asks QEMU anew what it can do, for a minute at each start of a machine.
+#: If there is a /dev/kvm that does not work, libvirtd gets its own /dev without it. Otherwise what its user may open
+#: and what QEMU finds as root differ, and it probes QEMU's capabilities again at each start of a machine, which takes
+#: a minute.
 WITHOUT_KVM = """set -e
 new=$1
 shift
@@ -68,7 +69,7 @@ def accepts(path: Path) -> bool:
 
 
 def programs() -> list[str]:
-    """The daemons' programs that are not installed."""
+    """Daemon programs that are not installed."""
     return [name for name in DAEMONS if program(name) is None]
 
 
@@ -82,22 +83,22 @@ def _open_lock(name: str) -> IO[str]:
 
 
 def hold() -> IO[str]:
-    """Keep what labctl started from being ended, until the returned file is closed or this process ends."""
+    """Keep the daemons that labctl started running, until the returned file is closed or this process ends."""
     handle = _open_lock("libvirtd.users")
     fcntl.flock(handle, fcntl.LOCK_SH)
     return handle
 
 
 def ensure() -> None:
-    """Start libvirtd when none answers.
+    """Start libvirtd if none answers.
 
-    :raises LabError: it is not installed, or systemd is here and should start it.
+    :raises LabError: it is not installed, or this host has systemd, which should start it.
     :raises DeadlineError: it does not answer.
     """
     if answers():
         return
     if SYSTEMD.is_dir():
-        raise LabError("libvirtd does not run", "systemctl enable --now libvirtd.socket virtlogd.socket")
+        raise LabError("libvirtd is not running", "systemctl enable --now libvirtd.socket virtlogd.socket")
     if absent := programs():
         raise LabError(
             f"libvirt's {' and '.join(absent)} are not installed",
@@ -107,7 +108,7 @@ def ensure() -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if answers():
             return
-        note("host", "starting libvirtd, since there is no systemd that does")
+        note("host", "starting libvirtd (no systemd on this host)")
         records = _records()
         for name, path in DAEMONS.items():
             if not accepts(path):
@@ -116,7 +117,7 @@ def ensure() -> None:
     deadline = time.monotonic() + _SECONDS
     while not answers():
         if time.monotonic() > deadline:
-            raise DeadlineError(f"libvirtd does not answer after {_SECONDS} s", "libvirtd -v shows why")
+            raise DeadlineError(f"libvirtd did not answer within {_SECONDS} s", "libvirtd -v shows why")
         time.sleep(0.1)
 
 
@@ -143,11 +144,11 @@ def _start(name: str) -> dict[str, Any]:
         if pid_file.exists() and (text := pid_file.read_text().strip()):
             return {"pid": int(text), "started": process.start_time(int(text))}
         time.sleep(0.05)
-    raise LabError(f"{name} does not start: {done.stderr.strip()[-300:]}", f"{name} --verbose shows why")
+    raise LabError(f"{name} failed to start: {done.stderr.strip()[-300:]}", f"{name} --verbose shows why")
 
 
 def _records() -> dict[str, dict[str, Any]]:
-    """Daemon to its record, of those that labctl started and that run."""
+    """Daemon -> record, of running daemons that labctl started."""
     try:
         records = json.loads((RUN / "libvirtd.json").read_text())
         return {
@@ -158,15 +159,15 @@ def _records() -> dict[str, dict[str, Any]]:
 
 
 def started_here() -> dict[str, int]:
-    """Daemon to pid, of those that labctl started and that run."""
+    """Daemon -> pid, of running daemons that labctl started."""
     return {name: int(record["pid"]) for name, record in _records().items()}
 
 
 def end(idle: Callable[[], bool], seconds: float = 10) -> list[str]:
-    """End the daemons that labctl started, libvirtd first, unless somebody uses them; returns those that do not end.
+    """Stop the daemons that labctl started, libvirtd first, unless they are in use; returns those that did not end.
 
-    :param idle: whether there is no machine; asked when no other labctl can be about to start one.
-    :param seconds: how long to wait for other labctls that look at something.
+    :param idle: whether there are no machines; called while no other labctl can start one.
+    :param seconds: how long to wait for other labctl processes that use the daemons.
     """
     deadline = time.monotonic() + seconds
     with _open_lock("libvirtd.users") as users:
@@ -176,7 +177,7 @@ def end(idle: Callable[[], bool], seconds: float = 10) -> list[str]:
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    return []  # they end them, or those after them
+                    return []  # the other processes will stop them
                 time.sleep(0.1)
         if not idle():
             return []

@@ -1,7 +1,7 @@
-"""The disks of virtual machines: qcow2 files in a lab's layers, each over the one in the layer below.
+"""The disks of virtual machines: qcow2 files in a lab's layers, each backed by the one in the layer below.
 
-A layer holds ``NODE/root.qcow2`` and ``NODE/disks/NAME.qcow2``. Files name what they stand on relative to
-themselves, so that a layer may be linked into another lab; only the golden image is named absolutely.
+A layer holds ``NODE/root.qcow2`` and ``NODE/disks/NAME.qcow2``. Backing files are given by relative path, so that a
+layer may be linked into another lab; only the golden image is given by absolute path.
 """
 
 from __future__ import annotations
@@ -17,21 +17,23 @@ from labctl.images import vm
 from labctl.records.lab import Lab
 from labctl.topology.units import show_size
 
-#: In a layer, beside a node's files: the node was made anew here, and has nothing of the layers below.
+#: In a layer, beside a node's files: the node was re-created here and uses nothing from the layers below.
 ANEW = "anew"
-#: Whose memory it is, and what it was saved with (JSON).
+#: The machine a saved memory belongs to, and what it was saved with (JSON).
 FACTS = "memory.json"
 #: virtio's limit for a disk's serial number, in bytes.
 MAX_SERIAL = 20
 
 
 def _below(lab: Lab, node: str) -> list[Path]:
-    """What a node has in the layers below the one it writes into, uppermost first."""
+    """A node's directories in the layers below the one it writes to, uppermost first."""
     found = []
     for number in lab.stack:
         place = lab.layer(number) / node
         if not lab.layer(number).is_dir():
-            raise BrokenLabError(f"{lab.layer(number)}, on which {lab.name} stands, is gone", f"labctl down {lab.name}")
+            raise BrokenLabError(
+                f"the layer {lab.layer(number)}, used by {lab.name}, is gone", f"labctl down {lab.name}"
+            )
         if place != lab.top / node and place.is_dir():
             found.append(place)
         if (place / ANEW).exists():
@@ -45,30 +47,30 @@ def root(lab: Lab, node: str) -> Path:
 
 
 def additional(lab: Lab, node: str, name: str) -> Path:
-    """The file of one of a machine's additional disks."""
+    """The file of an additional disk of a machine."""
     return lab.top / node / "disks" / f"{name}.qcow2"
 
 
 def seed(lab: Lab, node: str) -> Path:
-    """The file that makes the disk this machine."""
+    """The machine's seed ISO."""
     return lab.node_directory(node) / "seed.iso"
 
 
 def create(lab: Lab, node: str, image: Path) -> None:
-    """Make the disks that a machine does not have yet.
+    """Create a machine's missing disks.
 
-    :raises LabError: a disk is smaller than the image, or has a name that does not fit.
+    :raises LabError: a disk is smaller than the image, or its name is too long.
     """
     spec = lab.spec.nodes[node]
     smallest = vm.disk_size(image)
     if spec.disk < smallest:
         raise LabError(
-            f"{node} has a disk of {show_size(spec.disk)}, the image needs {show_size(smallest)}",
+            f"the disk of {node} has {show_size(spec.disk)}, the image needs {show_size(smallest)}",
             f"nodes.{node}.disk in the topology",
         )
     for disk in spec.disks:
         if len(disk.name) > MAX_SERIAL:
-            raise LabError(f"{node}: a virtio disk's name has up to {MAX_SERIAL} letters, not as '{disk.name}'")
+            raise LabError(f"{node}: disk name '{disk.name}' is longer than {MAX_SERIAL} characters (virtio's limit)")
     below = _below(lab, node)
     _make(root(lab, node), spec.disk, _first(below, "root.qcow2") or _golden(image))
     for disk in spec.disks:
@@ -80,7 +82,7 @@ def _golden(image: Path) -> Path:
 
 
 def rebase(disk: Path, image: Path) -> None:
-    """Let a disk that stands on a golden one, wherever it was, stand on it where it is now."""
+    """Point a disk that is backed by a golden image to the image's path on this host."""
     shown = json.loads(process.output(["qemu-img", "info", "--output=json", "-U", disk]))
     if (shown.get("backing-filename") or "").startswith("/"):
         process.run(["qemu-img", "rebase", "-u", "-F", "qcow2", "-b", _golden(image), disk])
@@ -91,7 +93,7 @@ def _first(below: list[Path], name: str) -> Path | None:
 
 
 def _make(path: Path, size: int, backing: Path | None) -> None:
-    """Make a disk in one step, so that one that is there is whole."""
+    """Create a disk atomically, so that an existing disk is always complete."""
     if path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -106,7 +108,7 @@ def _make(path: Path, size: int, backing: Path | None) -> None:
 
 
 def discard(lab: Lab, node: str) -> None:
-    """Remove what a machine has written; of the layers below it has nothing any more."""
+    """Remove a machine's writes; it no longer uses the layers below."""
     own = lab.top / node
     shutil.rmtree(own, ignore_errors=True)
     if any((lab.layer(number) / node).is_dir() for number in lab.stack[1:]):

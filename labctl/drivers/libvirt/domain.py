@@ -1,7 +1,7 @@
-"""A node as a libvirt domain: its XML, which carries the lab's mark. Pure.
+"""A node as a libvirt domain: its XML, with the lab's mark. Pure.
 
-Domains are transient: libvirt knows a machine only while it runs, so nothing of a lab stays in libvirt's own
-configuration whatever happens, and a machine that is off consists of the files in its lab's directory.
+Domains are transient: libvirt knows a machine only while it is running, so nothing of a lab ever stays in libvirt's
+configuration, and a machine that is off is only files in its lab's directory.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree as tree
 
-#: Of the element that marks a domain as a lab's.
+#: XML namespace of the element that marks a domain as a lab's.
 NAMESPACE = "urn:labctl:domain:1"
 PREFIX = "labctl."
 tree.register_namespace("labctl", NAMESPACE)
 
 
 def domain_name(name: str, node: str) -> str:
-    """Name of a node's domain. No name of a lab or node has a dot."""
+    """Name of a node's domain. Lab and node names have no dots."""
     return f"{PREFIX}{name}.{node}"
 
 
 @dataclass(frozen=True)
 class Mark:
-    """Whose a domain is: the lab's name and id, the node, and the labctl home that holds the lab."""
+    """The owner of a domain: the lab's name and id, the node, and the lab's labctl home."""
 
     lab: str
     id: str
@@ -39,7 +39,7 @@ class Mark:
 
 
 def read_mark(description: str) -> Mark | None:
-    """The mark in a domain's XML; None for a domain that is no lab's."""
+    """The mark in a domain's XML; None if it does not belong to a lab."""
     found = tree.fromstring(description).find(f"metadata/{{{NAMESPACE}}}node")
     if found is None:
         return None
@@ -50,8 +50,7 @@ def read_mark(description: str) -> Mark | None:
 class Accelerator:
     """How domains are run: ``kvm`` or ``qemu`` (software emulation), and with which CPU.
 
-    ``cpu`` is a model's name, or a mode that stands for one: host-passthrough, maximum; ``features`` is what the
-    model has besides.
+    ``cpu`` is a model's name or a mode: host-passthrough, maximum; ``features`` are added to the model.
     """
 
     type: str
@@ -61,7 +60,7 @@ class Accelerator:
 
 @dataclass(frozen=True)
 class Disk:
-    """A qcow2 disk (raw when it is read-only), known inside the machine by its serial number."""
+    """A qcow2 disk (raw if read-only), identified inside the machine by its serial number."""
 
     path: Path
     serial: str
@@ -70,7 +69,7 @@ class Disk:
 
 @dataclass(frozen=True)
 class Card:
-    """A network card; ``port`` is the name of the tap device at the other end."""
+    """A network card; ``port`` is its tap device on the host side."""
 
     mac: str
     port: str
@@ -78,7 +77,7 @@ class Card:
 
 @dataclass(frozen=True)
 class DirectBoot:
-    """A kernel that is started without a boot loader."""
+    """A kernel booted without a boot loader."""
 
     kernel: Path
     initrd: Path
@@ -87,14 +86,14 @@ class DirectBoot:
 
 @dataclass(frozen=True)
 class Firmware:
-    """A disk that starts itself: by ``bios``, or by ``efi``."""
+    """A disk with its own boot loader: ``bios`` or ``efi``."""
 
     type: str = "bios"
 
 
 @dataclass(frozen=True)
 class Domain:
-    """Everything that libvirt is told of a machine; ``memory`` in bytes."""
+    """A machine's full description for libvirt; ``memory`` in bytes."""
 
     mark: Mark
     accelerator: Accelerator
@@ -127,8 +126,8 @@ class Domain:
         for event, action in (("poweroff", "destroy"), ("reboot", "restart"), ("crash", "destroy")):
             _add(root, f"on_{event}", action)
         self._devices(_add(root, "devices"))
-        # files belong to whoever made them: a golden disk or kernel that changed its owner would not be the
-        # one that the store published
+        # files keep their owners: a golden disk or kernel with a changed owner would no longer match the store's
+        # manifest
         label = _add(root, "seclabel", type="static", model="dac", relabel="no")
         _add(label, "label", "+0:+0")
         tree.indent(root)
@@ -166,7 +165,7 @@ class Domain:
     def _devices(self, devices: tree.Element) -> None:
         for number, disk in enumerate(self.disks):
             device = _add(devices, "disk", type="file", device="disk")
-            # a host that loses power loses its labs' last writes, and a lab waits for no disk
+            # labs never wait for the disk; if the host loses power, their last writes are lost
             _add(device, "driver", name="qemu", type="raw" if disk.readonly else "qcow2", cache="unsafe",
                  discard="unmap")  # fmt: skip
             _add(device, "source", file=str(disk.path))
@@ -185,7 +184,7 @@ class Domain:
         _add(serial, "source", path=str(self.console), append="on")
         rng = _add(devices, "rng", model="virtio")
         _add(rng, "backend", "/dev/urandom", model="random")
-        _add(devices, "panic", model="isa")  # a kernel that panics says so, and on_crash ends the machine
+        _add(devices, "panic", model="isa")  # reports kernel panics; on_crash then ends the machine
         _add(devices, "memballoon", model="none")
         _add(devices, "controller", type="usb", model="none")
 
@@ -206,7 +205,7 @@ def _letters(number: int) -> str:
 
 
 def moved(description: str, machine: Domain) -> str:
-    """A saved machine's XML with the files of another place: disks (by serial number), kernel, console, home."""
+    """A saved machine's XML with the paths of another place: disks (by serial number), kernel, console, home."""
     root, files = tree.fromstring(description), {disk.serial: disk.path for disk in machine.disks}
     for device in root.findall("devices/disk"):
         serial, source = device.findtext("serial", ""), device.find("source")

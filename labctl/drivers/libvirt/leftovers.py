@@ -1,4 +1,4 @@
-"""Domains found by their mark, for those who have nothing of a lab but its name."""
+"""Leftover domains, found by their mark, for callers that know only a lab's name."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from labctl.host import paths
 
 
 def remains(name: str) -> list[str]:
-    """The domains that carry the mark of a lab of this home, for those who have nothing but its name."""
+    """Domains with the mark of a lab of this home."""
     return [f"domain {domain.name()}" for domain in _marked(name)]
 
 
 def sweep(name: str) -> list[str]:
-    """End a lab's domains by their mark; returns those that do not end."""
+    """Destroy a lab's domains by their mark; returns those that did not end."""
     found = _marked(name)
     for domain in found:
-        with suppress(LabError):  # what is left is told
+        with suppress(LabError):  # what is left is returned
             asked(domain.destroy)
     return remains(name) or (release() if found else [])
 

@@ -1,4 +1,4 @@
-"""Virtual machines under libvirt: domains over golden disks, in the lab's namespace, with kernels of their own."""
+"""Virtual machines under libvirt: domains on golden disks, in the lab's namespace, with their own kernels."""
 
 from __future__ import annotations
 
@@ -38,19 +38,20 @@ from labctl.records.lab import Lab
 from labctl.topology.units import show_size
 
 _PROGRAMS = ("ip", "qemu-img", "mke2fs", "unshare")
-#: The CPU model that is fastest under emulation; bench/vm_boot.py measures them. With AMD's virtualisation, which
-#: QEMU emulates, a compute node runs its guests under KVM, and they are translated once and not twice. Without nested
-#: pages (npt): with them a node's kernel was seen to panic and a guest to end by itself (docs/libvirt.md).
+#: The fastest CPU model under emulation, measured by bench/vm_boot.py. With AMD's virtualisation, which QEMU emulates,
+#: a compute node runs its guests under KVM, so they are translated once instead of twice. Without nested pages (npt):
+#: with them a node's kernel panicked and a guest ended unexpectedly (docs/libvirt.md).
 EMULATED_CPU = "qemu64"
 EMULATED_FEATURES: tuple[str, ...] = ("svm",)
 MACHINE = "pc"
-#: A machine of one's own needs no defence against its neighbours, which costs most under emulation.
+#: A private machine needs no CPU mitigations, which cost most under emulation.
 ARGUMENTS = "console=ttyS0 net.ifnames=0 mitigations=off tsc=reliable"
-#: Bytes that QEMU itself takes beside its machine's memory: code buffers, queues.
+#: Bytes that QEMU itself needs besides its machine's memory: code buffers, queues.
 OVERHEAD = 192 * 2**20
-#: How many times longer what a machine computes takes under emulation (docs/platform.md).
+#: How many times slower a machine computes under emulation (docs/platform.md).
 EMULATED = 10.0
-#: A machine's file while it is being started and paused, and how: it boots, or its memory is being loaded or is there.
+#: A machine's file while it is starting and still paused, and its content: it boots, its memory is being loaded, or
+#: its memory is loaded.
 STARTING = "starting"
 BOOTS, LOADING, LOADED = "boots", "loading", "loaded"
 
@@ -58,7 +59,7 @@ BOOTS, LOADING, LOADED = "boots", "loading", "loaded"
 class Libvirt:
     """The driver ``libvirt``.
 
-    :param autodestroy: machines end with this process, whatever happens to it; for tests and CI.
+    :param autodestroy: machines end with this process, however it ends; for tests and CI.
     """
 
     name = "libvirt"
@@ -68,19 +69,19 @@ class Libvirt:
         self.autodestroy = wanted if autodestroy is None else autodestroy
         self._lock = threading.Lock()
 
-    # --- what there is ---------------------------------------------------------------------------
+    # --- capabilities ----------------------------------------------------------------------------
 
     def connection(self) -> Connection:
-        """The connection to the libvirt that is meant."""
+        """The connection to the configured libvirt."""
         return meant()
 
     @cached_property
     def accelerator(self) -> Accelerator:
-        """KVM where a kernel ran under it, else emulation."""
+        """KVM if a kernel ran under it, else emulation."""
         seen = kvm.examine()
         if seen.boot is not None and seen.boot.works:
             return Accelerator("kvm", "host-passthrough" if seen.boot.model == "host" else seen.boot.model)
-        note("host", f"{seen.sentence}: machines are emulated, about ten times slower")
+        note("host", f"{seen.sentence}: machines run under emulation, about ten times slower")
         return Accelerator("qemu", EMULATED_CPU, EMULATED_FEATURES)
 
     @property
@@ -96,13 +97,13 @@ class Libvirt:
 
     def probe(self) -> None:
         if os.geteuid() != 0:
-            raise LabError("the driver libvirt makes namespaces, which needs root", "the same command with sudo")
+            raise LabError("the driver libvirt needs root to create namespaces", "the same command with sudo")
         if absent := process.missing(*_PROGRAMS, kvm.QEMU):
             raise LabError(f"the driver libvirt needs {', '.join(absent)}", "labctl doctor")
         connection = self.connection()
         if not connection.is_here:
             raise LabError(
-                f"{connection.uri} is another machine's libvirt, which sees neither this one's disks nor its networks",
+                f"{connection.uri} is a libvirt on another machine, which cannot use this machine's disks and networks",
                 "the same command there, or here without LIBVIRT_DEFAULT_URI",
             )
         connection.get()
@@ -110,18 +111,18 @@ class Libvirt:
     def image(self, lab: Lab) -> tuple[Path, ...]:
         if not lab.layers:
             return (golden.disk(lab.spec),)
-        (image,) = lab.layers  # for life, as what a machine has written fits what it was written over
+        (image,) = lab.layers  # never replaced: a machine's writes fit only the image they were written over
         if not (image / "tree").is_dir():
             raise BrokenLabError(
-                f"the image {image}, on which {lab.name} stands, is gone", f"labctl down {lab.name}; {lab.up()}"
+                f"the image {image}, used by {lab.name}, is gone", f"labctl down {lab.name}; {lab.up()}"
             )
         store.verify(image)
         return lab.layers
 
     def _domain(self, lab: Lab, node: str) -> Any | None:
-        """The node's domain, None when it does not run.
+        """The node's domain, None when it is not running.
 
-        :raises LabError: a domain of that name is not this lab's.
+        :raises LabError: a domain with that name belongs to something else.
         """
         name = domain_name(lab.name, node)
         found = self.connection().find(name)
@@ -132,9 +133,9 @@ class Libvirt:
             return None
         mark = read_mark(description)
         if mark is None or mark.id != lab.id:
-            whose = f"belongs to a lab of {mark.home}" if mark else "was not made by labctl"
+            whose = f"belongs to a lab of {mark.home}" if mark else "was not created by labctl"
             raise LabError(
-                f"libvirt has a domain {name} already, which {whose}; it is not touched", f"virsh dominfo {name}"
+                f"domain {name} already exists in libvirt and {whose}; not touching it", f"virsh dominfo {name}"
             )
         return found
 
@@ -173,7 +174,7 @@ class Libvirt:
     def start(self, lab: Lab, node: str) -> None:
         marker = lab.node_directory(node) / STARTING
         saved = memory.pending(lab, node)
-        if _began(lab, node) == LOADING:  # by a labctl that was killed meanwhile
+        if _began(lab, node) == LOADING:  # labctl was killed meanwhile
             self._end(lab, node)
         if self._domain(lab, node) is None:
             write_atomic(marker, LOADING if saved else BOOTS)
@@ -194,19 +195,19 @@ class Libvirt:
             self.connection().get().createXML(self._description(lab, node).xml(), flags)
 
     def _finish(self, lab: Lab, node: str) -> None:
-        """Plug a paused machine in and let it go on; those that go on from memory all at once, with the last."""
+        """Plug a paused machine in and resume it; machines restored from memory resume together, with the last."""
         with self._lock:
             waiting = {n: d for n in lab.spec.nodes if (d := self._waiting(lab, n)) is not None}
             if node not in waiting or any(memory.pending(lab, n) for n in lab.spec.nodes if n not in waiting):
-                return  # the last one has let it go already, or will
+                return  # the last one has resumed it already, or will
             group = {n: d for n, d in waiting.items() if memory.pending(lab, n)} or {node: waiting[node]}
             from_memory = _began(lab, node) == LOADED
             for name in group:
                 wiring.plug_in(lab.spec, lab.spec.nodes[name])
             for name in group:
-                memory.spend(lab, name)  # before it runs: what is on its disks then is newer
+                memory.spend(lab, name)  # before it runs: from then on its disks are newer
             for domain in group.values():
-                with translated(f"{node} cannot go on"):
+                with translated(f"{node} cannot be resumed"):
                     domain.resume()
             for name in group:
                 (lab.node_directory(name) / STARTING).unlink()
@@ -214,7 +215,7 @@ class Libvirt:
             memory.set_clocks(lambda name: self.connect(lab, name, 60), list(group))
 
     def _waiting(self, lab: Lab, node: str) -> Any | None:
-        """The domain of a machine that is ready to go on."""
+        """The domain of a machine that is ready to resume."""
         return self._domain(lab, node) if _began(lab, node) in (BOOTS, LOADED) else None
 
     def stop(self, lab: Lab, node: str, seconds: float) -> bool:
@@ -225,7 +226,7 @@ class Libvirt:
         if seconds and not _began(lab, node):
             self.resume(lab, node)
             while time.monotonic() < deadline and self._domain(lab, node) is not None:
-                if time.monotonic() > asked_at + 5:  # what has not booted yet does not see the power button
+                if time.monotonic() > asked_at + 5:  # a machine that is still booting ignores the power button
                     asked(domain.shutdown)
                     asked_at = time.monotonic()
                 time.sleep(0.2)
@@ -234,13 +235,13 @@ class Libvirt:
         return in_time
 
     def _end(self, lab: Lab, node: str) -> None:
-        """End a machine hard, and wait until libvirt has let go of it."""
+        """Destroy a machine's domain, and wait until libvirt has released it."""
         deadline = time.monotonic() + 30
         while (domain := self._domain(lab, node)) is not None:
-            with suppress(BrokenLabError):  # one that ends at this moment; the deadline tells of any other
+            with suppress(BrokenLabError):  # it may be ending right now; the deadline catches other errors
                 asked(domain.destroy)
             if time.monotonic() > deadline:
-                raise BrokenLabError(f"{node}: its domain does not end", f"virsh destroy {domain.name()}")
+                raise BrokenLabError(f"{node}: its domain did not end", f"virsh destroy {domain.name()}")
             time.sleep(0.05)
         (lab.node_directory(node) / STARTING).unlink(missing_ok=True)
 
@@ -258,7 +259,7 @@ class Libvirt:
         domain = self._domain(lab, node)
         if domain is None:
             return Machine(node, exists, False, reach.panic(self.console(lab, node)))
-        if _began(lab, node):  # what its console has is of an earlier boot
+        if _began(lab, node):  # its console is from an earlier boot
             return Machine(node, exists, False)
         state = asked(domain.state)
         paused = state is not None and state[0] == library().VIR_DOMAIN_PAUSED
@@ -284,9 +285,7 @@ class Libvirt:
         found = {node: domain for node in lab.spec.nodes if (domain := self._domain(lab, node)) is not None}
         for node in found:
             if _began(lab, node):
-                raise BrokenLabError(
-                    f"{node} of {lab.name} has not been started to its end", f"labctl repair {lab.name}"
-                )
+                raise BrokenLabError(f"{node} of {lab.name} has not finished starting", f"labctl repair {lab.name}")
         memory.save(lab, found, self.accelerator, lambda name: self.connect(lab, name, 60))
 
     def branch(self, lab: Lab, stack: tuple[str, ...], layer: str) -> None:
@@ -303,14 +302,14 @@ class Libvirt:
     def pause(self, lab: Lab, node: str) -> None:
         domain = self._domain(lab, node)
         if domain is None:
-            raise LabError(f"{node} of {lab.name} does not run", f"labctl repair {lab.name}")
+            raise LabError(f"{node} of {lab.name} is not running", f"labctl repair {lab.name}")
         with translated(f"{node} cannot be paused"):
             domain.suspend()
 
     def resume(self, lab: Lab, node: str) -> None:
         domain = self._domain(lab, node)
         if domain is not None and self.machine(lab, node).paused:
-            with translated(f"{node} cannot go on"):
+            with translated(f"{node} cannot be resumed"):
                 domain.resume()
 
     def plug(self, lab: Lab, node: str, network: str, up: bool) -> None:
@@ -358,7 +357,7 @@ class Libvirt:
 
 
 def _began(lab: Lab, node: str) -> str:
-    """How a machine's start has begun that is not finished; empty for none."""
+    """How an unfinished start of a machine began; empty if there is none."""
     try:
         return (lab.node_directory(node) / STARTING).read_text()
     except FileNotFoundError:
@@ -366,11 +365,13 @@ def _began(lab: Lab, node: str) -> str:
 
 
 def refuse_overcommitment(lab: Lab, running: set[str], domains: list[Any]) -> None:
-    """Count what machines that run may still take, which the kernel does not, since they have not touched it.
+    """Refuse to start machines without enough memory, counting what running machines may still allocate.
 
-    :param running: the lab's nodes that run.
-    :param domains: every domain that runs, whosever it is.
-    :raises LabError: with the new ones it is more than there is; shows the sum.
+    The kernel does not count memory that they have not touched yet.
+
+    :param running: the lab's running nodes.
+    :param domains: all running domains, of any owner.
+    :raises LabError: together with the new machines it exceeds the available memory; shows the sum.
     """
     promised, new = 0, 0
     for domain in domains:
@@ -381,13 +382,13 @@ def refuse_overcommitment(lab: Lab, running: set[str], domains: list[Any]) -> No
     free = available_memory()
     if new and promised + new > free:
         raise LabError(
-            f"the lab's machines need {show_size(new)} of memory; machines that run may still take "
-            f"{show_size(promised)}, which is {show_size(promised + new)} together, and {show_size(free)} is free",
+            f"the lab's machines need {show_size(new)} of memory and running machines may still take "
+            f"{show_size(promised)}: {show_size(promised + new)} together, but only {show_size(free)} is free",
             "labctl list shows the labs; labctl down NAME frees the memory of one",
         )
 
 
 def _boot_of(image: Path) -> DirectBoot | Firmware:
-    """How a golden disk is started: by the kernel beside it, or by its own boot loader."""
+    """How to boot a golden disk: with the kernel beside it, or with its own boot loader."""
     kernel, initrd = image / "tree/vmlinuz", image / "tree/initrd"
     return DirectBoot(kernel, initrd, ARGUMENTS) if kernel.exists() else Firmware()

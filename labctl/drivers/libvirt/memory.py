@@ -1,8 +1,8 @@
-"""Checkpoints with memory: a lab's machines paused together, saved beside their disks, and let go on together.
+"""Checkpoints with memory: a lab's machines are paused together, saved beside their disks, and resumed together.
 
-A layer holds ``NODE/memory`` for a machine that came to rest in it. It is good for the disks as they were then:
-either nothing was written since (the machine goes on in the same layer, once), or a new layer was put over them,
-whose ``NODE/goes-on`` names the layer that holds the memory until the machine has gone on from there.
+A layer holds ``NODE/memory`` for a machine that was saved in it. It matches the disks as they were then: either
+nothing was written since (the machine resumes in the same layer, once), or a new layer was added on top, whose
+``NODE/goes-on`` names the layer that holds the memory until the machine has resumed from it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Connect = Callable[[str], Session]
 
 
 def pending(lab: Lab, node: str) -> Path | None:
-    """The memory that a machine goes on from when it is started next, None when it boots."""
+    """The memory that a machine resumes from at its next start, None if it boots."""
     own = lab.top / node
     if (own / MEMORY).exists():
         return own / MEMORY
@@ -40,30 +40,30 @@ def pending(lab: Lab, node: str) -> Path | None:
         return None
     path = lab.layer(number) / node / MEMORY
     if not path.exists():
-        raise BrokenLabError(f"{path}, with which {node} goes on, is gone", f"labctl down {lab.name}")
+        raise BrokenLabError(f"the saved memory of {node}, {path}, is gone", f"labctl down {lab.name}")
     return path
 
 
 def spend(lab: Lab, node: str) -> None:
-    """Forget the memory that a machine goes on from: from now on its disks are newer."""
+    """Discard the memory that a machine resumes from: from now on its disks are newer."""
     (lab.top / node / MEMORY).unlink(missing_ok=True)
     (lab.top / node / GOES_ON).unlink(missing_ok=True)
 
 
 def branch(lab: Lab, stack: tuple[str, ...], layer: str) -> None:
-    """Let the machines that stand on a new layer go on from the memory of the one below, if it is theirs."""
+    """Let machines on a new layer resume from the memory in the layer below, if it is theirs."""
     for saved in sorted(lab.layer(stack[0]).glob(f"*/{MEMORY}")):
         node = saved.parent.name
-        if facts(saved)["of"] == seed.mark(lab, node):  # a copy of the lab is another one, and boots from the disks
+        if facts(saved)["of"] == seed.mark(lab, node):  # a clone is another lab, and boots from its disks
             place = lab.layer(layer) / node
             place.mkdir(parents=True, exist_ok=True)
             (place / GOES_ON).write_text(stack[0])
 
 
 def save(lab: Lab, domains: Mapping[str, Any], accelerator: Accelerator, connect: Connect) -> None:
-    """Pause all machines, then save the memory of each into the lab's top layer; they are off then.
+    """Pause all machines, then save the memory of each into the lab's top layer; afterwards they are off.
 
-    :raises LabError: it cannot be done; those that were paused go on.
+    :raises LabError: it failed; paused machines are resumed.
     """
     if not domains:
         return
@@ -78,14 +78,14 @@ def save(lab: Lab, domains: Mapping[str, Any], accelerator: Accelerator, connect
     except LabError:
         for node, domain in domains.items():
             if asked(domain.isActive) and asked(domain.resume) is not None:
-                note(node, "goes on")
+                note(node, "resumed")
         raise
     size = sum((lab.top / node / MEMORY).stat().st_size for node in domains)
     note("lab", f"memory saved, {show_size(size)} in {time.monotonic() - began:.1f} s")
 
 
 def _flush(node: str, connect: Connect) -> None:
-    """Bring to the disks what a machine has written, for those who will start from the disks alone."""
+    """Flush a machine's writes to its disks, for labs that start from the disks alone."""
     with connect(node) as session:
         session.run("sync", timeout=120)
 
@@ -100,7 +100,7 @@ def _save(lab: Lab, node: str, domain: Any) -> None:
 
 
 def here(handle: Any) -> dict[str, str]:
-    """What machines run on here, as far as their saved memory depends on it."""
+    """The parts of this host that saved memory depends on."""
     with translated("libvirt"):
         versions = {"qemu": handle.getVersion(), "libvirt": handle.getLibVersion()}
     shown = {name: f"{n // 10**6}.{n // 1000 % 1000}.{n % 1000}" for name, n in versions.items()}
@@ -108,13 +108,13 @@ def here(handle: Any) -> dict[str, str]:
 
 
 def facts(saved: Path) -> dict[str, str]:
-    """Whose a saved memory is, and what it was saved with; as :func:`here`."""
+    """The machine a saved memory belongs to, and what it was saved with, as in :func:`here`."""
     found: dict[str, str] = json.loads(saved.with_name(disks.FACTS).read_text())
     return found
 
 
 def _refuse_guests_on_amd(nodes: list[str], accelerator: Accelerator, connect: Connect) -> None:
-    """Under AMD's KVM the state of a machine whose own guests run cannot be saved: it is lost in the processor.
+    """Under AMD's KVM the state of a machine with running guests cannot be saved: it is lost in the processor.
 
     https://docs.kernel.org/virt/kvm/x86/running-nested-guests.html, live migration of nested guests
     """
@@ -125,19 +125,19 @@ def _refuse_guests_on_amd(nodes: list[str], accelerator: Accelerator, connect: C
             users = session.run("cat /sys/module/kvm_amd/refcnt 2>/dev/null || echo 0", timeout=30).stdout.strip()
         if users not in ("", "0"):
             raise LabError(
-                f"{node} runs guests under KVM on an AMD processor, which cannot save the memory of such a machine",
+                f"{node} runs guests under KVM on an AMD processor: the memory of such a machine cannot be saved",
                 "shut its guests down first: openstack server stop",
             )
 
 
 def load(connection: Connection, saved: Path, machine: Domain) -> None:
-    """Bring a machine back from its memory, paused.
+    """Restore a machine from its saved memory, paused.
 
-    :param machine: as it would be booted; its files are where they are now.
-    :raises LabError: libvirt cannot: another QEMU, another processor, a broken file.
+    :param machine: as it would be booted, with the current file paths.
+    :raises LabError: libvirt cannot: different QEMU or processor, or a damaged file.
     """
     flags, node, began = library().VIR_DOMAIN_SAVE_PAUSED, machine.mark.node, time.monotonic()
-    with translated(f"{node} cannot go on from its saved memory"):
+    with translated(f"{node} cannot be resumed from its saved memory"):
         description = connection.get().saveImageGetXMLDesc(str(saved), 0)
         mark = read_mark(description)
         if mark is None or mark.uuid != machine.mark.uuid:
@@ -147,15 +147,15 @@ def load(connection: Connection, saved: Path, machine: Domain) -> None:
 
 
 def set_clocks(connect: Connect, nodes: list[str]) -> None:
-    """Set the clocks of machines that stood still while they were saved.
+    """Set the clocks of machines, which stood still while they were saved.
 
-    Whole seconds are set, as not every date(1) takes fractions, and the command goes out half a
-    round trip before the second begins: just after a restore the way to an emulated machine took a second.
+    Whole seconds are set, since not every date(1) accepts fractions, and the command is sent half a round trip
+    before the second begins: just after a restore, reaching an emulated machine took a second.
     """
 
     def work(node: str) -> None:
         with connect(node) as session:
-            for _ in range(2):  # the first command of a session takes longer than the next
+            for _ in range(2):  # the first command of a session takes longer
                 sent = time.time()
                 session.run("date -u >/dev/null", timeout=60)
             on_the_way = (time.time() - sent) / 2

@@ -1,4 +1,4 @@
-"""Frozen layers that go to another host: what their machines' memory needs there, and what becomes of their disks."""
+"""Frozen layers moved to another host: what their machines' memory needs there, and rebasing their disks."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from labctl.drivers.libvirt.domain import Accelerator
 from labctl.errors import LabError
 from labctl.records.lab import MEMORY, Lab
 
-#: libvirt's modes of a CPU that is as the host's: its machines go on only on the same processor.
+#: libvirt's CPU modes that copy the host's processor: such machines resume only on the same processor.
 _HOSTS_OWN = ("host-passthrough", "host-model")
 
 
 def needs(connection: Connection, lab: Lab, layer: str) -> dict[str, str]:
-    """What machines need to go on from a layer's memory; nothing when it has none."""
+    """What machines need to resume from a layer's memory; empty if it has none."""
     saved = next(iter(sorted(lab.layer(layer).glob(f"*/{MEMORY}"))), None)
     if saved is None:
         return {}
@@ -34,20 +34,20 @@ def needs(connection: Connection, lab: Lab, layer: str) -> dict[str, str]:
 
 
 def lacking(connection: Connection, accelerator: Accelerator, needs: Mapping[str, str]) -> str:
-    """What this host lacks of what saved memory needs, empty for nothing.
+    """What this host lacks to resume from saved memory, empty if nothing.
 
-    QEMU goes on from what it saved itself or an older one did, not from what a newer one saved
+    QEMU resumes from memory saved by the same or an older version, not by a newer one
     (https://www.qemu.org/docs/master/devel/migration/compatibility.html).
     """
     here = memory.here(connection.get())
     if needs["accelerator"] == "kvm" and accelerator.type != "kvm":
         return "KVM, which does not work here"
     if needs["accelerator"] == "kvm" and needs["cpu"] in _HOSTS_OWN and needs["processor"] != here["processor"]:
-        return f"the processor {needs['processor']}; this is {here['processor']}"
+        return f"the processor {needs['processor']}; this host has {here['processor']}"
     if _number(needs["qemu"]) > _number(here["qemu"]):
-        return f"QEMU {needs['qemu']} or newer; here is {here['qemu']}"
+        return f"QEMU {needs['qemu']} or newer; this host has {here['qemu']}"
     if not _knows(connection.get(), needs):
-        return f"QEMU's machine type {needs['machine']}, which the one here does not know"
+        return f"QEMU's machine type {needs['machine']}, which QEMU on this host does not support"
     return ""
 
 
@@ -64,13 +64,13 @@ def _knows(handle: Any, needs: Mapping[str, str]) -> bool:
 
 
 def adopt(connection: Connection, accelerator: Accelerator, lab: Lab, needs: Mapping[str, str]) -> None:
-    """Let the disks of layers that came from another host stand on the golden image of this one.
+    """Rebase the disks of layers from another host on this host's golden image.
 
-    :param needs: what their memory needs; without any it is dropped.
-    :raises LabError: this host does not have it.
+    :param needs: what their memory needs; if empty, the memory is dropped.
+    :raises LabError: this host lacks something of it.
     """
     if needs and (lack := lacking(connection, accelerator, needs)):
-        raise LabError(f"the memory of {lab.name}'s machines needs {lack}", "--boot leaves it, and machines boot")
+        raise LabError(f"the memory of {lab.name}'s machines needs {lack}", "--boot drops it and boots the machines")
     (image,) = lab.layers
     for number in lab.stack:
         layer = lab.layer(number)

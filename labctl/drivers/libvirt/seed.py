@@ -1,4 +1,4 @@
-"""What makes a disk one lab's node: names, keys, cards. Pure but for the random machine id."""
+"""A node's seed: names, keys, cards. Pure except for the random machine id."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from labctl.topology.spec import LabSpec
 
 
 def mark(lab: Lab, node: str) -> str:
-    """What a disk remembers of whose it is."""
+    """The mark that a disk keeps of its lab and node."""
     return f"{lab.name} {lab.id} {node}\n"
 
 
 def cards(spec: LabSpec, node: str, *, way_out: bool = True) -> str:
-    """A node's cards as lines for ``ip -batch``: addresses in networks, and the way out through the lab's gateway."""
+    """A node's cards as lines for ``ip -batch``: addresses, and the default route through the lab's gateway."""
     lines = ["link set lo up"]
     for card in spec.nodes[node].interfaces:
         if card.address is not None:
@@ -29,14 +29,14 @@ def cards(spec: LabSpec, node: str, *, way_out: bool = True) -> str:
 
 
 def initiator(lab: Lab, node: str) -> str:
-    """A node's own iSCSI name, as Debian's open-iscsi forms them: the image's is the same for all nodes, and a
-    target tells initiators apart by it. The part before the first colon must be a date and a reversed domain of
-    two labels or more (RFC 3720, 3.2.6.3.1): LIO's rtslib refuses others with "WWN not valid as: iqn"."""
+    """A node's own iSCSI name, in the form of Debian's open-iscsi: the image's is the same for all nodes, and targets
+    identify initiators by it. The part before the first colon must be a date and a reversed domain of two labels or
+    more (RFC 3720, 3.2.6.3.1): LIO's rtslib refuses others with "WWN not valid as: iqn"."""
     return f"iqn.1993-08.org.debian:01:{lab.id}:{node}"
 
 
 def files(lab: Lab, node: str) -> dict[str, tuple[bytes, int]]:
-    """Path to content and mode of everything that only this node has."""
+    """Files that only this node has: path -> content and mode."""
     return {
         "etc/hostname": (f"{node}\n".encode(), 0o644),
         "etc/hosts": (lab.spec.hosts_file().encode(), 0o644),
@@ -50,7 +50,7 @@ def files(lab: Lab, node: str) -> dict[str, tuple[bytes, int]]:
 
 
 def _user_data(lab: Lab, node: str) -> str:
-    """cloud-init's instructions for root's key and the pinned host key (JSON is YAML)."""
+    """cloud-init's user data with root's key and the pinned host key (JSON is YAML)."""
     wanted = {
         "hostname": node,
         "disable_root": False,

@@ -1,7 +1,7 @@
 """The cards of virtual machines: tap devices that QEMU holds, moved into the lab's namespace.
 
-libvirt makes a tap where it runs, in the host's namespace. The machine is still paused then, so it has sent
-nothing when the tap goes into the lab's namespace, where the bridges are. The tap ends with QEMU.
+libvirt creates a tap in its own namespace, the host's. The machine is still paused then, so it has sent nothing
+when the tap is moved into the lab's namespace, where the bridges are. The tap disappears with QEMU.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ CARDS = Path("/sys/class/net")
 
 
 def plug_in(spec: LabSpec, node: NodeSpec) -> None:
-    """Plug a machine's taps into the lab's bridges; safe to repeat.
+    """Plug a machine's taps into the lab's bridges; idempotent.
 
-    :raises BrokenLabError: a tap is neither on this host nor in the lab's namespace.
+    :raises BrokenLabError: a tap is neither on the host nor in the lab's namespace.
     """
     namespace = network.lab_namespace(spec.name)
     for card in node.interfaces:
@@ -32,13 +32,13 @@ def plug_in(spec: LabSpec, node: NodeSpec) -> None:
         done = process.run(["ip", "-n", namespace, "-batch", "-"], stdin="\n".join(lines) + "\n", check=False)
         if done.returncode != 0:
             raise BrokenLabError(
-                f"{node.name}: its card {card.name} has no tap device {port} on this machine: {done.stderr.strip()}",
-                "libvirt must run on this very machine: unset LIBVIRT_DEFAULT_URI",
+                f"{node.name}: card {card.name} has no tap device {port} on this machine: {done.stderr.strip()}",
+                "libvirt must run on this machine: unset LIBVIRT_DEFAULT_URI",
             )
 
 
 def severed(spec: LabSpec, node: NodeSpec) -> str:
-    """Which card of a running machine is plugged in nowhere, as when its lab's namespace was deleted; or nothing."""
+    """The card of a running machine that is not plugged in, e.g. because its namespace was deleted; else empty."""
     done = process.run(["ip", "-n", network.lab_namespace(spec.name), "-o", "link", "show"], check=False)
     for card in node.interfaces:
         if f": {network.port(card)}: " not in done.stdout:
@@ -47,7 +47,7 @@ def severed(spec: LabSpec, node: NodeSpec) -> str:
 
 
 def carrier(domain: Any | None, card: InterfaceSpec, up: bool) -> None:
-    """Let a running machine see its cable as plugged in or pulled out."""
+    """Show a running machine its cable as plugged in or unplugged."""
     description = asked(domain.XMLDesc) if domain is not None else None
     if domain is None or description is None:
         return

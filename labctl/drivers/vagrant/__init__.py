@@ -1,1 +1,1 @@
-"""The driver ``vagrant``: a lab's machines made by Vagrant, as somebody who knows nothing else would make them."""
+"""The driver ``vagrant``: a lab's machines created by Vagrant, the way a plain Vagrant user would."""

@@ -1,7 +1,7 @@
-"""Vagrant's command through python-vagrant: with a deadline, its output as progress, and its errors in full.
+"""Vagrant's command through python-vagrant, with deadlines, progress and full error output.
 
-python-vagrant starts the command itself and knows no deadline, so timeout(1) stands before it, and what puts it into
-the lab's namespace and control group.
+python-vagrant starts the command itself and has no deadlines, so the command is prefixed with timeout(1), and with
+what puts it into the lab's namespace and control group.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from labctl.progress import note, step
 
 PROGRAM = "vagrant"
 PLUGIN = "vagrant-libvirt"
-#: Seconds for a command that only looks, and for one that brings a box in.
+#: Seconds for a read-only command, and for adding a box.
 LOOK, BOX = 300, 1800
-#: timeout(1): the command was ended; and what becomes of one that had to be killed.
+#: Statuses of timeout(1): the command timed out; it had to be killed.
 _TIMED_OUT = (124, 137, -9)
 #: Joins the control groups of its first argument, then becomes the rest.
 JOIN = 'for group in $0; do echo $$ >"$group" || exit; done; exec "$@"'
@@ -44,13 +44,13 @@ def library() -> Any:
 
 
 def installed() -> bool:
-    """True when Vagrant itself and python-vagrant are here."""
+    """True when Vagrant and python-vagrant are installed."""
     return not process.missing(PROGRAM) and importlib.util.find_spec("vagrant") is not None
 
 
 @functools.cache
 def _client() -> Any:
-    """python-vagrant's class with words before the command."""
+    """python-vagrant's class with a command prefix."""
     base: Any = library().Vagrant
 
     class Client(base):  # type: ignore[misc, valid-type, unused-ignore]
@@ -60,19 +60,19 @@ def _client() -> Any:
             return [*self.words, *super()._make_vagrant_command(arguments)]
 
         def snapshot(self, verb: str, machine: str, name: str, *options: str) -> None:
-            """python-vagrant's own snapshot methods always mean every machine."""
+            """Snapshots of one machine; python-vagrant's own methods always act on all."""
             self._call_vagrant_command(["snapshot", verb, machine, name, *options])
 
     return Client
 
 
 def home() -> Path:
-    """Where Vagrant keeps boxes and what it knows of machines."""
+    """Vagrant's home, with its boxes and its index of machines."""
     return Path(os.environ.get("VAGRANT_HOME") or Path.home() / ".vagrant.d")
 
 
 def environment() -> dict[str, str]:
-    """What Vagrant's process sees: the user's environment without what would lead it elsewhere."""
+    """The environment of Vagrant's process: the user's, without variables that would redirect it."""
     hidden = ("VAGRANT_CWD", "VAGRANT_VAGRANTFILE", "VAGRANT_DOTFILE_PATH", "LIBVIRT_DEFAULT_URI", "LABCTL_ACCELERATOR")
     kept = {key: value for key, value in os.environ.items() if key not in hidden}
     return {"VAGRANT_DEFAULT_PROVIDER": "libvirt", **kept, "VAGRANT_CHECKPOINT_DISABLE": "1", "VAGRANT_NO_COLOR": "1"}
@@ -82,9 +82,9 @@ def environment() -> dict[str, str]:
 class Vagrant:
     """Vagrant in one directory.
 
-    :param root: where the Vagrantfile is.
-    :param words: what stands before the command.
-    :param logs: a directory for the output of commands; each command's takes the place of the last one's.
+    :param root: the directory of the Vagrantfile.
+    :param words: the command prefix.
+    :param logs: a directory for command output; a command's log replaces its previous one.
     """
 
     root: Path
@@ -101,7 +101,7 @@ class Vagrant:
 
     @contextmanager
     def _running(self, what: str, seconds: float) -> Iterator[tuple[Any, Path]]:
-        """A client and its log; failures become labctl's errors, with everything that Vagrant said."""
+        """A client and its log; failures become labctl's errors, with Vagrant's full output."""
         log = self.logs / f"{what.replace(' ', '-')}.log"
         if process.missing(PROGRAM):
             raise LabError("Vagrant is not installed", "apt-get install vagrant vagrant-libvirt; labctl doctor")
@@ -109,22 +109,23 @@ class Vagrant:
         try:
             yield client, log
         except process.Failed as error:
-            said = log.read_text(errors="replace").strip() or str(error.output or "").strip() or "(it said nothing)"
+            said = log.read_text(errors="replace").strip() or str(error.output or "").strip() or "(no output)"
             if error.returncode in _TIMED_OUT:
                 raise DeadlineError(
-                    f"vagrant {what} did not end within {seconds:.0f} s; it said:\n{said}",
+                    f"vagrant {what} timed out after {seconds:.0f} s; output:\n{said}",
                     f"cd {self.root}; vagrant status",
                 ) from error
             raise BrokenLabError(
-                f"vagrant {what} ended with {error.returncode}; it said:\n{said}", f"cd {self.root}; vagrant status"
+                f"vagrant {what} failed with status {error.returncode}; output:\n{said}",
+                f"cd {self.root}; vagrant status",
             ) from error
 
     def up(self, node: str, provider: str, seconds: float, *, provision: bool | None = None) -> None:
-        """Make and start a machine, or start it; each of Vagrant's own steps becomes a line of progress.
+        """Create and start a machine, or start it; each of Vagrant's steps becomes a progress line.
 
-        :param provision: whether its provisioners run; by default only when it is made.
-        :raises BrokenLabError: it failed; the message has all that Vagrant said.
-        :raises DeadlineError: not finished within so many seconds.
+        :param provision: whether to run its provisioners; by default only when it is created.
+        :raises BrokenLabError: it failed; the message has Vagrant's full output.
+        :raises DeadlineError: timed out after ``seconds``.
         """
         with self._running(f"up {node}", seconds) as (client, log), log.open("a") as sink:
             for line in client.up(vm_name=node, provider=provider, provision=provision, stream_output=True):
@@ -134,7 +135,7 @@ class Vagrant:
                     note(node, told)
 
     def halt(self, node: str, seconds: float, *, force: bool = False) -> None:
-        """Shut a machine down, by force where it does not go by itself."""
+        """Shut a machine down, optionally by force."""
         with self._running(f"halt {node}", seconds) as (client, _):
             client.halt(vm_name=node, force=force)
 
@@ -149,7 +150,7 @@ class Vagrant:
             client.snapshot(verb, node, name, *options)
 
     def status(self, node: str | None = None) -> dict[str, str]:
-        """Machine to its state in Vagrant's word: running, poweroff, not_created …"""
+        """Machine -> Vagrant's state: running, poweroff, not_created …"""
         with self._running("status", LOOK) as (client, _):
             return {each.name: each.state for each in client.status(vm_name=node) if each.name}
 
@@ -160,9 +161,9 @@ class Vagrant:
             return found
 
     def validate(self) -> None:
-        """Let Vagrant check its file.
+        """Have Vagrant validate its Vagrantfile.
 
-        :raises BrokenLabError: it finds something; the message has it.
+        :raises BrokenLabError: it is invalid; the message says why.
         """
         with self._running("validate", LOOK) as (client, _):
             client._call_vagrant_command(["validate"])
@@ -173,23 +174,23 @@ class Vagrant:
             return str(client.version())
 
     def plugins(self) -> dict[str, str]:
-        """Plug-in to version, of those that are installed."""
+        """Installed plugins: name -> version."""
         with self._running("plugin list", LOOK) as (client, _):
             return {each.name: each.version for each in client.plugin_list()}
 
     def boxes(self) -> set[tuple[str, str, str]]:
-        """Name, provider and version of every box that Vagrant has."""
+        """Name, provider and version of every registered box."""
         with self._running("box list", LOOK) as (client, _):
             return {(each.name, each.provider, each.version) for each in client.box_list()}
 
     def add_box(self, box: Box, provider: str) -> None:
-        """Register a box by its catalogue; Vagrant compares its checksum."""
+        """Register a box by its catalogue; Vagrant verifies its checksum."""
         with self._running("box add", BOX) as (client, _):
             client.box_add(box.name, box.url, provider=provider, force=True)
 
 
 def _told(line: str, node: str) -> str:
-    """What a line of Vagrant's output tells, without the machine's name: its steps, not their details."""
+    """The step in a line of Vagrant's output, without the machine's name; empty for details."""
     text = line.strip()
     told = text.removeprefix(f"==> {node}:").strip() if text.startswith(f"==> {node}:") else ""
     return "" if told.startswith("--") else told
@@ -197,13 +198,13 @@ def _told(line: str, node: str) -> str:
 
 @contextmanager
 def scratch() -> Iterator[Vagrant]:
-    """Vagrant for what belongs to no lab: boxes, plug-ins, versions."""
+    """Vagrant outside any lab, for boxes, plugins and versions."""
     with tempfile.TemporaryDirectory(prefix="labctl-vagrant-") as name:
         yield Vagrant(Path(name), Path(name) / "log")
 
 
 def register(box: Box, provider: str) -> None:
-    """Have Vagrant know a box, unless it does."""
+    """Register a box with Vagrant, if it is not registered."""
     with scratch() as client:
         if (box.name, provider, box.version) not in client.boxes():
             with step("image", f"register {box.name} {box.version} with Vagrant"):

@@ -1,7 +1,7 @@
-"""A lab as ``lab.json``, from which ``vagrant/Vagrantfile`` makes its machines. Pure.
+"""A lab as ``lab.json``, from which ``vagrant/Vagrantfile`` creates its machines. Pure.
 
-Sizes are in MiB, times in seconds; what is not known or not meant is empty. The same document serves somebody who
-knows nothing but Vagrant, and labctl's own driver, which adds what only it has: keys, consoles, a libvirt.
+Sizes are in MiB, times in seconds; unknown or unset values are empty. The same document serves plain Vagrant users
+and labctl's own driver, which adds what only it has: keys, consoles, a libvirt.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ SCHEMA = 1
 FILE = "lab.json"
 VAGRANTFILE = shipped("vagrant") / "Vagrantfile"
 MIB = 2**20
-#: The first bytes of the address of Vagrant's own card: locally administered, and "va".
+#: The first bytes of the MAC address of Vagrant's own card: locally administered, and "va".
 MAC_PREFIX = "02:76:61"
-#: vagrant-libvirt's own network, from which it reaches the machines.
+#: vagrant-libvirt's management network.
 VAGRANT_NETWORK, VAGRANT_ADDRESS = "vagrant-libvirt", "192.168.121.0/24"
-#: VirtualBox has eight adapters, of which Vagrant takes the first.
+#: VirtualBox has eight adapters; Vagrant uses the first.
 MAX_CARDS = 7
 BOOT, HALT, CONNECT = 300, 60, 15
 
-#: Boxes of the distributions' own makers, for the bases that labctl makes none of; its registry has the checksums.
+#: The distributions' official boxes, for bases that labctl builds none for; the registry has the checksums.
 FOREIGN = {"centos7": Box("centos/7", "2004.01", own=False), "centos8": Box("centos/8", "2011.0", own=False)}
 
 File = tuple[bytes, int]
@@ -41,7 +41,7 @@ File = tuple[bytes, int]
 
 @dataclass(frozen=True)
 class Libvirt:
-    """Which libvirt the provider uses, and how: empty values are the user's own choice."""
+    """Which libvirt the provider uses, and how; empty values leave the choice to the user."""
 
     uri: str = ""
     driver: str = ""
@@ -51,11 +51,11 @@ class Libvirt:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a lab spec does not say of its machines.
+    """Settings of machines that are not in a lab spec.
 
-    :param files: node -> path -> content and mode, instead of what every node of a rendered lab gets.
-    :param guest: Vagrant's name for the system in the box; found out by Vagrant when empty.
-    :param consoles: node -> the file for its console's output.
+    :param files: node -> path -> content and mode; replaces the files that every node of a rendered lab gets.
+    :param guest: Vagrant's name for the guest system; detected by Vagrant when empty.
+    :param consoles: node -> file for its console output.
     """
 
     box: Box
@@ -69,18 +69,18 @@ class Settings:
 
 
 def prefix(name: str) -> str:
-    """What stands before the nodes' names in the names of domains and of VirtualBox's machines."""
+    """The prefix of node names in names of domains and VirtualBox machines."""
     return f"labctl.{name}."
 
 
 def vagrant_mac(name: str, node: str) -> str:
-    """The address of the card by which Vagrant reaches a node; its first bytes tell it from the lab's own cards."""
+    """MAC address of the card by which Vagrant reaches a node; its first bytes differ from those of lab cards."""
     digest = hashlib.sha256(f"{name}/{node}".encode()).hexdigest()
     return ":".join([MAC_PREFIX, digest[:2], digest[2:4], digest[4:6]])
 
 
 def provider_name(lab_name: str, name: str) -> str:
-    """What a lab's network is called with libvirt and VirtualBox."""
+    """The name of a lab's network in libvirt and VirtualBox."""
     return f"{lab_name}-{name}"
 
 
@@ -91,7 +91,7 @@ def render(spec: LabSpec, settings: Settings) -> str:
     """
     for node in spec.nodes.values():
         if len(node.interfaces) > MAX_CARDS:
-            raise LabError(f"{node.name} has {len(node.interfaces)} cards; Vagrant's machines have up to {MAX_CARDS}")
+            raise LabError(f"{node.name} has {len(node.interfaces)} cards; Vagrant machines have at most {MAX_CARDS}")
     content = {
         "schema": SCHEMA,
         "lab": spec.name,
@@ -147,16 +147,16 @@ def _card(spec: LabSpec, card: InterfaceSpec) -> dict[str, Any]:
         "network": card.network,
         "address": str(card.address or ""),
         "mac": card.mac,
-        # guests' frames come and go with addresses of their own (docs/facts/troubleshooting.md, A28)
+        # guests' frames have their own MAC addresses (docs/facts/troubleshooting.md, A28)
         "promiscuous": spec.networks[card.network].role is NetworkRole.PROVIDER,
         "port": network.port(card),
     }
 
 
 def public_files(spec: LabSpec, node: str, *, own: bool) -> dict[str, File]:
-    """What every node of a rendered lab gets: the lab's names, and in labctl's own box name and addresses.
+    """Files that every node of a rendered lab gets: the hosts file, and in labctl's own boxes name and addresses.
 
-    Nothing of it is secret, and the way out stays Vagrant's.
+    They contain no secrets, and the default route stays Vagrant's.
     """
     files: dict[str, File] = {"etc/hosts": (spec.hosts_file().encode(), 0o644)}
     if own:

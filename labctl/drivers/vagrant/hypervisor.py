@@ -1,9 +1,9 @@
-"""A libvirtd of a lab's own, in the lab's namespace: the one that Vagrant's provider libvirt talks to.
+"""A lab's own libvirtd, in the lab's namespace, which Vagrant's provider libvirt talks to.
 
 Vagrant's networks have bridges with addresses, a DHCP server and packet filters where libvirtd runs, and Vagrant
-reaches its machines through them. In the lab's namespace nothing of that enters the host's interfaces or routes,
-and labs with the same addresses do not meet. The daemon's directories are the lab's, so it knows no other's machines;
-its processes are in the lab's control group, so they are found and ended whatever becomes of its records.
+reaches its machines through them. In the lab's namespace none of that touches the host's interfaces or routes,
+and labs with the same addresses do not conflict. The daemon uses the lab's directories, so it sees only the lab's
+machines; its processes are in the lab's control group, so they can be ended even if its records are lost.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from labctl.progress import note
 from labctl.records.lab import Lab
 
 OWN = Path(__file__).with_name("own.sh")
-#: The daemon's control group beside those of nodes, whose names have no underscore.
+#: The daemon's control group, beside those of nodes, whose names have no underscore.
 GROUP = "_libvirtd"
 POOL = "default"
 _SECONDS = 30
-#: Files belong to whoever made them, and what would need a daemon of the system's is off.
+#: Files keep their owners, and what would need a system daemon is off.
 QEMU_CONF = """\
 security_driver = "none"
 user = "root"
@@ -50,13 +50,13 @@ _connections: dict[str, Connection] = {}
 
 
 def run_directory(name: str) -> Path:
-    """Where a lab's daemon has its sockets; named by home and lab, and short as a socket's path must be."""
+    """The directory of a lab daemon's sockets; named by home and lab, short because socket paths are limited."""
     return daemon.RUN / f"vagrant-{paths.mark()}-{name}"
 
 
 @dataclass(frozen=True)
 class Hypervisor:
-    """The libvirt of one lab."""
+    """One lab's libvirt."""
 
     lab: Lab
 
@@ -67,7 +67,7 @@ class Hypervisor:
 
     @property
     def state(self) -> Path:
-        """What it keeps."""
+        """Its state."""
         return self.lab.directory / "vagrant" / "libvirt"
 
     @property
@@ -77,12 +77,12 @@ class Hypervisor:
 
     @property
     def uri(self) -> str:
-        """How clients find it, from any namespace."""
+        """Its URI, valid in any namespace."""
         return f"qemu+unix:///system?socket={self.run}/libvirt-sock"
 
     @property
     def answers(self) -> bool:
-        """True when it runs."""
+        """True when it is running."""
         return daemon.accepts(self.run / "libvirt-sock")
 
     @property
@@ -93,7 +93,7 @@ class Hypervisor:
     # --- life ------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start it in the lab's namespace; safe to repeat.
+        """Start it in the lab's namespace; idempotent.
 
         :raises LabError: libvirt is not installed, or does not start.
         :raises DeadlineError: it does not answer.
@@ -111,15 +111,15 @@ class Hypervisor:
         self.run.chmod(0o700)
         write_atomic(self.state / "etc/qemu.conf", QEMU_CONF)
         write_atomic(self.state / "etc/libvirtd.conf", LIBVIRTD_CONF)
-        note("host", "starting a libvirtd for the lab's machines, in its namespace")
+        note("host", "starting a libvirtd for the lab's machines in the lab's namespace")
         done = process.run(self._command(), check=False, timeout=60)
         deadline = time.monotonic() + _SECONDS
         while done.returncode == 0 and not self.answers:
             if time.monotonic() > deadline:
-                raise DeadlineError(f"the lab's libvirtd does not answer after {_SECONDS} s", f"ls {self.state}/log")
+                raise DeadlineError(f"the lab's libvirtd did not answer within {_SECONDS} s", f"ls {self.state}/log")
             time.sleep(0.1)
         if done.returncode != 0:
-            raise LabError(f"the lab's libvirtd does not start: {done.stderr.strip()[-500:]}", "libvirtd --verbose")
+            raise LabError(f"the lab's libvirtd failed to start: {done.stderr.strip()[-500:]}", "libvirtd --verbose")
 
     def _command(self) -> list[str | Path]:
         program: list[str | Path] = ["libvirtd", "--daemon", "--pid-file", self.run / "libvirtd.pid"]
@@ -131,9 +131,9 @@ class Hypervisor:
         return ["sh", "-c", JOIN, groups, "nsenter", inside, *apart, *program]
 
     def stop(self) -> list[str]:
-        """End it and every machine on it; returns what does not end."""
+        """Stop it and all its machines; returns what did not end."""
         if (connection := _connections.pop(self.uri, None)) is not None:
-            with suppress(LabError):  # it has gone already
+            with suppress(LabError):  # already gone
                 connection.close()
         left = [f"process {pid} of the lab's libvirtd" for pid in self._end()]
         shutil.rmtree(self.run, ignore_errors=True)
@@ -142,10 +142,10 @@ class Hypervisor:
     def _end(self) -> list[int]:
         return cgroup.kill(self.lab.name, GROUP)
 
-    # --- what is on it -----------------------------------------------------------------------------
+    # --- contents ----------------------------------------------------------------------------------
 
     def furnish(self) -> None:
-        """Define what Vagrant expects to find or would make itself: a pool, its own network, the lab's networks."""
+        """Define what Vagrant expects or would create itself: a pool, its own network, the lab's networks."""
         handle = self.connection.get()
         with translated("the lab's libvirt"):
             if POOL not in [pool.name() for pool in handle.listAllStoragePools()]:
@@ -170,7 +170,7 @@ class Hypervisor:
         return found
 
     def stock(self, disk: Path, volume: str) -> None:
-        """Put a box's disk into the pool, where Vagrant looks before it copies: the same file by a second name."""
+        """Put a box's disk into the pool, where Vagrant looks before it copies, as a hard link if possible."""
         target = self.pool / volume
         if target.exists():
             return
@@ -185,7 +185,7 @@ class Hypervisor:
             self.connection.get().storagePoolLookupByName(POOL).refresh()
 
     def domain(self, node: str) -> Any | None:
-        """A node's domain, whether it runs or not; None when there is none, or no daemon to ask."""
+        """A node's domain, running or not; None when there is none, or the daemon is not running."""
         return self.connection.find(f"{document.prefix(self.lab.name)}{node}") if self.answers else None
 
     def discard(self, node: str) -> list[str]:
@@ -207,11 +207,11 @@ class Hypervisor:
         return []
 
     def memory(self) -> list[Any]:
-        """The domains that run on it."""
+        """Its running domains."""
         return self.connection.domains() if self.answers else []
 
     def state_of(self, node: str) -> tuple[bool, bool]:
-        """Whether a node's domain runs, and whether it is paused."""
+        """Whether a node's domain is running, and whether it is paused."""
         domain = self.domain(node)
         state = asked(domain.state) if domain is not None else None
         if state is None or domain is None:
@@ -227,7 +227,7 @@ def _pool(path: Path) -> str:
 
 
 def _vagrant_network() -> str:
-    """The network that vagrant-libvirt would make itself: addresses by DHCP, the first one is this side's."""
+    """The network that vagrant-libvirt would create itself: DHCP, with the first address on the host side."""
     host, _, prefix = document.VAGRANT_ADDRESS.rpartition(".0/")
     found = tree.Element("network", ipv6="yes")
     tree.SubElement(found, "name").text = document.VAGRANT_NETWORK
@@ -238,7 +238,7 @@ def _vagrant_network() -> str:
 
 
 def _bridged(name: str, bridge: str) -> str:
-    """A network that is one of the bridges in the lab's namespace."""
+    """A network on a bridge in the lab's namespace."""
     found = tree.Element("network")
     tree.SubElement(found, "name").text = name
     tree.SubElement(found, "forward", mode="bridge")

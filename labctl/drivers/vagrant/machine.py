@@ -1,11 +1,11 @@
-"""Machines that Vagrant makes, with its provider libvirt, in the lab's namespace.
+"""Machines created by Vagrant, with its provider libvirt, in the lab's namespace.
 
-The lab's directory ``vagrant`` is one that Vagrant's users know: Vagrantfile, lab.json, ``.vagrant``; `vagrant status`
-there says what labctl says. Vagrant makes, starts, halts, snapshots and removes machines; what its command has no word
-for (pause, pull a cable, count CPU seconds) is asked of the lab's libvirt.
+The lab's directory ``vagrant`` is an ordinary Vagrant directory: Vagrantfile, lab.json, ``.vagrant``; `vagrant
+status` there agrees with labctl. Vagrant creates, starts, halts, snapshots and removes machines; what its command
+cannot do (pause, unplug a cable, count CPU seconds) is done through the lab's libvirt.
 
-A layer of a lab has no disk of such a machine: what the machine had written when the layer was frozen is a snapshot
-inside its disk, named after the layer, which ``NODE/snapshot`` in the layer records.
+A lab's layer has no disk of such a machine: the state at the time the layer was frozen is a snapshot inside the
+machine's disk, named after the layer and recorded as ``NODE/snapshot`` in the layer.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ from labctl.records.lab import Lab
 PROVIDER = "libvirt"
 #: The control group of Vagrant's own processes.
 COMMANDS = "_vagrant"
-#: A machine's files: it was asked for; its start has not ended; one has.
+#: Files of a machine: it was created; a start is in progress; a start has finished.
 MADE, STARTING, STARTED = "made", "starting", "started"
-#: In a layer: whose machine has a snapshot of it; from which layer's snapshot the machine goes on, once.
+#: In a layer: the lab whose machine has a snapshot of it; the layer whose snapshot the machine resumes from, once.
 SNAPSHOT, RESTORE = "snapshot", "restore"
-#: Seconds for Vagrant's commands on a machine that is not slower than the host, besides what they wait for.
+#: Seconds for Vagrant's commands on a machine as fast as the host, in addition to what they wait for.
 UP, COMMAND = 420, 180
-#: Any Linux: what a guest is asked to do is to shut down.
+#: Any Linux: the guest is only ever asked to shut down.
 GUEST = "linux"
-#: Files of a node that a box makes itself, at each machine's first start.
+#: Node files that a box creates itself at a machine's first start.
 _ITS_OWN = ("etc/machine-id",)
 
 
@@ -61,7 +61,7 @@ class VagrantMachines:
         self._libvirt = Libvirt()
         self._lock = threading.Lock()
 
-    # --- what there is ---------------------------------------------------------------------------
+    # --- capabilities ----------------------------------------------------------------------------
 
     @property
     def patience(self) -> float:
@@ -73,7 +73,7 @@ class VagrantMachines:
 
     def probe(self) -> None:
         if os.geteuid() != 0:
-            raise LabError("the driver vagrant makes namespaces, which needs root", "the same command with sudo")
+            raise LabError("the driver vagrant needs root to create namespaces", "the same command with sudo")
         command.library()
         if absent := process.missing(command.PROGRAM, "ip", "nsenter", "timeout", "dnsmasq", "qemu-img"):
             raise LabError(
@@ -83,8 +83,8 @@ class VagrantMachines:
         wanted = command.environment()["VAGRANT_DEFAULT_PROVIDER"]
         if wanted != PROVIDER:
             raise LabError(
-                f"labctl drives Vagrant's provider {PROVIDER}, not {wanted} (VAGRANT_DEFAULT_PROVIDER)",
-                "labctl vagrant render zed-2node makes a directory in which `vagrant up --provider virtualbox` works",
+                f"labctl supports only Vagrant's provider {PROVIDER}, not {wanted} (VAGRANT_DEFAULT_PROVIDER)",
+                "labctl vagrant render zed-2node creates a directory where `vagrant up --provider virtualbox` works",
             )
 
     def image(self, lab: Lab) -> tuple[Path, ...]:
@@ -93,9 +93,7 @@ class VagrantMachines:
             return (boxes.ensure(layers, PROVIDER),)
         (image,) = lab.layers
         if not (image / "tree").is_dir():
-            raise BrokenLabError(
-                f"the box {image}, on which {lab.name} stands, is gone", f"labctl down {lab.name}; {lab.up()}"
-            )
+            raise BrokenLabError(f"the box {image}, used by {lab.name}, is gone", f"labctl down {lab.name}; {lab.up()}")
         store.verify(image)
         return lab.layers
 
@@ -126,7 +124,7 @@ class VagrantMachines:
             mark.unlink()
 
     def _prepare(self, lab: Lab) -> None:
-        """Bring the lab's libvirt and its lab.json to what the spec says."""
+        """Make the lab's libvirt and lab.json match the spec."""
         hypervisor = self._hypervisor(lab)
         hypervisor.start()
         hypervisor.furnish()
@@ -165,7 +163,7 @@ class VagrantMachines:
         )
 
     def _seconds(self, seconds: float) -> int:
-        """A deadline of a machine as slow as these are; Vagrant's own commands take their part of the host's time."""
+        """A deadline for machines this slow; part of it is Vagrant's own work, which runs at the host's speed."""
         return round(seconds * max(1.0, self.patience / 2))
 
     def start(self, lab: Lab, node: str) -> None:
@@ -173,7 +171,7 @@ class VagrantMachines:
             return
         own = lab.node_directory(node)
         vagrant, again = self._vagrant(lab), (own / STARTING).exists()
-        if again and not (own / STARTED).exists():  # the key that Vagrant gave it may never have reached its disk
+        if again and not (own / STARTED).exists():  # Vagrant's key may not have reached its disk
             vagrant.destroy(node, self._seconds(COMMAND))
         (own / STARTING).touch()
         vagrant.up(node, PROVIDER, self._seconds(UP), provision=True if again else None)
@@ -191,14 +189,14 @@ class VagrantMachines:
         try:
             self._vagrant(lab).halt(node, seconds + COMMAND)
         except LabError as error:
-            warn(node, f"its power button is pressed instead: {error.message}")
+            warn(node, f"pressing its power button instead: {error.message}")
             self._press(lab, node, seconds)
         in_time = not self._hypervisor(lab).state_of(node)[0]
         self._off(lab, node)
         return in_time
 
     def _press(self, lab: Lab, node: str, seconds: float) -> None:
-        """Press a machine's power button and wait so many seconds; what has not booted yet does not see it."""
+        """Press a machine's power button, repeatedly, since one that is still booting ignores it; wait ``seconds``."""
         hypervisor, deadline, pressed = self._hypervisor(lab), time.monotonic() + seconds, 0.0
         while hypervisor.state_of(node)[0] and time.monotonic() < deadline:
             if time.monotonic() > pressed + 5 and (domain := hypervisor.domain(node)) is not None:
@@ -207,7 +205,7 @@ class VagrantMachines:
             time.sleep(0.2)
 
     def _off(self, lab: Lab, node: str) -> None:
-        """Take a machine's power away."""
+        """Cut a machine's power."""
         hypervisor = self._hypervisor(lab)
         if hypervisor.state_of(node)[0] and (domain := hypervisor.domain(node)) is not None:
             asked(domain.destroy)
@@ -222,7 +220,7 @@ class VagrantMachines:
                 if (machines / PROVIDER / "id").exists():
                     self._vagrant(lab).destroy(node, self._seconds(COMMAND))
             except LabError as error:
-                note(node, f"is removed without Vagrant: {error.message}")
+                note(node, f"removing it without Vagrant: {error.message}")
             left += hypervisor.discard(node)
         if not left:
             shutil.rmtree(machines, ignore_errors=True)
@@ -261,7 +259,7 @@ class VagrantMachines:
     def rest(self, lab: Lab, seconds: float) -> None:
         def stop(node: str) -> None:
             if not self.stop(lab, node, seconds) and seconds:
-                warn(node, f"did not shut down in {seconds:g} s and was switched off")
+                warn(node, f"did not shut down within {seconds:g} s and was powered off")
 
         for group in shutdown_order(lab.spec):
             on_each(stop, group)
@@ -277,7 +275,7 @@ class VagrantMachines:
             domain = self._hypervisor(lab).domain(node)
             if domain is None or _snapshot(stack[0]) not in (asked(domain.snapshotListNames) or []):
                 raise BrokenLabError(
-                    f"{node} of {lab.name} has no snapshot of that moment any more: its machine was made anew since",
+                    f"{node} of {lab.name} has no snapshot of that moment: its machine was re-created since",
                     f"labctl snapshot list {lab.name}",
                 )
         for node in frozen:
@@ -287,21 +285,21 @@ class VagrantMachines:
 
     def needs(self, lab: Lab, layer: str) -> dict[str, str]:
         raise LabError(
-            "what a Vagrant lab's machines have written is kept by their hypervisor, not in files that can leave it",
+            "a Vagrant lab cannot be exported: its snapshots are kept by the hypervisor, not in files",
             "the same topology with --driver libvirt",
         )
 
     def adopt(self, lab: Lab, needs: Mapping[str, str]) -> None:
-        raise LabError("no snapshot of a Vagrant lab was ever exported")
+        raise LabError("snapshots of Vagrant labs cannot be imported: they cannot be exported")
 
     def _refuse_to_clone(self, lab: Lab, below: Path) -> None:
-        """Refuse to stand on layers whose machines are another lab's.
+        """Refuse layers whose machines belong to another lab.
 
-        :raises LabError: they are.
+        :raises LabError: they do.
         """
         if any(path.read_text() != lab.id for path in below.glob(f"*/{SNAPSHOT}")):
             raise LabError(
-                "machines that Vagrant made cannot be cloned: their snapshots are inside their disks",
+                "Vagrant machines cannot be cloned: their snapshots are inside their disks",
                 lab.up("NAME"),
             )
 
@@ -309,7 +307,7 @@ class VagrantMachines:
         return [node for node in lab.spec.nodes if self._hypervisor(lab).domain(node) is not None]
 
     def _freeze(self, lab: Lab, node: str, number: str) -> None:
-        """Keep what a machine has written as a snapshot, and forget those of layers that are gone."""
+        """Save a machine's state as a snapshot, and delete snapshots of layers that are gone."""
         vagrant, domain = self._vagrant(lab), self._hypervisor(lab).domain(node)
         for name in asked(domain.snapshotListNames) or [] if domain is not None else []:
             if name.startswith("layer-") and not lab.layer(name.removeprefix("layer-")).exists():
@@ -324,7 +322,7 @@ class VagrantMachines:
     def pause(self, lab: Lab, node: str) -> None:
         domain = self._hypervisor(lab).domain(node) if self.machine(lab, node).running else None
         if domain is None:
-            raise LabError(f"{node} of {lab.name} does not run", f"labctl repair {lab.name}")
+            raise LabError(f"{node} of {lab.name} is not running", f"labctl repair {lab.name}")
         if not self.machine(lab, node).paused:
             with translated(f"{node} cannot be paused"):
                 domain.suspend()
@@ -332,7 +330,7 @@ class VagrantMachines:
     def resume(self, lab: Lab, node: str) -> None:
         domain = self._hypervisor(lab).domain(node) if self.machine(lab, node).paused else None
         if domain is not None:
-            with translated(f"{node} cannot go on"):
+            with translated(f"{node} cannot be resumed"):
                 domain.resume()
 
     def plug(self, lab: Lab, node: str, network: str, up: bool) -> None:
@@ -383,7 +381,7 @@ def _snapshot(number: str) -> str:
 
 
 def _volume(box: Box) -> tuple[Path, str]:
-    """The disk that Vagrant unpacked a box to, and the name that vagrant-libvirt gives it in a pool."""
+    """The disk to which Vagrant unpacked a box, and vagrant-libvirt's name for it in a pool."""
     folder = box.name.replace("/", "-VAGRANTSLASH-")
     return (
         command.home() / "boxes" / folder / box.version / PROVIDER / "box.img",
