@@ -95,7 +95,7 @@ def test_overlays_are_tried_where_labs_are_kept(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setenv("LABCTL_HOME", "/proc/sys")
     assert host.overlay()[0].state is State.PROBLEM
-    assert "cannot be written" in host.overlay()[0].found
+    assert "is not writable" in host.overlay()[0].found
 
 
 @pytest.fixture
