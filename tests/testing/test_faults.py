@@ -112,8 +112,8 @@ def test_a_unit_that_does_not_come_back_is_named_with_its_log_lines(containers: 
     with pytest.raises(faults.NotRecoveredError) as failed:
         made.wait_recovered(deadline=2)
     said = failed.value.message
-    assert "memcached.service on first does not run" in said
-    assert "first: memcached.service does not run\n    systemd: " in said
+    assert "memcached.service on first is not running" in said
+    assert "first: memcached.service is not running\n    systemd: " in said
     assert "Failed" in said
     assert "second:" not in said
 
