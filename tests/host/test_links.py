@@ -130,7 +130,9 @@ def test_a_delay_that_the_kernel_cannot_make_is_refused_with_what_it_lacks(lab: 
     if has_netem(lab):
         pytest.skip("this kernel has netem")
     before = state(lab)
-    with pytest.raises(LabError, match=r"--delay needs netem \(sch_netem\), which this host's kernel does not have") as refused:
+    with pytest.raises(
+        LabError, match=r"--delay needs netem \(sch_netem\), which this host's kernel does not have"
+    ) as refused:
         links.shape(lab, *CARD, Shape(delay=100, loss=1))
     assert "--loss works without it" in refused.value.hint
     assert state(lab) == before, "what was refused has left something"
