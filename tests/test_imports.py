@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -24,6 +25,7 @@ def dotted(path: Path) -> str:
 MODULES = {dotted(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
+@cache
 def order() -> list[str]:
     """Packages and modules from the lowest to the highest, as the document has them."""
     text = (ROOT / "docs" / "architecture.md").read_text()
@@ -37,8 +39,13 @@ def for_type_checkers(tree: ast.Module) -> set[ast.AST]:
     return {inner for block in blocks for inner in ast.walk(block)}
 
 
-def imports(module: str) -> Iterator[str]:
+@cache
+def imports(module: str) -> frozenset[str]:
     """The modules of labctl that one imports, anywhere in it."""
+    return frozenset(_imports(module))
+
+
+def _imports(module: str) -> Iterator[str]:
     tree = ast.parse(MODULES[module].read_text())
     skipped = for_type_checkers(tree)
     for item in ast.walk(tree):

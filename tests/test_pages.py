@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from support import ROOT
+
+from labctl.host import process
 
 PAGES = ("add-a-release", "add-a-service", "add-a-driver")
 _BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -34,9 +35,7 @@ class Copy:
             **{k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "COV"))},
             **{"PATH": path, "PYTHONPATH": str(self.root), "LABCTL_HOME": str(self.root / "home"), "COLUMNS": "400"},
         }
-        done = subprocess.run(
-            ["sh", "-c", command], cwd=self.root, env=environment, capture_output=True, text=True, timeout=300
-        )
+        done = process.run(["sh", "-c", command], cwd=self.root, env=environment, timeout=300, check=False)
         return done.stdout + done.stderr
 
 
@@ -62,7 +61,7 @@ def test_a_page_can_be_followed(page: str, copy: Copy) -> None:
         if name:
             (copy.root / name).write_text(text)
         elif kind == "diff":
-            subprocess.run(["git", "apply"], cwd=copy.root, input=text, text=True, check=True)
+            process.run(["git", "apply"], cwd=copy.root, stdin=text)
         elif kind == "console":
             for part in text.split("$ ")[1:] if text.startswith("$ ") else pytest.fail(f"{page}: no command: {text}"):
                 command, *shown = part.strip().splitlines()

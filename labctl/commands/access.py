@@ -56,8 +56,7 @@ def ssh(
 ) -> None:
     """Log in to a node as root, or run a command there."""
     lab = Lab.load(name)
-    if node not in lab.spec.nodes:
-        raise LabError(f"{name} has no node '{node}'; it has {', '.join(lab.spec.nodes)}")
+    address = lab.spec.address(lab.spec.node(node))
     machine = lab.driver.machine(lab, node)
     if not machine.running:
         said = f": {machine.detail}" if machine.detail else ""
@@ -82,7 +81,7 @@ def ssh(
         "IdentitiesOnly=yes",
         "-o",
         "ConnectTimeout=20",
-        f"root@{lab.spec.address(lab.spec.nodes[node])}",
+        f"root@{address}",
         *(command or []),
     ]
     raise typer.Exit(process.interactive(words))
@@ -152,7 +151,7 @@ def prove(
     smoke: Annotated[bool, typer.Option("--smoke", help="only the smoke tests: one path through each service")] = False,
 ) -> None:
     """Test a lab with the end-to-end suite; arguments after -- are passed to pytest."""
-    Lab.load(name)
+    lab = Lab.load(name)
     suite = shipped("e2e")
     # the default when the arguments name no test; pytest reads testpaths only in its root directory
     words = [sys.executable, "-m", "pytest", "--lab", name, "-n", str(workers), "-o", f"testpaths={suite}"]
@@ -164,7 +163,7 @@ def prove(
         words += ["-m", "smoke"]
     if junit:
         words.append(f"--junitxml={junit.absolute()}")
-    status = process.interactive(words, env=_environment(Lab.load(name)), cwd=suite.parent)
+    status = process.interactive(words, env=_environment(lab), cwd=suite.parent)
     if status != 0:
         out.print(f"[red]{name}: the end-to-end suite exited with status {status}[/red]")
     if status in _TELLING:

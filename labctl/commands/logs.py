@@ -14,7 +14,6 @@ import typer
 
 from labctl.commands.console import Format, err, out, progress
 from labctl.commands.options import LabName, Output
-from labctl.errors import LabError
 from labctl.lab import bundle as bundles
 from labctl.lab import logs as lines
 from labctl.records.lab import Lab
@@ -36,7 +35,7 @@ def logs(
     lab = Lab.load(name)
     if node is not None and node not in lab.spec.nodes:
         if unit is not None or not lines.units(lab, node):
-            raise LabError(f"{name} has no node '{node}'; it has {', '.join(lab.spec.nodes)}")
+            lab.spec.node(node)  # names those there are
         node, unit = None, node
     nodes = [node] if node else list(lab.spec.nodes)
     begin = lines.since(since)

@@ -39,9 +39,7 @@ def card(spec: LabSpec, node: str, name: str) -> InterfaceSpec:
 
     :raises LabError: no such node or network, or the node is not in the network.
     """
-    if node not in spec.nodes:
-        raise LabError(f"{spec.name} has no node '{node}'; it has {', '.join(spec.nodes)}")
-    cards = {found.network: found for found in spec.nodes[node].interfaces}
+    cards = {found.network: found for found in spec.node(node).interfaces}
     if name not in cards:
         raise LabError(f"{node} of {spec.name} is not in a network '{name}'; it is in {', '.join(cards)}")
     return cards[name]

@@ -21,7 +21,6 @@ from labctl.lab import snapshot as snaps
 from labctl.progress import step
 from labctl.records import access
 from labctl.records.lab import Lab, exists
-from labctl.services.base import Context
 from labctl.topology.model import NAME
 from labctl.topology.resolve import Macs
 from labctl.topology.spec import LabSpec, NodeSpec
@@ -103,5 +102,5 @@ def _copy(lab: Lab, spec: LabSpec) -> Lab:
         shutil.rmtree(copy.directory, ignore_errors=True)
         raise
     if spec.has(Component.KEYSTONE):
-        access.write(copy, Context.of(spec).auth_url, copy.secrets())
+        access.write(copy, copy.context.auth_url, copy.secrets())
     return copy

@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from labctl import bases
 from labctl.errors import BrokenLabError, DeadlineError, LabError
 from labctl.host.files import write_atomic
 from labctl.host.links import WHOLE, Shape, card
@@ -104,8 +103,7 @@ def _running(lab: Lab, node: str) -> None:
 
     :raises LabError: there is no such node, or it is not running.
     """
-    if node not in lab.spec.nodes:
-        raise LabError(f"{lab.name} has no node '{node}'; it has {', '.join(lab.spec.nodes)}")
+    lab.spec.node(node)
     if not lab.driver.machine(lab, node).running:
         raise BrokenLabError(
             f"{node} of {lab.name} is not running", f"labctl fault heal {lab.name}; labctl repair {lab.name}"
@@ -134,8 +132,7 @@ def start_node(lab: Lab, node: str) -> None:
 
     :raises LabError: it does not start.
     """
-    if node not in lab.spec.nodes:
-        raise LabError(f"{lab.name} has no node '{node}'; it has {', '.join(lab.spec.nodes)}")
+    lab.spec.node(node)
     _undo(lab, Fault(Kind.NODE_KILLED, node))
 
 
@@ -220,7 +217,7 @@ def heal_link(lab: Lab, node: str, network: str) -> None:
 
 def units(lab: Lab, service: str) -> tuple[str, ...]:
     """The units that a word stands for: a daemon by its upstream name (``rabbitmq``), else a unit's own name."""
-    known = bases.get(lab.spec.base, lab.spec.package_source).units
+    known = lab.context.base.units
     return known.get(service, (service,))
 
 
@@ -284,7 +281,7 @@ def _known(lab: Lab, node: str, session: Session, names: tuple[str, ...]) -> Non
     for unit in names:
         said = session.run(f"systemctl show -p LoadState {shlex.quote(unit)}", timeout=30).stdout
         if said.strip() != "LoadState=loaded":
-            services = bases.get(lab.spec.base, lab.spec.package_source).units
+            services = lab.context.base.units
             raise LabError(f"{node} has no unit '{unit}'; use a unit's name, or one of {', '.join(services)}")
 
 

@@ -19,7 +19,6 @@ from datetime import UTC, datetime, timedelta, timezone
 from importlib.resources import files
 from pathlib import PurePosixPath
 
-from labctl import bases
 from labctl.errors import BrokenLabError, LabError
 from labctl.host import process
 from labctl.host.threads import side_by_side
@@ -217,7 +216,7 @@ def _bare(unit: str) -> str:
 
 def units(lab: Lab, service: str) -> tuple[str, ...]:
     """The units of a daemon, of all daemons of a project, or of a unit's name; empty for any other word."""
-    known: Mapping[str, tuple[str, ...]] = bases.get(lab.spec.base, lab.spec.package_source).units
+    known: Mapping[str, tuple[str, ...]] = lab.context.base.units
     if service in known:
         return known[service]
     if whole := [u for daemon, names in known.items() if daemon.startswith(f"{service}-") for u in names]:
@@ -234,7 +233,7 @@ def of_node(lab: Lab, node: str, after: float | None, service: str | None, file_
     :raises LabError: the node's logs cannot be read.
     """
     wanted = (units(lab, service) or (service,)) if service else ()
-    every = [u for names in bases.get(lab.spec.base, lab.spec.package_source).units.values() for u in names]
+    every = [u for names in lab.context.base.units.values() for u in names]
     found = sections(redactor(lab)(read(lab, node, script(after, wanted, file_bytes))))
     zone = _zone(found.pop("zone", ("+0000", ""))[0] or "+0000")
     lines: list[Line] = []

@@ -95,13 +95,13 @@ def up(spec: LabSpec, path: Path, until: str, start: str = "") -> Summary:
         teardown.down(spec.name)
     if start:
         snapshot.restore(Lab.load(spec.name), start)
-    state = open_lab(spec, path)
-    snapshot.sweep(state)
+    lab = open_lab(spec, path)
+    snapshot.sweep(lab)
     try:
-        fault.heal_all(state, start=False)
+        fault.heal_all(lab, start=False)
     except LabError as error:  # the stages may fix it anyway
         warn("lab", error.message)
-    return converge(state, until)
+    return converge(lab, until)
 
 
 #: Seconds for the guest image: a download, or a build on a machine that is busy with the rest of the lab.

@@ -21,10 +21,9 @@ from labctl.topology import load
 SOURCES = ("labctl", "e2e", "topologies", "kickstart")
 
 
-def git_commit(root: Path | None = None) -> str:
+def git_commit() -> str:
     """The checked-out commit, with ``+`` appended when files were modified; empty without a checkout."""
-    root = root or checkout()
-    if root is None:
+    if (root := checkout()) is None:
         return ""
     try:
         commit = process.output(["git", "-C", root, "rev-parse", "HEAD"])
@@ -34,11 +33,11 @@ def git_commit(root: Path | None = None) -> str:
     return f"{commit}+" if changed else commit
 
 
-def source(root: Path | None = None) -> str:
+def source() -> str:
     """Hash of the code, the suites and the topologies on disk: equal code, equal hash."""
     found = hashlib.sha256()
     for name in SOURCES:
-        folder = root / name if root else Path(labctl.__file__).parent if name == "labctl" else shipped(name)
+        folder = Path(labctl.__file__).parent if name == "labctl" else shipped(name)
         for path in sorted(folder.rglob("*")):
             place = path.relative_to(folder)
             if path.is_file() and path.suffix != ".pyc" and not {"nightly", "data"} & set(place.parts):

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from labctl import drivers
 from labctl.errors import LabError
-from labctl.host import lock, paths
+from labctl.host import lock, network, paths
 from labctl.host.files import write_atomic
 from labctl.host.ssh import Session, new_key, save_private
 from labctl.plan.planner import Plan, plan
@@ -55,6 +55,7 @@ class Lab:
         self.directory = directory
         self.spec = spec
         self.meta = dict(meta)
+        self._context: Context | None = None
         self._plan: Plan | None = None
 
     @cached_property
@@ -63,16 +64,18 @@ class Lab:
         return drivers.get(self.spec.driver)
 
     @property
-    def plan(self) -> Plan:
-        """What ``up`` does for its current spec."""
-        if self._plan is None or self._plan.context.lab is not self.spec:
-            self._plan = plan(Context.of(self.spec))
-        return self._plan
-
-    @property
     def context(self) -> Context:
         """Its current spec with the facts of its release and base."""
-        return self.plan.context
+        if self._context is None or self._context.lab is not self.spec:
+            self._context = Context.of(self.spec)
+        return self._context
+
+    @property
+    def plan(self) -> Plan:
+        """What ``up`` does for its current spec."""
+        if self._plan is None or self._plan.context is not self.context:
+            self._plan = plan(self.context)
+        return self._plan
 
     @property
     def name(self) -> str:
@@ -87,12 +90,12 @@ class Lab:
     @property
     def namespace(self) -> str:
         """The lab's network namespace: its router, and where its addresses are reachable."""
-        return f"labctl.{self.name}"
+        return network.lab_namespace(self.name)
 
     @property
     def hosts_file(self) -> Path:
         """/etc/hosts as seen in the namespace; `ip netns exec` uses the same file."""
-        return Path("/etc/netns") / self.namespace / "hosts"
+        return network.ETC / self.namespace / "hosts"
 
     def node_directory(self, node: str) -> Path:
         """The directory of one machine."""
@@ -135,9 +138,7 @@ class Lab:
 
         :raises LabError: there is no such node, or it does not answer in time.
         """
-        if node not in self.spec.nodes:
-            raise LabError(f"{self.name} has no node '{node}'; it has {', '.join(self.spec.nodes)}")
-        return self.driver.connect(self, node, seconds)
+        return self.driver.connect(self, self.spec.node(node).name, seconds)
 
     # --- what to type ----------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from labctl import bases, releases
 from labctl.bases.model import Base
-from labctl.components import COMPONENTS, Component
+from labctl.components import Component
 from labctl.operations.ini import Ini
 from labctl.operations.node import Chain, Command, Copy, Database, Operation
 from labctl.operations.openstack import ApiOperation, Grant, User
@@ -185,8 +185,6 @@ class Chapter:
         for answer in ("name", "components", "words", "ports", "logs", "tempest"):
             if not hasattr(cls, answer):
                 raise TypeError(f"the service {cls.__name__} does not define its {answer}")
-        if missing := set(cls.components) - set(COMPONENTS):
-            raise TypeError(f"labctl.components does not list {', '.join(missing)}")
 
     def databases(self, ctx: Context) -> tuple[Database, ...]:
         return ()

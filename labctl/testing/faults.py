@@ -120,8 +120,9 @@ def running(lab: Access) -> Units:
     """
     command = "systemctl list-units --type=service --state=running --plain --no-legend --no-pager"
     found: Units = {}
+    record = Lab.load(lab.lab)
     for node in lab.nodes:
-        with Lab.load(lab.lab).connect(node) as session:
+        with record.connect(node) as session:
             listed = session.run(command, timeout=30).stdout.splitlines()
         # login sessions, this one included, come and go
         names = (line.split()[0] for line in listed if line.strip())

@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv4Network
 from pydantic import Field
 
 from labctl.components import Component
+from labctl.errors import LabError
 from labctl.topology.model import (
     VAULT,
     AddressPool,
@@ -103,6 +104,15 @@ class LabSpec(Frozen):
     fixtures: Fixtures
     snapshots: tuple[str, ...] = ()
     later: dict[str, NodeSpec] = Field(default_factory=dict)
+
+    def node(self, name: str) -> NodeSpec:
+        """A node by its name.
+
+        :raises LabError: there is none; the message lists the nodes.
+        """
+        if name not in self.nodes:
+            raise LabError(f"{self.name} has no node '{name}'; it has {', '.join(self.nodes)}")
+        return self.nodes[name]
 
     def network(self, role: NetworkRole) -> NetworkSpec | None:
         """The lab's network with that role; every lab has a management network."""
