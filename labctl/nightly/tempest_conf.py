@@ -26,7 +26,10 @@ from labctl.topology.spec import LabSpec
 
 #: Project -> Tempest's word in [service_available] -> the component that offers it.
 #: Our word -> openstacksdk's for the same API.
-APIS = {"compute": "compute", "volume": "block_storage", "image": "image", "identity": "identity"}
+APIS = {
+    **{name: name for name in ("compute", "placement", "image", "identity")},
+    "volume": "block_storage",
+}
 #: The first API version with each feature (the projects' API version histories).
 FQDN_SANITIZED = (2, 88)  # nova, wallaby
 STABLE_RESCUE = (2, 87)  # nova, ussuri
@@ -34,7 +37,7 @@ RESERVED_PROPERTIES = (2, 13)  # glance, wallaby: properties named os_glance_*
 IMAGE_IMPORT = (2, 6)  # glance, queens
 ACCESS_RULES = (3, 13)  # keystone, train
 #: The first microversion of the APIs that have them.
-FIRST = {"compute": "2.1", "volume": "3.0"}
+FIRST = {"compute": "2.1", "volume": "3.0", "placement": "1.0"}
 #: Swift's name of the role.
 RESELLER_ADMIN = "ResellerAdmin"
 
@@ -191,11 +194,12 @@ def configuration(lab: Lab, api: access.Access, release: Release, seen: Seen, di
         "compute-feature-enabled": {
             "live_migration": False,
             "vnc_console": True,
-            "personality": True,
+            "personality": False,  # nova writes into disks only if inject_partition is set; no guide sets it
             "attach_encrypted_volume": False,  # its keys would be in Barbican, which no lab has
             "stable_rescue": has("compute", STABLE_RESCUE),
             "hostname_fqdn_sanitization": has("compute", FQDN_SANITIZED),
         },
+        "placement": microversions(seen, "placement"),
         "image": {"http_image": download(spec)},
         "image-feature-enabled": {
             "api_v1": False,

@@ -23,7 +23,7 @@ from labctl.nightly.tempest_conf import Seen
 from labctl.records.access import Access
 from labctl.records.lab import Lab
 
-VERSIONS = {"compute": (2, 93), "volume": (3, 70), "image": (2, 15), "identity": (3, 14)}
+VERSIONS = {"compute": (2, 93), "placement": (1, 39), "volume": (3, 70), "image": (2, 15), "identity": (3, 14)}
 OLD = {"compute": (2, 65), "volume": (3, 55), "image": (2, 7), "identity": (3, 11)}
 SEEN = Seen(
     *("image-id", "flavor-1", "flavor-2", "network-id", ("router", "ext-gw-mode", "port-security")),
@@ -95,7 +95,10 @@ def test_what_an_api_can_decides_which_tests_are_enabled(tmp_path: Path) -> None
     new, old = (rendered(state, tmp_path, replace(SEEN, versions=versions)) for versions in (VERSIONS, OLD))
     assert (new["compute"]["min_microversion"], new["compute"]["max_microversion"]) == ("2.1", "2.93")
     assert (new["volume"]["min_microversion"], new["volume"]["max_microversion"]) == ("3.0", "3.70")
+    assert (new["placement"]["min_microversion"], new["placement"]["max_microversion"]) == ("1.0", "1.39")
     assert old["volume"]["max_microversion"] == "3.55"
+    assert "max_microversion" not in old["placement"]  # without placement, as in Mitaka
+    assert not new.getboolean("compute-feature-enabled", "personality")
     gated = (
         ("compute-feature-enabled", "stable_rescue"),
         ("compute-feature-enabled", "hostname_fqdn_sanitization"),
