@@ -7,6 +7,7 @@ They are data, like node operations; ``labctl.engine.cloud`` executes them. Each
 from __future__ import annotations
 
 from dataclasses import dataclass
+from shlex import quote
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Project:
         return f"project {self.name}"
 
     def guide(self) -> str:
-        return f'openstack project create --domain default --description "{self.description}" {self.name}'
+        return f'openstack project create --domain default --description "{self.description}" {quote(self.name)}'
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Domain:
         return f"domain {self.name}"
 
     def guide(self) -> str:
-        return f'openstack domain create --description "{self.description}" {self.name}'
+        return f'openstack domain create --description "{self.description}" {quote(self.name)}'
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Role:
         return f"role {self.name}"
 
     def guide(self) -> str:
-        return f"openstack role create {self.name}"
+        return f"openstack role create {quote(self.name)}"
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class User:
         return f"user {self.name}"
 
     def guide(self) -> str:
-        return f"openstack user create --domain {self.domain.lower()} --password {self.password} {self.name}"
+        return f"openstack user create --domain {self.domain.lower()} --password {self.password} {quote(self.name)}"
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,10 @@ class Grant:
         return f"role {self.role} for {self.user} on {self.project or self.domain}"
 
     def guide(self) -> str:
+        who = f"--user {quote(self.user)} {quote(self.role)}"
         if self.project:
-            return f"openstack role add --project {self.project} --user {self.user} {self.role}"
-        return f"openstack role add --domain {self.domain} --user-domain {self.domain} --user {self.user} {self.role}"
+            return f"openstack role add --project {quote(self.project)} {who}"
+        return f"openstack role add --domain {self.domain} --user-domain {self.domain} {who}"
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ class FlavorEntry:
         return f"flavor {self.name}"
 
     def guide(self) -> str:
-        return f"openstack flavor create --vcpus {self.vcpus} --ram {self.ram} --disk {self.disk} {self.name}"
+        return f"openstack flavor create --vcpus {self.vcpus} --ram {self.ram} --disk {self.disk} {quote(self.name)}"
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ class GuestImageUpload:
     def guide(self) -> str:
         return (
             f"openstack image create --disk-format qcow2 --container-format bare --public "
-            f"--file GUEST_IMAGE {self.name}"
+            f"--file GUEST_IMAGE {quote(self.name)}"
         )
 
 
@@ -167,12 +169,13 @@ class ProviderNetwork:
         return f"network {self.name} ({self.cidr})"
 
     def guide(self) -> str:
+        name = quote(self.name)
         dns = f" --dns-nameserver {self.dns}" if self.dns else ""
         return (
             f"openstack network create --share --external --provider-physical-network {self.physical} "
-            f"--provider-network-type flat {self.name}\n"
-            f"openstack subnet create --network {self.name} --allocation-pool start={self.first},end={self.last}"
-            f"{dns} --gateway {self.gateway} --subnet-range {self.cidr} {self.name}"
+            f"--provider-network-type flat {name}\n"
+            f"openstack subnet create --network {name} --allocation-pool start={self.first},end={self.last}"
+            f"{dns} --gateway {self.gateway} --subnet-range {self.cidr} {name}"
         )
 
 
@@ -191,13 +194,13 @@ class SelfServiceNetwork:
         return f"network {self.name} ({self.cidr}) behind {self.router}"
 
     def guide(self) -> str:
+        name, project, router = quote(self.name), quote(self.project), quote(self.router)
         return (
-            f"openstack network create --project {self.project} {self.name}\n"
-            f"openstack subnet create --project {self.project} --network {self.name} --subnet-range {self.cidr} "
-            f"{self.name}\n"
-            f"openstack router create --project {self.project} {self.router}\n"
-            f"openstack router add subnet {self.router} {self.name}\n"
-            f"openstack router set --external-gateway {self.external} {self.router}"
+            f"openstack network create --project {project} {name}\n"
+            f"openstack subnet create --project {project} --network {name} --subnet-range {self.cidr} {name}\n"
+            f"openstack router create --project {project} {router}\n"
+            f"openstack router add subnet {router} {name}\n"
+            f"openstack router set --external-gateway {quote(self.external)} {router}"
         )
 
 
@@ -274,7 +277,7 @@ class DhcpPlugged:
         return f"DHCP in {', '.join(self.networks)}"
 
     def guide(self) -> str:
-        return "\n".join(f"openstack port list --network {n} --device-owner network:dhcp" for n in self.networks)
+        return "\n".join(f"openstack port list --network {quote(n)} --device-owner network:dhcp" for n in self.networks)
 
 
 @dataclass(frozen=True)

@@ -185,21 +185,23 @@ def said(ctx: Context, call: openstack.ApiOperation) -> str:
     if isinstance(call, openstack.ServicesUp) and call.type.startswith("volume"):
         return "cinder service-list"
     if isinstance(call, openstack.ProviderNetwork):
+        name = shlex.quote(call.name)
         dns = f" --dns-nameserver {call.dns}" if call.dns else ""
         return (
             f"neutron net-create --shared --router:external True --provider:physical_network {call.physical} "
-            f"--provider:network_type flat {call.name}\n"
-            f"neutron subnet-create --name {call.name} --allocation-pool start={call.first},end={call.last}"
-            f"{dns} --gateway {call.gateway} {call.name} {call.cidr}"
+            f"--provider:network_type flat {name}\n"
+            f"neutron subnet-create --name {name} --allocation-pool start={call.first},end={call.last}"
+            f"{dns} --gateway {call.gateway} {name} {call.cidr}"
         )
     if isinstance(call, openstack.SelfServiceNetwork):
-        tenant = f'--tenant-id "$(openstack project show -f value -c id {call.project})"'
+        name, router = shlex.quote(call.name), shlex.quote(call.router)
+        tenant = f'--tenant-id "$(openstack project show -f value -c id {shlex.quote(call.project)})"'
         return (
-            f"neutron net-create {tenant} {call.name}\n"
-            f"neutron subnet-create {tenant} --name {call.name} {call.name} {call.cidr}\n"
-            f"neutron router-create {tenant} {call.router}\n"
-            f"neutron router-interface-add {call.router} {call.name}\n"
-            f"neutron router-gateway-set {call.router} {call.external}"
+            f"neutron net-create {tenant} {name}\n"
+            f"neutron subnet-create {tenant} --name {name} {name} {call.cidr}\n"
+            f"neutron router-create {tenant} {router}\n"
+            f"neutron router-interface-add {router} {name}\n"
+            f"neutron router-gateway-set {router} {shlex.quote(call.external)}"
         )
     return call.guide()
 

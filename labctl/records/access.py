@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,7 +106,7 @@ def write(lab: Lab, auth_url: str, secrets: Mapping[str, Secret]) -> None:
             "project_domain_name": "Default",
         }
         clouds[label] = {"auth": auth, "region_name": lab.spec.region, "identity_api_version": 3}
-        rc = "".join(f"export OS_{k.upper()}={v}\n" for k, v in auth.items())
+        rc = "".join(f"export OS_{k.upper()}={shlex.quote(v)}\n" for k, v in auth.items())
         rc += f"export OS_REGION_NAME={lab.spec.region}\nexport OS_IDENTITY_API_VERSION=3\n"
         write_atomic(directory / f"{label}-openrc", rc, 0o600)
     write_atomic(directory / "clouds.yaml", yaml.safe_dump({"clouds": clouds}), 0o600)
@@ -122,6 +123,5 @@ def environment(lab: Lab, who: str = "admin") -> dict[str, str]:
     path = lab.directory / "access" / f"{who}-openrc"
     if not path.exists():
         raise LabError(f"the lab {lab.name} has no credentials for '{who}'", f"labctl status {lab.name}")
-    text = path.read_text()
-    pairs = (line.removeprefix("export ").partition("=") for line in text.splitlines())
+    pairs = (word.partition("=") for word in shlex.split(path.read_text()) if word != "export")
     return {key: value for key, _, value in pairs}

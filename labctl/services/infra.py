@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from labctl.components import Component
-from labctl.operations.node import Command, Directory, File, Item, Operation, Parallel, Unit, Wait
+from labctl.operations.node import Command, Directory, File, Item, Operation, Parallel, Unit, Wait, quote
 from labctl.secret import mark
 from labctl.services.base import Context, patient
 from labctl.topology.spec import LabSpec, NodeSpec
@@ -189,8 +189,8 @@ def openrc(ctx: Context, project: str, user: str, password: str, auth_url: str) 
     return (
         "export OS_PROJECT_DOMAIN_NAME=Default\n"
         "export OS_USER_DOMAIN_NAME=Default\n"
-        f"export OS_PROJECT_NAME={project}\n"
-        f"export OS_USERNAME={user}\n"
+        f"export OS_PROJECT_NAME={quote(project)}\n"
+        f"export OS_USERNAME={quote(user)}\n"
         f"export OS_PASSWORD={password}\n"
         f"export OS_AUTH_URL={auth_url}/v3\n"
         f"export OS_REGION_NAME={ctx.lab.region}\n"

@@ -21,6 +21,12 @@ _MIN_DISK = GIB
 _SERIAL = 20
 _MIN_HYPERVISOR_MEMORY = 512 * MIB
 _PASSWORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_WORD_IS = "letters, digits, '_', '.' and '-', the first a letter or digit"
+#: Longest region identifier in keystone's tables.
+_MAX_REGION = 255
+#: Longest name of a physical network in neutron's tables.
+_MAX_PHYSICAL = 64
 
 #: Stages after which a snapshot can be taken: those that do something on the nodes.
 SNAPSHOT_STAGES = tuple(stage for stage in STAGES if stage != MACHINES)
@@ -142,13 +148,24 @@ def passwords_are_safe_to_write(topology: Topology, at: Positions) -> Iterator[P
 
 
 def region_is_a_word(topology: Topology, at: Positions) -> Iterator[Problem]:
-    """The region's name is used in the catalog and in every configuration file."""
+    """The region's name is used in the catalog, in commands and in every configuration file."""
     region = topology.options.region
-    if not region or any(c.isspace() for c in region):
+    if not _WORD.fullmatch(region) or len(region) > _MAX_REGION:
         yield at.problem(
             ("options", "region"),
-            f"{shorten(region)!r} is not a region; use a name without blanks, like RegionOne",
+            f"{shorten(region)!r} is not a region; use a word like RegionOne: {_WORD_IS}",
         )
+
+
+def physical_networks_are_words(topology: Topology, at: Positions) -> Iterator[Problem]:
+    """Neutron reads a physical network's name from lists of NAME:INTERFACE, and ``*`` as every name."""
+    for name, network in topology.networks.items():
+        if not _WORD.fullmatch(network.physical) or len(network.physical) > _MAX_PHYSICAL:
+            yield at.problem(
+                ("networks", name, "physical"),
+                f"{shorten(network.physical)!r} is not a physical network's name; use a word like physnet1, "
+                f"of at most {_MAX_PHYSICAL} characters: {_WORD_IS}",
+            )
 
 
 def snapshots_are_taken_after_stages(topology: Topology, at: Positions) -> Iterator[Problem]:
@@ -172,4 +189,5 @@ RULES = (
     flavors_can_be_made,
     passwords_are_safe_to_write,
     region_is_a_word,
+    physical_networks_are_words,
 )

@@ -143,3 +143,21 @@ def test_a_guide_is_made_in_less_than_a_second() -> None:
     began = time.process_time()
     guide.guide(spec)
     assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize(("topology", "base"), [("mitaka-3node", "centos7"), ("zed-2node", "debian12")])
+@pytest.mark.parametrize("word", ["Demo Project", "o'brien", "demo$(echo run)", "a;b", "`echo run`", '"', "*", "-#\\"])
+def test_a_name_is_one_word_of_every_command_and_script(topology: str, base: str, word: str, tmp_path: Path) -> None:
+    made = specify(ROOT / "topologies" / f"{topology}.yaml", base=base)
+    names = {"project": "project", "user": "user", "router": "router", "internal_network": "own", "image": "image"}
+    names = {key: f"{name}{word}" for key, name in names.items()}
+    spec = made.model_copy(update={"fixtures": made.fixtures.model_copy(update=names)})
+    ctx = Context.of(spec)
+    fixtures = next(stage for stage in planned(spec).stages if stage.name == "fixtures")
+    shown = 'show() { printf \'<%s>\\n\' "$@"; }\nopenstack() { show "$@" >&2; }\nneutron() { show "$@" >&2; }\n'
+    text = shown + "\n".join(guide.said(ctx, call) for call in fixtures.api)
+    said = process.run(["sh", "-euc", text], cwd=tmp_path).stderr
+    assert [name for name in names.values() if f"<{name}>" not in said] == []
+    (script,) = (o for o in flatten(fixtures.nodes[ctx.identity_host]) if o.path.endswith("demo-openrc"))
+    run = f'{script.content}\nprintf "%s|%s" "$OS_USERNAME" "$OS_PROJECT_NAME"'
+    assert process.run(["sh", "-euc", run], cwd=tmp_path).stdout == f"{names['user']}|{names['project']}"

@@ -462,12 +462,22 @@ def test_a_secret_is_safe_in_urls_and_files(lab: Lab, value: str) -> None:
     assert said(lab) == []
 
 
-@pytest.mark.parametrize("region", ["", "Region One", "a\tb"])
+@pytest.mark.parametrize(
+    "region", ["", "Region One", "a\tb", "dc1;touch", "eu$west", "a#b", "-x", "ü", "a\n", "x" * 256]
+)
 def test_a_region_is_a_word(lab: Lab, region: str) -> None:
     lab["options"] = {"region": region}
     assert the_one(lab).startswith("options.region: ")
     lab["options"] = {"region": "north-1"}
     assert said(lab) == []
+
+
+@pytest.mark.parametrize("physical", ["", "physnet1:br-ex", "a,b", "*", "a b", "x;y", "-x", "x" * 65])
+def test_a_physical_network_is_a_word(lab: Lab, physical: str) -> None:
+    lab["networks"]["provider"]["physical"] = physical
+    assert the_one(lab).startswith("networks.provider.physical: ")
+    lab["networks"]["provider"]["physical"] = "physnet-1.a_b"
+    assert not said(lab)
 
 
 def test_a_disks_name_fits_into_its_serial_number(lab: Lab) -> None:
