@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -14,8 +13,8 @@ from labctl.commands.options import Output
 from labctl.errors import LabError
 from labctl.host import paths
 from labctl.images import golden, installed, media, store
+from labctl.lab import gc
 from labctl.progress import step
-from labctl.records.lab import Lab, names
 from labctl.topology.units import show_size
 
 app = typer.Typer(help="Installation media and the images built from them.", no_args_is_help=True)
@@ -25,11 +24,6 @@ Name = Annotated[str, typer.Argument(help="a file in the catalogue (see labctl i
 def _images() -> list[Path]:
     """The images in the store."""
     return sorted(p.parent for p in paths.images().glob("[!.]*/manifest.json"))
-
-
-def _used() -> set[str]:
-    """Names of the images that labs use."""
-    return {Path(layer).name for name in names() for layer in Lab.load(name).meta.get("image", ())}
 
 
 def _size(tree: Path) -> int:
@@ -109,10 +103,13 @@ def prune(
         out.print(f"removed {path}")
     if not unused:
         return
-    keep = _used()
-    for image in (i for i in _images() if i.name not in keep):
-        shutil.rmtree(image)
-        out.print(f"removed {image}")
+    found = list(gc.unused_images())
+    with progress():
+        left = gc.remove(found)
+    for finding in (f for f in found if not (paths.images() / f.name).exists()):
+        out.print(f"removed {paths.images() / finding.name}")
+    if left:
+        raise LabError("not removed:\n" + "\n".join(left), "labctl gc --images")
 
 
 @app.command()

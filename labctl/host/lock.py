@@ -1,4 +1,8 @@
-"""A lock file that one process holds at a time; it contains the holder's name."""
+"""Lock files: held by one process, or shared by several while they need the same thing.
+
+A lock that was removed or replaced while it was opened is not the lock any more, so its inode is compared once it is
+held. Only its owner can open one: whoever can open a file can lock it.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +31,7 @@ def held(path: Path, holder: str, refused: Callable[[str], LabError]) -> Iterato
         except BlockingIOError as error:
             handle.seek(0)
             raise refused(handle.read().strip()) from error
-        if not path.exists() or path.stat().st_ino != os.fstat(handle.fileno()).st_ino:
+        if not current(path, handle):
             raise refused("")  # its holder removed it at this moment
         handle.seek(0)
         handle.truncate()
@@ -36,23 +40,95 @@ def held(path: Path, holder: str, refused: Callable[[str], LabError]) -> Iterato
         yield
 
 
+@contextmanager
+def free(path: Path) -> Iterator[bool]:
+    """Hold a lock if nobody else does: True; without waiting. A lock file that does not exist is not created."""
+    try:
+        handle = os.fdopen(os.open(path, os.O_RDWR | _PLAIN), "r+")
+    except FileNotFoundError:
+        yield True
+        return
+    except OSError:  # a link or a directory in its place
+        yield False
+        return
+    with handle:
+        yield _taken(path, handle)
+
+
+@contextmanager
+def tried(path: Path) -> Iterator[bool]:
+    """Hold a lock if nobody else does, creating its file: True; without waiting."""
+    with _open(path) as handle:
+        yield _taken(path, handle)
+
+
+@contextmanager
+def exclusive(path: Path, what: str) -> Iterator[None]:
+    """Hold a lock alone, waiting for it.
+
+    :param what: what its holder is doing, as in "builds NAME".
+    """
+    while True:
+        with _open(path) as handle:
+            wait(handle, what)
+            if current(path, handle):
+                yield
+                return
+
+
+def shared(path: Path, what: str) -> IO[str]:
+    """Hold a lock together with others, waiting for one who holds it alone; closing the file releases it."""
+    while True:
+        handle = _open(path)
+        try:
+            wait(handle, what, fcntl.LOCK_SH)
+            if current(path, handle):
+                return handle
+        except BaseException:
+            handle.close()
+            raise
+        handle.close()
+
+
+def current(path: Path, handle: IO[Any]) -> bool:
+    """Whether an open file still has this name."""
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(handle.fileno()))
+    except FileNotFoundError:
+        return False
+
+
+def _taken(path: Path, handle: IO[Any]) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return current(path, handle)
+
+
+#: A FIFO in its place does not block, and a link is not followed.
+_PLAIN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
 def _open(path: Path) -> IO[str]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("a+")
+        handle = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | _PLAIN, 0o600), "r+")
+        os.fchmod(handle.fileno(), 0o600)
+        return handle
     except OSError as error:
         raise LabError(
             f"labctl cannot write to {path.parent}: {error.strerror}", "the same command with sudo"
         ) from error
 
 
-def wait(handle: IO[Any], what: str) -> None:
+def wait(handle: IO[Any], what: str, kind: int = fcntl.LOCK_EX) -> None:
     """Lock an open file; while another process holds the lock, say so and wait.
 
     :param what: what the other labctl is doing, as in "builds NAME".
     """
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         note("image", f"another labctl {what}; waiting for it")
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        fcntl.flock(handle, kind)

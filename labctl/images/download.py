@@ -107,7 +107,7 @@ def _alone(partial: Path) -> Iterator[None]:
     while True:
         with partial.open("ab") as handle:
             lock.wait(handle, f"downloads {partial.name[1:].removesuffix('.part')}")
-            if not partial.exists() or partial.stat().st_ino != os.fstat(handle.fileno()).st_ino:
+            if not lock.current(partial, handle):
                 continue  # it was completed or removed meanwhile
             try:
                 yield

@@ -63,18 +63,16 @@ def tree_digest(root: Path) -> str:
     return found.hexdigest()
 
 
+def lock_of(image: Path) -> Path:
+    """An image's lock: held alone to build or remove it, shared by those that use it."""
+    return image.with_name(f".{image.name}.lock")
+
+
 @contextmanager
 def building(final: Path) -> Iterator[None]:
     """Hold the lock of an image being built; waits for another labctl that is building the same."""
-    name, path = final.name, final.with_name(f".{final.name}.lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        with path.open("w") as handle:
-            lock.wait(handle, f"builds {name}")
-            if path.exists() and path.stat().st_ino == os.fstat(handle.fileno()).st_ino:
-                yield
-                return
-            # `labctl gc` just removed the lock file, since the image did not exist
+    with lock.exclusive(lock_of(final), f"builds {final.name}"):
+        yield
 
 
 def verify(directory: Path) -> None:

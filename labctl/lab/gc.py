@@ -8,21 +8,20 @@ listed here, and removed on request. What has no mark, or that of another home, 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from labctl import drivers
 from labctl.errors import LabError
-from labctl.host import cgroup, loops, network, overlay, paths, sparse
-from labctl.images.store import BUILDING
+from labctl.host import cgroup, lock, loops, network, overlay, paths, sparse
+from labctl.images.store import BUILDING, lock_of
 from labctl.lab import down as teardown
 from labctl.lab import snapshot as snaps
 from labctl.progress import step
@@ -52,7 +51,7 @@ def find(*, images: bool = False) -> list[Finding]:
     :raises LabError: ``images`` is set, but which images are needed cannot be determined.
     """
     found = [*_labs(), *_inside_labs(), *_litter(), *_locks(), *_builds(), *_logs()]
-    return [*found, *_unused_images(), *_downloads()] if images else found
+    return [*found, *unused_images(), *_downloads()] if images else found
 
 
 def remove(found: list[Finding]) -> list[str]:
@@ -65,23 +64,6 @@ def remove(found: list[Finding]) -> list[str]:
             except LabError as error:
                 left.append(f"{finding.kind} {finding.name}: {error.message}")
     return left
-
-
-@contextmanager
-def _free(lock: Path) -> Iterator[bool]:
-    """Try to take a lock file: True when nobody else holds it, or there is no such file."""
-    try:
-        handle = lock.open("r+")
-    except OSError:
-        yield True
-        return
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
 
 
 def _lock_of(name: str) -> Path:
@@ -100,7 +82,7 @@ def _labs() -> Iterator[Finding]:
     if paths.labs().is_dir():
         known |= {p.name for p in paths.labs().iterdir()}
     for name in sorted(n for n in known if re.fullmatch(NAME, n) and not exists(n)):
-        with _free(_lock_of(name)) as free:
+        with lock.free(_lock_of(name)) as free:
             parts = tuple(teardown.remains(name)) if free else ()
         if parts:
             yield Finding("lab", name, parts, sparse.used(paths.labs() / name), _by_down(name))
@@ -126,7 +108,7 @@ def _inside_labs() -> Iterator[Finding]:
             lab = Lab.load(name)
         except LabError:  # `labctl list` reports it, and only its user knows what it was
             continue
-        with _free(_lock_of(name)) as free:
+        with lock.free(_lock_of(name)) as free:
             if not free:
                 continue
             waste = snaps.waste(lab)
@@ -211,14 +193,14 @@ def _rmdir(path: Path) -> Callable[[], list[str]]:
 def _locks() -> Iterator[Finding]:
     """Stale lock files: held by nobody, of labs that do not exist."""
     for path in sorted((paths.home() / "locks").glob("*.lock")):
-        with _free(path) as free:
+        with lock.free(path) as free:
             if free and not (paths.labs() / path.stem).exists():
                 yield Finding("lock", path.stem, (f"file {path}",), sparse.used(path), _unlink(path))
 
 
 def _unlink(path: Path) -> Callable[[], list[str]]:
     def remove() -> list[str]:
-        with _free(path) as free:
+        with lock.free(path) as free:
             if free:
                 path.unlink(missing_ok=True)
         return []
@@ -240,24 +222,21 @@ def _builds() -> Iterator[Finding]:
     if store is None:
         return
     for work in sorted(store.glob(f"{BUILDING}*")):
-        lock = store / f".{work.name.removeprefix(BUILDING)}.lock"
-        with _free(lock) as free:
+        with lock.free(store / f".{work.name.removeprefix(BUILDING)}.lock") as free:
             if free:
                 parts = (f"directory {work}", *(f"process {pid}" for pid in _at_work(work)))
-                yield Finding(
-                    "image build", work.name.removeprefix(BUILDING), parts, sparse.used(work), _end(work, lock)
-                )
-    for lock in sorted(store.glob(".*.lock")):
-        name = lock.name.removeprefix(".").removesuffix(".lock")
-        with _free(lock) as free:
+                yield Finding("image build", work.name.removeprefix(BUILDING), parts, sparse.used(work), _end(work))
+    for path in sorted(store.glob(".*.lock")):
+        name = path.name.removeprefix(".").removesuffix(".lock")
+        with lock.free(path) as free:
             if free and not (store / name).exists() and not (store / f"{BUILDING}{name}").exists():
-                yield Finding("lock", name, (f"file {lock}",), sparse.used(lock), _unlink(lock))
+                yield Finding("lock", name, (f"file {path}",), sparse.used(path), _unlink(path))
 
 
 def _logs() -> Iterator[Finding]:
     """Logs of failed programs, including image builds; not of a running build."""
     for log in sorted(paths.logs().glob("*.log")):
-        with _free(paths.images() / f".{log.stem}.lock") as free:
+        with lock.free(paths.images() / f".{log.stem}.lock") as free:
             if free:
                 yield Finding("log", log.stem, (f"file {log}",), sparse.used(log), _forget(log))
 
@@ -294,9 +273,10 @@ def _at_work(directory: Path) -> list[int]:
     return sorted(found)
 
 
-def _end(work: Path, lock: Path) -> Callable[[], list[str]]:
+def _end(work: Path) -> Callable[[], list[str]]:
     def remove() -> list[str]:
-        with _free(lock) as free:
+        path = lock_of(work.with_name(work.name.removeprefix(BUILDING)))
+        with lock.tried(path) as free:
             if not free:
                 return []
             deadline = time.monotonic() + 10
@@ -308,39 +288,52 @@ def _end(work: Path, lock: Path) -> Callable[[], list[str]]:
             if left:
                 return left
             shutil.rmtree(work, ignore_errors=True)
+            path.unlink(missing_ok=True)
             return [f"directory {work}"] if work.exists() else []
 
     return remove
 
 
-def _unused_images() -> Iterator[Finding]:
+def unused_images() -> Iterator[Finding]:
     """Images that no lab or snapshot uses, and that no machine of any home has mounted."""
     store = _store()
     if store is None:
         return
-    needed: set[Path] = set()
+    needed = _needed()
+    for image in sorted(p for p in store.glob("[!.]*") if (p / "manifest.json").exists()):
+        with lock.free(lock_of(image)) as free:
+            if free and not needed(image):
+                yield Finding("image", image.name, (f"directory {image}",), sparse.used(image), _image(image))
+
+
+def _needed() -> Callable[[Path], bool]:
+    """Whether a lab or snapshot of this home, or a running machine of any home, needs an image at this moment."""
+    recorded: set[Path] = set()
     for name in names():
         lab = Lab.load(name)  # unless every lab's needs are known, no image is safe to remove
         facts = [lab.meta, *(s["facts"] for s in lab.meta["snapshots"].values())]
-        needed |= {Path(layer) for fact in facts for layer in fact["image"]}
+        recorded |= {Path(layer).resolve() for fact in facts for layer in fact["image"]}
     mounted = {path.resolve() for path in overlay.lower()}
-    for image in sorted(p for p in store.iterdir() if (p / "manifest.json").exists()):
-        lock = store / f".{image.name}.lock"
-        with _free(lock) as free:
-            used = image in needed or any(m.is_relative_to(image.resolve()) for m in mounted)
-            if free and not used:
-                yield Finding("image", image.name, (f"directory {image}",), sparse.used(image), _image(image, lock))
+
+    def needed(image: Path) -> bool:
+        place = image.resolve()
+        return place in recorded or any(m.is_relative_to(place) for m in mounted)
+
+    return needed
 
 
-def _image(image: Path, lock: Path) -> Callable[[], list[str]]:
+def _image(image: Path) -> Callable[[], list[str]]:
     def remove() -> list[str]:
-        with _free(lock) as free:
-            if free:
-                # renamed first: a half-removed image must never pass for a complete one
-                work = image.with_name(f"{BUILDING}{image.name}")
-                image.rename(work)
-                shutil.rmtree(work, ignore_errors=True)
-                return [f"directory {work}"] if work.exists() else []
-        return []
+        path = lock_of(image)
+        with lock.tried(path) as free:
+            # a lab may have come up on it since it was found
+            if not free or not image.exists() or _needed()(image):
+                return []
+            # renamed first: a half-removed image must never pass for a complete one
+            work = image.with_name(f"{BUILDING}{image.name}")
+            image.rename(work)
+            shutil.rmtree(work, ignore_errors=True)
+            path.unlink(missing_ok=True)
+            return [f"directory {work}"] if work.exists() else []
 
     return remove

@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 from real import golden_image, usable
 from support import SMALL, specify, write
+from typer.testing import CliRunner
 
 from labctl import drivers
+from labctl.cli import app
 from labctl.drivers.fake import Fake
 from labctl.drivers.nspawn import PROPAGATE, Nspawn
 from labctl.engine.converge import Engine, no_guest
@@ -161,12 +163,12 @@ def test_a_build_that_nobody_goes_on_with_is_removed(home: Path) -> None:
     assert (finding.kind, finding.name, finding.parts) == ("image build", "x-1", (f"directory {work}",))
     assert finding.size > 100_000
     with (home / "images" / ".x-1.lock").open("w") as handle:
-        gc.fcntl.flock(handle, gc.fcntl.LOCK_EX)
+        fcntl.flock(handle, fcntl.LOCK_EX)
         assert gc.find() == []
         assert finding.remove() == []
         assert work.exists()
     assert gc.remove([finding]) == []
-    assert found() == [("lock", "x-1")], "its lock goes with the next"
+    assert found() == [], "its lock goes with it"
     assert not work.exists()
 
 
@@ -205,6 +207,36 @@ def test_images_go_only_when_asked_for_and_never_those_that_labs_stand_on(lab: L
 
     assert (used.exists(), frozen.exists(), unused.exists()) == (True, True, False)
     assert not [p for p in paths.images().iterdir() if p.name.startswith(".building-")]
+
+
+def test_an_image_that_a_lab_took_after_it_was_found_stays(lab: Lab) -> None:
+    taken, unused = image("taken"), image("unused")
+    listed = [f for f in gc.find(images=True) if f.kind == "image"]
+    assert [f.name for f in listed] == ["taken", "unused"]
+    lab.record_image((taken,))
+
+    assert gc.remove(listed) == []
+
+    assert (taken.exists(), unused.exists()) == (True, False)
+
+
+@pytest.mark.parametrize("name", ["held", "snapshot", "elsewhere"])
+def test_prune_keeps_what_gc_keeps(lab: Lab, home: Path, tmp_path: Path, name: str) -> None:
+    if name == "elsewhere":
+        (tmp_path / "theirs").mkdir()
+        (home / "images").symlink_to(tmp_path / "theirs")
+    kept = image(name)
+    if name == "snapshot":
+        lab.record_image((kept,))
+        snapshot.create(lab, "ready")
+        lab.record_image(())
+    with (paths.images() / f".{name}.lock").open("w") as handle:
+        if name == "held":
+            fcntl.flock(handle, fcntl.LOCK_SH)
+        done = CliRunner().invoke(app, ["image", "prune", "--unused"])
+
+    assert done.exit_code == 0, done.output
+    assert kept.exists()
 
 
 def test_the_store_of_another_home_is_left_alone(home: Path, tmp_path: Path) -> None:
