@@ -20,9 +20,8 @@ from pathlib import Path
 from labctl.drivers import reach
 from labctl.drivers.base import Capabilities, Machine, shutdown_order
 from labctl.errors import BrokenLabError, LabError
-from labctl.host import cgroup, links, loops, network, overlay, paths, process, sparse
-from labctl.host.files import write_atomic
-from labctl.host.ssh import Session, save_private
+from labctl.host import cgroup, files, links, loops, network, overlay, paths, process, sparse
+from labctl.host.ssh import Session
 from labctl.host.threads import on_each
 from labctl.images import golden, store
 from labctl.progress import warn
@@ -102,7 +101,7 @@ class Nspawn:
             lower = [*self._below(lab, node), *(layer / "tree" for layer in lab.layers)]
             overlay.mount(root, f"labctl-{lab.id}", lower, upper, work, lab.directory)
         mark = root / "etc" / "labctl-node"
-        if not mark.exists() or mark.read_text() != self._mark(lab, node):
+        if files.content(mark, within=root) != self._mark(lab, node):
             self._seed(lab, node, root)
         if not self.machine(lab, node).running:
             # bridges, tunnels and rules in its namespace must not survive a restart, as with a real machine
@@ -128,20 +127,22 @@ class Nspawn:
 
     def _seed(self, lab: Lab, node: str, root: Path) -> None:
         """Make the tree this machine's: names, keys, and no unit that would act on the host."""
-        (root / "etc" / "hostname").write_text(node + "\n")
-        (root / "etc" / "machine-id").write_text(os.urandom(16).hex() + "\n")
-        save_private(root / "etc/ssh/ssh_host_ed25519_key", lab.host_private_key(node))
-        (root / "etc/ssh/ssh_host_ed25519_key.pub").write_text(lab.host_key(node))
-        authorized = root / "root/.ssh/authorized_keys"
-        authorized.parent.mkdir(mode=0o700, exist_ok=True)
-        save_private(authorized, lab.public_key())
+
+        def put(path: str, text: str, mode: int = 0o644) -> None:
+            # a tree that comes from a snapshot or an export may hold links to the host's files
+            files.write_atomic(root / path, text, mode, within=root)
+
+        put("etc/hostname", node + "\n")
+        put("etc/machine-id", os.urandom(16).hex() + "\n", 0o444)
+        put("etc/ssh/ssh_host_ed25519_key", lab.host_private_key(node), 0o600)
+        put("etc/ssh/ssh_host_ed25519_key.pub", lab.host_key(node))
+        files.make_directory(root / "root/.ssh", 0o700, within=root)
+        put("root/.ssh/authorized_keys", lab.public_key(), 0o600)
         for unit in MASKED:
-            link = root / "etc/systemd/system" / unit
-            link.unlink(missing_ok=True)
-            link.symlink_to("/dev/null")
+            files.link(root / "etc/systemd/system" / unit, "/dev/null", within=root)
         # all nodes and the host share one clock: chrony serves and compares time, but never sets it
-        (root / "etc/default/chrony").write_text('DAEMON_OPTS="-F 1 -x"\n')
-        (root / "etc" / "labctl-node").write_text(self._mark(lab, node))
+        put("etc/default/chrony", 'DAEMON_OPTS="-F 1 -x"\n')
+        put("etc/labctl-node", self._mark(lab, node))
 
     def branch(self, lab: Lab, stack: tuple[str, ...], layer: str) -> None:
         below, new = lab.layer(stack[0]), lab.layer(layer)
@@ -194,10 +195,10 @@ class Nspawn:
             # nova takes a cpu hierarchy of cgroup v1, which is read-only here, as permission to assign CPU shares
             "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
         }
-        with self.console(lab, node).open("ab") as log:
+        with files.appended(self.console(lab, node), 0o644) as log:
             started = process.start(command, log=log, env=env)
         record = {"pid": started.pid, "started": process.start_time(started.pid)}
-        write_atomic(directory / "machine.json", json.dumps(record))
+        files.write_atomic(directory / "machine.json", json.dumps(record))
 
     def _machine_name(self, lab: Lab, node: str) -> str:
         """nspawn's name of the container: at most 64 characters, with the marks of home and lab."""

@@ -25,6 +25,8 @@ from labctl.host import paths
 
 #: End of the names of files that are being written; a killed process leaves them.
 UNFINISHED = ".new~"
+#: More than any file that is read whole, in bytes.
+_SMALL = 2**16
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PLAIN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
 
@@ -99,6 +101,39 @@ def opened(path: Path) -> BinaryIO:
     :raises OSError: it cannot be read, or is a directory, a FIFO, a socket or a device.
     """
     return os.fdopen(_plain(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY), path), "rb")
+
+
+def content(path: Path, within: Path) -> str | None:
+    """The text of a small file in a tree of others; None if there is no plain file of that name."""
+    try:
+        with directory(path.parent, within) as place:
+            handle = os.open(path.name, os.O_RDONLY | os.O_NONBLOCK | _PLAIN, dir_fd=place)
+        with os.fdopen(_plain(handle, path), "rb") as source:
+            return source.read(_SMALL).decode(errors="replace")
+    except OSError:
+        return None
+
+
+def make_directory(path: Path, mode: int, within: Path) -> None:
+    """Make a directory if there is none.
+
+    :raises OSError: it cannot be made, or there is something else.
+    """
+    with directory(path.parent, within) as place, suppress(FileExistsError):
+        os.mkdir(path.name, mode, dir_fd=place)
+    with directory(path, within):
+        pass
+
+
+def link(path: Path, target: str, within: Path) -> None:
+    """Replace a file with a symbolic link.
+
+    :raises OSError: it cannot be made.
+    """
+    with directory(path.parent, within) as place:
+        with suppress(FileNotFoundError):
+            os.unlink(path.name, dir_fd=place)
+        os.symlink(target, path.name, dir_fd=place)
 
 
 def _plain(handle: int, path: Path) -> int:

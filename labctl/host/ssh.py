@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from labctl.errors import BrokenLabError, DeadlineError, LabError
+from labctl.host.files import write_atomic
 
 # what a transport's thread logs about a node that does not answer yet is part of the error raised in the end
 logging.getLogger("paramiko.transport").addHandler(logging.NullHandler())
@@ -192,6 +193,4 @@ def connect(
 def save_private(path: Path, text: str) -> None:
     """Write a private key or secret file, readable only by its owner from the start."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch(mode=0o600)
-    path.chmod(0o600)
-    path.write_text(text)
+    write_atomic(path, text, 0o600)

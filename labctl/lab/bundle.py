@@ -24,6 +24,7 @@ import zstandard
 from labctl import __version__
 from labctl.errors import DeadlineError, LabError
 from labctl.host import namespace, network, process
+from labctl.host.files import replacing
 from labctl.host.threads import result, started
 from labctl.lab import logs
 from labctl.operations.node import flatten, quote
@@ -242,21 +243,14 @@ def _api(lab: Lab) -> Members:
 
 
 def _write(target: Path, members: Mapping[str, str]) -> None:
-    """Write the archive under a temporary name and rename it, so that it is complete or absent."""
-    top = target.name.removesuffix(".tar.zst")
-    work = target.with_name(f".{target.name}.new")
-    work.touch(mode=0o600)
-    try:
-        with work.open("wb") as sink:
-            _pack(sink, top, members)
-        work.replace(target)
-    finally:
-        work.unlink(missing_ok=True)
+    """Write the archive, readable only by its owner; it is complete or absent."""
+    with replacing(target, 0o600) as sink:
+        _pack(sink, target.name.removesuffix(".tar.zst"), members)
 
 
 def _pack(sink: IO[bytes], top: str, members: Mapping[str, str]) -> None:
     with (
-        zstandard.ZstdCompressor(level=6).stream_writer(sink) as packed,
+        zstandard.ZstdCompressor(level=6).stream_writer(sink, closefd=False) as packed,
         tarfile.open(fileobj=packed, mode="w|") as tar,
     ):
         for name, text in sorted(members.items()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from junitparser import Error, Failure, JUnitXml, JUnitXmlError, Skipped, TestCase, TestSuite
 
 from labctl.errors import LabError
+from labctl.host.files import write_atomic
 
 _UNPRINTABLE = re.compile(r"[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -95,9 +97,9 @@ def write(path: Path, suites: Iterable[tuple[str, Iterable[Case]]]) -> None:
             suite.add_testcase(made)
         root.add_testsuite(suite)
     root.update_statistics()  # type: ignore[no-untyped-call]
-    temporary = path.with_name(f".{path.name}.new")
-    root.write(str(temporary), pretty=True)
-    temporary.replace(path)
+    text = io.BytesIO()
+    root.write(text, pretty=True)
+    write_atomic(path, text.getvalue())
 
 
 def first_line(text: str) -> str:
