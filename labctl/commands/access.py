@@ -43,10 +43,10 @@ def _inside(lab: Lab) -> list[str]:
 
 
 def _environment(lab: Lab, who: str = "admin") -> dict[str, str]:
-    """This process's environment, the lab's credentials, and the tools installed alongside labctl."""
+    """This process's environment without its proxy, the lab's credentials, and the tools installed alongside labctl."""
     tools = str(Path(sys.executable).parent)
     path = f"{tools}{os.pathsep}{os.environ.get('PATH', '')}"
-    return {**os.environ, **access.environment(lab, who), "PATH": path, "LABCTL_LAB": lab.name}
+    return {**access.host_environment(), **access.environment(lab, who), "PATH": path, "LABCTL_LAB": lab.name}
 
 
 def ssh(

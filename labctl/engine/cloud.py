@@ -9,7 +9,7 @@ from functools import singledispatchmethod
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from keystoneauth1 import exceptions, session
+from keystoneauth1 import exceptions
 from keystoneauth1.identity import v3
 
 from labctl.errors import DeadlineError, LabError
@@ -17,6 +17,7 @@ from labctl.host import namespace
 from labctl.host.polling import pause
 from labctl.images.guest import GuestImage
 from labctl.operations import openstack
+from labctl.records.cloud import Session
 from labctl.records.lab import Lab
 from labctl.secret import Secret, reveal
 
@@ -47,7 +48,7 @@ class Cloud:
         self._secrets = secrets
         self._guest = guest
         self._auth = self._login("admin", "admin", secrets["ADMIN_PASS"].reveal())
-        self._session = session.Session(auth=self._auth, timeout=60 * self._patience)
+        self._session = Session(auth=self._auth, timeout=60 * self._patience)
         self._known: _Known | None = None
 
     def _login(self, user: str, project: str, password: str) -> v3.Password:
@@ -150,7 +151,7 @@ class Cloud:
     def _password_holds(self, user_id: str, password: str) -> bool:
         auth = v3.Password(auth_url=self._auth_url, user_id=user_id, password=password, unscoped=True)
         try:
-            session.Session(auth=auth, timeout=60 * self._patience).get_token()
+            Session(auth=auth, timeout=60 * self._patience).get_token()
         except exceptions.Unauthorized:
             return False
         return True

@@ -23,10 +23,14 @@ _READS = ("GET", "HEAD", "OPTIONS")
 
 
 class Session(keystone_session.Session):
-    """A keystone session that remembers in which services it changed something."""
+    """A keystone session that remembers in which services it changed something.
+
+    It does not use the host's proxy: no proxy reaches a lab's addresses and names.
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
+        self.session.trust_env = False
         #: Service types as in catalogs; "" for a request to a bare URL.
         self.changed: set[str] = set()
 

@@ -102,6 +102,7 @@ def shorten(text: str) -> str:
 def unknown(kind: str, word: str, known: Iterable[str]) -> str:
     """Return the message for an unknown word, with the closest match and the known words."""
     names = list(known)
-    close = get_close_matches(shorten(word), names, n=1)
-    guess = f"; did you mean '{close[0]}'?" if close else ";"
+    small = {name.lower(): name for name in names}
+    close = get_close_matches(shorten(word).lower(), small, n=1)
+    guess = f"; did you mean '{small[close[0]]}'?" if close else ";"
     return f"unknown {kind} {shorten(word)!r}{guess} known: {', '.join(names) or 'none'}"

@@ -23,6 +23,18 @@ _MIN_HYPERVISOR_MEMORY = 512 * MIB
 _PASSWORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _WORD_IS = "letters, digits, '_', '.' and '-', the first a letter or digit"
+_DATABASES = ("KEYSTONE", "GLANCE", "PLACEMENT", "NOVA", "NEUTRON", "CINDER", "HEAT")
+_ACCOUNTS = ("ADMIN", "DEMO", "GLANCE", "PLACEMENT", "NOVA", "NEUTRON", "CINDER", "SWIFT", "HEAT")
+#: The names of all secrets that labs have.
+SECRETS = (
+    *(f"{name}_PASS" for name in _ACCOUNTS),
+    *(f"{name}_DBPASS" for name in _DATABASES),
+    "HEAT_DOMAIN_PASS",
+    "RABBIT_PASS",
+    "METADATA_SECRET",
+    "SWIFT_HASH_PREFIX",
+    "SWIFT_HASH_SUFFIX",
+)
 #: Longest region identifier in keystone's tables.
 _MAX_REGION = 255
 #: Longest name of a physical network in neutron's tables.
@@ -147,6 +159,13 @@ def passwords_are_safe_to_write(topology: Topology, at: Positions) -> Iterator[P
             )
 
 
+def passwords_are_of_secrets(topology: Topology, at: Positions) -> Iterator[Problem]:
+    """Each name under ``passwords`` is a secret's: a mistyped one would leave the secret random."""
+    for name in topology.passwords:
+        if name.upper() not in SECRETS:
+            yield at.problem(("passwords", name), unknown("secret", name, SECRETS), key=True)
+
+
 def region_is_a_word(topology: Topology, at: Positions) -> Iterator[Problem]:
     """The region's name is used in the catalog, in commands and in every configuration file."""
     region = topology.options.region
@@ -188,6 +207,7 @@ RULES = (
     swift_replicas_fit,
     flavors_can_be_made,
     passwords_are_safe_to_write,
+    passwords_are_of_secrets,
     region_is_a_word,
     physical_networks_are_words,
 )

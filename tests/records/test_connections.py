@@ -13,7 +13,8 @@ import pytest
 from keystoneauth1 import discover
 from keystoneauth1.session import Session
 
-from labctl.records import cloud
+from labctl.engine import cloud as engine_cloud
+from labctl.records import access, cloud
 
 
 class Keystone(http.server.ThreadingHTTPServer):
@@ -106,3 +107,20 @@ def test_session_remembers_the_services_in_which_it_changed_something(monkeypatc
     cloud.forget_changes(user)
     assert cloud.changed(user) == set()
     assert cloud.changed(other) == {"object-store", ""}
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY", "all_proxy"])
+def test_a_labs_apis_are_not_asked_through_the_hosts_proxy(
+    keystone: Keystone, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    assert cloud.Session().get(keystone.url, authenticated=False).status_code == 200
+    left = access.host_environment()
+    assert variable not in left
+    assert left["PATH"]
+
+
+def test_labctls_own_client_uses_that_session() -> None:
+    assert engine_cloud.Session is cloud.Session

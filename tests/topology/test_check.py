@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+from support import planned, specify, variants
 
 from labctl import bases
 from labctl.bases import runs_on
@@ -15,7 +16,7 @@ from labctl.topology.check import check
 from labctl.topology.load import TopologyError, parse
 from labctl.topology.model import Topology
 from labctl.topology.problems import Positions
-from labctl.topology.rules_values import SNAPSHOT_STAGES
+from labctl.topology.rules_values import SECRETS, SNAPSHOT_STAGES
 from labctl.topology.stages import STAGES
 
 Lab = dict[str, Any]
@@ -453,13 +454,28 @@ def test_a_flavor_is_whole_mebibytes_and_fits_on_a_compute_node(lab: Lab) -> Non
 
 @pytest.mark.parametrize("value", ["", "with blank", "a/b", "p@ss", "x" * 65, "ends\n", "ü"])
 def test_a_secret_is_safe_in_urls_and_files(lab: Lab, value: str) -> None:
-    lab["passwords"] = {"anything": value}
+    lab["passwords"] = {"ADMIN_PASS": value}
     problem = the_one(lab)
-    assert problem.startswith("passwords.anything: ")
+    assert problem.startswith("passwords.ADMIN_PASS: ")
     assert "URLs and configuration files" in problem
     assert value not in problem or value == ""
-    lab["passwords"] = {"anything": "Az09_.-"}
+    lab["passwords"] = {"ADMIN_PASS": "Az09_.-"}
     assert said(lab) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [("admin_password", "ADMIN_PASS"), ("NOVA_DB_PASS", "NOVA_DBPASS"), ("rabbitpass", "RABBIT_PASS")]
+)
+def test_a_password_is_of_a_secret(lab: Lab, name: str, near: str) -> None:
+    lab["passwords"] = {name: "unix1234"}
+    assert the_one(lab).startswith(f"passwords.{name}: unknown secret '{name}'; did you mean '{near}'?")
+    lab["passwords"] = {near: "unix1234", "admin_pass": "unix1234"}
+    assert said(lab) == []
+
+
+def test_the_known_secrets_are_those_of_the_plans() -> None:
+    used = {name for path, base in variants() for name in planned(specify(path, base=base)).secrets()}
+    assert sorted(SECRETS) == sorted(used)
 
 
 @pytest.mark.parametrize(

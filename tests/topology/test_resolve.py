@@ -146,12 +146,12 @@ def test_disks_sizes_and_secrets_are_kept() -> None:
     changed = Topology.model_validate(
         ZED.model_dump()
         | {
-            "passwords": {"admin": "given"},
+            "passwords": {"ADMIN_PASS": "given"},
             "nodes": ZED.model_dump()["nodes"]
             | {"compute": ZED.nodes["compute"].model_dump() | {"disks": {"a": "1 GiB", "b": "2 GiB"}}},
         }
     )
     spec = lab(changed)
     assert [(d.name, d.size) for d in spec.nodes["compute"].disks] == [("a", 2**30), ("b", 2**31)]
-    assert spec.passwords == {"admin": "given"}
+    assert spec.passwords == {"ADMIN_PASS": "given"}
     assert spec.nodes["compute"].memory == 2**31
