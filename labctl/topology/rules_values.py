@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from labctl.components import Component
+from labctl.components import COMPONENTS, Component
 from labctl.drivers import DRIVERS
 from labctl.topology.model import Topology, VolumeBackend
 from labctl.topology.problems import Positions, Problem, shorten, unknown
@@ -23,18 +23,8 @@ _MIN_HYPERVISOR_MEMORY = 512 * MIB
 _PASSWORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _WORD_IS = "letters, digits, '_', '.' and '-', the first a letter or digit"
-_DATABASES = ("KEYSTONE", "GLANCE", "PLACEMENT", "NOVA", "NEUTRON", "CINDER", "HEAT")
-_ACCOUNTS = ("ADMIN", "DEMO", "GLANCE", "PLACEMENT", "NOVA", "NEUTRON", "CINDER", "SWIFT", "HEAT")
 #: The names of all secrets that labs have.
-SECRETS = (
-    *(f"{name}_PASS" for name in _ACCOUNTS),
-    *(f"{name}_DBPASS" for name in _DATABASES),
-    "HEAT_DOMAIN_PASS",
-    "RABBIT_PASS",
-    "METADATA_SECRET",
-    "SWIFT_HASH_PREFIX",
-    "SWIFT_HASH_SUFFIX",
-)
+SECRETS = tuple(name for placing in COMPONENTS.values() for name in placing.secrets)
 #: Longest region identifier in keystone's tables.
 _MAX_REGION = 255
 #: Longest name of a physical network in neutron's tables.

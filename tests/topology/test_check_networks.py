@@ -1,0 +1,131 @@
+"""Rules about networks and addresses: for each, a lab that breaks it and one that does not."""
+
+from __future__ import annotations
+
+import pytest
+from full import Lab, node, said, the_one
+
+
+def test_a_network_has_a_role(lab: Lab) -> None:
+    lab["networks"]["lan"] = {"cidr": "10.9.0.0/24"}
+    assert the_one(lab).startswith("networks.lan: has no role")
+    lab["networks"]["lan"]["role"] = "overlay"
+    del lab["networks"]["overlay"]
+    for name in ("controller", "compute"):
+        del node(lab, name)["networks"]["overlay"]
+        node(lab, name)["networks"]["lan"] = f"10.9.0.{11 if name == 'controller' else 31}"
+    assert said(lab) == []
+
+
+def test_a_lab_has_a_management_network(lab: Lab) -> None:
+    del lab["networks"]["management"]
+    for each in lab["nodes"].values():
+        del each["networks"]["management"]
+    assert the_one(lab).startswith("networks: there is no management network")
+
+
+@pytest.mark.parametrize("role", ["management", "overlay", "provider"])
+def test_a_lab_has_one_network_of_a_role(lab: Lab, role: str) -> None:
+    lab["networks"]["more"] = {"cidr": "10.9.0.0/24", "role": role}
+    assert the_one(lab) == f"networks.more: is a second {role} network besides '{role}'; a lab has only one"
+
+
+def test_a_network_has_room(lab: Lab) -> None:
+    lab["networks"]["overlay"]["cidr"] = "10.0.1.11"
+    assert any("10.0.1.11/32 has no room" in line for line in said(lab))
+
+
+def test_networks_do_not_overlap(lab: Lab) -> None:
+    lab["networks"]["provider"] = {"cidr": "10.0.0.128/25"}
+    assert "networks.provider.cidr: 10.0.0.128/25 overlaps network 'management'" in the_one(lab)
+
+
+@pytest.mark.parametrize(
+    ("gateway", "why"),
+    [("10.9.0.1", "outside"), ("10.0.0.0", "network address"), ("10.0.0.255", "broadcast")],
+)
+def test_a_gateway_is_a_host_of_its_network(lab: Lab, gateway: str, why: str) -> None:
+    lab["networks"]["management"]["gateway"] = gateway
+    problem = the_one(lab)
+    assert problem.startswith(f"networks.management.gateway: {gateway} is")
+    assert why in problem
+
+
+@pytest.mark.parametrize(
+    ("pool", "why"),
+    [
+        ("203.0.113.20-203.0.113.10", "is reversed; did you mean 203.0.113.10-203.0.113.20?"),
+        ("203.0.113.20-203.0.114.10", "203.0.114.10 is outside"),
+        ("203.0.113.20-203.0.113.255", "broadcast"),
+        ("203.0.113.1-203.0.113.10", "contains the gateway 203.0.113.1"),
+    ],
+)
+def test_a_pool_is_hosts_of_its_network_without_the_gateway(lab: Lab, pool: str, why: str) -> None:
+    lab["networks"]["provider"]["pool"] = pool
+    problem = the_one(lab)
+    assert problem.startswith("networks.provider.pool: ")
+    assert why in problem
+
+
+@pytest.mark.parametrize(("field", "value"), [("pool", "10.0.0.50-10.0.0.60"), ("dns", "10.0.0.1")])
+def test_provider_settings_elsewhere_are_refused(lab: Lab, field: str, value: str) -> None:
+    lab["networks"]["management"][field] = value
+    assert the_one(lab).startswith(f"networks.management.{field}: has no effect in the management network")
+
+
+def test_a_node_attaches_to_networks_of_the_lab(lab: Lab) -> None:
+    node(lab, "storage")["networks"]["overlya"] = "none"
+    assert "nodes.storage.networks.overlya: unknown network 'overlya'; did you mean 'overlay'?" in the_one(lab)
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("10.9.0.5", "is outside 10.0.0.0/24"),
+        ("10.0.0.0", "is the network address"),
+        ("10.0.0.255", "is the broadcast address"),
+        ("10.0.0.1", "is the gateway of 'management'"),
+        ("10.0.0.11", "is already the address of node 'controller'"),
+    ],
+)
+def test_an_address_is_a_free_host_of_its_network(lab: Lab, address: str, why: str) -> None:
+    node(lab, "compute")["networks"]["management"] = address
+    problem = the_one(lab)
+    assert problem.startswith(f"nodes.compute.networks.management: {address} ")
+    assert why in problem
+
+
+def test_the_default_gateway_is_taken_too(lab: Lab) -> None:
+    node(lab, "compute")["networks"]["overlay"] = "10.0.1.1"
+    assert "10.0.1.1 is the gateway of 'overlay'" in the_one(lab)
+
+
+def test_a_node_has_a_management_address(lab: Lab) -> None:
+    node(lab, "storage")["networks"] = {"overlay": "10.0.1.41"}
+    assert "needs an address in the management network" in the_one(lab)
+    node(lab, "storage")["networks"] = {"management": "none"}
+    assert "needs an address in the management network" in the_one(lab)
+
+
+def test_a_tunnel_end_has_an_overlay_address(lab: Lab) -> None:
+    node(lab, "compute")["networks"]["overlay"] = "none"
+    assert "runs neutron-l2 and needs an address in the overlay network" in the_one(lab)
+    del lab["networks"]["overlay"]
+    for name in ("controller", "compute"):
+        del node(lab, name)["networks"]["overlay"]
+    assert said(lab) == []
+
+
+def test_a_provider_network_is_attached_without_address(lab: Lab) -> None:
+    node(lab, "compute")["networks"]["provider"] = "203.0.113.31"
+    assert "so it has no address; write provider: none" in the_one(lab)
+
+
+def test_a_router_needs_the_provider_network(lab: Lab) -> None:
+    del node(lab)["networks"]["provider"]
+    assert "nodes.controller.runs[9]: neutron-l3 routes to 'provider'; attach" in the_one(lab)
+    del node(lab, "compute")["networks"]["provider"]
+    del lab["networks"]["provider"]
+    assert "neutron-l3 routes to the provider network, but the lab has none" in the_one(lab)
+    node(lab)["runs"].remove("neutron-l3")
+    assert said(lab) == []

@@ -1,0 +1,147 @@
+"""Rules about nodes, their disks and values: for each, a lab that breaks it and one that does not."""
+
+from __future__ import annotations
+
+import pytest
+from full import Lab, node, said, the_one
+from support import planned, specify, variants
+
+from labctl.components import COMPONENTS
+from labctl.topology.rules_values import SECRETS, SNAPSHOT_STAGES
+from labctl.topology.stages import STAGES
+
+
+def test_no_node_is_called_localhost(lab: Lab) -> None:
+    lab["nodes"]["localhost"] = lab["nodes"].pop("storage")
+    assert the_one(lab).startswith("nodes.localhost: every machine calls itself localhost")
+
+
+def test_a_hypervisor_has_memory_for_a_guest(lab: Lab) -> None:
+    node(lab, "compute")["memory"] = "511 MiB"
+    assert the_one(lab).startswith("nodes.compute.memory: 511 MiB cannot hold a guest")
+    node(lab, "compute")["memory"] = "512 MiB"
+    node(lab, "storage")["memory"] = "256 MiB"
+    assert said(lab) == []
+
+
+def test_cinder_volume_has_a_disk_of_its_own(lab: Lab) -> None:
+    del node(lab, "storage")["disks"]["cinder"]
+    assert "nodes.storage.disks: cinder-volume needs its own disk for volumes" in the_one(lab)
+    node(lab, "storage")["disks"]["cinder"] = "512 MiB"
+    assert "nodes.storage.disks.cinder: 512 MiB cannot hold a volume" in the_one(lab)
+
+
+def test_swift_storage_has_disks_besides_cinders(lab: Lab) -> None:
+    del node(lab, "storage")["disks"]["swift1"]
+    assert "nodes.storage.disks: swift-storage needs its own disks for objects" in the_one(lab)
+    node(lab, "storage")["disks"] |= {"a": "1 GiB", "b": "1023 MiB"}
+    assert "nodes.storage.disks.b: 1023 MiB is too small" in the_one(lab)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
+def test_swift_has_one_storage_node_or_an_odd_number(lab: Lab, count: int) -> None:
+    for i in range(1, count):
+        lab["nodes"][f"object{i}"] = {
+            "networks": {"management": f"10.0.0.{50 + i}"},
+            "disks": {"d": "1 GiB"},
+            "runs": ["swift-storage"],
+        }
+    if count % 2:
+        assert said(lab) == []
+    else:
+        assert f"an even number of storage nodes ({count}) cannot hold 3 replicas" in the_one(lab)
+
+
+def test_a_flavor_is_whole_mebibytes_and_fits_on_a_compute_node(lab: Lab) -> None:
+    lab["fixtures"] = {"flavors": {"m1.odd": {"ram": 1000}}}
+    assert the_one(lab).startswith('fixtures.flavors["m1.odd"].ram: 1000 bytes is not a whole number of MiB')
+    lab["fixtures"] = {"flavors": {"m1.big": {"ram": "1 GiB", "disk": 11}}}
+    assert "11 GiB does not fit on any compute node; the largest has 10 GiB" in the_one(lab)
+    lab["fixtures"] = {"flavors": {"m1.fit": {"ram": "1 GiB", "disk": 10}}}
+    assert said(lab) == []
+
+
+@pytest.mark.parametrize("value", ["", "with blank", "a/b", "p@ss", "x" * 65, "ends\n", "ü"])
+def test_a_secret_is_safe_in_urls_and_files(lab: Lab, value: str) -> None:
+    lab["passwords"] = {"ADMIN_PASS": value}
+    problem = the_one(lab)
+    assert problem.startswith("passwords.ADMIN_PASS: ")
+    assert "URLs and configuration files" in problem
+    assert value not in problem or value == ""
+    lab["passwords"] = {"ADMIN_PASS": "Az09_.-"}
+    assert said(lab) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [("admin_password", "ADMIN_PASS"), ("NOVA_DB_PASS", "NOVA_DBPASS"), ("rabbitpass", "RABBIT_PASS")]
+)
+def test_a_password_is_of_a_secret(lab: Lab, name: str, near: str) -> None:
+    lab["passwords"] = {name: "unix1234"}
+    assert the_one(lab).startswith(f"passwords.{name}: unknown secret '{name}'; did you mean '{near}'?")
+    lab["passwords"] = {near: "unix1234", "admin_pass": "unix1234"}
+    assert said(lab) == []
+
+
+def test_the_known_secrets_are_those_of_the_plans() -> None:
+    used, known = set(), set()
+    for path, base in variants():
+        spec = specify(path, base=base)
+        brought = {name for c, rules in COMPONENTS.items() if spec.has(c) for name in rules.secrets}
+        assert planned(spec).secrets() <= brought
+        used |= planned(spec).secrets()
+        known |= brought
+    assert used == known
+    assert known <= set(SECRETS)
+    assert len(SECRETS) == len(set(SECRETS))
+
+
+@pytest.mark.parametrize(
+    "region", ["", "Region One", "a\tb", "dc1;touch", "eu$west", "a#b", "-x", "ü", "a\n", "x" * 256]
+)
+def test_a_region_is_a_word(lab: Lab, region: str) -> None:
+    lab["options"] = {"region": region}
+    assert the_one(lab).startswith("options.region: ")
+    lab["options"] = {"region": "north-1"}
+    assert said(lab) == []
+
+
+@pytest.mark.parametrize("physical", ["", "physnet1:br-ex", "a,b", "*", "a b", "x;y", "-x", "x" * 65])
+def test_a_physical_network_is_a_word(lab: Lab, physical: str) -> None:
+    lab["networks"]["provider"]["physical"] = physical
+    assert the_one(lab).startswith("networks.provider.physical: ")
+    lab["networks"]["provider"]["physical"] = "physnet-1.a_b"
+    assert not said(lab)
+
+
+def test_a_disks_name_fits_into_its_serial_number(lab: Lab) -> None:
+    node(lab, "storage")["disks"]["d" * 20] = "1 GiB"
+    assert said(lab) == []
+    node(lab, "storage")["disks"]["d" * 21] = "1 GiB"
+    assert "is too long for a disk's serial number: at most 20 characters" in the_one(lab)
+
+
+def test_a_volume_group_needs_a_driver_with_device_mapper(lab: Lab) -> None:
+    lab["options"] = {"volume_backend": "lvm"}
+    assert said(lab) == []
+    problem = the_one(lab | {"drivers": ["nspawn"]})
+    assert problem.startswith("options.volume_backend: nspawn nodes have no device mapper")
+
+
+@pytest.mark.parametrize("component", ["horizon", "heat"])
+def test_what_people_log_in_to_needs_keystone(lab: Lab, component: str) -> None:
+    node(lab)["runs"] = ["mariadb", "rabbitmq", "memcached", component]
+    for name in ("compute", "storage"):
+        del lab["nodes"][name]
+    del lab["networks"]["overlay"], node(lab)["networks"]["overlay"]
+    assert the_one(lab) == f"nodes.controller.runs[3]: {component} needs keystone, which no node of the lab runs"
+
+
+def test_snapshots_name_stages_once_each(lab: Lab) -> None:
+    lab["snapshots"] = ["keystone", "verify"]
+    assert said(lab) == []
+    lab["snapshots"] = ["keyston", "verify", "verify"]
+    assert said(lab) == [
+        f"snapshots[0]: unknown stage 'keyston'; did you mean 'keystone'? known: {', '.join(SNAPSHOT_STAGES)}",
+        "snapshots[2]: verify is named twice",
+    ]
+    assert STAGES[1:] == SNAPSHOT_STAGES
