@@ -46,7 +46,7 @@ def _environment(lab: Lab, who: str = "admin") -> dict[str, str]:
     """This process's environment without its proxy, the lab's credentials, and the tools installed alongside labctl."""
     tools = str(Path(sys.executable).parent)
     path = f"{tools}{os.pathsep}{os.environ.get('PATH', '')}"
-    return {**access.host_environment(), **access.environment(lab, who), "PATH": path, "LABCTL_LAB": lab.name}
+    return {**process.without_proxies(), **access.environment(lab, who), "PATH": path, "LABCTL_LAB": lab.name}
 
 
 def ssh(

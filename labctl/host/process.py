@@ -55,6 +55,11 @@ class CommandError(LabError):
         self.reason = reason
 
 
+def without_proxies() -> dict[str, str]:
+    """This process's environment without the host's proxies: none reaches a lab's names and addresses."""
+    return {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+
+
 def _words(command: Sequence[Argument]) -> list[str]:
     return [str(word) for word in command]
 

@@ -166,7 +166,7 @@ def run(name: str, chosen: Chosen, workers: int, timeout: float) -> Result:
 
 def _variables(venv: Path, home: Path) -> dict[str, str]:
     """Tempest's environment. It registers its workspaces in the home directory, under names that must be unique."""
-    kept = {k: v for k, v in access.host_environment().items() if not k.startswith("OS_")}
+    kept = {k: v for k, v in process.without_proxies().items() if not k.startswith("OS_")}
     return {**kept, "HOME": str(home), "PATH": f"{venv / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -114,11 +113,6 @@ def write(lab: Lab, auth_url: str, secrets: Mapping[str, Secret]) -> None:
     facts = {"capabilities": lab.meta.get("capabilities", []), "patience": lab.meta.get("patience", 1.0)}
     record = {"auth_url": f"{auth_url}/v3", **facts}
     write_atomic(directory / "access.json", json.dumps(record))
-
-
-def host_environment() -> dict[str, str]:
-    """This process's environment without the host's proxy, which does not reach a lab's APIs."""
-    return {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
 
 
 def environment(lab: Lab, who: str = "admin") -> dict[str, str]:

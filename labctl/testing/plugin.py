@@ -123,10 +123,10 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
 
 
 def _enter(lab: Access) -> None:
-    # The host's proxies are not reachable from inside, and nothing in a lab is reached through one.
-    for variable in ("http_proxy", "https_proxy", "all_proxy"):
-        os.environ.pop(variable, None)
-        os.environ.pop(variable.upper(), None)
+    from labctl.host import process
+
+    for variable in set(os.environ) - set(process.without_proxies()):
+        del os.environ[variable]
     # xdist workers are children of a process that has already entered, and have a second thread.
     target = Path("/run/netns", lab.namespace)
     if target.exists() and os.path.samestat(target.stat(), os.stat("/proc/self/ns/net")):  # noqa: PTH116

@@ -6,15 +6,21 @@ import http.server
 import json
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from keystoneauth1 import discover
 from keystoneauth1.session import Session
+from support import IDENTITY, specify, write
 
+from labctl.commands import access as commands
 from labctl.engine import cloud as engine_cloud
+from labctl.host import process
 from labctl.records import access, cloud
+from labctl.records.lab import Lab
+from labctl.secret import Secret
 
 
 class Keystone(http.server.ThreadingHTTPServer):
@@ -111,16 +117,39 @@ def test_session_remembers_the_services_in_which_it_changed_something(monkeypatc
 
 @pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY", "all_proxy"])
 def test_a_labs_apis_are_not_asked_through_the_hosts_proxy(
-    keystone: Keystone, variable: str, monkeypatch: pytest.MonkeyPatch
+    keystone: Keystone, variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(variable, "http://127.0.0.1:9")
     assert cloud.Session().get(keystone.url, authenticated=False).status_code == 200
-    left = access.host_environment()
-    assert variable not in left
-    assert left["PATH"]
+
+    path = write(tmp_path, IDENTITY)
+    lab = Lab.create(specify(path), path)
+    engine = engine_cloud.Cloud(lab, {"ADMIN_PASS": Secret("a")}, None)
+    assert engine._session.get(keystone.url, authenticated=False).status_code == 200
 
 
-def test_labctls_own_client_uses_that_session() -> None:
-    assert engine_cloud.Session is cloud.Session
+@pytest.mark.parametrize("variable", ["http_proxy", "HTTPS_PROXY", "no_proxy"])
+def test_programs_in_a_lab_are_not_told_the_hosts_proxy(
+    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, IDENTITY)
+    lab = Lab.create(specify(path), path)
+    access.write(lab, "http://api:5000", {"ADMIN_PASS": Secret("a"), "DEMO_PASS": Secret("d")})
+    monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    given = commands._environment(lab)
+    assert variable not in given
+    assert (given["OS_AUTH_URL"], given["LABCTL_LAB"]) == ("http://api:5000/v3", "identity")
+    assert given["PATH"]
+
+
+@pytest.mark.parametrize("word", ["Demo Project", "o'brien", "demo$(echo run)", "a=b", '"', "# none"])
+def test_credentials_are_the_same_to_a_shell_and_to_labctl(tmp_path: Path, word: str) -> None:
+    path = write(tmp_path, IDENTITY + f"fixtures: {json.dumps({'project': word, 'user': word})}\n")
+    lab = Lab.create(specify(path), path)
+    access.write(lab, "http://api:5000", {"ADMIN_PASS": Secret("a"), "DEMO_PASS": Secret("d")})
+    script = lab.directory / "access" / "demo-openrc"
+    said = process.run(["sh", "-euc", f'. {script}; printf "%s|%s" "$OS_USERNAME" "$OS_PROJECT_NAME"']).stdout
+    assert said == f"{word}|{word}"
+    assert access.environment(lab, "demo")["OS_PROJECT_NAME"] == word
