@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from labctl.errors import DeadlineError, LabError
-from labctl.host import process
+from labctl.host import files, process
 from labctl.progress import every
 
 #: One of the sixteen magic numbers of skippable frames.
@@ -135,7 +135,7 @@ def unpack(path: Path, directory: Path, without: Iterable[str], tell: Callable[[
 
 def _opened(path: Path) -> IO[bytes]:
     try:
-        return path.open("rb")
+        return files.opened(path)
     except OSError as error:
         raise LabError(f"{path} cannot be read: {error.strerror}") from error
 

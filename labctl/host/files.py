@@ -1,4 +1,4 @@
-"""The only module that writes and removes the host's files.
+"""Files of the host, written and removed safely.
 
 A write is atomic: the content goes to a new file with a random name in the same directory, is synced to disk and
 renamed over the old one, so readers and other writers see a whole version, and a file or link that somebody put in
@@ -27,23 +27,23 @@ from labctl.host import paths
 UNFINISHED = ".new~"
 #: More than any file that is read whole, in bytes.
 _SMALL = 2**16
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _PLAIN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
 
 
 @contextmanager
-def directory(path: Path, within: Path | None = None) -> Iterator[int]:
+def directory(path: Path, within: Path | None) -> Iterator[int]:
     """A descriptor of a directory.
 
-    :param within: the directory from where on no link is followed.
+    :param within: the directory from where on no link is followed; None to follow all, as its user wrote them.
     :raises OSError: it does not exist, or there is a link or a file on the way.
     """
-    handle = os.open(within or path, _DIRECTORY if within is None else _DIRECTORY & ~os.O_NOFOLLOW)
+    handle = os.open(within or path, _DIRECTORY)
     try:
         for name in path.relative_to(within).parts if within else ():
             if name == "..":
                 raise ValueError(f"{path} is not below {within}")
-            below = os.open(name, _DIRECTORY, dir_fd=handle)
+            below = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=handle)
             os.close(handle)
             handle = below
         yield handle
@@ -55,17 +55,18 @@ def directory(path: Path, within: Path | None = None) -> Iterator[int]:
 def replacing(path: Path, mode: int = 0o644, within: Path | None = None) -> Iterator[BinaryIO]:
     """Write a file piece by piece; it gets its name, replacing what has it, when the block ends without an error.
 
-    :param mode: its permissions, whatever the process's mask.
+    :param mode: its permissions, without those that the process's mask takes; in a tree of others exactly these.
     :raises OSError: it cannot be written; the old file is unchanged, and nothing else is left.
     """
-    with _parent(path, within) as place:
+    with directory(path.parent, within) as place:
         temporary = f".{path.name[:200]}.{secrets.token_hex(8)}{UNFINISHED}"
-        handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | _PLAIN, 0o600, dir_fd=place)
+        handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | _PLAIN, mode, dir_fd=place)
         try:
             with os.fdopen(handle, "w+b") as sink:
                 yield sink
                 sink.flush()
-                os.fchmod(sink.fileno(), mode)
+                if within is not None:  # what a machine sees does not depend on who runs labctl
+                    os.fchmod(sink.fileno(), mode)
                 os.fsync(sink.fileno())
             os.rename(temporary, path.name, src_dir_fd=place, dst_dir_fd=place)
             os.fsync(place)
@@ -78,7 +79,7 @@ def replacing(path: Path, mode: int = 0o644, within: Path | None = None) -> Iter
 def write_atomic(path: Path, content: str | bytes, mode: int = 0o644, within: Path | None = None) -> None:
     """Replace a file's content.
 
-    :param mode: its permissions, whatever the process's mask.
+    :param mode: as in :func:`replacing`.
     :raises OSError: it cannot be written; the old file is unchanged.
     """
     with replacing(path, mode, within) as sink:
@@ -90,7 +91,7 @@ def appended(path: Path, mode: int = 0o600, within: Path | None = None) -> IO[by
 
     :raises OSError: it cannot be written, or is a link, a FIFO or a device.
     """
-    with _parent(path, within) as place:
+    with directory(path.parent, within) as place:
         handle = os.open(path.name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | _PLAIN, mode, dir_fd=place)
     return os.fdopen(_plain(handle, path), "ab", buffering=0)
 
@@ -165,18 +166,14 @@ def remove(path: Path, within: Path | None = None) -> list[str]:
     root = within or _owner(path)
     try:
         with directory(path.parent, root) as place:
-            try:
-                kind = os.stat(path.name, dir_fd=place, follow_symlinks=False).st_mode
-                if not stat.S_ISDIR(kind):
-                    os.unlink(path.name, dir_fd=place)
-                    return []
-            except FileNotFoundError:
-                return []
-            return _remove_tree(path, place)
+            if stat.S_ISDIR(os.stat(path.name, dir_fd=place, follow_symlinks=False).st_mode):
+                return _remove_tree(path, place)
+            os.unlink(path.name, dir_fd=place)
     except FileNotFoundError:
-        return []
+        pass
     except OSError as error:
         return [f"{path}: {error.strerror}"]
+    return []
 
 
 def _remove_tree(path: Path, place: int) -> list[str]:
@@ -199,17 +196,3 @@ def _owner(path: Path) -> Path:
         if path.is_relative_to(root) and path != root and ".." not in path.parts:
             return root
     raise LabError(f"labctl does not remove {path}: it is outside of {paths.home()}")
-
-
-@contextmanager
-def _parent(path: Path, within: Path | None) -> Iterator[int]:
-    """The directory of a file; without ``within`` links on the way are followed, as the user wrote them."""
-    if within is not None:
-        with directory(path.parent, within) as place:
-            yield place
-        return
-    place = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield place
-    finally:
-        os.close(place)

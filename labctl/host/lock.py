@@ -1,4 +1,4 @@
-"""Lock files: held by one process, or shared by several while they need the same thing.
+"""Lock files, each held by one process at a time.
 
 A lock that was removed or replaced while it was opened is not the lock any more, so its inode is compared once it is
 held. Only its owner can open one: whoever can open a file can lock it.
@@ -76,20 +76,6 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
                 return
 
 
-def shared(path: Path, what: str) -> IO[str]:
-    """Hold a lock together with others, waiting for one who holds it alone; closing the file releases it."""
-    while True:
-        handle = _open(path)
-        try:
-            wait(handle, what, fcntl.LOCK_SH)
-            if current(path, handle):
-                return handle
-        except BaseException:
-            handle.close()
-            raise
-        handle.close()
-
-
 def current(path: Path, handle: IO[Any]) -> bool:
     """Whether an open file still has this name."""
     try:
@@ -122,13 +108,13 @@ def _open(path: Path) -> IO[str]:
         ) from error
 
 
-def wait(handle: IO[Any], what: str, kind: int = fcntl.LOCK_EX) -> None:
+def wait(handle: IO[Any], what: str) -> None:
     """Lock an open file; while another process holds the lock, say so and wait.
 
     :param what: what the other labctl is doing, as in "builds NAME".
     """
     try:
-        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         note("image", f"another labctl {what}; waiting for it")
-        fcntl.flock(handle, kind)
+        fcntl.flock(handle, fcntl.LOCK_EX)

@@ -64,7 +64,7 @@ def tree_digest(root: Path) -> str:
 
 
 def lock_of(image: Path) -> Path:
-    """An image's lock: held alone to build or remove it, shared by those that use it."""
+    """An image's lock, held to build or remove it."""
     return image.with_name(f".{image.name}.lock")
 
 

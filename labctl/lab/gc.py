@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ from pathlib import Path
 
 from labctl import drivers
 from labctl.errors import LabError
-from labctl.host import cgroup, lock, loops, network, overlay, paths, sparse
+from labctl.host import cgroup, files, lock, loops, network, overlay, paths, sparse
 from labctl.images.store import BUILDING, lock_of
 from labctl.lab import down as teardown
 from labctl.lab import snapshot as snaps
@@ -222,10 +221,11 @@ def _builds() -> Iterator[Finding]:
     if store is None:
         return
     for work in sorted(store.glob(f"{BUILDING}*")):
-        with lock.free(store / f".{work.name.removeprefix(BUILDING)}.lock") as free:
+        image = _built_in(work)
+        with lock.free(lock_of(image)) as free:
             if free:
                 parts = (f"directory {work}", *(f"process {pid}" for pid in _at_work(work)))
-                yield Finding("image build", work.name.removeprefix(BUILDING), parts, sparse.used(work), _end(work))
+                yield Finding("image build", image.name, parts, sparse.used(work), _end(work))
     for path in sorted(store.glob(".*.lock")):
         name = path.name.removeprefix(".").removesuffix(".lock")
         with lock.free(path) as free:
@@ -236,7 +236,7 @@ def _builds() -> Iterator[Finding]:
 def _logs() -> Iterator[Finding]:
     """Logs of failed programs, including image builds; not of a running build."""
     for log in sorted(paths.logs().glob("*.log")):
-        with lock.free(paths.images() / f".{log.stem}.lock") as free:
+        with lock.free(lock_of(paths.images() / log.stem)) as free:
             if free:
                 yield Finding("log", log.stem, (f"file {log}",), sparse.used(log), _forget(log))
 
@@ -250,11 +250,7 @@ def _downloads() -> Iterator[Finding]:
 
 def _forget(path: Path) -> Callable[[], list[str]]:
     def remove() -> list[str]:
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
-        return [str(path)] if path.exists() else []
+        return files.remove(path)
 
     return remove
 
@@ -273,9 +269,14 @@ def _at_work(directory: Path) -> list[int]:
     return sorted(found)
 
 
+def _built_in(work: Path) -> Path:
+    """The image that a build's working directory is for."""
+    return work.with_name(work.name.removeprefix(BUILDING))
+
+
 def _end(work: Path) -> Callable[[], list[str]]:
     def remove() -> list[str]:
-        path = lock_of(work.with_name(work.name.removeprefix(BUILDING)))
+        path = lock_of(_built_in(work))
         with lock.tried(path) as free:
             if not free:
                 return []
@@ -287,9 +288,9 @@ def _end(work: Path) -> Callable[[], list[str]]:
             left = [f"mount {path}: {why}" for path in overlay.below(work) if (why := overlay.unmount(path))]
             if left:
                 return left
-            shutil.rmtree(work, ignore_errors=True)
+            left = files.remove(work)
             path.unlink(missing_ok=True)
-            return [f"directory {work}"] if work.exists() else []
+            return left
 
     return remove
 
@@ -332,8 +333,8 @@ def _image(image: Path) -> Callable[[], list[str]]:
             # renamed first: a half-removed image must never pass for a complete one
             work = image.with_name(f"{BUILDING}{image.name}")
             image.rename(work)
-            shutil.rmtree(work, ignore_errors=True)
+            left = files.remove(work)
             path.unlink(missing_ok=True)
-            return [f"directory {work}"] if work.exists() else []
+            return left
 
     return remove

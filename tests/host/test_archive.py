@@ -120,6 +120,15 @@ def test_another_file_is_none(data: bytes, tmp_path: Path) -> None:
         archive.read_header(path)
 
 
+@pytest.mark.parametrize("kind", ["directory", "FIFO"])
+def test_what_is_no_file_is_refused_at_once(kind: str, tmp_path: Path) -> None:
+    place = tmp_path / "export"
+    place.mkdir() if kind == "directory" else os.mkfifo(place)
+    for read in (archive.read_header, lambda path: archive.check(path, ignore)):
+        with pytest.raises(LabError, match=f"cannot be read: it is a {kind}"):
+            read(place)
+
+
 def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="/none cannot be read: No such file"):
         archive.read_header(tmp_path / "none")

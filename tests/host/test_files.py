@@ -56,16 +56,17 @@ def test_a_directory_on_the_way_that_is_a_link_is_refused(home: Path, tmp_path: 
     assert names(tmp_path / "etc") == []
 
 
-def test_permissions_are_those_asked_for_whatever_the_mask(home: Path) -> None:
+def test_the_users_mask_counts_for_files_of_the_host_and_not_in_a_machines_tree(home: Path) -> None:
     before = os.umask(0)
     try:
         files.write_atomic(home / "secret", "x", 0o600)
         os.umask(0o077)
-        files.write_atomic(home / "open", "x", 0o644)
+        files.write_atomic(home / "closed", "x", 0o644)
+        files.write_atomic(home / "open", "x", 0o644, within=home)
     finally:
         os.umask(before)
-    modes = [stat.S_IMODE((home / name).stat().st_mode) for name in ("secret", "open")]
-    assert modes == [0o600, 0o644]
+    modes = {name: stat.S_IMODE((home / name).stat().st_mode) for name in names(home)}
+    assert modes == {"secret": 0o600, "closed": 0o600, "open": 0o644}
 
 
 def test_a_failed_writer_leaves_the_old_version_alone(home: Path) -> None:
