@@ -24,11 +24,13 @@ from labctl.services import SERVICES
 from labctl.topology.model import VolumeBackend
 from labctl.topology.spec import LabSpec
 
-#: Project -> Tempest's word in [service_available] -> the component that offers it.
 #: Our word -> openstacksdk's for the same API.
 APIS = {
-    **{name: name for name in ("compute", "placement", "image", "identity")},
+    "compute": "compute",
+    "placement": "placement",
     "volume": "block_storage",
+    "image": "image",
+    "identity": "identity",
 }
 #: The first API version with each feature (the projects' API version histories).
 FQDN_SANITIZED = (2, 88)  # nova, wallaby

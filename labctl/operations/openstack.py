@@ -7,7 +7,8 @@ They are data, like node operations; ``labctl.engine.cloud`` executes them. Each
 from __future__ import annotations
 
 from dataclasses import dataclass
-from shlex import quote
+
+from labctl.operations.node import quote
 
 
 @dataclass(frozen=True)
