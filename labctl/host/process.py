@@ -260,16 +260,21 @@ def start(
     """
     sink: IO[bytes] | int = log if log is not None else subprocess.DEVNULL
     ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    return subprocess.Popen(
-        ["env", "--default-signal=INT", *_words(command)] if ignored else _words(command),
-        stdin=subprocess.DEVNULL,
-        stdout=sink,
-        stderr=sink,
-        start_new_session=True,
-        env=env,
-        pass_fds=tuple(pass_fds),
-        cwd=cwd,
-    )
+    # env also unblocks it; one that comes earlier waits for that: Linux keeps a blocked signal even if it is ignored
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT} if ignored else ())
+    try:
+        return subprocess.Popen(
+            ["env", "--default-signal=INT", *_words(command)] if ignored else _words(command),
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=sink,
+            start_new_session=True,
+            env=env,
+            pass_fds=tuple(pass_fds),
+            cwd=cwd,
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 @dataclass(frozen=True)

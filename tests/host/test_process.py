@@ -54,6 +54,20 @@ def test_a_child_of_a_background_job_can_be_interrupted() -> None:
     assert (ended.status, ended.late) == (-signal.SIGINT, True)
 
 
+def test_an_interruption_is_not_lost_while_a_background_jobs_child_begins() -> None:
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        for _ in range(20):
+            child = process.start(["sleep", "60"])
+            child.send_signal(signal.SIGINT)
+            try:
+                assert child.wait(5) == -signal.SIGINT
+            finally:
+                child.kill()
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
 # --- what a failure says ---------------------------------------------------------------------------
 
 
