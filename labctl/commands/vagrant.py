@@ -16,7 +16,7 @@ from labctl.drivers.vagrant.document import Settings
 from labctl.errors import LabError
 from labctl.host.files import write_atomic
 from labctl.images import box as boxes
-from labctl.images import golden
+from labctl.images import golden, store
 from labctl.images.box import Box
 from labctl.releases.model import PackageSource
 
@@ -67,7 +67,7 @@ def box(
 ) -> None:
     """Build a box from labctl's own image of a base and release, and register it with this user's Vagrant."""
     facts = _facts(base, release)
-    with progress():
+    with progress(), store.keeping():
         layers = golden.ensure(base, facts.bases[base].value, facts.name)
         image = boxes.ensure(layers, provider)
         made = boxes.publish(boxes.box_name(base, facts.name), provider, image)

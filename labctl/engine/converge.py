@@ -19,6 +19,7 @@ from labctl.host import memory
 from labctl.host.files import write_atomic
 from labctl.host.ssh import Session
 from labctl.host.threads import on_each, results, side_by_side
+from labctl.images import store
 from labctl.images.guest import GuestImage
 from labctl.operations.node import Copy, Item, Record, flatten, quote
 from labctl.operations.openstack import ApiOperation, GuestImageUpload
@@ -161,7 +162,8 @@ class Engine:
         journal.stages.clear()  # before the first start, so that a killed labctl leaves no stale record
         lab.save_journal(journal)
         with step("lab", "machines"):
-            lab.record_image(lab.driver.image(lab))
+            with store.keeping():
+                lab.record_image(lab.driver.image(lab))
             lab.driver.create_network(lab)
 
             def bring(node: str) -> None:

@@ -1,4 +1,4 @@
-"""Lock files, each held by one process at a time.
+"""Lock files, each held by one process alone or shared by several.
 
 A lock that was removed or replaced while it was opened is not the lock any more, so its inode is compared once it is
 held. Only its owner can open one: whoever can open a file can lock it.
@@ -76,6 +76,23 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
                 return
 
 
+def shared(path: Path, what: str) -> IO[str]:
+    """Share a lock with others who do, waiting for who holds it alone; closing the returned file ends that.
+
+    :param what: what its holder is doing, as in "builds NAME".
+    """
+    while True:
+        handle = _open(path)
+        try:
+            wait(handle, what, fcntl.LOCK_SH)
+            if current(path, handle):
+                return handle
+        except BaseException:
+            handle.close()
+            raise
+        handle.close()
+
+
 def current(path: Path, handle: IO[Any]) -> bool:
     """Whether an open file still has this name."""
     try:
@@ -108,13 +125,14 @@ def _open(path: Path) -> IO[str]:
         ) from error
 
 
-def wait(handle: IO[Any], what: str) -> None:
+def wait(handle: IO[Any], what: str, kind: int = fcntl.LOCK_EX) -> None:
     """Lock an open file; while another process holds the lock, say so and wait.
 
     :param what: what the other labctl is doing, as in "builds NAME".
+    :param kind: ``fcntl.LOCK_SH`` shares it.
     """
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         note("image", f"another labctl {what}; waiting for it")
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        fcntl.flock(handle, kind)

@@ -74,6 +74,7 @@ def recipe(layers: tuple[Path, ...], boot: Path, provider: str) -> store.Recipe:
     return store.Recipe("box", inputs)
 
 
+@store.keeping()
 def ensure(layers: tuple[Path, ...], provider: str = "libvirt") -> Path:
     """Return the store's box of a golden tree, ``tree/PROVIDER.box``, building it if missing.
 
@@ -88,7 +89,9 @@ def ensure(layers: tuple[Path, ...], provider: str = "libvirt") -> Path:
             "apt-get install --no-install-recommends mtools syslinux syslinux-common qemu-utils e2fsprogs cpio",
         )
     boot = kernel.ensure()
-    return store.ensure(recipe(layers, boot, provider), lambda work: _build(layers, boot, provider, work))
+    return store.ensure(
+        recipe(layers, boot, provider), lambda work: _build(layers, boot, provider, work), over=(boot, *layers)
+    )
 
 
 def file_of(image: Path) -> Path:

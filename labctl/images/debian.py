@@ -129,6 +129,7 @@ def layers(base: Base) -> tuple[Layer, ...]:
     )
 
 
+@store.keeping()
 def ensure(base: Base) -> tuple[Path, ...]:
     """Return the layers with a base's packages, uppermost first, building missing ones.
 
@@ -171,7 +172,7 @@ def _ensure(wanted: Sequence[Layer]) -> tuple[Path, ...]:
                 _wait(ahead)
             return {"below": [under.name for under in below], **facts}
 
-        done = (store.ensure(layer.recipe(done), build), *done)
+        done = (store.ensure(layer.recipe(done), build, over=done), *done)
     return done
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from labctl import bases, releases
-from labctl.images import debian, installed, pypi, vm
+from labctl.images import debian, installed, pypi, store, vm
 from labctl.releases.model import PackageSource
 from labctl.topology.spec import LabSpec
 
@@ -21,6 +21,7 @@ def ensure(base: str, source: str, release: str) -> tuple[Path, ...]:
     return debian.ensure(recipe)
 
 
+@store.keeping()
 def disk(spec: LabSpec) -> Path:
     """Return the golden disk of a lab of virtual machines: ``tree/disk.qcow2``.
 

@@ -30,6 +30,7 @@ UNITS = "usr/lib/systemd/system"
 PATH = ("usr/bin", "usr/sbin", "bin", "sbin")
 
 
+@store.keeping()
 def ensure(base: Base, release: Release) -> tuple[Path, ...]:
     """Return the layers of a release on a base, uppermost first, building missing ones.
 
@@ -55,7 +56,7 @@ def ensure(base: Base, release: Release) -> tuple[Path, ...]:
             "accounts": [repr(a) for a in ACCOUNTS],
         },
     )
-    made = store.ensure(recipe, lambda work: _build(release, work, system, projects, names))
+    made = store.ensure(recipe, lambda work: _build(release, work, system, projects, names), over=(projects, *system))
     return (made, projects, runtime, *system)
 
 

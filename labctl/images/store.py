@@ -12,12 +12,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from errno import EDQUOT, ENOSPC
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from labctl.errors import LabError
 from labctl.host import lock, paths, process
@@ -68,9 +69,55 @@ def lock_of(image: Path) -> Path:
     return image.with_name(f".{image.name}.lock")
 
 
+#: Locks of the images that the current work uses, by image; None outside of :func:`keeping`.
+_kept: ContextVar[dict[Path, IO[str]] | None] = ContextVar("kept", default=None)
+
+
+@contextmanager
+def keeping() -> Iterator[None]:
+    """Keep every image that a block gets from the store, or names to :func:`keep`, from removal until it ends.
+
+    A lab's images are kept until its record names them, a build's until it ends. Inside another such block, images
+    are kept until the outer one ends.
+    """
+    if _kept.get() is not None:
+        yield
+        return
+    locks: dict[Path, IO[str]] = {}
+    token = _kept.set(locks)
+    try:
+        yield
+    finally:
+        _kept.reset(token)
+        for handle in locks.values():
+            handle.close()
+
+
+def keep(image: Path) -> None:
+    """Share an image's lock until the surrounding :func:`keeping` ends.
+
+    :raises LabError: the image is gone.
+    """
+    locks = _kept.get()
+    if locks is not None and image not in locks and not _share(image, locks):
+        raise LabError(f"the image {image.name} was removed meanwhile", "repeat the same command, which builds it")
+
+
+def _share(image: Path, locks: dict[Path, IO[str]]) -> bool:
+    """Share an image's lock; False, and no lock, when there is no such image."""
+    if image not in locks:
+        locks[image] = lock.shared(lock_of(image), f"builds {image.name}")
+    if image.exists():
+        return True
+    locks.pop(image).close()
+    return False
+
+
 @contextmanager
 def building(final: Path) -> Iterator[None]:
     """Hold the lock of an image being built; waits for another labctl that is building the same."""
+    if (mine := (_kept.get() or {}).pop(final, None)) is not None:
+        mine.close()  # a process that shares a lock would wait for itself
     with lock.exclusive(lock_of(final), f"builds {final.name}"):
         yield
 
@@ -87,48 +134,61 @@ def verify(directory: Path) -> None:
         )
 
 
-def ensure(recipe: Recipe, build: Callable[[Path], dict[str, Any]]) -> Path:
-    """Return the image of a recipe, building it if missing.
+def ensure(recipe: Recipe, build: Callable[[Path], dict[str, Any]], over: Iterable[Path] = ()) -> Path:
+    """Return the image of a recipe, building it if missing. In :func:`keeping` it is kept.
 
     :param build: fills ``DIRECTORY/tree`` and returns facts for the manifest.
+    :param over: images that it is built from; they are kept until it is built, like those that ``build`` gets.
     :raises LabError: the build failed (only its log is kept), or the stored image was modified.
     """
     final = paths.images() / recipe.name
-    with building(final):
-        if final.exists():
+    with keeping():
+        locks = _kept.get()
+        assert locks is not None
+        made = False
+        while not _share(final, locks):
+            for image in over:
+                keep(image)
+            with building(final):
+                if made := not final.exists():
+                    _build(recipe, build, final)
+        if not made:
             with step("image", f"verify {recipe.name}"):
                 verify(final)
-            return final
-        work = cleared(final)
-        work.mkdir(parents=True)
-        log = log_of(work)
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.unlink(missing_ok=True)
-        mask = os.umask(0o022)  # a tree's modes must not depend on the user's umask
-        try:
-            with step("image", f"build {recipe.name}"):
-                facts = build(work)
-                manifest = {
-                    "name": recipe.name,
-                    "recipe": recipe.inputs,
-                    "tree": tree_digest(work / "tree"),
-                    **facts,
-                }
-                if log.exists():
-                    shutil.move(log, work / "build.log")
-                write_atomic(work / "manifest.json", json.dumps(manifest, indent=1))
-                work.rename(final)
-        except BaseException as error:
-            full = out_of_space(error, work)
-            shutil.rmtree(work, ignore_errors=True)
-            if full is not None:
-                raise full from error
-            if isinstance(error, LabError):
-                error.message = f"image {recipe.kind}: {error.message}"
-            raise
-        finally:
-            os.umask(mask)
     return final
+
+
+def _build(recipe: Recipe, build: Callable[[Path], dict[str, Any]], final: Path) -> None:
+    """Build an image; the caller holds its lock."""
+    work = cleared(final)
+    work.mkdir(parents=True)
+    log = log_of(work)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.unlink(missing_ok=True)
+    mask = os.umask(0o022)  # a tree's modes must not depend on the user's umask
+    try:
+        with step("image", f"build {recipe.name}"):
+            facts = build(work)
+            manifest = {
+                "name": recipe.name,
+                "recipe": recipe.inputs,
+                "tree": tree_digest(work / "tree"),
+                **facts,
+            }
+            if log.exists():
+                shutil.move(log, work / "build.log")
+            write_atomic(work / "manifest.json", json.dumps(manifest, indent=1))
+            work.rename(final)
+    except BaseException as error:
+        full = out_of_space(error, work)
+        shutil.rmtree(work, ignore_errors=True)
+        if full is not None:
+            raise full from error
+        if isinstance(error, LabError):
+            error.message = f"image {recipe.kind}: {error.message}"
+        raise
+    finally:
+        os.umask(mask)
 
 
 def identity(directory: Path) -> str:
@@ -154,8 +214,13 @@ def take(made: Path, digest: str) -> Path:
     :param digest: its identity there.
     :raises LabError: its content does not match its manifest or identity.
     """
+    if there := find(made.name, digest):  # a lab may share its lock for long
+        keep(there)
+        shutil.rmtree(made)
+        return there
     with building(paths.images() / made.name):
         if there := find(made.name, digest):
+            keep(there)
             shutil.rmtree(made)
             return there
         final = paths.images() / made.name
@@ -166,6 +231,7 @@ def take(made: Path, digest: str) -> Path:
         work = cleared(paths.images() / made.name)
         process.run(["mv", "-T", made, work], timeout=1800)  # perhaps from another file system
         work.rename(final)
+    keep(final)
     return final
 
 

@@ -37,7 +37,7 @@ def ensure(system: tuple[Path, ...]) -> Path:
         "system": [store.identity(layer) for layer in system],
         "packages": sorted(PACKAGES),
     }
-    return store.ensure(store.Recipe("toolchain", inputs), lambda work: _build(system, work))
+    return store.ensure(store.Recipe("toolchain", inputs), lambda work: _build(system, work), over=system)
 
 
 def _build(system: tuple[Path, ...], work: Path) -> dict[str, Any]:

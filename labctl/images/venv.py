@@ -140,7 +140,7 @@ class Environment:
 
     def ensure(self) -> Path:
         """Return the layer, building it if needed."""
-        return store.ensure(self.recipe, self._build)
+        return store.ensure(self.recipe, self._build, over=(self.runtime, *self.system))
 
     def _build(self, work: Path) -> dict[str, Any]:
         place = self.release.environment

@@ -51,6 +51,7 @@ def recipe(layers: tuple[Path, ...], boot: Path) -> store.Recipe:
     return store.Recipe("vm", inputs)
 
 
+@store.keeping()
 def ensure(layers: tuple[Path, ...]) -> Path:
     """Return the image of a golden tree, building it if missing.
 
@@ -60,7 +61,7 @@ def ensure(layers: tuple[Path, ...]) -> Path:
     :raises LabError: the kernel is unavailable, or the disk is full.
     """
     boot = kernel.ensure()
-    return store.ensure(recipe(layers, boot), lambda work: _build(layers, boot, work))
+    return store.ensure(recipe(layers, boot), lambda work: _build(layers, boot, work), over=(boot, *layers))
 
 
 def _build(layers: tuple[Path, ...], boot: Path, work: Path) -> dict[str, Any]:

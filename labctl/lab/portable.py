@@ -104,6 +104,7 @@ def read(path: Path) -> Header:
         ) from error
 
 
+@store.keeping()
 def import_(path: Path, header: Header, *, boot: bool = False) -> Lab:
     """Create a stopped lab from an exported snapshot; the caller holds the lock of the lab's name.
 
@@ -116,6 +117,8 @@ def import_(path: Path, header: Header, *, boot: bool = False) -> Lab:
     driver = drivers.get(spec.driver)
     driver.probe()
     here = {i.name: found for i in header.images if (found := store.find(i.name, i.digest))}
+    for image in here.values():
+        store.keep(image)
     directory = paths.labs() / spec.name
     paths.labs().mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(paths.labs()).free

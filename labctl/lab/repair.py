@@ -7,6 +7,7 @@ from labctl.engine.health import gate
 from labctl.errors import LabError
 from labctl.host import paths
 from labctl.host.threads import on_each
+from labctl.images import store
 from labctl.lab import fault
 from labctl.lab import snapshot as snaps
 from labctl.progress import note, step, warn
@@ -70,7 +71,8 @@ def repair(lab: Lab) -> list[str]:
 
     if dead:
         with step("lab", f"start {', '.join(dead)}"):
-            lab.record_image(lab.driver.image(lab))
+            with store.keeping():
+                lab.record_image(lab.driver.image(lab))
             lab.ensure_keys()
             lab.driver.create_network(lab)
             on_each(bring, dead)

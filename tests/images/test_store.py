@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support import SMALL, specify, write
 
+from labctl import drivers
+from labctl.drivers.fake import Fake
+from labctl.engine.converge import Engine, no_guest
 from labctl.errors import LabError
-from labctl.host import paths, process
+from labctl.host import lock, paths, process
 from labctl.images import store
+from labctl.lab import gc
 from labctl.progress import Event, subscribed
+from labctl.records.lab import Lab
 
 RECIPE = store.Recipe("debian12-zed", {"packages": ["keystone", "nova"], "version": 1})
 
@@ -176,3 +183,64 @@ def test_building_is_told_as_a_step() -> None:
         ("begin", f"verify {RECIPE.name}"),
         ("end", f"verify {RECIPE.name}"),
     ]
+
+
+def unused() -> list[str]:
+    """Images that gc removes."""
+    listed = [f for f in gc.find(images=True) if f.kind == "image"]
+    assert gc.remove(listed) == []
+    return [f.name for f in listed if not (paths.images() / f.name).exists()]
+
+
+def test_what_a_build_stands_on_is_not_removed_before_it_ends() -> None:
+    base = store.ensure(RECIPE, build)
+    tool = store.Recipe("tool", {})
+
+    def upper(work: Path) -> dict[str, Any]:
+        store.ensure(tool, build)
+        assert unused() == []
+        return build(work)
+
+    made = store.ensure(store.Recipe("upper", {}), upper, over=(base,))
+
+    assert unused() == sorted([base.name, tool.name, made.name])
+
+
+def test_a_build_over_an_image_that_is_gone_says_so() -> None:
+    base = store.ensure(RECIPE, build)
+    shutil.rmtree(base)
+    with pytest.raises(LabError, match="was removed meanwhile"):
+        store.ensure(store.Recipe("upper", {}), fail_to_build, over=(base,))
+
+
+def test_images_of_a_block_are_kept_until_it_ends_found_or_built() -> None:
+    found = store.ensure(RECIPE, build)
+    with store.keeping():
+        store.ensure(RECIPE, fail_to_build)
+        made = store.ensure(store.Recipe("other", {}), build)
+        assert unused() == []
+    assert unused() == sorted([found.name, made.name])
+
+
+def test_a_lab_keeps_its_image_until_its_record_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver, removed = Fake(), []
+
+    def record(lab: Lab, layers: tuple[Path, ...]) -> None:
+        removed.extend(unused())
+        original(lab, layers)
+
+    original = Lab.record_image
+    monkeypatch.setattr(Lab, "record_image", record)
+    monkeypatch.setattr(driver, "image", lambda lab: (store.ensure(RECIPE, build),))
+    monkeypatch.setitem(drivers.LOADED, "nspawn", driver)
+    path = write(tmp_path, SMALL)
+    Engine(Lab.create(specify(path), path), no_guest).up()
+
+    assert removed == []
+    assert unused() == []
+
+
+def test_an_image_that_others_use_is_found_without_waiting_for_them() -> None:
+    made = store.ensure(RECIPE, build)
+    with lock.shared(store.lock_of(made), "uses it"):
+        assert store.ensure(RECIPE, fail_to_build) == made

@@ -87,6 +87,7 @@ class VagrantMachines:
                 "labctl vagrant render zed-2node creates a directory where `vagrant up --provider virtualbox` works",
             )
 
+    @store.keeping()
     def image(self, lab: Lab) -> tuple[Path, ...]:
         if not lab.layers:
             layers = golden.ensure(lab.spec.base, lab.spec.package_source, lab.spec.release)
