@@ -127,21 +127,24 @@ def _volume_group(node: NodeSpec) -> Command:
 def lvm_filter(ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
     """Restrict a node's LVM to cinder's own disk, so it does not scan volumes and guests (facts 6.7, B49).
 
+    Volumes appear on nodes that have them, and on those that attach them: for a server, or to write an image to one.
     Nodes' systems are not on LVM.
     """
-    if ctx.lab.volume_backend is not VolumeBackend.LVM:
+    exists = ctx.lab.has(Component.CINDER_VOLUME) and ctx.lab.volume_backend is VolumeBackend.LVM
+    if not exists or not node.has(Component.CINDER_VOLUME, Component.NOVA_COMPUTE):
         return ()
     devices = [d.device for d in node.disks if d.name == "cinder" and node.has(Component.CINDER_VOLUME)]
     patterns = ", ".join(f'"{p}"' for p in (*(f"a|^{d}$|" for d in devices), "r|.*|"))
     line = f"\tfilter = [ {patterns} ]"
     awk = "/^[ \t]*filter[ \t]*=/ { next } { print } /^devices[ \t]*{/ { print line }"
     path = "/etc/lvm/lvm.conf"
+    present = "" if node.has(Component.CINDER_VOLUME) else f"[ ! -e {path} ] || "
     return (
         Command(
             "LVM sees no disk of a guest",
             f"awk -v line={quote(line)} {quote(awk)} {path} >{path}.labctl-new && "
             f"cat {path}.labctl-new >{path} && rm {path}.labctl-new",
-            unless=f"grep -qxF {quote(line)} {path}",
+            unless=present + f"grep -qxF {quote(line)} {path}",
             source=STORAGE,
         ),
     )
@@ -178,20 +181,21 @@ class Cinder(Chapter):
 
     def configure(self, ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
         if not node.has(*self.components):
-            return ()
+            return lvm_filter(ctx, node)
         made: list[Operation] = [
             configuration(ctx, node),
             Directory("/var/lib/cinder/tmp", "cinder", "cinder", "0755"),
         ]
         if node.has(Component.CINDER_CONTROLLER):
             made += processes(ctx, "cinder-api")
+        made += lvm_filter(ctx, node)
         if node.has(Component.CINDER_VOLUME):
             if ctx.lab.volume_backend is VolumeBackend.NFS:
                 share = f"{node.name}:{SHARE_PATH}\n"
                 made += nfs_helper()
                 made.append(File("/etc/cinder/nfs_shares", share, group="cinder", mode="0640", source=NFS))
             else:
-                made += [*lvm_filter(ctx, node), _volume_group(node)]
+                made.append(_volume_group(node))
         return tuple(made)
 
     def populate(self, ctx: Context) -> tuple[tuple[str, Chain], ...]:

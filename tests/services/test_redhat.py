@@ -208,8 +208,18 @@ def test_lvm_looks_at_cinders_disk_only(tmp_path: Path, ussuri: Context) -> None
     assert path.read_text() == LVM_CONF.replace('\tfilter = [ "a|old|" ]\n', "").replace(
         "devices {\n", f"devices {{\n{wanted}\n"
     )
-    (nothing,) = cinder.lvm_filter(ctx, lab.nodes["network"])
-    assert 'filter = [ "r|.*|" ]' in nothing.shell()
+    assert cinder.lvm_filter(ctx, lab.nodes["network"]) == ()
+
+
+def test_lvm_looks_at_no_volume_that_a_node_attaches() -> None:
+    lab = specify(ROOT / "topologies" / "mitaka-3node.yaml", base="centos7", driver="libvirt")
+    ctx = Context.of(lab)
+    shells = {
+        name: "".join(o.shell() for o in cinder.Cinder().configure(ctx, node)) for name, node in lab.nodes.items()
+    }
+    attaches = {name for name, node in lab.nodes.items() if node.has(Component.NOVA_COMPUTE, Component.CINDER_VOLUME)}
+    assert any(not lab.nodes[name].has(Component.CINDER_VOLUME) for name in attaches)
+    assert {name for name, shell in shells.items() if '"r|.*|" ]' in shell} == attaches
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 # Evaluates a Vagrantfile as one provider would see it and prints every setting, one a line, in Vagrant's words.
 # recorder.rb VAGRANTFILE PROVIDER
+require "open3"
+
 class Recorder
   def initialize(name, provider, lines, machine = nil)
     @name, @provider, @lines, @machine = name, provider, lines, machine
@@ -48,6 +50,24 @@ class Recorder
 end
 
 module Vagrant
+  # Programs that a Vagrantfile asks run as Vagrant runs them.
+  module Util
+    module Which
+      def self.which(name)
+        ENV["PATH"].split(":").map { |path| File.join(path, name) }.find { |path| File.executable?(path) }
+      end
+    end
+
+    module Subprocess
+      Result = Struct.new(:exit_code, :stdout, :stderr)
+
+      def self.execute(*words)
+        out, err, status = Open3.capture3(*words)
+        Result.new(status.exitstatus, out, err)
+      end
+    end
+  end
+
   def self.configure(_version)
     yield Recorder.new("config", ARGV[1], $lines)
   end

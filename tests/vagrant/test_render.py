@@ -11,6 +11,7 @@ import pytest
 from support import ROOT, TOPOLOGIES, specify, variants, write
 
 from labctl import __main__
+from labctl.components import Component
 from labctl.drivers.vagrant import command, document
 from labctl.drivers.vagrant.command import Vagrant
 from labctl.drivers.vagrant.document import Settings
@@ -87,8 +88,10 @@ def test_more_cards_than_virtualbox_has_adapters_are_refused() -> None:
 
 # --- what Vagrant makes of it ------------------------------------------------------------------------
 
+needs_ruby = pytest.mark.skipif(bool(process.missing("ruby")), reason="Ruby is not installed; it comes with vagrant")
 
-@pytest.mark.skipif(bool(process.missing("ruby")), reason="Ruby is not installed; it comes with vagrant")
+
+@needs_ruby
 @pytest.mark.parametrize("provider", PROVIDERS)
 @pytest.mark.parametrize("name", ["zed-2node", "mitaka-3node"])
 def test_what_a_provider_is_told_is_what_its_golden_file_says(
@@ -100,6 +103,59 @@ def test_what_a_provider_is_told_is_what_its_golden_file_says(
     where = rendered(spec, tmp_path / "lab")
     told = process.run(["ruby", RECORDER, where / "Vagrantfile", provider]).stdout.replace(str(where), "DIRECTORY")
     compared(request, GOLDEN / f"{name}-{base}.{provider}.txt", told)
+
+
+def told(where: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str) -> list[str]:
+    """What VirtualBox is told of a rendered lab where VBoxManage answers every question with ``said``."""
+    stub = tmp_path / "stub/VBoxManage"
+    stub.parent.mkdir(exist_ok=True)
+    stub.write_text(f"#!/bin/sh\ncat <<'END'\n{said}\nEND\n")
+    stub.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{stub.parent}:/usr/sbin:/usr/bin:/sbin:/bin")
+    return process.run(["ruby", RECORDER, where / "Vagrantfile", "virtualbox"]).stdout.splitlines()
+
+
+def machines(lines: list[str], word: str) -> set[str]:
+    return {line.split()[0] for line in lines if word in line}
+
+
+@needs_ruby
+def test_a_machine_that_is_made_again_gets_its_disks_controller_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = rendered(specify(ROOT / "topologies/zed-2node.yaml", driver="vagrant"), tmp_path / "lab")
+    new = machines(told(where, tmp_path, monkeypatch, ""), "storagectl")
+    assert new
+    for node in new:  # `vagrant destroy` leaves the empty folders of the disks, and no id
+        (where / "disks" / node).mkdir(parents=True)
+        (where / ".vagrant/machines" / node / "virtualbox").mkdir(parents=True)
+    assert machines(told(where, tmp_path, monkeypatch, ""), "--name") == new
+    for node in new:
+        (where / ".vagrant/machines" / node / "virtualbox/id").write_text("4711")
+    other, own = 'storagecontrollername0="IDE Controller"', 'storagecontrollername1="labctl"'
+    assert machines(told(where, tmp_path, monkeypatch, f"{other}\n{own}"), "--name") == set()
+    assert machines(told(where, tmp_path, monkeypatch, other), "--name") == new  # ended before it was made
+
+
+@needs_ruby
+def test_nested_virtualisation_is_asked_for_where_guests_run_and_the_host_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = specify(ROOT / "topologies/mitaka-3node.yaml", base="centos7", driver="vagrant")
+    where = rendered(spec, tmp_path / "lab")
+    guests = {node.name for node in spec.running(Component.NOVA_COMPUTE)}
+    assert guests < set(spec.nodes)
+    monkeypatch.delenv("LABCTL_ACCELERATOR", raising=False)
+    able = "Processor supports nested paging: yes\nProcessor supports nested HW virtualization: yes"
+    for said, accelerator, wanted in (
+        (able, "", guests),
+        (able, "qemu", set()),
+        (able.replace("ion: yes", "ion: no"), "", set()),
+        ("Processor supports nested paging: yes", "", set()),  # VirtualBox 6.0
+        ("", "kvm", guests),
+    ):
+        monkeypatch.setenv("LABCTL_ACCELERATOR", accelerator)
+        assert machines(told(where, tmp_path, monkeypatch, said), "--nested-hw-virt") == wanted, (said, accelerator)
 
 
 def vagrant(directory: Path) -> Vagrant:
