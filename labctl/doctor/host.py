@@ -12,6 +12,7 @@ from pathlib import Path
 
 from labctl.errors import LabError
 from labctl.host import cgroup, memory, paths, process
+from labctl.host.overlay import escaped
 from labctl.images import kvm
 from labctl.images.apt import sources as apt_sources
 from labctl.progress import step
@@ -136,10 +137,15 @@ def overlay() -> list[Finding]:
     home = paths.home()
     place = next(p for p in (home, *home.parents) if p.exists())
     try:
+        layer = escaped(place)
+    except LabError as error:
+        return [Finding("overlay", State.PROBLEM, error.message, error.hint)]
+    try:
         with tempfile.TemporaryDirectory(prefix=".labctl-doctor-", dir=place) as name:
             for part in ("lower", "upper", "work", "root"):
                 (Path(name) / part).mkdir()
-            options = f"lowerdir={name}/lower,upperdir={name}/upper,workdir={name}/work"
+            inner = f"{layer}/{Path(name).name}"
+            options = f"lowerdir={inner}/lower,upperdir={inner}/upper,workdir={inner}/work"
             mount = ["mount", "-t", "overlay", "labctl", "-o", options, f"{name}/root"]
             done = process.run(["unshare", "--mount", *mount], check=False)
     except OSError as error:

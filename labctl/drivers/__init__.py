@@ -6,8 +6,9 @@ The table has what the topology rules need to know; a driver itself is imported 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
+from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 
 from labctl.errors import LabError
@@ -26,12 +27,21 @@ class Entry:
     own_kernel: bool
     #: its machines are created from boxes, which labctl does not build for every base
     boxes: bool = False
+    #: ranges that its machines' other cards have, and whose they are
+    taken: Mapping[IPv4Network, str] = field(default_factory=dict)
 
+
+#: vagrant-libvirt's management network.
+VAGRANT_ADDRESS = "192.168.121.0/24"
+_VAGRANT = {
+    IPv4Network("10.0.2.0/24"): "VirtualBox's NAT, by which Vagrant reaches a machine",
+    IPv4Network(VAGRANT_ADDRESS): "vagrant-libvirt's management network",
+}
 
 DRIVERS: Mapping[str, Entry] = {
     "nspawn": Entry("labctl.drivers.nspawn:Nspawn", own_kernel=False),
     "libvirt": Entry("labctl.drivers.libvirt.machine:Libvirt", own_kernel=True),
-    "vagrant": Entry("labctl.drivers.vagrant.machine:VagrantMachines", own_kernel=True, boxes=True),
+    "vagrant": Entry("labctl.drivers.vagrant.machine:VagrantMachines", own_kernel=True, boxes=True, taken=_VAGRANT),
 }
 #: Drivers loaded so far.
 LOADED: dict[str, Driver] = {}

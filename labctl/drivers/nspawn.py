@@ -184,7 +184,7 @@ class Nspawn:
             "--timezone=off",
             "--link-journal=no",
             "--bind=/dev/net/tun",
-            f"--bind={self._shared(lab)}:{SHARED}",
+            f"--bind={overlay.escaped(self._shared(lab))}:{SHARED}",
             *self._disks(lab, node),
             "--boot",
         ]

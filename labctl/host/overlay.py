@@ -30,6 +30,16 @@ def _table() -> dict[str, dict[str, str]]:
     return found
 
 
+def escaped(path: Path | str) -> str:
+    r"""A layer's name in the options of a mount, where ``,`` ``:`` and a backslash have a meaning.
+
+    :raises LabError: it contains a quote, at which mount(8) looks for a closing one.
+    """
+    if '"' in str(path):
+        raise LabError(f"{path} cannot be a layer: mount(8) does not take a quote in it", "another LABCTL_HOME")
+    return re.sub(r"([\\:,])", r"\\\1", str(path))
+
+
 def _plain(text: str) -> str:
     r"""Undo the kernel's escapes of spaces and backslashes (``\040``)."""
     return re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), text)
@@ -52,7 +62,10 @@ def upper(path: Path) -> str:
 
 def lower() -> set[Path]:
     """All read-only layers of all overlays on this machine that were mounted by absolute path."""
-    names = {name for options in _table().values() for name in options.get("lowerdir", "").split(":")}
+    texts = {options.get("lowerdir", "") for options in _table().values()}
+    names = {
+        re.sub(r"\\(.)", r"\1", name) for text in texts for name in re.findall(r"(?:\\.|[^\\:])+", text, re.DOTALL)
+    }
     return {Path(name) for name in names if name.startswith("/")}
 
 
@@ -63,7 +76,8 @@ def mount(path: Path, source: str, lower: Sequence[Path], upper: Path, work: Pat
     :param upper: the writable layer, on the same file system as ``work``.
     :raises LabError: too many layers, or the kernel refuses.
     """
-    names = [str(p.relative_to(directory)) if p.is_relative_to(directory) else str(p) for p in (*lower, upper, work)]
+    layers = (*lower, upper, work)
+    names = [escaped(p.relative_to(directory) if p.is_relative_to(directory) else p) for p in layers]
     options = f"lowerdir={':'.join(names[:-2])},upperdir={names[-2]},workdir={names[-1]},{_OPTIONS}"
     if len(options) >= os.sysconf("SC_PAGE_SIZE"):
         raise LabError(f"{path} cannot be mounted: {len(lower)} layers exceed the kernel's limit for mount options")

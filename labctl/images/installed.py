@@ -160,8 +160,8 @@ def prove(disk: Path, work: Path, *, kvm: bool, seconds: float) -> str:
     words: list[str | Path] = [installer.QEMU, "-nodefaults", "-display", "none", "-m", "1024", "-smp", "2"]
     words += ["-accel", "kvm" if kvm else "tcg,thread=multi", "-cpu", "host" if kvm else "max"]
     words += ["-serial", f"file:{console}", "-device", "virtio-rng-pci"]
-    words += ["-drive", f"file={overlay},if=virtio,format=qcow2,cache=unsafe"]
-    words += ["-drive", f"file={seed},if=virtio,format=raw,readonly=on"]
+    words += ["-drive", f"file={installer.option(overlay)},if=virtio,format=qcow2,cache=unsafe"]
+    words += ["-drive", f"file={installer.option(seed)},if=virtio,format=raw,readonly=on"]
     words += ["-nic", f"user,model=virtio-net-pci,mac={kickstart.MAC},hostfwd=tcp:127.0.0.1:{port}-:22"]
     with (work / "boot-qemu.log").open("wb") as log:
         machine = process.start(words, log=log)

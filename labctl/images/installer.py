@@ -141,6 +141,11 @@ class Console:
         return None if self.finished else failure(_ESCAPES.sub("", self._rest))
 
 
+def option(path: Path) -> str:
+    """A file's name in an option of QEMU, in which a comma begins the next one."""
+    return str(path).replace(",", ",,")
+
+
 def command(boot: Boot, disk: Path, console: Path, *, memory: int, cpus: int, kvm: bool) -> Sequence[str | Path]:
     """QEMU's command line; QEMU exits when the installer restarts the machine.
 
@@ -150,9 +155,9 @@ def command(boot: Boot, disk: Path, console: Path, *, memory: int, cpus: int, kv
     words += ["-smp", str(cpus), "-accel", "kvm" if kvm else "tcg,thread=multi", "-cpu", "host" if kvm else "max"]
     words += ["-kernel", boot.kernel, "-initrd", boot.initrd, "-append", boot.arguments]
     words += ["-serial", f"file:{console}", "-device", "virtio-rng-pci"]
-    words += ["-drive", f"file={disk},if=virtio,format=qcow2,cache=unsafe,discard=unmap"]
+    words += ["-drive", f"file={option(disk)},if=virtio,format=qcow2,cache=unsafe,discard=unmap"]
     for number, disc in enumerate(boot.discs):
-        words += ["-drive", f"file={disc},if=none,id=cd{number},media=cdrom,readonly=on,format=raw"]
+        words += ["-drive", f"file={option(disc)},if=none,id=cd{number},media=cdrom,readonly=on,format=raw"]
         words += ["-device", f"ide-cd,drive=cd{number},bus=ide.{number}"]
     words += ["-nic", f"user,ipv6=off,model=virtio-net-pci,mac={MAC}"]
     return words

@@ -7,6 +7,7 @@ from ipaddress import IPv4Address, IPv4Network
 from itertools import combinations
 
 from labctl.components import Component
+from labctl.drivers import DRIVERS
 from labctl.topology.defaults import gateway_of, role_of
 from labctl.topology.model import NetworkRole, Topology
 from labctl.topology.problems import Positions, Problem, unknown
@@ -61,6 +62,18 @@ def networks_do_not_overlap(topology: Topology, at: Positions) -> Iterator[Probl
                 ("networks", other, "cidr"),
                 f"{second.cidr} overlaps network '{one}' ({first.cidr}); choose another",
             )
+
+
+def networks_do_not_overlap_the_drivers(topology: Topology, at: Positions) -> Iterator[Problem]:
+    """No address of the lab belongs to the card by which a driver's provider reaches a machine."""
+    for name, network in topology.networks.items():
+        for driver in (d for d in topology.drivers if d in DRIVERS):
+            for taken, whose in DRIVERS[driver].taken.items():
+                if network.cidr.overlaps(taken):
+                    yield at.problem(
+                        ("networks", name, "cidr"),
+                        f"{network.cidr} overlaps {taken}, {whose}; choose another, or remove {driver} from drivers",
+                    )
 
 
 def not_a_host(address: IPv4Address, cidr: IPv4Network) -> str:
@@ -197,6 +210,7 @@ RULES = (
     one_network_a_role,
     networks_hold_hosts,
     networks_do_not_overlap,
+    networks_do_not_overlap_the_drivers,
     gateways_are_hosts,
     pools_lie_in_their_network,
     provider_settings_are_on_the_provider_network,

@@ -41,6 +41,22 @@ def test_networks_do_not_overlap(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize(
+    ("cidr", "whose"), [("10.0.0.0/14", "VirtualBox's NAT"), ("192.168.121.128/25", "vagrant-libvirt's management")]
+)
+def test_no_address_is_one_that_vagrants_provider_owns(lab: Lab, cidr: str, whose: str) -> None:
+    lab["networks"] = {"management": {"cidr": cidr}}
+    for each in lab["nodes"].values():
+        each["networks"] = {}
+    lab["drivers"] = ["libvirt"]
+    assert not any("overlaps" in line for line in said(lab))
+    lab["drivers"] = ["libvirt", "vagrant"]
+    (problem,) = [line for line in said(lab) if "overlaps" in line]
+    assert problem.startswith(f"networks.management.cidr: {cidr} overlaps ")
+    assert whose in problem
+    assert "remove vagrant from drivers" in problem
+
+
+@pytest.mark.parametrize(
     ("gateway", "why"),
     [("10.9.0.1", "outside"), ("10.0.0.0", "network address"), ("10.0.0.255", "broadcast")],
 )

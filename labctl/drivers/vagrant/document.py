@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from labctl import shipped
+from labctl.drivers import VAGRANT_ADDRESS
 from labctl.drivers.libvirt import seed
 from labctl.errors import LabError
 from labctl.host import network
@@ -27,8 +28,8 @@ VAGRANTFILE = shipped("vagrant") / "Vagrantfile"
 MIB = 2**20
 #: The first bytes of the MAC address of Vagrant's own card: locally administered, and "va".
 MAC_PREFIX = "02:76:61"
-#: vagrant-libvirt's management network.
-VAGRANT_NETWORK, VAGRANT_ADDRESS = "vagrant-libvirt", "192.168.121.0/24"
+#: vagrant-libvirt's name of its management network.
+VAGRANT_NETWORK = "vagrant-libvirt"
 #: VirtualBox has eight adapters; Vagrant uses the first.
 MAX_CARDS = 7
 BOOT, HALT, CONNECT = 300, 60, 15

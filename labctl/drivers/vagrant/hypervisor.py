@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as tree
 
+from labctl.drivers import VAGRANT_ADDRESS
 from labctl.drivers.libvirt import daemon
 from labctl.drivers.libvirt.connection import Connection, asked, library, translated
 from labctl.drivers.vagrant import document
@@ -228,7 +229,7 @@ def _pool(path: Path) -> str:
 
 def _vagrant_network() -> str:
     """The network that vagrant-libvirt would create itself: DHCP, with the first address on the host side."""
-    host, _, prefix = document.VAGRANT_ADDRESS.rpartition(".0/")
+    host, _, prefix = VAGRANT_ADDRESS.rpartition(".0/")
     found = tree.Element("network", ipv6="yes")
     tree.SubElement(found, "name").text = document.VAGRANT_NETWORK
     tree.SubElement(found, "bridge", name="virbr0", stp="off", delay="0")
