@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import tempfile
@@ -29,10 +30,36 @@ def _say(error: LabError) -> None:
         typer.echo(f"  try: {error.hint}", err=True)
 
 
+def _lost_output(failed: OSError | None = None) -> OSError | None:
+    """Why standard output cannot be written, if it cannot.
+
+    :param failed: what ended labctl; without a buffer the output's failure is not repeated by a flush, but by a write.
+    """
+    if sys.stdout is None:  # closed by who started labctl
+        return None
+    try:
+        sys.stdout.flush()
+        if failed and failed.errno in (errno.ENOSPC, errno.EPIPE, errno.EIO, errno.EDQUOT) and not failed.filename:
+            os.write(sys.stdout.fileno(), b"\n")
+    except OSError as error:
+        with Path(os.devnull).open("w") as nothing:
+            os.dup2(nothing.fileno(), sys.stdout.fileno())  # the interpreter flushes once more when it ends
+        return error
+    return None
+
+
+def _say_lost(lost: OSError) -> int:
+    if lost.errno != errno.EPIPE:  # a reader that has seen enough is no error
+        _say(LabError(f"standard output: {lost.strerror}"))
+    return 1
+
+
 def run() -> None:
     """Run labctl and raise SystemExit with its status."""
     try:
         status = app(standalone_mode=False)
+        if lost := _lost_output():
+            status = _say_lost(lost)
     except LabError as error:
         _say(error)
         status = 1
@@ -44,6 +71,8 @@ def run() -> None:
         if isinstance(error, UsageErrors):
             error.show()
             sys.exit(error.exit_code)
+        if isinstance(error, OSError) and (lost := _lost_output(error)):
+            sys.exit(_say_lost(lost))
         log = Path(tempfile.mkstemp(prefix="labctl-bug-", suffix=".log")[1])
         hide = Redactor(())  # users attach these to reports; which lab's passwords they contain is not known here
         log.write_text(hide(f"labctl {__version__}: {sys.argv}\n{traceback.format_exc()}"))

@@ -50,6 +50,9 @@ class Placing:
     joins: bool = False
     #: stores what other nodes write, so its node is shut down last
     holds_data: bool = False
+    #: MiB that its daemons hold at the least, with one worker each: those of zed-2node's controller have 4.4 GiB
+    #: while tests run (measured), and two thirds of it here
+    memory: int = 0
     #: names of the secrets that it brings; ``passwords`` of a topology may set them
     secrets: tuple[str, ...] = ()
 
@@ -58,31 +61,36 @@ _API = (C.KEYSTONE, C.MARIADB)
 _RPC = (C.KEYSTONE, C.RABBITMQ, C.MARIADB)
 
 COMPONENTS: Mapping[Component, Placing] = {
-    C.MARIADB: Placing(holds_data=True),
-    C.RABBITMQ: Placing(holds_data=True, secrets=("RABBIT_PASS",)),
-    C.MEMCACHED: Placing(joins=True),
-    C.ETCD: Placing(joins=True, holds_data=True),
-    C.KEYSTONE: Placing((C.MARIADB, C.MEMCACHED), secrets=("ADMIN_PASS", "DEMO_PASS", "KEYSTONE_DBPASS")),
-    C.GLANCE: Placing(_API, secrets=("GLANCE_PASS", "GLANCE_DBPASS")),
-    C.PLACEMENT: Placing(_API, secrets=("PLACEMENT_PASS", "PLACEMENT_DBPASS")),
+    C.MARIADB: Placing(holds_data=True, memory=200),
+    C.RABBITMQ: Placing(holds_data=True, memory=150, secrets=("RABBIT_PASS",)),
+    C.MEMCACHED: Placing(joins=True, memory=16),
+    C.ETCD: Placing(joins=True, holds_data=True, memory=32),
+    C.KEYSTONE: Placing((C.MARIADB, C.MEMCACHED), memory=150, secrets=("ADMIN_PASS", "DEMO_PASS", "KEYSTONE_DBPASS")),
+    C.GLANCE: Placing(_API, memory=180, secrets=("GLANCE_PASS", "GLANCE_DBPASS")),
+    C.PLACEMENT: Placing(_API, memory=100, secrets=("PLACEMENT_PASS", "PLACEMENT_DBPASS")),
     C.NOVA_CONTROLLER: Placing(
         (C.KEYSTONE, C.GLANCE, C.PLACEMENT, C.RABBITMQ, C.MARIADB, C.NEUTRON_SERVER),
+        memory=500,
         secrets=("NOVA_PASS", "NOVA_DBPASS", "METADATA_SECRET"),
     ),
-    C.NOVA_COMPUTE: Placing((C.NOVA_CONTROLLER,), beside=(C.NEUTRON_L2,), once=False, joins=True),
-    C.NEUTRON_SERVER: Placing(_RPC, secrets=("NEUTRON_PASS", "NEUTRON_DBPASS")),
-    C.NEUTRON_L2: Placing((C.NEUTRON_SERVER,), once=False, joins=True),
-    C.NEUTRON_L3: Placing((C.NEUTRON_SERVER,), beside=(C.NEUTRON_L2,)),
-    C.NEUTRON_DHCP: Placing((C.NEUTRON_SERVER,), beside=(C.NEUTRON_L2,)),
-    C.NEUTRON_METADATA: Placing((C.NEUTRON_SERVER, C.NOVA_CONTROLLER)),
-    C.CINDER_CONTROLLER: Placing((*_RPC, C.GLANCE, C.CINDER_VOLUME), secrets=("CINDER_PASS", "CINDER_DBPASS")),
-    C.CINDER_VOLUME: Placing((C.CINDER_CONTROLLER,), once=False, joins=True),
-    C.SWIFT_PROXY: Placing(
-        (C.KEYSTONE, C.MEMCACHED, C.SWIFT_STORAGE), secrets=("SWIFT_PASS", "SWIFT_HASH_PREFIX", "SWIFT_HASH_SUFFIX")
+    C.NOVA_COMPUTE: Placing((C.NOVA_CONTROLLER,), beside=(C.NEUTRON_L2,), once=False, joins=True, memory=400),
+    C.NEUTRON_SERVER: Placing(_RPC, memory=300, secrets=("NEUTRON_PASS", "NEUTRON_DBPASS")),
+    C.NEUTRON_L2: Placing((C.NEUTRON_SERVER,), once=False, joins=True, memory=110),
+    C.NEUTRON_L3: Placing((C.NEUTRON_SERVER,), beside=(C.NEUTRON_L2,), memory=120),
+    C.NEUTRON_DHCP: Placing((C.NEUTRON_SERVER,), beside=(C.NEUTRON_L2,), memory=110),
+    C.NEUTRON_METADATA: Placing((C.NEUTRON_SERVER, C.NOVA_CONTROLLER), memory=90),
+    C.CINDER_CONTROLLER: Placing(
+        (*_RPC, C.GLANCE, C.CINDER_VOLUME), memory=250, secrets=("CINDER_PASS", "CINDER_DBPASS")
     ),
-    C.SWIFT_STORAGE: Placing((C.SWIFT_PROXY,), once=False),
-    C.HEAT: Placing(_RPC, secrets=("HEAT_PASS", "HEAT_DBPASS", "HEAT_DOMAIN_PASS")),
-    C.HORIZON: Placing((C.KEYSTONE, C.MEMCACHED)),
+    C.CINDER_VOLUME: Placing((C.CINDER_CONTROLLER,), once=False, joins=True, memory=150),
+    C.SWIFT_PROXY: Placing(
+        (C.KEYSTONE, C.MEMCACHED, C.SWIFT_STORAGE),
+        memory=80,
+        secrets=("SWIFT_PASS", "SWIFT_HASH_PREFIX", "SWIFT_HASH_SUFFIX"),
+    ),
+    C.SWIFT_STORAGE: Placing((C.SWIFT_PROXY,), once=False, memory=250),
+    C.HEAT: Placing(_RPC, memory=300, secrets=("HEAT_PASS", "HEAT_DBPASS", "HEAT_DOMAIN_PASS")),
+    C.HORIZON: Placing((C.KEYSTONE, C.MEMCACHED), memory=120),
 }
 
 if missing := set(Component) - set(COMPONENTS):

@@ -26,11 +26,11 @@ networks:
   management: {cidr: 10.0.0.0/24}
 nodes:
   first:
-    memory: 64 MiB
+    memory: 512 MiB
     networks: {management: 10.0.0.11}
     runs: [mariadb, memcached]
   second:
-    memory: 64 MiB
+    memory: 512 MiB
     networks: {management: 10.0.0.12}
     runs: [etcd]
 """
@@ -45,11 +45,11 @@ networks:
   management: {cidr: 10.0.0.0/24}
 nodes:
   data:
-    memory: 64 MiB
+    memory: 512 MiB
     networks: {management: 10.0.0.11}
     runs: [mariadb, memcached]
   api:
-    memory: 64 MiB
+    memory: 512 MiB
     networks: {management: 10.0.0.12}
     runs: [keystone]
 """

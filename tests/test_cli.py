@@ -450,3 +450,20 @@ def test_a_node_that_did_not_come_to_its_end_names_the_command_that_goes_on(
         patched.setattr(fake, "create", broken)
         assert "try: labctl node add small second continues" in labctl("node", "add", "small", "second")[2]
     assert labctl("node", "add", "small", "second")[0] == 0
+
+
+@pytest.mark.parametrize("words", [("schema",), ("plan", "zed-2node"), ("guide", "zed-2node"), ("releases",)])
+@pytest.mark.parametrize("buffer", [[], ["-u"]])
+def test_output_that_cannot_be_written_is_no_bug(words: tuple[str, ...], buffer: list[str]) -> None:
+    run = 'unset PYTHONUNBUFFERED; "$@" >/dev/full'
+    said = process.run(["sh", "-c", run, "sh", sys.executable, *buffer, "-m", "labctl", *words], check=False)
+    assert said.returncode == 1
+    assert said.stderr.splitlines()[-1] == "error: standard output: No space left on device"
+    assert "bug" not in said.stderr
+
+
+@pytest.mark.parametrize("buffer", [[], ["-u"]])
+def test_a_reader_that_has_seen_enough_is_told_nothing(buffer: list[str]) -> None:
+    run = 'unset PYTHONUNBUFFERED; { "$@"; echo "$?" >&2; } | true'
+    said = process.run(["sh", "-c", run, "sh", sys.executable, *buffer, "-m", "labctl", "schema"], check=False)
+    assert said.stderr == "1\n"

@@ -38,8 +38,8 @@ def disks(node: NodeSpec) -> tuple[DiskSpec, ...]:
 
 
 def replicas(ctx: Context) -> int:
-    """Three as in the guide, or the number of storage nodes if that is lower."""
-    return min(3, len(ctx.lab.running(Component.SWIFT_STORAGE)))
+    """Three as in the guide, or the number of disks if that is lower: swift puts no two replicas on one disk."""
+    return min(3, sum(len(disks(node)) for node in ctx.lab.running(Component.SWIFT_STORAGE)))
 
 
 def _hash() -> File:

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from labctl.components import Component
-from labctl.topology.units import parse_size
+from labctl.topology.units import parse_disk, parse_memory
 
 #: The archive of CentOS packages since its mirrors closed (facts 2.1).
 VAULT = "http://vault.centos.org"
@@ -30,8 +30,10 @@ class Frozen(BaseModel):
 
 Name = Annotated[str, Field(pattern=NAME, max_length=40)]
 HostName = Annotated[str, Field(pattern=NAME, max_length=MAX_HOST_NAME)]
-#: Bytes; written as ``4 GiB``, ``512MiB`` or a plain number of bytes.
-Size = Annotated[int, BeforeValidator(parse_size), Field(gt=0, json_schema_extra={"type": ["string", "integer"]})]
+#: Bytes; written as ``4 GiB`` or ``512MiB``; a plain number is MiB.
+Memory = Annotated[int, BeforeValidator(parse_memory), Field(gt=0, json_schema_extra={"type": ["string", "integer"]})]
+#: Bytes; written as ``4 GiB`` or ``512MiB``; a plain number is refused.
+DiskSize = Annotated[int, BeforeValidator(parse_disk), Field(gt=0, json_schema_extra={"type": "string"})]
 
 
 class NetworkRole(StrEnum):
@@ -114,7 +116,7 @@ class Network(Frozen):
 class Disk(Frozen):
     """An additional disk of a node."""
 
-    size: Size
+    size: DiskSize
 
 
 def _disk(value: Any) -> Any:
@@ -128,8 +130,8 @@ class Node(Frozen):
     """A machine of the lab."""
 
     cpus: int = Field(2, ge=1, le=64)
-    memory: Size = Field(2 * 1024**3, validate_default=True)
-    disk: Size = Field(10 * 1024**3, validate_default=True, description="size of the system disk")
+    memory: Memory = Field("2 GiB", validate_default=True, description="with a unit, like 4 GiB; a plain number is MiB")
+    disk: DiskSize = Field("10 GiB", validate_default=True, description="size of the system disk, like 20 GiB")
     disks: Mapping[Name, Annotated[Disk, BeforeValidator(_disk)]] = Field(default_factory=dict)
     networks: Mapping[Name, Address] = Field(
         description="network name to address; none attaches the node without an address"
@@ -158,7 +160,7 @@ class Flavor(Frozen):
     """A nova flavor created by the fixtures stage."""
 
     vcpus: int = Field(1, ge=1)
-    ram: Size = Field(description="guest memory, a whole number of MiB")
+    ram: Memory = Field(description="guest memory, a whole number of MiB; a plain number is MiB")
     disk: int = Field(1, ge=0, description="root disk in GiB")
 
 

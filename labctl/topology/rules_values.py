@@ -10,16 +10,17 @@ from labctl.drivers import DRIVERS
 from labctl.topology.model import Topology, VolumeBackend
 from labctl.topology.problems import Positions, Problem, shorten, unknown
 from labctl.topology.stages import MACHINES, STAGES
-from labctl.topology.units import show_size
+from labctl.topology.units import LEAST_MEMORY, show_size
 
 MIB = 2**20
 GIB = 2**30
 #: The disk that holds cinder's volumes.
 CINDER_DISK = "cinder"
 _MIN_DISK = GIB
+#: What an operating system and the packages of one service take.
+_MIN_SYSTEM = 2 * GIB
 #: Maximum length of a virtio disk's serial number (VIRTIO_BLK_ID_BYTES).
 _SERIAL = 20
-_MIN_HYPERVISOR_MEMORY = 512 * MIB
 _PASSWORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _WORD_IS = "letters, digits, '_', '.' and '-', the first a letter or digit"
@@ -44,13 +45,26 @@ def node_names_are_not_localhost(topology: Topology, at: Positions) -> Iterator[
         )
 
 
-def hypervisors_have_memory(topology: Topology, at: Positions) -> Iterator[Problem]:
-    """A node with nova-compute has room for a guest: at least 512 MiB."""
+def components_fit_into_memory(topology: Topology, at: Positions) -> Iterator[Problem]:
+    """A node has at least the memory that its components hold."""
     for name, node in topology.nodes.items():
-        if Component.NOVA_COMPUTE in node.runs and node.memory < _MIN_HYPERVISOR_MEMORY:
+        least = sum(COMPONENTS[component].memory for component in node.runs) * MIB
+        if node.memory < max(least, LEAST_MEMORY * MIB):
+            ample = show_size(-(-least * 3 // 2 // (512 * MIB)) * 512 * MIB)
             yield at.problem(
                 ("nodes", name, "memory"),
-                f"{show_size(node.memory)} cannot hold a guest; nova-compute needs at least 512 MiB",
+                f"{show_size(node.memory)} cannot hold what runs on {name}: its {len(node.runs)} components take "
+                f"{show_size(least)} at the least; write {ample}",
+            )
+
+
+def systems_fit_their_disks(topology: Topology, at: Positions) -> Iterator[Problem]:
+    """A node's system disk holds an operating system and packages."""
+    for name, node in topology.nodes.items():
+        if node.disk < _MIN_SYSTEM:
+            yield at.problem(
+                ("nodes", name, "disk"),
+                f"{show_size(node.disk)} cannot hold a system and its packages; at least {show_size(_MIN_SYSTEM)}",
             )
 
 
@@ -113,29 +127,25 @@ def swift_has_disks(topology: Topology, at: Positions) -> Iterator[Problem]:
                 )
 
 
-def swift_replicas_fit(topology: Topology, at: Positions) -> Iterator[Problem]:
-    """Swift has one storage node, or an odd number of at least three."""
-    storage = [(name, node) for name, node in topology.nodes.items() if Component.SWIFT_STORAGE in node.runs]
-    if storage and len(storage) % 2 == 0:
-        name, node = storage[-1]
-        yield at.problem(
-            ("nodes", name, "runs", node.runs.index(Component.SWIFT_STORAGE)),
-            f"an even number of storage nodes ({len(storage)}) cannot hold 3 replicas in one zone each; use 1, 3 or 5",
-        )
-
-
 def flavors_can_be_made(topology: Topology, at: Positions) -> Iterator[Problem]:
     """Nova counts memory in MiB, and a guest's disk must fit on a compute node's."""
-    largest = max((n.disk for n in topology.nodes.values() if Component.NOVA_COMPUTE in n.runs), default=None)
+    disks = {name: node.disk for name, node in topology.nodes.items() if Component.NOVA_COMPUTE in node.runs}
+    roomy = max(disks, key=lambda name: disks[name], default=None)
     for name, flavor in topology.fixtures.flavors.items():
         path = ("fixtures", "flavors", name)
         if flavor.ram % MIB:
             yield at.problem((*path, "ram"), f"{flavor.ram} bytes is not a whole number of MiB, nova's unit")
-        if largest is not None and flavor.disk * GIB > largest:
-            yield at.problem(
-                (*path, "disk"),
-                f"{flavor.disk} GiB does not fit on any compute node; the largest has {show_size(largest)}",
-            )
+        if roomy is not None and flavor.disk * GIB > disks[roomy]:
+            if path in at:
+                yield at.problem(
+                    (*path, "disk"),
+                    f"{flavor.disk} GiB does not fit on any compute node; the largest has {show_size(disks[roomy])}",
+                )
+            else:
+                yield at.problem(
+                    ("nodes", roomy, "disk"),
+                    f"{show_size(disks[roomy])} cannot hold a guest of flavor {name}, whose disk is {flavor.disk} GiB",
+                )
 
 
 def passwords_are_safe_to_write(topology: Topology, at: Positions) -> Iterator[Problem]:
@@ -189,12 +199,12 @@ def snapshots_are_taken_after_stages(topology: Topology, at: Positions) -> Itera
 RULES = (
     snapshots_are_taken_after_stages,
     node_names_are_not_localhost,
-    hypervisors_have_memory,
+    components_fit_into_memory,
+    systems_fit_their_disks,
     disk_names_fit_a_serial_number,
     volume_backend_exists_on_the_drivers,
     cinder_has_a_disk,
     swift_has_disks,
-    swift_replicas_fit,
     flavors_can_be_made,
     passwords_are_safe_to_write,
     passwords_are_of_secrets,

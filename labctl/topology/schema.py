@@ -8,13 +8,20 @@ from labctl import bases
 from labctl.drivers import DRIVERS
 from labctl.releases import RELEASES
 from labctl.topology.model import NAME, Topology
+from labctl.topology.units import LEAST_MEMORY
 
-_SIZE: dict[str, Any] = {
-    "description": "bytes, or a number with a unit: 512 MiB, 4 GiB, 1.5 GiB",
+_NUMBER = r"^\s*[0-9]+(\.[0-9]+)?\s*"
+_MEMORY: dict[str, Any] = {
+    "description": "a number with a unit: 512 MiB, 4 GiB, 1.5 GiB; a plain number is MiB",
     "oneOf": [
-        {"type": "integer", "exclusiveMinimum": 0},
-        {"type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*[kKmMgGtT]?([iI]?[bB])?\s*$"},
+        {"type": "integer", "minimum": LEAST_MEMORY},
+        {"type": "string", "pattern": _NUMBER + r"[kKmMgGtT]?([iI]?[bB])?\s*$"},
     ],
+}
+_DISK: dict[str, Any] = {
+    "description": "a number with a unit: 512 MiB, 4 GiB, 1.5 GiB",
+    "type": "string",
+    "pattern": _NUMBER + r"([kKmMgGtT]([iI]?[bB])?|[bB])\s*$",
 }
 _POOL: dict[str, Any] = {
     "type": "string",
@@ -27,18 +34,19 @@ _POOL: dict[str, Any] = {
 def schema() -> dict[str, Any]:
     """Return the JSON schema (draft 2020-12) of a topology file, with the short forms that YAML allows.
 
-    Sizes are text or bytes, a pool is ``FIRST-LAST``, an address may be ``none``, a disk may be its size.
+    Memory is text or MiB, a disk's size text (a disk may be just that), a pool is ``FIRST-LAST``,
+    an address may be ``none``.
     """
     result = Topology.model_json_schema(mode="validation")
     result["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     result["title"] = "labctl topology"
     definitions = result["$defs"]
     node = definitions["Node"]["properties"]
-    _size(node, "memory")
-    _size(node, "disk")
-    _size(definitions["Disk"]["properties"], "size")
-    _size(definitions["Flavor"]["properties"], "ram")
-    _mapping(node["disks"], {"anyOf": [{"$ref": "#/$defs/Disk"}, _SIZE]})
+    _size(node, "memory", _MEMORY)
+    _size(node, "disk", _DISK)
+    _size(definitions["Disk"]["properties"], "size", _DISK)
+    _size(definitions["Flavor"]["properties"], "ram", _MEMORY)
+    _mapping(node["disks"], {"anyOf": [{"$ref": "#/$defs/Disk"}, _DISK]})
     address = {"anyOf": [{"type": "string", "format": "ipv4"}, {"const": "none"}, {"type": "null"}]}
     _mapping(node["networks"], address)
     pool = definitions["Network"]["properties"]["pool"]
@@ -51,10 +59,10 @@ def schema() -> dict[str, Any]:
     return result
 
 
-def _size(properties: dict[str, Any], name: str) -> None:
+def _size(properties: dict[str, Any], name: str, kind: dict[str, Any]) -> None:
     given = properties[name]
     kept = {key: given[key] for key in ("default", "description", "title") if key in given}
-    properties[name] = {**_SIZE, **kept}
+    properties[name] = {**kind, **kept}
 
 
 def _mapping(target: dict[str, Any], value: dict[str, Any]) -> None:

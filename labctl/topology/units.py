@@ -7,6 +7,8 @@ from typing import Any
 
 #: Binary steps, as memory and disks are sized in practice: ``G`` is ``GiB``, as qemu-img and lvcreate read it.
 UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+#: The least and the most memory of a machine, in MiB: between them a number without a unit is MiB.
+LEAST_MEMORY, MOST_MEMORY = 64, 2**24
 _SIZE = re.compile(r"^\s*(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[kmgt]?)(?:i?b)?\s*$", re.IGNORECASE)
 
 
@@ -26,6 +28,41 @@ def parse_size(value: Any) -> int:
     if size != int(size):
         raise ValueError(f"'{value}' is not a whole number of bytes")
     return int(size)
+
+
+def _plain(value: Any) -> int | None:
+    """A number without a unit, as a number or as text."""
+    if isinstance(value, bool):
+        return None
+    return int(value) if isinstance(value, int) or (isinstance(value, str) and value.strip().isdecimal()) else None
+
+
+def parse_memory(value: Any) -> int:
+    """Return a machine's memory in bytes; a number without a unit is MiB, as hypervisors and nova read it.
+
+    From 64 MiB on a number can only be bytes, as lab records hold it.
+
+    :raises ValueError: when the text is not a size, or the number is no machine's memory in MiB.
+    """
+    number = _plain(value)
+    if number is None or LEAST_MEMORY * 2**20 <= number <= MOST_MEMORY * 2**20:
+        return parse_size(value)
+    if not LEAST_MEMORY <= number <= MOST_MEMORY:
+        meant = f"{number} GiB" if 0 < number < LEAST_MEMORY else "4 GiB"
+        raise ValueError(f"{number} MiB is not a machine's memory; write it with a unit, like '{meant}'")
+    return number * 2**20
+
+
+def parse_disk(value: Any) -> int:
+    """Return a disk's size in bytes.
+
+    :raises ValueError: when the text is not a size, or has no unit: tools differ in what they read then.
+    """
+    number = _plain(value)
+    if number is None:
+        return parse_size(value)
+    meant = f"{number} GiB" if 0 < number < 2**20 else "40 GiB"
+    raise ValueError(f"{number} has no unit; write it like '{meant}'")
 
 
 def show_size(size: int) -> str:

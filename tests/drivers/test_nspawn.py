@@ -32,7 +32,7 @@ def test_containers_see_their_names_cards_and_each_other(tmp_path: Path, monkeyp
 
 
 def test_disks_and_what_nodes_share_come_back_with_their_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    topology = SMALL.replace("    memory: 64 MiB\n", "    memory: 64 MiB\n    disks: {data: 1 GiB}\n", 1)
+    topology = SMALL.replace("    memory: 512 MiB\n", "    memory: 512 MiB\n    disks: {data: 1 GiB}\n", 1)
     disk, shared = "/dev/disk/by-id/virtio-data", "/var/lib/labctl/shared/file"
     wrong = "an old mount, as a killed restore leaves it"
     with subject_of("nspawn", topology, tmp_path, monkeypatch) as subject:

@@ -310,7 +310,7 @@ def test_machines_that_run_already_need_no_more_room(tmp_path: Path) -> None:
 
 
 def test_disks_that_could_never_be_filled_are_refused(tmp_path: Path) -> None:
-    text = SMALL.replace("    memory: 64 MiB\n", "    memory: 64 MiB\n    disks: {big: 900000 GiB}\n", 1)
+    text = SMALL.replace("    memory: 512 MiB\n", "    memory: 512 MiB\n    disks: {big: 900000 GiB}\n", 1)
     with pytest.raises(LabError, match="the nodes' additional disks need "):
         check_resources(specify(write(tmp_path, text)), set(), tmp_path)
 

@@ -29,12 +29,12 @@ networks:
   management: {{cidr: 10.0.0.0/24}}
 nodes:
   first:
-    memory: 64 MiB
+    memory: 512 MiB
     disks: {{data: 256 MiB}}
     networks: {{management: 10.0.0.11}}
     runs: [mariadb]
   second:
-    memory: 64 MiB
+    memory: 512 MiB
     networks: {{management: 10.0.0.12}}
     runs: [memcached]
 """

@@ -290,7 +290,7 @@ def test_downloads_go_with_images_and_a_shared_cache_stays(
 def containers(tmp_path: Path) -> Iterator[Lab]:
     """A lab of two running containers, one with a disk, in a home of its own."""
     driver, image = usable(Nspawn()), golden_image()
-    text = SMALL.replace("    memory: 64 MiB\n", "    memory: 64 MiB\n    disks: {data: 1 GiB}\n", 1)
+    text = SMALL.replace("    memory: 512 MiB\n", "    memory: 512 MiB\n    disks: {data: 1 GiB}\n", 1)
     path = write(tmp_path, text)
     lab = Lab.create(specify(path, name=f"gc-{os.getpid()}"), path)
     lab.ensure_keys()

@@ -37,17 +37,17 @@ networks:
   management: {cidr: 10.0.0.0/24}
 nodes:
   controller:
-    memory: 64 MiB
+    memory: 2 GiB
     networks: {management: 10.0.0.11}
     runs: [mariadb, rabbitmq, memcached, keystone, glance, placement, nova-controller, neutron-server,
            cinder-controller]
   compute1:
-    memory: 512 MiB
+    memory: 1 GiB
     networks: {management: 10.0.0.31}
     disks: {cinder: 1 GiB}
     runs: [nova-compute, neutron-l2, cinder-volume]
   compute2:
-    memory: 512 MiB
+    memory: 1 GiB
     networks: {management: 10.0.0.32}
     disks: {cinder: 1 GiB}
     runs: [nova-compute, neutron-l2, cinder-volume]
@@ -182,7 +182,7 @@ def test_a_node_joins_only_a_lab_that_is_up(tmp_path: Path, driver: Fake) -> Non
 
 def test_a_node_that_does_not_fit_into_the_memory_does_not_join(tmp_path: Path, driver: Fake) -> None:
     head, second, tail = GROWING.partition("  second:\n")
-    up(tmp_path, head + second + tail.replace("64 MiB", "900 TiB"))
+    up(tmp_path, head + second + tail.replace("512 MiB", "900 TiB"))
     with pytest.raises(LabError, match=r"need 900 TiB of memory \(second 900 TiB\)"):
         add("small", "second")
     assert list(Lab.load("small").spec.nodes) == ["first"]

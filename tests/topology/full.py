@@ -45,6 +45,7 @@ def full() -> Lab:
         },
         "nodes": {
             "controller": {
+                "memory": "4 GiB",
                 "networks": {"management": "10.0.0.11", "overlay": "10.0.1.11", "provider": "none"},
                 "runs": list(CONTROLLER),
             },

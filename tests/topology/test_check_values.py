@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+import yaml
 from full import Lab, node, said, the_one
 from support import planned, specify, variants
 
 from labctl.components import COMPONENTS
+from labctl.lab.choose import draft
+from labctl.operations.node import Command
+from labctl.services.base import Context
+from labctl.services.swift import Swift
+from labctl.topology.load import parse
 from labctl.topology.rules_values import SECRETS, SNAPSHOT_STAGES
 from labctl.topology.stages import STAGES
 
@@ -16,12 +24,63 @@ def test_no_node_is_called_localhost(lab: Lab) -> None:
     assert the_one(lab).startswith("nodes.localhost: every machine calls itself localhost")
 
 
-def test_a_hypervisor_has_memory_for_a_guest(lab: Lab) -> None:
-    node(lab, "compute")["memory"] = "511 MiB"
-    assert the_one(lab).startswith("nodes.compute.memory: 511 MiB cannot hold a guest")
-    node(lab, "compute")["memory"] = "512 MiB"
-    node(lab, "storage")["memory"] = "256 MiB"
+def test_a_node_has_the_memory_of_what_it_runs(lab: Lab) -> None:
+    node(lab, "compute")["memory"] = "509 MiB"
+    assert the_one(lab) == (
+        "nodes.compute.memory: 509 MiB cannot hold what runs on compute: its 2 components take 510 MiB at the least; "
+        "write 1 GiB"
+    )
+    node(lab, "compute")["memory"] = "510 MiB"
     assert said(lab) == []
+    del node(lab)["memory"]
+    assert the_one(lab).startswith("nodes.controller.memory: 2 GiB cannot hold what runs on controller")
+    for memory in ("1 MiB", "2 GiB"):
+        node(lab)["memory"] = memory
+        assert f"{memory} cannot hold what runs on controller: its 17 components take" in the_one(lab)
+    node(lab, "storage")["memory"] = "63 MiB"
+    node(lab, "storage")["runs"] = []
+    assert any(line.startswith("nodes.storage.memory: 63 MiB cannot hold") for line in said(lab))
+
+
+@pytest.mark.parametrize("number", [64, 8192, "8192"])
+def test_memory_without_a_unit_is_mebibytes(lab: Lab, number: int | str) -> None:
+    lab["nodes"]["idle"] = {"memory": number, "networks": {"management": "10.0.0.99"}, "runs": []}
+    assert parse(yaml.safe_dump(lab), "f").nodes["idle"].memory == int(number) * 2**20
+    lab["fixtures"] = {"flavors": {"m1.odd": {"ram": number}}}
+    assert parse(yaml.safe_dump(lab), "f").fixtures.flavors["m1.odd"].ram == int(number) * 2**20
+
+
+@pytest.mark.parametrize("number", [63, 0, 2**24 + 1, 2**45])
+def test_memory_that_no_machine_has_is_refused(lab: Lab, number: int) -> None:
+    node(lab, "storage")["memory"] = number
+    meant = "63 GiB" if number == 63 else "4 GiB"
+    wrong = f"{number} MiB is not a machine's memory; write it with a unit, like '{meant}'"
+    assert the_one(lab) == f"nodes.storage.memory: {wrong}"
+    node(lab, "storage")["memory"] = "1 GiB"
+    lab["fixtures"] = {"flavors": {"m1.odd": {"ram": number}}}
+    assert the_one(lab) == f'fixtures.flavors["m1.odd"].ram: {wrong}'
+
+
+@pytest.mark.parametrize("name", ["controller", "compute"])
+@pytest.mark.parametrize("number", [40, "40"])
+def test_a_disk_has_a_unit(lab: Lab, name: str, number: int | str) -> None:
+    node(lab, name)["disk"] = number
+    assert the_one(lab) == f"nodes.{name}.disk: 40 has no unit; write it like '40 GiB'"
+    node(lab, name)["disk"] = "40 MiB"
+    assert f"nodes.{name}.disk: 40 MiB cannot hold a system and its packages; at least 2 GiB" in said(lab)
+    node(lab, name)["disk"] = "40 GiB"
+    assert said(lab) == []
+
+
+def test_every_other_disk_has_a_unit_too(lab: Lab) -> None:
+    for written in (8, {"size": 8}):
+        node(lab, "storage")["disks"] = {**node(lab, "storage")["disks"], "more": written}
+        assert "8 has no unit; write it like '8 GiB'" in the_one(lab)
+
+
+def test_a_compute_node_without_room_for_the_default_flavors_is_told_at_its_disk(lab: Lab) -> None:
+    node(lab, "compute")["disk"] = "1 GiB"
+    assert {line.split(":")[0] for line in said(lab)} == {"nodes.compute.disk"}
 
 
 def test_cinder_volume_has_a_disk_of_its_own(lab: Lab) -> None:
@@ -38,22 +97,27 @@ def test_swift_storage_has_disks_besides_cinders(lab: Lab) -> None:
     assert "nodes.storage.disks.b: 1023 MiB is too small" in the_one(lab)
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
-def test_swift_has_one_storage_node_or_an_odd_number(lab: Lab, count: int) -> None:
-    for i in range(1, count):
+@pytest.mark.parametrize(("nodes", "disks", "replicas"), [(1, 1, 1), (1, 3, 3), (2, 1, 2), (2, 2, 3), (4, 1, 3)])
+def test_swift_has_three_replicas_or_one_on_each_disk(lab: Lab, nodes: int, disks: int, replicas: int) -> None:
+    node(lab, "storage")["runs"] = ["cinder-volume"]
+    for i in range(nodes):
         lab["nodes"][f"object{i}"] = {
             "networks": {"management": f"10.0.0.{50 + i}"},
-            "disks": {"d": "1 GiB"},
+            "disks": {f"sd{letter}": "1 GiB" for letter in "bcd"[:disks]},
             "runs": ["swift-storage"],
         }
-    if count % 2:
-        assert said(lab) == []
-    else:
-        assert f"an even number of storage nodes ({count}) cannot hold 3 replicas" in the_one(lab)
+    assert said(lab) == []
+    spec = draft(parse(yaml.safe_dump(lab), "f")).spec
+    rings = [o.run for o in Swift().configure(Context.of(spec), spec.nodes["controller"]) if isinstance(o, Command)]
+    assert len(rings) == 3
+    for ring in rings:
+        assert f" create 10 {replicas} 1" in ring
+        assert ring.count(" add --region 1 ") == nodes * disks
+        assert len(set(re.findall(r"--zone (\d+) --ip (\S+)", ring))) == nodes
 
 
 def test_a_flavor_is_whole_mebibytes_and_fits_on_a_compute_node(lab: Lab) -> None:
-    lab["fixtures"] = {"flavors": {"m1.odd": {"ram": 1000}}}
+    lab["fixtures"] = {"flavors": {"m1.odd": {"ram": "1000 B"}}}
     assert the_one(lab).startswith('fixtures.flavors["m1.odd"].ram: 1000 bytes is not a whole number of MiB')
     lab["fixtures"] = {"flavors": {"m1.big": {"ram": "1 GiB", "disk": 11}}}
     assert "11 GiB does not fit on any compute node; the largest has 10 GiB" in the_one(lab)

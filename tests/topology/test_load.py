@@ -61,7 +61,7 @@ def test_the_documented_topology_loads_clean() -> None:
 
 
 def test_sizes_pools_and_disks_may_be_written_short_or_long() -> None:
-    short = small("    memory: 2 GiB", "    memory: 2147483648\n    disks: {a: 1 GiB, b: {size: 2G}}")
+    short = small("    memory: 2 GiB", "    memory: 2048\n    disks: {a: 1 GiB, b: {size: 2G}}")
     node = parse(short, "x").nodes["controller"]
     assert node.memory == 2 * 2**30
     assert [disk.size for disk in node.disks.values()] == [2**30, 2 * 2**30]
@@ -159,7 +159,7 @@ def test_a_date_is_text() -> None:
         ("memory: 2 GiB", "cpus: '2'", "expected a whole number, found the text '2'"),
         ("memory: 2 GiB", "cpus: 65", "must be at most 64, found 65"),
         ("memory: 2 GiB", "cpus: 0", "must be at least 1"),
-        ("memory: 2 GiB", "memory: 0", "must be more than 0"),
+        ("memory: 2 GiB", "memory: 0", "0 MiB is not a machine's memory"),
         ("memory: 2 GiB", "memory: 1.5", "write a size like '4 GiB'"),
         ("memory: 2 GiB", "memory: lots", "'lots' is not a size"),
         ("memory: 2 GiB", "disks: {a: much}", "disks.a: 'much' is not a size"),

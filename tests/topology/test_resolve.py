@@ -15,7 +15,7 @@ from labctl.components import Component
 from labctl.errors import LabError
 from labctl.topology.defaults import gateway_of, pool_of
 from labctl.topology.load import load
-from labctl.topology.model import Mechanism, Network, NetworkRole, Topology, VirtType
+from labctl.topology.model import Disk, Mechanism, Network, NetworkRole, Topology, VirtType
 from labctl.topology.resolve import resolve
 from labctl.topology.spec import LabSpec
 
@@ -143,14 +143,10 @@ def test_the_spec_survives_being_stored() -> None:
 
 
 def test_disks_sizes_and_secrets_are_kept() -> None:
-    changed = Topology.model_validate(
-        ZED.model_dump()
-        | {
-            "passwords": {"ADMIN_PASS": "given"},
-            "nodes": ZED.model_dump()["nodes"]
-            | {"compute": ZED.nodes["compute"].model_dump() | {"disks": {"a": "1 GiB", "b": "2 GiB"}}},
-        }
-    )
+    compute = ZED.nodes["compute"]
+    disks = {"a": Disk.model_validate({"size": "1 GiB"}), "b": Disk.model_validate({"size": "2 GiB"})}
+    nodes = {**ZED.nodes, "compute": compute.model_copy(update={"disks": disks})}
+    changed = ZED.model_copy(update={"passwords": {"ADMIN_PASS": "given"}, "nodes": nodes})
     spec = lab(changed)
     assert [(d.name, d.size) for d in spec.nodes["compute"].disks] == [("a", 2**30), ("b", 2**31)]
     assert spec.passwords == {"ADMIN_PASS": "given"}
