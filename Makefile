@@ -12,7 +12,7 @@ N ?= 30
 VENV := .venv
 LABCTL := $(VENV)/bin/labctl
 
-.PHONY: lab test setup setup-lab lint unit contract torture clean
+.PHONY: lab test setup setup-lab lint unit contract torture fuzz clean
 
 lab: setup-lab
 	$(LABCTL) up $(LAB)
@@ -40,6 +40,10 @@ unit: setup
 # kill labctl N times at random moments on a small lab; print a table
 torture: setup
 	$(VENV)/bin/python tests/faults/torture.py --rounds $(N)
+
+# hand N damaged and hostile files to labctl; print a table. SEED repeats a run
+fuzz: setup
+	$(VENV)/bin/python tests/security/fuzz.py -n $(if $(filter file,$(origin N)),1000,$(N)) $(if $(SEED),--seed $(SEED))
 
 # the whole contract for every driver; half an hour with Vagrant and without KVM
 contract: setup

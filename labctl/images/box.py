@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
 import shutil
 import tarfile
@@ -19,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from labctl.errors import LabError
-from labctl.host import paths, process
+from labctl.host import files, paths, process
 from labctl.host.files import write_atomic
 from labctl.host.sparse import used
 from labctl.images import guest_parts, initramfs, kernel, ovf, store, vm
 from labctl.progress import step
+from labctl.topology.model import Frozen
 
 FILES = Path(__file__).with_name("box")
 #: Increment when the steps below change the content of a box.
@@ -38,6 +40,8 @@ APPLETS = (
 USER, ID = "vagrant", 1000
 PROGRAMS = ("mformat", "mcopy", "syslinux", "qemu-img", "mke2fs", "cpio")
 GIB = 2**30
+#: More than any catalogue, in bytes.
+_LARGEST = 2**20
 
 
 @dataclass(frozen=True)
@@ -237,17 +241,12 @@ def publish(name: str, provider: str, image: Path) -> Box:
     """Add a box to its catalogue, which has the newest version for each provider; return it."""
     facts = json.loads((image / "manifest.json").read_text())
     made = Box(name, _version(image), _catalogue(name).as_uri(), facts["sha256"])
-    entry = {
-        "name": provider,
-        "url": file_of(image).as_uri(),
-        "checksum_type": "sha256",
-        "checksum": made.checksum,
-    }
-    others = [v for v in _versions(name) if not any(p["name"] == provider for p in v["providers"])]
-    versions = [*others, {"version": made.version, "providers": [entry]}]
+    entry = _Provider(name=provider, url=file_of(image).as_uri(), checksum_type="sha256", checksum=made.checksum)
+    others = [v for v in _versions(name) if not any(p.name == provider for p in v.providers)]
+    catalogue = _Catalogue(name=name, versions=(*others, _Version(version=made.version, providers=(entry,))))
     path = _catalogue(name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, json.dumps({"name": name, "versions": versions}, indent=1) + "\n")
+    write_atomic(path, catalogue.model_dump_json(indent=1) + "\n")
     return made
 
 
@@ -256,12 +255,45 @@ def _version(image: Path) -> str:
     return f"{RECIPE_VERSION}.0.{int(image.name.rpartition('-')[2][:8], 16)}"
 
 
-def _versions(name: str) -> list[dict[str, Any]]:
+class _Provider(Frozen):
+    """A box file of one provider."""
+
+    name: str
+    url: str
+    checksum_type: str
+    checksum: str
+
+
+class _Version(Frozen):
+    """A version and its files."""
+
+    version: str
+    providers: tuple[_Provider, ...]
+
+
+class _Catalogue(Frozen):
+    """A box's catalogue, as :func:`publish` writes it."""
+
+    name: str
+    versions: tuple[_Version, ...]
+
+
+def _read(path: Path) -> _Catalogue:
+    """The catalogue in a file.
+
+    :raises LabError: it cannot be read, or labctl did not write it.
+    """
     try:
-        found: list[dict[str, Any]] = json.loads(_catalogue(name).read_text())["versions"]
-    except (OSError, ValueError, LookupError):
-        return []
-    return found
+        with files.opened(path) as source:
+            return _Catalogue.model_validate_json(source.read(_LARGEST))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "labctl did not write this"
+        raise LabError(f"the boxes in {path} cannot be read: {reason}", f"rm -r {path}; labctl vagrant box") from error
+
+
+def _versions(name: str) -> tuple[_Version, ...]:
+    path = _catalogue(name)
+    return _read(path).versions if os.path.lexists(path) else ()
 
 
 def known(name: str, provider: str = "") -> Box:
@@ -270,9 +302,9 @@ def known(name: str, provider: str = "") -> Box:
     :param provider: its provider; any when empty.
     """
     for version in _versions(name):
-        for entry in version["providers"]:
-            if provider in ("", entry["name"]):
-                return Box(name, version["version"], _catalogue(name).as_uri(), entry["checksum"])
+        for entry in version.providers:
+            if provider in ("", entry.name):
+                return Box(name, version.version, _catalogue(name).as_uri(), entry.checksum)
     return Box(name)
 
 
@@ -280,10 +312,13 @@ def listing() -> list[dict[str, Any]]:
     """All boxes in the catalogues: name, version, provider, file, checksum."""
     rows = []
     for path in sorted((paths.home() / "boxes").glob("*.json")):
-        name = json.loads(path.read_text())["name"]
-        for version in _versions(name):
-            for entry in version["providers"]:
-                place = entry["url"].removeprefix("file://")
-                row = asdict(Box(name, version["version"], entry["url"], entry["checksum"]))
-                rows.append({**row, "provider": entry["name"], "state": "present" if Path(place).exists() else "gone"})
+        found = _read(path)
+        for version in found.versions:
+            for entry in version.providers:
+                row = asdict(Box(found.name, version.version, entry.url, entry.checksum))
+                rows.append({**row, "provider": entry.name, "state": _state(entry.url.removeprefix("file://"))})
     return rows
+
+
+def _state(place: str) -> str:
+    return "present" if os.path.lexists(place) else "gone"

@@ -26,8 +26,9 @@ from labctl.lab.choose import choose
 from labctl.nightly.model import Entry, Excluded, Nightly, Settings, Tests, Timeouts
 from labctl.releases import RELEASES
 from labctl.topology import load as topologies
-from labctl.topology.document import MAX_FILE, decode, read
+from labctl.topology.document import read
 from labctl.topology.explain import explain, is_said
+from labctl.topology.given import STDIN, contents
 from labctl.topology.problems import Positions, Problem, TopologyError, unknown
 from labctl.topology.spec import LabSpec
 
@@ -121,8 +122,10 @@ def find(given: Path | None) -> Path:
 
     :raises LabError: there is no file.
     """
+    if given == Path("-"):
+        return STDIN
     if given is not None:
-        if not given.is_file():
+        if not topologies.there(given):
             raise LabError(f"there is no file {given}", "labctl nightly run --file FILE")
         return given
     for path in (Path(FILE), shipped(FILE)):
@@ -136,12 +139,7 @@ def load(path: Path) -> Matrix:
 
     :raises TopologyError: with every problem of the file.
     """
-    try:
-        with path.open("rb") as source:
-            data = source.read(MAX_FILE + 1)
-    except OSError as error:
-        raise TopologyError([Problem(str(path), 1, 1, "", f"cannot be read: {error.strerror}")]) from error
-    document = read(decode(data, str(path)), str(path), "nightly file", ("matrix", "timeouts", "notify"))
+    document = read(contents(path), str(path), "nightly file", ("matrix", "timeouts", "notify"))
     problems = list(document.problems)
     settings: Nightly | None = None
     try:
@@ -214,7 +212,7 @@ def _twice(settings: Nightly, at: Positions) -> Iterator[Problem]:
 
 def _file(entry: Entry, folder: Path) -> Path:
     beside = folder / entry.topology
-    return beside if beside.is_file() else topologies.find(entry.topology)
+    return beside if topologies.there(beside) else topologies.find(entry.topology)
 
 
 def _combinations(entry: Entry) -> Iterator[tuple[str | None, str | None, str | None]]:

@@ -12,13 +12,14 @@ from pydantic_core import ErrorDetails
 from labctl import shipped
 from labctl.errors import LabError
 from labctl.topology.check import check, with_release
-from labctl.topology.document import MAX_FILE, decode, read
+from labctl.topology.document import read
 from labctl.topology.explain import explain, is_said, path_of
+from labctl.topology.given import STDIN, contents, there
 from labctl.topology.model import Topology
 from labctl.topology.problems import Path as ValuePath
 from labctl.topology.problems import Problem, TopologyError, unknown
 
-__all__ = ["Problem", "TopologyError", "find", "known", "load", "parse"]
+__all__ = ["Problem", "TopologyError", "find", "known", "load", "parse", "there"]
 
 # Sections and node fields whose defaults cannot cause unrelated problems in check().
 _HARMLESS_SECTIONS = {"description", "options", "fixtures", "passwords"}
@@ -26,15 +27,17 @@ _HARMLESS_NODE_FIELDS = {"cpus", "memory", "disk"}
 
 
 def find(name_or_path: str) -> Path:
-    """Return the file of a topology: an existing path, or a name from ``./topologies`` or labctl's own.
+    """Return the file of a topology: a path, ``-`` for standard input, or a name from ``./topologies`` or labctl's own.
 
     :raises LabError: when there is no such file; the message lists the known names.
     """
+    if name_or_path == "-":
+        return STDIN
     path = Path(name_or_path)
-    if path.is_file():
+    if there(path):
         return path
     if "/" in name_or_path or path.suffix in (".yaml", ".yml"):
-        raise LabError(f"topology file {name_or_path} not found")
+        raise LabError(f"topology file {name_or_path} not found, or it is a directory")
     files = known()
     if name_or_path in files:
         return files[name_or_path]
@@ -58,13 +61,7 @@ def load(path: Path, release: str | None = None) -> Topology:
     :raises TopologyError: with every problem of the file, or why it cannot be read.
     :raises LabError: there is no such release.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE + 1)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise TopologyError([Problem(str(path), 1, 1, "", f"cannot be read: {reason}")]) from error
-    return parse(decode(data, str(path)), str(path), release)
+    return parse(contents(path), str(path), release)
 
 
 def parse(text: str, name: str, release: str | None = None) -> Topology:
