@@ -1,6 +1,11 @@
 """labctl: real OpenStack labs from one file, proven end to end."""
 
-from __future__ import annotations
+# no import before this, __future__ included: the modules of the standard library are looked for there as well
+import sys
+
+# python -m puts the working directory first, whoever's it is; only labctl itself may be imported from there
+if sys.argv[:1] == ["-m"] and not sys.flags.safe_path and not __file__.startswith(f"{sys.path[0]}/labctl/"):
+    del sys.path[0]
 
 from pathlib import Path
 

@@ -46,7 +46,9 @@ def _environment(lab: Lab, who: str = "admin") -> dict[str, str]:
     """This process's environment without its proxy, the lab's credentials, and the tools installed alongside labctl."""
     tools = str(Path(sys.executable).parent)
     path = f"{tools}{os.pathsep}{os.environ.get('PATH', '')}"
-    return {**process.without_proxies(), **access.environment(lab, who), "PATH": path, "LABCTL_LAB": lab.name}
+    # clients would read these two from the working directory first
+    files = {"OS_CLIENT_CONFIG_FILE": str(lab.directory / "access/clouds.yaml"), "OS_CLIENT_SECURE_FILE": os.devnull}
+    return {**process.without_proxies(), **files, **access.environment(lab, who), "PATH": path, "LABCTL_LAB": lab.name}
 
 
 def ssh(

@@ -21,6 +21,7 @@ from labctl.nightly import run as nights
 from labctl.nightly.history import GOOD, History, directory
 from labctl.nightly.junit import first_line
 from labctl.nightly.model import Nightly, Retention
+from labctl.progress import note
 from labctl.topology.units import show_size
 
 File = Annotated[
@@ -73,6 +74,7 @@ def run_night(
             night = nights.resume(history, jobs, None)
         else:
             found = matrices.load(matrices.find(file))
+            note("nightly", f"the matrix is {found.path}")
             night = nights.begin(history, found, found.only(only or []), jobs, keep, None)
         rows = night.run()
         number = night.number

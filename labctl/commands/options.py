@@ -10,8 +10,10 @@ import typer
 
 from labctl.commands.console import Format, progress
 from labctl.lab import up as bring
-from labctl.lab.choose import choose, draft
+from labctl.lab.choose import Choice, choose, draft
+from labctl.progress import note
 from labctl.records import hints
+from labctl.topology import load
 from labctl.topology.spec import LabSpec
 
 #: For every verb that lists something.
@@ -43,16 +45,21 @@ class Wanted:
 
     def draft(self) -> LabSpec:
         """The lab's spec for display, even where this machine cannot create it."""
-        topology, _ = bring.read(self.topology, self.release)
+        topology, path = bring.read(self.topology, self.release)
         choice = draft(topology, name=self.name, base=self.base, driver=self.driver)
-        with progress():
-            choice.announce()
+        self._announce(choice, path)
         return bring.grown(choice.spec)
 
     def specify(self) -> tuple[LabSpec, Path]:
         """The lab's spec and the topology's file; reports the choice and its reasons."""
         topology, path = bring.read(self.topology, self.release)
         choice = choose(topology, name=self.name, base=self.base, driver=self.driver)
-        with progress():
-            choice.announce()
+        self._announce(choice, path)
         return bring.grown(choice.spec), path
+
+    def _announce(self, choice: Choice, path: Path) -> None:
+        """Report the choice, and the file if the working directory has one of that name."""
+        with progress():
+            if load.local(path) and str(path) != self.topology:
+                note("lab", f"the topology {self.topology} is ./{path}")
+            choice.announce()

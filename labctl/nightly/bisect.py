@@ -198,9 +198,8 @@ class Bisection:
         return list(json.loads(status.stdout)["later"])
 
     def _steps(self) -> Steps:
-        """labctl of the worktree; Python searches its working directory first."""
-        own = {"PYTHONPATH": str(self.tree), **self.environment}
-        return Steps(lambda: False, self.command, own, self.tree)
+        """labctl of the worktree."""
+        return Steps(lambda: False, self.command, self.environment, self.tree)
 
     # --- git -----------------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ from labctl.releases import RELEASES
 from labctl.topology import load as topologies
 from labctl.topology.document import read
 from labctl.topology.explain import explain, is_said
+from labctl.topology.found import refuse_others
 from labctl.topology.given import STDIN, contents
 from labctl.topology.problems import Positions, Problem, TopologyError, unknown
 from labctl.topology.spec import LabSpec
@@ -120,7 +121,7 @@ def chosen(cells: Sequence[Cell], words: Sequence[str]) -> tuple[Cell, ...]:
 def find(given: Path | None) -> Path:
     """The file to use: the one given, ``./nightly.yaml``, or the project's own.
 
-    :raises LabError: there is no file.
+    :raises LabError: there is no file, or others could have written the one in this directory.
     """
     if given == Path("-"):
         return STDIN
@@ -130,6 +131,8 @@ def find(given: Path | None) -> Path:
         return given
     for path in (Path(FILE), shipped(FILE)):
         if path.is_file():
+            if path.resolve() != shipped(FILE):
+                refuse_others(path, f"--file {FILE}")
             return path
     raise LabError(f"there is no {FILE} in this directory", "write one (docs/nightly.md), or give --file FILE")
 

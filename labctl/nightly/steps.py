@@ -16,7 +16,8 @@ from labctl.host import process
 GRACE = 30
 #: Characters of a command's output that are shown.
 SAID = 1600
-LABCTL = (sys.executable, "-m", "labctl")
+#: -P: nothing is imported from the working directory.
+LABCTL = (sys.executable, "-P", "-m", "labctl")
 
 
 class Interrupted(LabError):
@@ -56,7 +57,8 @@ class Steps:
     @property
     def variables(self) -> dict[str, str]:
         """The environment of the commands."""
-        return {**os.environ, "PYTHONUNBUFFERED": "1", **(self.environment or {})}
+        first = {"PYTHONPATH": str(self.directory)} if self.directory else {}
+        return {**os.environ, "PYTHONUNBUFFERED": "1", **first, **(self.environment or {})}
 
     def run(
         self, words: Sequence[str], log: Path, timeout: float, started: Callable[[str], None] = lambda _: None

@@ -108,7 +108,7 @@ def _limits(release: Release, minor: str) -> str:
 
 
 def _install(program: Path, target: Path, wanted: list[str], limits: str) -> None:
-    process.run([program, "-m", "venv", target], timeout=300)
+    process.run([program, "-I", "-m", "venv", target], timeout=300)
     (target / "constraints.txt").write_text(limits)
     log = target.with_suffix(".log")
     pip, limited = target / "bin" / "pip", target / "constraints.txt"

@@ -56,7 +56,7 @@ class Faults:
 
     def _run(self, *words: str) -> None:
         process.run(
-            namespace.outside(self._lab.lab, [sys.executable, "-m", "labctl", "fault", *words]), timeout=COMMAND
+            namespace.outside(self._lab.lab, [sys.executable, "-P", "-m", "labctl", "fault", *words]), timeout=COMMAND
         )
 
     def wait_lost(self, what: str, sick: Callable[[list[str]], bool], deadline: float = 180) -> None:

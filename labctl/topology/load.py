@@ -14,12 +14,13 @@ from labctl.errors import LabError
 from labctl.topology.check import check, with_release
 from labctl.topology.document import read
 from labctl.topology.explain import explain, is_said, path_of
+from labctl.topology.found import refuse_others
 from labctl.topology.given import STDIN, contents, there
 from labctl.topology.model import Topology
 from labctl.topology.problems import Path as ValuePath
 from labctl.topology.problems import Problem, TopologyError, unknown
 
-__all__ = ["Problem", "TopologyError", "find", "known", "load", "parse", "there"]
+__all__ = ["Problem", "TopologyError", "find", "known", "load", "local", "parse", "there"]
 
 # Sections and node fields whose defaults cannot cause unrelated problems in check().
 _HARMLESS_SECTIONS = {"description", "options", "fixtures", "passwords"}
@@ -29,18 +30,25 @@ _HARMLESS_NODE_FIELDS = {"cpus", "memory", "disk"}
 def find(name_or_path: str) -> Path:
     """Return the file of a topology: a path, ``-`` for standard input, or a name from ``./topologies`` or labctl's own.
 
-    :raises LabError: when there is no such file; the message lists the known names.
+    :raises LabError: there is no such file, and the message lists the known names; or others could have written the
+        one of that name.
     """
     if name_or_path == "-":
         return STDIN
     path = Path(name_or_path)
+    is_path = "/" in name_or_path or path.suffix in (".yaml", ".yml")
     if there(path):
+        if not is_path:
+            refuse_others(path, f"name it ./{path}")
         return path
-    if "/" in name_or_path or path.suffix in (".yaml", ".yml"):
+    if is_path:
         raise LabError(f"topology file {name_or_path} not found, or it is a directory")
     files = known()
     if name_or_path in files:
-        return files[name_or_path]
+        file = files[name_or_path]
+        if local(file):
+            refuse_others(file, f"name its file ./{file}")
+        return file
     message = unknown("topology", name_or_path, sorted(files))
     raise LabError(message, "use one of these names or the path of a file")
 
@@ -52,6 +60,11 @@ def known() -> dict[str, Path]:
         for file in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
             found.setdefault(file.stem, file)
     return found
+
+
+def local(file: Path) -> bool:
+    """True for a topology of the working directory that is not labctl's own."""
+    return not file.is_absolute() and file.resolve().parent != shipped("topologies")
 
 
 def load(path: Path, release: str | None = None) -> Topology:
