@@ -16,6 +16,7 @@ import typer
 from labctl import __version__
 from labctl.cli import app
 from labctl.errors import LabError
+from labctl.host import home, paths
 from labctl.secret import Redactor
 
 BUG = 3
@@ -57,11 +58,18 @@ def _say_lost(lost: OSError) -> int:
 def run() -> None:
     """Run labctl and raise SystemExit with its status."""
     try:
+        for text in home.mended():
+            typer.echo(text, err=True)
         status = app(standalone_mode=False)
         if lost := _lost_output():
             status = _say_lost(lost)
     except LabError as error:
         _say(error)
+        status = 1
+    except PermissionError as error:
+        if not Path(os.fsdecode(error.filename or "")).is_relative_to(paths.home()):
+            raise
+        _say(LabError(f"{error.filename}: {error.strerror}", "the same command with sudo"))
         status = 1
     except typer.Exit as error:
         status = error.exit_code

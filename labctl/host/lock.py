@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from labctl.errors import LabError
+from labctl.host import home
 from labctl.progress import note
 
 
@@ -114,6 +115,7 @@ _PLAIN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def _open(path: Path) -> IO[str]:
+    home.secure()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | _PLAIN, 0o600), "r+")

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from labctl.errors import LabError
-from labctl.host import paths, process
+from labctl.host import home, paths, process
 from labctl.host.files import write_atomic
 from labctl.images import kernel
 from labctl.operations.script import KVM_PROBE
@@ -148,9 +148,9 @@ def _boot(fresh: bool) -> Boot:
         return Boot(False, "", f"not probed, since there is no kernel to boot: {error.message}", 0.0)
     boot = live_probe(vmlinuz)
     try:
-        record.parent.mkdir(parents=True, exist_ok=True)
+        home.secure()
         write_atomic(record, json.dumps({"key": key, **asdict(boot)}, indent=1))
-    except PermissionError:  # a user who may open the device, but has no labctl home here
+    except (LabError, PermissionError):  # a user who may open the device, but has no labctl home here
         return boot
     return boot
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from labctl.errors import LabError
-from labctl.host import paths
+from labctl.host import home, paths
 from labctl.nightly.junit import Case
 from labctl.nightly.matrix import Cell
 
@@ -45,6 +45,8 @@ class History:
         self.path = path or directory() / "history.sqlite"
         self._lock = threading.RLock()
         try:
+            if path is None:
+                home.secure()
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(self.path, timeout=BUSY, check_same_thread=False, isolation_level=None)
             self._db.row_factory = sqlite3.Row
