@@ -79,7 +79,7 @@ def _claim(spec: LabSpec) -> None:
     etc = ETC / lab_namespace(spec.name)
     etc.mkdir(parents=True, exist_ok=True)
     (etc / "resolv.conf").write_text(f"# a lab resolves names from its hosts file only\n{_MARK}{paths.home()}\n")
-    (etc / "hosts").write_text(spec.hosts_file())
+    (etc / "hosts").write_text(spec.hosts_file)
 
 
 # --- creating --------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ def chrony_conf(ctx: Context, node: NodeSpec) -> str:
 def prepare(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
     """Names, host name, kernel settings."""
     operations: list[Item] = [
-        File("/etc/hosts", ctx.lab.hosts_file(), source="guide: host networking, name resolution; facts 4.1"),
+        File("/etc/hosts", ctx.lab.hosts_file, source="guide: host networking, name resolution; facts 4.1"),
         Command(
             "host name resolves to the management address",
             f'[ "$(hostname)" = {node.name} ] && '

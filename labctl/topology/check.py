@@ -13,7 +13,7 @@ from labctl.bases import runs_on
 from labctl.drivers import DRIVERS
 from labctl.errors import LabError
 from labctl.releases import RELEASES
-from labctl.topology import rules_component, rules_network, rules_values
+from labctl.topology import rules_component, rules_names, rules_network, rules_values
 from labctl.topology.model import Topology
 from labctl.topology.problems import Positions, Problem, unknown
 
@@ -51,20 +51,24 @@ def release_is_known(topology: Topology, at: Positions) -> Iterator[Problem]:
 
 def bases_are_known(topology: Topology, at: Positions) -> Iterator[Problem]:
     """Each base is one that labctl supports, and is named once."""
+    seen: set[str] = set()
     for i, base in enumerate(topology.bases):
         if base not in bases.TITLES:
             yield at.problem(("bases", i), unknown("base", base, bases.TITLES))
-        elif base in topology.bases[:i]:
+        elif base in seen:
             yield at.problem(("bases", i), f"{base} is named twice")
+        seen.add(base)
 
 
 def drivers_are_known(topology: Topology, at: Positions) -> Iterator[Problem]:
     """Each driver is one that labctl has, and is named once."""
+    seen: set[str] = set()
     for i, driver in enumerate(topology.drivers):
         if driver not in DRIVERS:
             yield at.problem(("drivers", i), unknown("driver", driver, DRIVERS))
-        elif driver in topology.drivers[:i]:
+        elif driver in seen:
             yield at.problem(("drivers", i), f"{driver} is named twice")
+        seen.add(driver)
 
 
 def bases_have_the_release(topology: Topology, at: Positions) -> Iterator[Problem]:
@@ -111,4 +115,5 @@ RULES = (
     *rules_network.RULES,
     *rules_component.RULES,
     *rules_values.RULES,
+    *rules_names.RULES,
 )

@@ -15,6 +15,9 @@ Path = tuple[str | int, ...]
 #: Line and column, both counted from 1.
 Place = tuple[int, int]
 
+#: How many problems a message lists, and how many known words a message about an unknown one.
+MAX_SHOWN, _MAX_WORDS = 50, 40
+
 _PLAIN_KEY = re.compile(r"[A-Za-z_][\w-]*")
 
 
@@ -36,12 +39,15 @@ class Problem:
 class TopologyError(LabError):
     """An invalid topology file.
 
-    :param problems: every problem found; the message lists them, one per line.
+    :param problems: every problem found; the message lists the first ones, one per line.
     """
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(sorted(problems, key=lambda p: (p.line, p.column)))
-        super().__init__("\n".join(map(str, self.problems)))
+        lines = [str(problem) for problem in self.problems[:MAX_SHOWN]]
+        if more := len(self.problems) - len(lines):
+            lines.append(f"{self.problems[0].file}: {more} more problems")
+        super().__init__("\n".join(lines))
 
 
 class Positions:
@@ -101,8 +107,10 @@ def shorten(text: str) -> str:
 
 def unknown(kind: str, word: str, known: Iterable[str]) -> str:
     """Return the message for an unknown word, with the closest match and the known words."""
-    names = list(known)
+    every = list(known)
+    names = every[:_MAX_WORDS]
     small = {name.lower(): name for name in names}
     close = get_close_matches(shorten(word).lower(), small, n=1)
     guess = f"; did you mean '{small[close[0]]}'?" if close else ";"
-    return f"unknown {kind} {shorten(word)!r}{guess} known: {', '.join(names) or 'none'}"
+    shown = ", ".join([*names, "..."] if every[_MAX_WORDS:] else names) or "none"
+    return f"unknown {kind} {shorten(word)!r}{guess} known: {shown}"

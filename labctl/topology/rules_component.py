@@ -25,12 +25,14 @@ def components_are_not_doubled(topology: Topology, at: Positions) -> Iterator[Pr
     """A component is named once per node, and once per lab if a lab has only one."""
     first: dict[C, str] = {}
     for name, node in topology.nodes.items():
+        seen: set[C] = set()
         for i, component in enumerate(node.runs):
             path = ("nodes", name, "runs", i)
-            if component in node.runs[:i]:
+            if component in seen:
                 yield at.problem(path, f"{component} is named twice on this node")
             elif COMPONENTS[component].once and first.setdefault(component, name) != name:
                 yield at.problem(path, f"{component} already runs on node '{first[component]}'; a lab has only one")
+            seen.add(component)
 
 
 def needed_components_run_somewhere(topology: Topology, at: Positions) -> Iterator[Problem]:
@@ -43,8 +45,9 @@ def needed_components_run_somewhere(topology: Topology, at: Positions) -> Iterat
     absent = set() if _has_placement(topology) else {C.PLACEMENT}
     seen: set[C] = set()
     for name, node in topology.nodes.items():
+        here = running | set(node.runs) | absent
         for i, component in enumerate(node.runs):
-            missing = [c for c in COMPONENTS[component].needs if c not in running | set(node.runs) | absent]
+            missing = [c for c in COMPONENTS[component].needs if c not in here]
             if missing and component not in seen:
                 words = " and ".join(missing) if len(missing) < 3 else ", ".join(missing)
                 start = " from the start" if named.intersection(missing) else ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
-from itertools import combinations
 
 from labctl.components import Component
 from labctl.drivers import DRIVERS
@@ -14,6 +13,13 @@ from labctl.topology.problems import Positions, Problem, unknown
 
 # A gateway, a node and two special addresses.
 _LONGEST_PREFIX = 30
+_NOT_FOR_MACHINES = {
+    IPv4Network("0.0.0.0/8"): "addresses of no network",
+    IPv4Network("127.0.0.0/8"): "every machine's own addresses",
+    IPv4Network("169.254.0.0/16"): "link-local addresses",
+    IPv4Network("224.0.0.0/4"): "multicast addresses",
+    IPv4Network("240.0.0.0/4"): "reserved addresses",
+}
 
 
 def _of_role(topology: Topology, role: NetworkRole) -> list[str]:
@@ -55,13 +61,49 @@ def networks_hold_hosts(topology: Topology, at: Positions) -> Iterator[Problem]:
 
 
 def networks_do_not_overlap(topology: Topology, at: Positions) -> Iterator[Problem]:
-    """No address belongs to two networks."""
-    for (one, first), (other, second) in combinations(topology.networks.items(), 2):
-        if first.cidr.overlaps(second.cidr):
+    """No address belongs to two networks. Of two networks that overlap, one holds the other."""
+    order = {name: number for number, name in enumerate(topology.networks)}
+    cidrs = {name: network.cidr for name, network in topology.networks.items()}
+    around: list[str] = []
+    for name in sorted(cidrs, key=lambda name: (cidrs[name].network_address, cidrs[name].prefixlen)):
+        while around and cidrs[around[-1]].broadcast_address < cidrs[name].network_address:
+            around.pop()
+        if around:
+            one, other = sorted((around[0], name), key=lambda name: order[name])
             yield at.problem(
                 ("networks", other, "cidr"),
-                f"{second.cidr} overlaps network '{one}' ({first.cidr}); choose another",
+                f"{cidrs[other]} overlaps network '{one}' ({cidrs[one]}); choose another",
             )
+        around.append(name)
+
+
+def why_not_for_machines(cidr: IPv4Network) -> str:
+    """Which addresses of a network no machine can have, or an empty string."""
+    return next((f"{kind} ({other})" for other, kind in _NOT_FOR_MACHINES.items() if cidr.overlaps(other)), "")
+
+
+def networks_are_for_machines(topology: Topology, at: Positions) -> Iterator[Problem]:
+    """Machines can have the addresses of a network, and a name server has its own."""
+    for name, network in topology.networks.items():
+        if why := why_not_for_machines(network.cidr):
+            yield at.problem(("networks", name, "cidr"), f"{network.cidr} has {why}; write a network like 10.0.0.0/24")
+        if network.dns is not None and (why := why_not_for_machines(IPv4Network(network.dns))):
+            yield at.problem(("networks", name, "dns"), f"{network.dns} is no name server's address: {why}")
+
+
+def guests_have_a_network_of_their_own(topology: Topology, at: Positions) -> Iterator[Problem]:
+    """The guests' router has their network on one side and the lab's on the other."""
+    cidr, path = topology.fixtures.internal_cidr, ("fixtures", "internal_cidr")
+    if topology.fixtures.internal_network is None:
+        return
+    if why := why_not_for_machines(cidr):
+        yield at.problem(path, f"{cidr} has {why}; write a network like 172.16.1.0/24")
+    if cidr.prefixlen > _LONGEST_PREFIX:
+        yield at.problem(path, f"{cidr} has no room for a gateway and a guest; write a network like 172.16.1.0/24")
+    for name, network in topology.networks.items():
+        if network.cidr.overlaps(cidr):
+            yield at.problem(path, f"{cidr} overlaps network '{name}' ({network.cidr}); choose another")
+            return
 
 
 def networks_do_not_overlap_the_drivers(topology: Topology, at: Positions) -> Iterator[Problem]:
@@ -210,6 +252,8 @@ RULES = (
     one_network_a_role,
     networks_hold_hosts,
     networks_do_not_overlap,
+    networks_are_for_machines,
+    guests_have_a_network_of_their_own,
     networks_do_not_overlap_the_drivers,
     gateways_are_hosts,
     pools_lie_in_their_network,

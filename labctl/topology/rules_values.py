@@ -35,16 +35,6 @@ _MAX_PHYSICAL = 64
 SNAPSHOT_STAGES = tuple(stage for stage in STAGES if stage != MACHINES)
 
 
-def node_names_are_not_localhost(topology: Topology, at: Positions) -> Iterator[Problem]:
-    """``localhost`` is every machine's own name for itself."""
-    if "localhost" in topology.nodes:
-        yield at.problem(
-            ("nodes", "localhost"),
-            "every machine calls itself localhost; give the node another name",
-            key=True,
-        )
-
-
 def components_fit_into_memory(topology: Topology, at: Positions) -> Iterator[Problem]:
     """A node has at least the memory that its components hold."""
     for name, node in topology.nodes.items():
@@ -189,16 +179,17 @@ def physical_networks_are_words(topology: Topology, at: Positions) -> Iterator[P
 
 def snapshots_are_taken_after_stages(topology: Topology, at: Positions) -> Iterator[Problem]:
     """``snapshots`` names stages, each once."""
+    seen: set[str] = set()
     for i, stage in enumerate(topology.snapshots):
         if stage not in SNAPSHOT_STAGES:
             yield at.problem(("snapshots", i), unknown("stage", stage, SNAPSHOT_STAGES))
-        elif stage in topology.snapshots[:i]:
+        elif stage in seen:
             yield at.problem(("snapshots", i), f"{stage} is named twice")
+        seen.add(stage)
 
 
 RULES = (
     snapshots_are_taken_after_stages,
-    node_names_are_not_localhost,
     components_fit_into_memory,
     systems_fit_their_disks,
     disk_names_fit_a_serial_number,

@@ -6,7 +6,10 @@ not a topology file that may have changed since.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network
+from typing import Any, Self
 
 from pydantic import Field
 
@@ -105,6 +108,13 @@ class LabSpec(Frozen):
     snapshots: tuple[str, ...] = ()
     later: dict[str, NodeSpec] = Field(default_factory=dict)
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy, with other values; what was worked out from the old ones is worked out anew."""
+        copied = super().model_copy(update=update, deep=deep)
+        for name in copied.__dict__.keys() - type(self).model_fields:
+            del copied.__dict__[name]
+        return copied
+
     def node(self, name: str) -> NodeSpec:
         """A node by its name.
 
@@ -138,6 +148,7 @@ class LabSpec(Frozen):
             return self.address(node)
         raise KeyError(f"{node.name} has no address in {network.name}")
 
+    @cached_property
     def hosts_file(self) -> str:
         """/etc/hosts of every node and of the lab's namespace: one line per node with its management address."""
         lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
@@ -151,8 +162,15 @@ class LabSpec(Frozen):
             return None
         return next((i for i in node.interfaces if i.network == network.name), None)
 
+    @cached_property
+    def _runners(self) -> dict[Component, tuple[NodeSpec, ...]]:
+        """The nodes by what they run: a plan asks many times for each node."""
+        return {c: tuple(n for n in self.nodes.values() if c in n.runs) for c in Component}
+
     def running(self, *components: Component) -> tuple[NodeSpec, ...]:
         """The nodes that run any of the components, in the topology's order."""
+        if len(components) == 1:
+            return self._runners[components[0]]
         return tuple(n for n in self.nodes.values() if n.has(*components))
 
     def host_of(self, component: Component) -> NodeSpec:
@@ -167,4 +185,4 @@ class LabSpec(Frozen):
 
     def has(self, *components: Component) -> bool:
         """True when some node runs any of the components."""
-        return bool(self.running(*components))
+        return any(self._runners[component] for component in components)

@@ -40,6 +40,47 @@ def test_networks_do_not_overlap(lab: Lab) -> None:
     assert "networks.provider.cidr: 10.0.0.128/25 overlaps network 'management'" in the_one(lab)
 
 
+@pytest.mark.parametrize("count", [2, 40])
+def test_each_network_that_overlaps_is_told_once(lab: Lab, count: int) -> None:
+    lab["networks"] |= {f"n{i}": {"cidr": f"10.{i}.0.0/16", "role": "overlay"} for i in range(9, 9 + count)}
+    lab["networks"] |= {"last": {"cidr": "10.0.0.0/8", "role": "overlay"}}
+    told = [line for line in said(lab) if "overlaps network" in line]
+    assert len(told) == count + 2
+    assert all(line.startswith("networks.last.cidr: 10.0.0.0/8 overlaps network") for line in told)
+
+
+@pytest.mark.parametrize(
+    ("cidr", "why"),
+    [
+        ("0.0.0.0/24", "no network"),
+        ("127.1.0.0/24", "every machine's own"),
+        ("169.254.0.0/16", "link-local"),
+        ("224.0.0.0/24", "multicast"),
+        ("250.0.0.0/24", "reserved"),
+        ("64.0.0.0/2", "every machine's own"),
+    ],
+)
+def test_a_network_is_one_of_machines(lab: Lab, cidr: str, why: str) -> None:
+    lab["networks"]["provider"] = {"cidr": cidr}
+    assert the_one(lab).startswith(f"networks.provider.cidr: {cidr} has ")
+    assert why in the_one(lab)
+    lab["networks"]["provider"] = {"cidr": "203.0.113.0/24", "dns": cidr.split("/")[0]}
+    assert [line.split(":")[0] for line in said(lab)] == (["networks.provider.dns"] if cidr[0] != "6" else [])
+    lab["networks"]["provider"] = {"cidr": "203.0.113.0/24"}
+    lab["fixtures"] = {"internal_network": "inside", "internal_cidr": cidr}
+    assert any(line.startswith("fixtures.internal_cidr: ") and why in line for line in said(lab))
+
+
+@pytest.mark.parametrize("cidr", ["10.0.0.0/24", "203.0.113.128/25", "203.0.0.0/16", "172.16.1.1/32"])
+def test_guests_have_a_network_of_their_own(lab: Lab, cidr: str) -> None:
+    lab["fixtures"] = {"internal_cidr": cidr}
+    assert said(lab) == []
+    lab["fixtures"]["internal_network"] = "inside"
+    assert the_one(lab).startswith(f"fixtures.internal_cidr: {cidr} ")
+    lab["fixtures"]["internal_cidr"] = "172.16.1.0/24"
+    assert said(lab) == []
+
+
 @pytest.mark.parametrize(
     ("cidr", "whose"), [("10.0.0.0/14", "VirtualBox's NAT"), ("192.168.121.128/25", "vagrant-libvirt's management")]
 )

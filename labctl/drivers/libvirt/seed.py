@@ -39,7 +39,7 @@ def files(lab: Lab, node: str) -> dict[str, tuple[bytes, int]]:
     """Files that only this node has: path -> content and mode."""
     return {
         "etc/hostname": (f"{node}\n".encode(), 0o644),
-        "etc/hosts": (lab.spec.hosts_file().encode(), 0o644),
+        "etc/hosts": (lab.spec.hosts_file.encode(), 0o644),
         "etc/machine-id": (os.urandom(16).hex().encode() + b"\n", 0o444),
         "etc/ssh/ssh_host_ed25519_key": (lab.host_private_key(node).encode(), 0o600),
         "etc/ssh/ssh_host_ed25519_key.pub": (lab.host_key(node).encode(), 0o644),

@@ -159,7 +159,7 @@ def public_files(spec: LabSpec, node: str, *, own: bool) -> dict[str, File]:
 
     They contain no secrets, and the default route stays Vagrant's.
     """
-    files: dict[str, File] = {"etc/hosts": (spec.hosts_file().encode(), 0o644)}
+    files: dict[str, File] = {"etc/hosts": (spec.hosts_file.encode(), 0o644)}
     if own:
         files["etc/hostname"] = (f"{node}\n".encode(), 0o644)
         files["etc/labctl/network"] = (seed.cards(spec, node, way_out=False).encode(), 0o644)
