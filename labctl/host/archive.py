@@ -13,14 +13,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import struct
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from labctl.errors import DeadlineError, LabError
-from labctl.host import files, process
+from labctl.host import files, process, tarball
+from labctl.host.tarball import Member
 from labctl.progress import every
 
 #: One of the sixteen magic numbers of skippable frames.
@@ -33,6 +37,13 @@ _CHUNK = 2**20
 #: Fast enough not to be the bottleneck; compresses a machine's memory to a third.
 _COMPRESSOR = "zstd -T0 -2"
 _OPTIONS = ("--format=posix", "--numeric-owner", "--xattrs", "--xattrs-include=*", "--sparse")
+#: Bytes by which an archive's content may exceed twice the size that its header claims: headers, and file systems
+#: that compress.
+_SLACK = 64 * 2**20
+#: Bytes that unpacking leaves free on the file system.
+_RESERVE = 256 * 2**20
+#: Seconds for tar to set the modes and times of directories, after it has read all.
+_LAST = 600
 #: Seconds between progress reports.
 _TELL = 10.0
 
@@ -66,25 +77,22 @@ def write(
     :param seconds: the deadline.
     :raises LabError: it cannot be written; nothing is left behind.
     """
-    new = path.with_name(f".{path.name}.new")
+    command = ["tar", *_OPTIONS, f"--use-compress-program={_COMPRESSOR}", "-cf", "-"]
+    for directory, name in content:
+        command += ["-C", str(directory), f"./{name}"]
+    if path.exists() and not path.is_file():
+        raise LabError(f"{path} cannot be written: it is not a file")
     try:
-        handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "wb") as sink:
+        with files.replacing(path, 0o600) as sink:
             sink.write(_frame(header))
-        command = ["tar", *_OPTIONS, f"--use-compress-program={_COMPRESSOR}", "-cf", "-"]
-        for directory, name in content:
-            command += ["-C", str(directory), f"./{name}"]
-        _follow(["sh", "-c", 'to=$0; exec "$@" >>"$to"', str(new), *command], seconds, lambda: tell(new.stat().st_size))
-        with new.open("rb") as source:
-            digest = hashlib.file_digest(source, "sha256").hexdigest()
-        with new.open("ab") as sink:
+            sink.flush()
+            _follow(command, sink, seconds, lambda: tell(os.fstat(sink.fileno()).st_size))
+            size = sink.seek(0, os.SEEK_END)
+            sink.seek(0)
+            digest = _digest(sink, size, lambda _: None)
             sink.write(_trailer(digest))
-            os.fsync(sink.fileno())
-        new.replace(path)
     except OSError as error:
         raise LabError(f"{path} cannot be written: {error.strerror}") from error
-    finally:
-        new.unlink(missing_ok=True)
 
 
 def read_header(path: Path) -> Any:
@@ -120,17 +128,92 @@ def check(path: Path, tell: Tell) -> None:
             raise NoArchiveError(f"{path} is damaged: checksum mismatch", "copy or export it again")
 
 
-def unpack(path: Path, directory: Path, without: Iterable[str], tell: Callable[[], None], seconds: float) -> None:
-    """Unpack an archive into a directory.
+def unpack(
+    path: Path,
+    directory: Path,
+    allowed: Callable[[tuple[str, ...], Member], bool],
+    size: int,
+    without: Iterable[str],
+    tell: Callable[[], None],
+    seconds: float,
+) -> None:
+    """Unpack an archive into a directory; each member is checked before tar sees it.
 
+    :param allowed: whether a member, by the parts of its name, may be in it.
+    :param size: the bytes of its content on disk, as its header claims.
     :param without: names in it to skip.
     :param tell: called from time to time.
     :param seconds: the deadline.
-    :raises LabError: it cannot be unpacked; files unpacked so far are left.
+    :raises NoArchiveError: a member is not allowed, leaves the archive's tree, or there is more than claimed.
+    :raises LabError: it cannot be unpacked. In any case files unpacked so far are left.
     """
     unwanted = ["--anchored", *(f"--exclude=./{name}" for name in without)]
-    command = ["tar", *_OPTIONS, "--use-compress-program=zstd", *unwanted, "-xpf", str(path), "-C", str(directory)]
-    _follow(command, seconds, tell)
+    command = ["tar", *_OPTIONS, *unwanted, "-xp", "-C", str(directory)]
+    try:
+        with _opened(path) as source, _decompressed(source) as content, _tar(command) as sink:
+            for piece in _within(tarball.checked(content, allowed), directory, size, tell, seconds):
+                sink.write(piece)
+    except tarball.RefusedError as error:
+        raise NoArchiveError(f"{path} was not written by labctl snapshot export: {error}") from error
+
+
+@contextmanager
+def _decompressed(source: IO[bytes]) -> Iterator[IO[bytes]]:
+    """The content of a compressed file."""
+    end, begin = os.pipe()
+    command = ["sh", "-c", 'exec zstd -dcq <"/proc/self/fd/$0" >"/proc/self/fd/$1"', str(source.fileno()), str(begin)]
+    with os.fdopen(end, "rb") as content:
+        try:
+            child = process.start(command, pass_fds=(source.fileno(), begin))
+        finally:
+            os.close(begin)
+        try:
+            yield content
+        finally:
+            process.follow(child, timeout=0, grace=1)
+
+
+@contextmanager
+def _tar(command: list[str]) -> Iterator[IO[bytes]]:
+    """Tar's input.
+
+    :raises LabError: it failed.
+    """
+    end, begin = os.pipe()
+    with tempfile.TemporaryFile() as log, os.fdopen(begin, "wb", buffering=0) as sink:
+        try:
+            child = process.start([*command, "-f", f"/proc/self/fd/{end}"], log=log, pass_fds=(end,))
+        finally:
+            os.close(end)
+        try:
+            with suppress(BrokenPipeError):  # tar says why
+                yield sink
+        except BaseException:
+            process.follow(child, timeout=0, grace=1)
+            raise
+        sink.close()
+        _ended(process.follow(child, timeout=_LAST, grace=5), log, _LAST)
+
+
+def _within(
+    pieces: Iterable[bytes], directory: Path, size: int, tell: Callable[[], None], seconds: float
+) -> Iterator[bytes]:
+    """Pieces of an archive, as long as they keep to its size, to the file system's, and to the deadline."""
+    done, limit, looked = 0, 2 * size + _SLACK, 0
+    due, until = every(_TELL), time.monotonic() + seconds
+    for piece in pieces:
+        done += len(piece)
+        if done > limit:
+            raise tarball.RefusedError("", f"exceeds the {size} bytes that its header claims")
+        if done > looked:
+            looked = done + _RESERVE // 4
+            if shutil.disk_usage(directory).free < _RESERVE:
+                raise LabError(f"no space left on the file system of {directory}", "labctl gc --images")
+        if time.monotonic() > until:
+            raise DeadlineError(f"unpacking timed out after {seconds:g} s")
+        if due():
+            tell()
+        yield piece
 
 
 def _opened(path: Path) -> IO[bytes]:
@@ -150,18 +233,23 @@ def _digest(source: IO[bytes], length: int, tell: Tell) -> str:
     return found.hexdigest()
 
 
-def _follow(command: list[str], seconds: float, tell: Callable[[], None]) -> None:
-    """Run tar until it ends."""
+def _follow(command: list[str], sink: IO[bytes], seconds: float, tell: Callable[[], None]) -> None:
+    """Run tar, which appends to a file, until it ends."""
     due = every(_TELL)
 
     def watch() -> None:
         if due():
             tell()
 
+    words = ["sh", "-c", 'exec "$@" >>"/proc/self/fd/$0"', str(sink.fileno()), *command]
     with tempfile.TemporaryFile() as log:
-        ended = process.follow(process.start(command, log=log), timeout=seconds, grace=5, watch=watch)
-        log.seek(0)
-        said = log.read().decode(errors="replace").strip()
+        child = process.start(words, log=log, pass_fds=(sink.fileno(),))
+        _ended(process.follow(child, timeout=seconds, grace=5, watch=watch), log, seconds)
+
+
+def _ended(ended: process.Ended, log: IO[bytes], seconds: float) -> None:
+    log.seek(0)
+    said = log.read().decode(errors="replace").strip()
     if ended.late:
         raise DeadlineError(f"tar timed out after {seconds:g} s")
     if ended.status:

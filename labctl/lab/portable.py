@@ -8,13 +8,15 @@ addresses and passwords. Whoever has the file can enter the lab.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import Field, ValidationError
 
 from labctl import __version__, drivers
 from labctl.errors import LabError
-from labctl.host import archive, paths, sparse
+from labctl.host import archive, files, paths, sparse
+from labctl.host.tarball import Member
 from labctl.images import store
 from labctl.lab import snapshot as snaps
 from labctl.lab.clone import check_name
@@ -26,12 +28,16 @@ from labctl.topology.units import show_size
 FORMAT = "labctl snapshot 1"
 #: Seconds for writing or unpacking a file.
 DEADLINE = 7200
+#: An overlay's mark of a removed file, and null, zero, full, random, urandom, tty, console, ptmx.
+_DEVICES = {(0, 0), (1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2)}
+#: In the golden image of virtual machines, which the hypervisor opens on the host.
+_MACHINE = ("disk.qcow2", "vmlinuz", "initrd")
 
 
 class Image(Frozen):
     """A layer of the golden image: its name in the store, and its identity."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*-[0-9a-f]{8,16}$")
     digest: str
 
 
@@ -47,7 +53,7 @@ class Header(Frozen):
     entry: snaps.Entry
     images: tuple[Image, ...]
     needs: dict[str, str]
-    bytes: int
+    bytes: int = Field(ge=0)
 
 
 def export(lab: Lab, name: str, path: Path) -> int:
@@ -132,16 +138,56 @@ def import_(path: Path, header: Header, *, boot: bool = False) -> Lab:
     directory.mkdir(mode=0o700)
     try:
         with step("lab", f"unpack {path}"):
-            archive.unpack(path, directory, here, lambda: _tell(directory, header.bytes), DEADLINE)
+            expected, size = _expected(header), header.bytes
+            archive.unpack(path, directory, expected, size, here, lambda: _tell(directory, size), DEADLINE)
             images = [here.get(i.name) or store.take(directory / i.name, i.digest) for i in header.images]
         lab = _record(directory, header, images)
         driver.adopt(lab, {} if boot else header.needs)
         lab.meta["stack"] = [snaps.branch(lab, header.entry.stack), *header.entry.stack]
         lab.save()
     except BaseException:
-        shutil.rmtree(directory, ignore_errors=True)
+        files.remove(directory)
         raise
     return lab
+
+
+def _expected(header: Header) -> Callable[[tuple[str, ...], Member], bool]:
+    """Which members an export with this header has: links, devices and programs with rights only in machines' trees."""
+    stack, images = set(header.entry.stack), {image.name for image in header.images}
+
+    def allowed(parts: tuple[str, ...], member: Member) -> bool:
+        match parts:
+            case ("keys" | "layers",):
+                return member.is_directory
+            case ("keys", _):
+                return _plain(member)
+            case ("keys", *_):
+                return False
+            case ("layers", number, *_) if number not in stack:
+                return False
+            case ("layers", _, "shared", _, *_):
+                return _in_tree(member)
+            case ("layers", _, _, place, _, *_) if place != "disks":
+                return _in_tree(member)
+            case (image, "tree", name, *_) if image in images and name not in _MACHINE:
+                return _in_tree(member)
+            case ("layers", _) | (_,):
+                return member.is_directory and parts[0] in {"layers", *images}
+            case (top, *_):
+                return _plain(member) and top in {"layers", *images}
+        return False
+
+    return allowed
+
+
+def _plain(member: Member) -> bool:
+    """What labctl itself reads and writes."""
+    return (member.is_directory or member.is_file) and not member.gives_rights
+
+
+def _in_tree(member: Member) -> bool:
+    """What the file system of a machine may hold: labctl follows no link in it, and only root enters it."""
+    return not member.is_device or member.device in _DEVICES
 
 
 def _tell(directory: Path, size: int) -> None:

@@ -17,7 +17,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import Field
 
@@ -30,7 +30,7 @@ from labctl.lab import fault
 from labctl.progress import note, step, warn
 from labctl.records import access
 from labctl.records.lab import GOES_ON, MEMORY, Lab
-from labctl.topology.model import NAME, Frozen
+from labctl.topology.model import NAME, Frozen, LayerNumber
 from labctl.topology.spec import LabSpec
 from labctl.topology.units import show_size
 
@@ -52,7 +52,7 @@ class Entry(Frozen):
     """
 
     created: float
-    stack: tuple[Annotated[str, Field(pattern=r"^[0-9]+$")], ...] = Field(min_length=1)
+    stack: tuple[LayerNumber, ...] = Field(min_length=1)
     parent: str
     stage: str
     spec: LabSpec

@@ -30,6 +30,10 @@ class Frozen(BaseModel):
 
 Name = Annotated[str, Field(pattern=NAME, max_length=40)]
 HostName = Annotated[str, Field(pattern=NAME, max_length=MAX_HOST_NAME)]
+InterfaceName = Annotated[str, Field(pattern=r"^eth[0-9]{1,3}$")]
+Mac = Annotated[str, Field(pattern=r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}$")]
+#: The number of a layer of a lab.
+LayerNumber = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 #: Bytes; written as ``4 GiB`` or ``512MiB``; a plain number is MiB.
 Memory = Annotated[int, BeforeValidator(parse_memory), Field(gt=0, json_schema_extra={"type": ["string", "integer"]})]
 #: Bytes; written as ``4 GiB`` or ``512MiB``; a plain number is refused.

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network
-from typing import Any, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from labctl.components import Component
 from labctl.errors import LabError
@@ -20,8 +20,12 @@ from labctl.topology.model import (
     AddressPool,
     Fixtures,
     Frozen,
+    HostName,
+    InterfaceName,
     Join,
+    Mac,
     Mechanism,
+    Name,
     NetworkRole,
     VirtType,
     VolumeBackend,
@@ -31,7 +35,7 @@ from labctl.topology.model import (
 class NetworkSpec(Frozen):
     """One layer-2 segment; ``gateway`` is the lab namespace's own address in it."""
 
-    name: str
+    name: Name
     role: NetworkRole
     cidr: IPv4Network
     gateway: IPv4Address
@@ -44,16 +48,16 @@ class NetworkSpec(Frozen):
 class InterfaceSpec(Frozen):
     """A network card of a node."""
 
-    name: str
-    network: str
+    name: InterfaceName
+    network: Name
     address: IPv4Address | None
-    mac: str
+    mac: Mac
 
 
 class DiskSpec(Frozen):
     """An additional disk; ``size`` in bytes."""
 
-    name: str
+    name: Name
     size: int
 
     @property
@@ -65,7 +69,7 @@ class DiskSpec(Frozen):
 class NodeSpec(Frozen):
     """A machine; ``memory`` and ``disk`` in bytes. ``like`` is the node it was copied from, if any."""
 
-    name: str
+    name: HostName
     cpus: int
     memory: int
     disk: int
@@ -73,7 +77,7 @@ class NodeSpec(Frozen):
     interfaces: tuple[InterfaceSpec, ...]
     runs: tuple[Component, ...]
     join: Join = Join.START
-    like: str = ""
+    like: HostName | Literal[""] = ""
 
     def has(self, *components: Component) -> bool:
         """True when this node runs any of the components."""
@@ -86,7 +90,7 @@ class LabSpec(Frozen):
     ``nodes`` are its machines; ``later`` are nodes of its topology that have not joined yet.
     """
 
-    name: str
+    name: Name
     topology: str
     release: str
     base: str
@@ -114,6 +118,14 @@ class LabSpec(Frozen):
         for name in copied.__dict__.keys() - type(self).model_fields:
             del copied.__dict__[name]
         return copied
+
+    @model_validator(mode="after")
+    def _keys_are_names(self) -> LabSpec:
+        for kind in (self.networks, self.nodes, self.later):
+            for key, found in kind.items():
+                if key != found.name:
+                    raise ValueError(f"{key!r} has another name: {found.name!r}")
+        return self
 
     def node(self, name: str) -> NodeSpec:
         """A node by its name.
