@@ -46,6 +46,7 @@ CENTOS7 = Base(
     daemon_packages=centos.DAEMON_PACKAGES,
     # this Erlang (16 to 19) predates the switches for dirty schedulers
     erlang_quiet="+sbwt none",
+    rabbitmq_reads_password=False,
     own_kernel=True,  # its systemd needs the legacy cgroup hierarchy
     redhat=RedHat(
         repositories={"base": "os/x86_64", "updates": "updates/x86_64", "extras": "extras/x86_64"},

@@ -83,6 +83,8 @@ class Base:
     daemon_packages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     #: flags supported by Erlang's emulator to turn off busy waiting in its schedulers
     erlang_quiet: str = "+sbwt none +sbwtdcpu none +sbwtdio none"
+    #: rabbitmqctl reads a password that is no argument of it (3.7.16 and later), so no list of processes shows it
+    rabbitmq_reads_password: bool = True
     #: its systemd needs what the host's kernel does not have, so it cannot run in a container
     own_kernel: bool = False
     #: facts that only this family has

@@ -134,7 +134,8 @@ class Command:
     """A shell command that is skipped when its test passes.
 
     ``unless`` is a shell test; without one the command runs every time and counts as changed, or as a
-    check when ``changes`` is false. ``user`` runs it under that account.
+    check when ``changes`` is false. ``user`` runs it under that account. ``typed`` is the documented line where
+    that differs, because it shows a secret to every user of the node.
     """
 
     title: str
@@ -143,6 +144,7 @@ class Command:
     user: str = ""
     changes: bool = True
     source: str = ""
+    typed: str = ""
 
     def _as_user(self, text: str) -> str:
         return f"runuser -u {quote(self.user)} -- sh -c {quote(text)}" if self.user else text
@@ -156,7 +158,7 @@ class Command:
         return "\n".join(lines)
 
     def guide(self) -> str:
-        return f'su -s /bin/sh -c "{self.run}" {self.user}' if self.user else self.run
+        return f'su -s /bin/sh -c "{self.run}" {self.user}' if self.user else self.typed or self.run
 
 
 @dataclass(frozen=True)
@@ -308,7 +310,7 @@ class Database:
         test = f"MYSQL_PWD={self.password} mysql -u {self.user} -h 127.0.0.1 -e 'select 1' {self.name}"
         return (
             f"if {{ {test}; }} >/dev/null 2>&1; then return 0; fi\n"
-            f"mysql -u root -e {quote(sql)} || return 1\nreturn {CHANGED}"
+            f"printf '%s\\n' {quote(sql)} | mysql -u root || return 1\nreturn {CHANGED}"
         )
 
     def guide(self) -> str:

@@ -122,15 +122,23 @@ def _etcd_conf(ctx: Context, node: NodeSpec) -> str:
     return "".join(f'{k}="{v}"\n' for k, v in values.items())
 
 
-def _rabbitmq_user() -> Command:
+def _rabbitmq_user(ctx: Context) -> Command:
     password = mark("RABBIT_PASS")
     stamp = "/var/lib/labctl/stamps/rabbitmq-user"
+    begin, end = (f"printf '%s\\n' {password} | ", "") if ctx.base.rabbitmq_reads_password else ("", f" {password}")
+
+    def add(begin: str, end: str) -> str:
+        return (
+            f"{{ {begin}rabbitmqctl -q add_user openstack{end} || "
+            f"{begin}rabbitmqctl -q change_password openstack{end}; }} && "
+            f"rabbitmqctl -q set_permissions openstack '.*' '.*' '.*' && touch {stamp}"
+        )
+
     return Command(
         "rabbitmq user openstack",
-        f"{{ rabbitmqctl -q add_user openstack {password} || "
-        f"rabbitmqctl -q change_password openstack {password}; }} && "
-        f"rabbitmqctl -q set_permissions openstack '.*' '.*' '.*' && touch {stamp}",
-        unless=f"[ -e {stamp} ] && rabbitmqctl -q authenticate_user openstack {password}",
+        add(begin, end),
+        unless=f"[ -e {stamp} ] && {begin}rabbitmqctl -q authenticate_user openstack{end}",
+        typed=add("", f" {password}"),
         source="guide: message queue; facts 4.4",
     )
 
@@ -166,7 +174,7 @@ def infrastructure(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
             f'RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="{ctx.base.erlang_quiet}"\n'
         )
         begin("rabbitmq", File("/etc/rabbitmq/rabbitmq-env.conf", tuning, source="RabbitMQ runtime guide"))
-        after.append(_rabbitmq_user())
+        after.append(_rabbitmq_user(ctx))
     if node.has(Component.MEMCACHED):
         begin("memcached", _memcached(ctx, node))
     if node.has(Component.ETCD):

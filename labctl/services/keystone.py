@@ -46,12 +46,13 @@ def bootstrap(ctx: Context) -> Chain:
     url = f"{ctx.auth_url}/v3/"
     admin = f"http://{ctx.identity_host}:{ctx.release.identity_admin_port}/v3/"
     stamp = "/var/lib/labctl/stamps/keystone-bootstrap"
-    run = (
-        f"keystone-manage bootstrap --bootstrap-password {mark('ADMIN_PASS')} "
+    rest = (
         f"--bootstrap-admin-url {admin} --bootstrap-internal-url {url} --bootstrap-public-url {url} "
         f"--bootstrap-region-id {ctx.lab.region} && touch {stamp}"
     )
-    return Chain("bootstrap", (Command("bootstrap", run, unless=f"[ -e {stamp} ]", source=GUIDE),))
+    run = f"OS_BOOTSTRAP_PASSWORD={mark('ADMIN_PASS')} keystone-manage bootstrap {rest}"
+    typed = f"keystone-manage bootstrap --bootstrap-password {mark('ADMIN_PASS')} {rest}"
+    return Chain("bootstrap", (Command("bootstrap", run, unless=f"[ -e {stamp} ]", source=GUIDE, typed=typed),))
 
 
 def _log() -> Command:

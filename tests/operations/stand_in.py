@@ -28,7 +28,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="changes owners and accou
 SHIMS = {
     "mysql": """
         case $2 in
-        root) printf '%s\\n' "$4" >>"$state/sql" ;;
+        root) if [ $# -gt 2 ]; then printf '%s\\n' "$4"; else cat; fi >>"$state/sql" ;;
         *) grep -q "ON $7\\.\\* TO '$2'@'localhost' IDENTIFIED BY '$MYSQL_PWD'" "$state/sql" ;;
         esac""",
     "systemctl": """
