@@ -26,7 +26,10 @@ ReleaseName = Annotated[str | None, typer.Option(help="another release with the 
 BaseName = Annotated[
     str | None, typer.Option(help="operating system of the nodes; default: the topology's first that is possible here")
 ]
-DriverName = Annotated[str | None, typer.Option(help="how machines are created")]
+DriverName = Annotated[
+    str | None,
+    typer.Option(help="how machines are created; root in a container (nspawn) is root on this host, in libvirt's not"),
+]
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,12 @@ Deleting the namespaces removes every bridge, cable and route.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
 
 from labctl.errors import LabError
-from labctl.host import paths, process
+from labctl.host import paths, process, uplink
 from labctl.topology.spec import InterfaceSpec, LabSpec, NodeSpec
 
 NETNS = Path("/run/netns")
@@ -113,7 +112,7 @@ def create(spec: LabSpec) -> None:
         _ip_batch(namespace, lines)
     inside(spec.name, ["sysctl", "-q", "-w", "net.ipv4.ip_forward=1"])
     if any(n.nat for n in spec.networks.values()):
-        _uplink(spec)
+        uplink.connect(spec.name, namespace, [n.cidr for n in spec.networks.values() if n.nat])
 
 
 def _complete(spec: LabSpec) -> bool:
@@ -123,47 +122,6 @@ def _complete(spec: LabSpec) -> bool:
         return False
     last = bridge(spec, list(spec.networks)[-1])
     return "UP" in process.run(["ip", "-n", namespace, "-br", "link", "show", "dev", last, "up"], check=False).stdout
-
-
-def _has_route(namespace: str) -> bool:
-    """True when a namespace has its default route, which is set last."""
-    return bool(process.run(["ip", "-n", namespace, "route", "show", "default"], check=False).stdout.strip())
-
-
-def _uplink_device(name: str) -> str:
-    return "lab" + hashlib.sha256(name.encode()).hexdigest()[:8]
-
-
-def _uplink(spec: LabSpec) -> None:
-    """Connect the namespace to the host by a link-local pair, with NAT in the namespace and on the host."""
-    namespace, device = lab_namespace(spec.name), _uplink_device(spec.name)
-    if not _has_route(namespace):
-        process.run(["ip", "link", "delete", device], check=False)
-        number = int(hashlib.sha256(spec.name.encode()).hexdigest()[:4], 16) % 16000
-        third, fourth = divmod(number * 4, 256)
-        host, guest = f"169.254.{third % 250 + 2}.{fourth + 1}", f"169.254.{third % 250 + 2}.{fourth + 2}"
-        process.run(["ip", "link", "add", device, "type", "veth", "peer", "name", "uplink", "netns", namespace])
-        process.run(["ip", "address", "add", f"{host}/30", "dev", device])
-        process.run(["ip", "link", "set", device, "up"])
-        _ip_batch(
-            namespace,
-            [f"address add {guest}/30 dev uplink", "link set uplink up", f"route add default via {host}"],
-        )
-    sources = ", ".join(str(n.cidr) for n in spec.networks.values() if n.nat)
-    rules = (
-        f"table ip labctl\ndelete table ip labctl\n"
-        f"table ip labctl {{\n chain post {{\n  type nat hook postrouting priority 100;\n"
-        f'  oifname "uplink" ip saddr {{ {sources} }} masquerade\n }}\n}}\n'
-    )
-    inside(spec.name, ["nft", "-f", "-"], stdin=rules)
-    table = f"labctl_{device}"
-    host_rules = (
-        f"table ip {table}\ndelete table ip {table}\n"
-        f"table ip {table} {{\n chain post {{\n  type nat hook postrouting priority 100;\n"
-        f'  iifname "{device}" masquerade\n }}\n}}\n'
-    )
-    process.run(["nft", "-f", "-"], stdin=host_rules)
-    process.run(["sysctl", "-q", "-w", "net.ipv4.ip_forward=1"])
 
 
 def port(card: InterfaceSpec) -> str:
@@ -179,7 +137,7 @@ def attach_container(spec: LabSpec, node: NodeSpec) -> None:
     """Create a container's namespace with its cards, each plugged into its network's bridge; idempotent."""
     namespace = node_namespace(spec.name, node.name)
     if (NETNS / namespace).exists():
-        if _has_route(namespace):
+        if uplink.has_route(namespace):
             return
         detach_container(spec, node.name)  # incomplete: labctl was killed while creating it
     process.run(["ip", "netns", "add", namespace])
@@ -250,11 +208,7 @@ def delete(name: str) -> list[str]:
             process.run(["ip", "netns", "delete", namespace])
         except LabError as error:
             left.append(f"namespace {namespace}: {error.message}")
-    device = _uplink_device(name)
-    if (Path("/sys/class/net") / device).exists():
-        process.run(["ip", "link", "delete", device], check=False)
-    if shutil.which("nft"):
-        process.run(["nft", "delete", "table", "ip", f"labctl_{device}"], check=False)
+    uplink.remove(name)
     if not left:
         shutil.rmtree(ETC / lab_namespace(name), ignore_errors=True)
     return left

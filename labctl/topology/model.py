@@ -109,7 +109,7 @@ class Network(Frozen):
     gateway: IPv4Address | None = Field(
         None, description="the lab namespace's address in this network; default: the first host address"
     )
-    nat: bool = Field(False, description="let the nodes reach what the host can reach, through NAT")
+    nat: bool = Field(False, description="let the nodes reach public addresses, through NAT")
     physical: str = Field("provider", description="neutron's physical network name for the provider network")
     pool: Annotated[AddressPool, BeforeValidator(_parse_pool)] | None = Field(
         None, description="provider networks: allocation pool FIRST-LAST for routers and floating IPs"
@@ -197,7 +197,11 @@ class Topology(Frozen):
     description: str = ""
     release: str = Field(description="the OpenStack release, as listed by labctl releases")
     bases: tuple[str, ...] = Field(min_length=1, description="operating systems, the documented one first")
-    drivers: tuple[str, ...] = Field(("nspawn", "libvirt"), min_length=1)
+    drivers: tuple[str, ...] = Field(
+        ("nspawn", "libvirt"),
+        min_length=1,
+        description="how machines can be created, the default first; root in nspawn's containers is root on the host",
+    )
     options: Options = Options()
     networks: Mapping[Name, Network] = Field(min_length=1)
     nodes: Mapping[HostName, Node] = Field(min_length=1)

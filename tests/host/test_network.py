@@ -13,7 +13,7 @@ from support import SMALL, specify, write
 
 from labctl.errors import BrokenLabError, LabError
 from labctl.host import namespace as entering
-from labctl.host import network, process
+from labctl.host import network, process, uplink
 from labctl.lab.down import down, remains
 from labctl.topology.spec import LabSpec
 
@@ -89,7 +89,7 @@ def test_nothing_of_a_lab_is_on_the_host(tmp_path: Path) -> None:
         made(A, SMALL, tmp_path)
         new = {item for item in host() - before if "10.0.0." in item or item.split()[1][:2] in ("br", "n0", "n1")}
         assert new == set()
-        assert network._uplink_device(A) not in " ".join(host())
+        assert uplink.device(A) not in " ".join(host())
     finally:
         assert network.delete(A) == []
 
@@ -142,7 +142,7 @@ def test_delete_leaves_nothing_and_spares_the_other_lab(labs: tuple[LabSpec, Lab
 
 
 def test_an_uplink_is_there_when_asked_for_and_gone_with_the_lab(tmp_path: Path) -> None:
-    device = network._uplink_device(NAT)
+    device = uplink.device(NAT)
     forward = FORWARD.read_text()
     before = host()
     try:
@@ -152,7 +152,7 @@ def test_an_uplink_is_there_when_asked_for_and_gone_with_the_lab(tmp_path: Path)
         assert 'oifname "uplink"' in inner
         assert "10.0.0.0/24" in inner
         assert "masquerade" in inner
-        outer = process.output(["nft", "list", "table", "ip", f"labctl_{device}"])
+        outer = process.output(["nft", "list", "table", "inet", f"labctl_{device}"])
         assert f'iifname "{device}" masquerade' in outer
         assert "default via 169.254." in network.inside(NAT, ["ip", "route"])
         assert FORWARD.read_text() == "1\n"
@@ -160,7 +160,7 @@ def test_an_uplink_is_there_when_asked_for_and_gone_with_the_lab(tmp_path: Path)
         assert network.delete(NAT) == []
         FORWARD.write_text(forward)
     assert not {item for item in host() - before if device in item or "169.254." in item}
-    assert process.run(["nft", "list", "table", "ip", f"labctl_{device}"], check=False).returncode != 0
+    assert process.run(["nft", "list", "table", "inet", f"labctl_{device}"], check=False).returncode != 0
 
 
 @NEEDS_PING
@@ -205,7 +205,7 @@ def test_an_uplink_that_a_killed_labctl_left_half_made_is_completed(tmp_path: Pa
     before = FORWARD.read_text()
     try:
         network.create(spec)
-        device, namespace = network._uplink_device(NAT), network.lab_namespace(NAT)
+        device, namespace = uplink.device(NAT), network.lab_namespace(NAT)
         process.run(["ip", "link", "add", device, "type", "veth", "peer", "name", "uplink", "netns", namespace])
         made(NAT, text, tmp_path)
         assert "default via 169.254." in network.inside(NAT, ["ip", "route"])
