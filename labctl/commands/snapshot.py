@@ -13,7 +13,7 @@ import typer
 from labctl.commands.console import Format, listing, out, progress
 from labctl.commands.options import LabName, Output
 from labctl.errors import LabError
-from labctl.host import paths
+from labctl.host import paths, signature
 from labctl.lab import portable
 from labctl.lab import snapshot as snaps
 from labctl.records.lab import Lab, locked
@@ -113,11 +113,17 @@ def export(
     name: LabName,
     snapshot: Annotated[str, typer.Argument(help="name of the snapshot")],
     file: Annotated[Path | None, typer.Argument(help="the file to write; default: LAB-NAME.tar.zst")] = None,
+    key: Annotated[
+        Path | None, typer.Option("--sign", metavar="KEY", help="sign the file with this SSH key, in FILE.sig")
+    ] = None,
 ) -> None:
     """Export a snapshot to one file that another machine can import; it contains the lab's keys."""
     began, path = time.monotonic(), (file or Path(f"{name}-{snapshot}.tar.zst")).absolute()
     with changing(name, f"labctl snapshot export {name} {snapshot}") as lab:
+        signature.of(path).unlink(missing_ok=True)  # it is of the file before
         size = portable.export(lab, snapshot, path)
+        if key is not None:
+            signature.sign(path, key)
     out.print(f"{name}: snapshot {snapshot} exported in {_took(began)}, {show_size(size)}: {path}")
 
 
@@ -125,13 +131,19 @@ def export(
 def import_(
     file: Annotated[Path, typer.Argument(help="a file written by labctl snapshot export")],
     boot: Annotated[bool, typer.Option("--boot", help="discard saved memory; machines boot from their disks")] = False,
+    signers: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="refuse the file unless one of these signed it: ssh-keygen's allowed_signers"
+        ),
+    ] = None,
 ) -> None:
     """Create a stopped lab from an exported snapshot; labctl snapshot restore starts it."""
     began = time.monotonic()
     header = portable.read(file)
     lab, snapshot = header.entry.spec.name, header.name
     with locked(lab, f"labctl snapshot import {file}"), progress():
-        portable.import_(file, header, boot=boot)
+        portable.import_(file, header, boot=boot, signers=signers)
     out.print(f"{lab}: imported in {_took(began)}\n  try: labctl snapshot restore {lab} {snapshot}")
 
 

@@ -111,6 +111,16 @@ def read_header(path: Path) -> Any:
             raise NoArchiveError(f"{path} was not written by labctl snapshot export") from error
 
 
+def version(path: Path) -> tuple[int, ...]:
+    """What changes with every change of a file, and with another file in its place.
+
+    :raises LabError: it cannot be read.
+    """
+    with _opened(path) as source:
+        found = os.fstat(source.fileno())
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
 def check(path: Path, tell: Tell) -> None:
     """Verify an archive's checksum.
 

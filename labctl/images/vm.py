@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from labctl.host import process
+from labctl.host import process, qcow2
 from labctl.host.sparse import used
 from labctl.images import initramfs, iso, kernel, store
 from labctl.progress import step
@@ -141,9 +141,7 @@ def file_system(trees: list[Path], release: str, size: int, work: Path) -> Path:
 
 def disk_size(image: Path) -> int:
     """The virtual size of an image's disk in bytes."""
-    with (image / "tree/disk.qcow2").open("rb") as source:
-        header = source.read(32)
-    return int.from_bytes(header[24:32], "big")  # qcow2 specification: header, bytes 24 to 31
+    return qcow2.read(image / "tree/disk.qcow2").size
 
 
 def node_archive(files: Mapping[str, tuple[bytes, int]]) -> bytes:

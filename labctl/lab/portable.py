@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 
 from labctl import __version__, drivers
 from labctl.errors import LabError
-from labctl.host import archive, files, paths, sparse
+from labctl.host import archive, files, paths, qcow2, signature, sparse
 from labctl.host.tarball import Member
 from labctl.images import store
 from labctl.lab import snapshot as snaps
@@ -111,12 +111,14 @@ def read(path: Path) -> Header:
 
 
 @store.keeping()
-def import_(path: Path, header: Header, *, boot: bool = False) -> Lab:
+def import_(path: Path, header: Header, *, boot: bool = False, signers: Path | None = None) -> Lab:
     """Create a stopped lab from an exported snapshot; the caller holds the lock of the lab's name.
 
     :param header: the file's header, from :func:`read`.
     :param boot: discard the machines' saved memory; they boot from their disks.
-    :raises LabError: the name is taken, the file is damaged, the disk is full, or this host cannot run the machines.
+    :param signers: a file of allowed signers, of whom one has to have signed the file.
+    :raises LabError: the name is taken, the file is damaged or has a wrong signature, the disk is full, or this host
+        cannot run the machines.
     """
     spec = header.entry.spec
     check_name(spec.name)
@@ -132,7 +134,10 @@ def import_(path: Path, header: Header, *, boot: bool = False) -> Lab:
         raise LabError(
             f"{paths.labs()} has {show_size(free)} free; {path} needs {show_size(header.bytes)}", "labctl gc --images"
         )
+    before = archive.version(path)
     with step("lab", f"check {path}"):
+        signed = signature.signer(path, signers)
+        note("lab", f"signed by {signed}" if signed else "not signed: nobody says whose it is")
         size = path.stat().st_size
         archive.check(path, lambda done: note("lab", f"{show_size(done)} of {show_size(size)} read"))
     directory.mkdir(mode=0o700)
@@ -140,6 +145,10 @@ def import_(path: Path, header: Header, *, boot: bool = False) -> Lab:
         with step("lab", f"unpack {path}"):
             expected, size = _expected(header), header.bytes
             archive.unpack(path, directory, expected, size, here, lambda: _tell(directory, size), DEADLINE)
+            if archive.version(path) != before or read(path) != header:
+                raise LabError(f"{path} was changed while it was imported", "the same command again")
+            for disk in directory.glob("*/tree/disk.qcow2"):
+                qcow2.check(disk)
             images = [here.get(i.name) or store.take(directory / i.name, i.digest) for i in header.images]
         lab = _record(directory, header, images)
         driver.adopt(lab, {} if boot else header.needs)

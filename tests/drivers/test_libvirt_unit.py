@@ -24,9 +24,9 @@ from labctl.drivers.libvirt.domain import (
     Firmware,
     Mark,
     domain_name,
-    moved,
     read_mark,
 )
+from labctl.drivers.libvirt.saved import moved
 from labctl.errors import BrokenLabError, LabError
 from labctl.host import process
 from labctl.images import vm

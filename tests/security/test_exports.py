@@ -9,7 +9,7 @@ import os
 import stat
 import subprocess
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from labctl import drivers
 from labctl.commands import snapshot as command
 from labctl.drivers.fake import Fake
 from labctl.errors import LabError
-from labctl.host import archive, paths
+from labctl.host import archive, paths, signature
 from labctl.lab import portable
 
 Member = tuple[tarfile.TarInfo, bytes]
@@ -94,12 +94,13 @@ def forge(tmp_path: Path) -> Forge:
         *members: Member,
         edit: Callable[[Any], object] = lambda spec: None,
         size: int = 1,
+        images: Sequence[Mapping[str, str]] = (),
         change: Callable[[bytes], bytes] = bytes,
     ) -> Path:
         edit(spec)
         entry = {"created": 1.0, "stack": ["1"], "parent": "", "stage": "", "spec": spec, "facts": {"image": []}}
         header = {"format": portable.FORMAT, "labctl": "0.1.0", "name": "s", "id": "abcd", "created": 1.0}
-        header |= {"topology_file": "x", "entry": entry, "images": [], "needs": {}, "bytes": size}
+        header |= {"topology_file": "x", "entry": entry, "images": images, "needs": {}, "bytes": size}
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as stream:
             for info, content in [*COMMON, *members]:
@@ -248,3 +249,67 @@ def test_what_is_no_file_ends_at_once(kind: str, tmp_path: Path) -> None:
         os.mkfifo(path)
     with pytest.raises(LabError, match=f"it is {kind}"):
         portable.read(path)
+
+
+def test_a_wrong_signature_is_refused_before_anything_is_unpacked(forge: Forge, victim: Path) -> None:
+    path = forge()
+    signature.of(path).write_text("-----BEGIN SSH SIGNATURE-----\nU1NIU0lH\n-----END SSH SIGNATURE-----\n")
+    refused(path, victim, "is not a signature of")
+    signature.of(path).unlink()
+    with pytest.raises(LabError, match="is not signed"):
+        portable.import_(path, portable.read(path), signers=victim / "file")
+
+
+def test_an_export_that_another_overtakes_is_whole(tmp_path: Path) -> None:
+    for name, size in (("big", 2**24), ("small", 2**16)):
+        (tmp_path / name / "layers").mkdir(parents=True)
+        (tmp_path / name / "layers/file").write_bytes(os.urandom(size))
+    path, unpacked = tmp_path / "lab.tar.zst", tmp_path / "unpacked"
+
+    def export(name: str, tell: Callable[[int], None] = lambda _: None) -> None:
+        archive.write(path, {"name": name}, [(tmp_path / name, "layers")], tell, 60)
+
+    overtaken: list[str] = []
+
+    def overtake(done: int) -> None:
+        if not overtaken:
+            overtaken.append("small")
+            export("small")
+            assert archive.read_header(path) == {"name": "small"}
+            archive.check(path, lambda _: None)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(archive, "every", lambda seconds: lambda: True)
+        export("big", overtake)
+    assert overtaken
+    archive.check(path, lambda _: None)
+    unpacked.mkdir()
+    archive.unpack(path, unpacked, lambda parts, member: True, 2**24, (), lambda: None, 60)
+    assert (unpacked / "layers/file").read_bytes() == (tmp_path / "big/layers/file").read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["big", "lab.tar.zst", "small", "unpacked"]
+
+
+@pytest.mark.parametrize("kind", ["replaced", "written to"])
+def test_a_file_that_changes_while_it_is_imported_is_refused(
+    kind: str, forge: Forge, victim: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, check = forge(regular("./keys/x")), archive.check
+
+    def changed(path: Path, tell: Callable[[int], None]) -> None:
+        check(path, tell)
+        content = path.read_bytes()
+        if kind == "replaced":
+            path.unlink()
+        path.write_bytes(content)
+
+    monkeypatch.setattr(archive, "check", changed)
+    refused(path, victim, "was changed while it was imported")
+
+
+def test_a_golden_disk_that_reads_the_hosts_files_is_refused(forge: Forge, victim: Path, tmp_path: Path) -> None:
+    disk, name = tmp_path / "disk", "vm-0123456789abcdef"
+    backing = ["-b", str(victim / "file"), "-F", "raw"]
+    subprocess.run(["qemu-img", "create", "-q", "-u", "-f", "qcow2", *backing, disk, "1M"], check=True)
+    inner = regular(f"./{name}/tree/disk.qcow2", disk.read_bytes())
+    path = forge(directory(f"./{name}"), directory(f"./{name}/tree"), inner, images=[{"name": name, "digest": "0"}])
+    refused(path, victim, "has a backing file that labctl did not give it")

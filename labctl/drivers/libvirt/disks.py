@@ -6,13 +6,12 @@ layer may be linked into another lab; only the golden image is given by absolute
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
 
 from labctl.errors import BrokenLabError, LabError
-from labctl.host import process
+from labctl.host import process, qcow2
 from labctl.images import vm
 from labctl.records.lab import Lab
 from labctl.topology.units import show_size
@@ -81,11 +80,20 @@ def _golden(image: Path) -> Path:
     return image / "tree" / "disk.qcow2"
 
 
-def rebase(disk: Path, image: Path) -> None:
-    """Point a disk that is backed by a golden image to the image's path on this host."""
-    shown = json.loads(process.output(["qemu-img", "info", "--output=json", "-U", disk]))
-    if (shown.get("backing-filename") or "").startswith("/"):
-        process.run(["qemu-img", "rebase", "-u", "-F", "qcow2", "-b", _golden(image), disk])
+def adopt(lab: Lab, image: Path) -> None:
+    """Take over the disks of layers from another host: those on its golden image are put on this one's.
+
+    :raises LabError: a disk would let a machine read another file than one of its own in the layers below.
+    """
+    for place, number in enumerate(lab.stack):
+        for disk in sorted([*lab.layer(number).glob("*/root.qcow2"), *lab.layer(number).glob("*/disks/*")]):
+            inner = disk.relative_to(lab.layer(number))
+            up = "../" * len(inner.parts)
+            found = qcow2.read(disk)
+            if inner.name == "root.qcow2" and found.backing.startswith("/"):
+                process.run(["qemu-img", "rebase", "-u", "-F", "qcow2", "-b", _golden(image), disk])
+            else:
+                qcow2.check(disk, tuple(f"{up}{below}/{inner}" for below in lab.stack[place + 1 :]))
 
 
 def _first(below: list[Path], name: str) -> Path | None:

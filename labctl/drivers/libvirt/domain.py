@@ -202,28 +202,3 @@ def _letters(number: int) -> str:
         number, rest = divmod(number - 1, 26)
         name = chr(ord("a") + rest) + name
     return f"vd{name}"
-
-
-def moved(description: str, machine: Domain) -> str:
-    """A saved machine's XML with the paths of another place: disks (by serial number), kernel, console, home."""
-    root, files = tree.fromstring(description), {disk.serial: disk.path for disk in machine.disks}
-    for device in root.findall("devices/disk"):
-        serial, source = device.findtext("serial", ""), device.find("source")
-        if serial in files and source is not None:
-            source.set("file", str(files[serial]))
-            for stale in device.findall("backingStore"):
-                device.remove(stale)
-    for source in [*root.findall("devices/serial/source"), *root.findall("devices/console/source")]:
-        source.set("path", str(machine.console))
-    if isinstance(machine.boot, DirectBoot):
-        for name, path in (("kernel", machine.boot.kernel), ("initrd", machine.boot.initrd)):
-            _child(root, f"os/{name}").text = str(path)
-    _child(root, f"metadata/{{{NAMESPACE}}}node").set("home", machine.mark.home)
-    return tree.tostring(root, encoding="unicode")
-
-
-def _child(root: tree.Element, path: str) -> tree.Element:
-    found = root.find(path)
-    if found is None:
-        raise LookupError(f"a saved machine's description has no {path}")
-    return found

@@ -16,7 +16,8 @@ from typing import Any
 
 from labctl.drivers.libvirt import disks, seed
 from labctl.drivers.libvirt.connection import Connection, asked, library, translated
-from labctl.drivers.libvirt.domain import Accelerator, Domain, moved, read_mark
+from labctl.drivers.libvirt.domain import Accelerator, Domain, read_mark
+from labctl.drivers.libvirt.saved import foreign, moved
 from labctl.errors import BrokenLabError, LabError
 from labctl.host.files import write_atomic
 from labctl.host.ssh import Session
@@ -142,7 +143,13 @@ def load(connection: Connection, saved: Path, machine: Domain) -> None:
         mark = read_mark(description)
         if mark is None or mark.uuid != machine.mark.uuid:
             raise LabError(f"{saved} is not the memory of {node} of this lab", f"labctl down {machine.mark.lab}")
-        connection.get().restoreFlags(str(saved), moved(description, machine), flags)
+        description = moved(description, machine)
+        if found := foreign(description, machine):
+            raise LabError(
+                f"{saved} has a description of {node} that labctl did not write: {found}",
+                f"labctl down {machine.mark.lab}; labctl snapshot import --boot drops the memory",
+            )
+        connection.get().restoreFlags(str(saved), description, flags)
     note(node, f"memory loaded, {show_size(saved.stat().st_size)} in {time.monotonic() - began:.1f} s")
 
 

@@ -64,18 +64,15 @@ def _knows(handle: Any, needs: Mapping[str, str]) -> bool:
 
 
 def adopt(connection: Connection, accelerator: Accelerator, lab: Lab, needs: Mapping[str, str]) -> None:
-    """Rebase the disks of layers from another host on this host's golden image.
+    """Check the disks of layers from another host, and rebase them on this host's golden image.
 
     :param needs: what their memory needs; if empty, the memory is dropped.
-    :raises LabError: this host lacks something of it.
+    :raises LabError: this host lacks something of it, or a disk reads files that are not its own.
     """
     if needs and (lack := lacking(connection, accelerator, needs)):
         raise LabError(f"the memory of {lab.name}'s machines needs {lack}", "--boot drops it and boots the machines")
     (image,) = lab.layers
-    for number in lab.stack:
-        layer = lab.layer(number)
-        for root in sorted(layer.glob("*/root.qcow2")):
-            disks.rebase(root, image)
-        if not needs:
-            for saved in layer.glob(f"*/{MEMORY}"):
-                saved.unlink()
+    disks.adopt(lab, image)
+    if not needs:
+        for saved in (found for number in lab.stack for found in lab.layer(number).glob(f"*/{MEMORY}")):
+            saved.unlink()
