@@ -3,8 +3,13 @@
 # no import before this, __future__ included: the modules of the standard library are looked for there as well
 import sys
 
-# python -m puts the working directory first, whoever's it is; only labctl itself may be imported from there
-if sys.argv[:1] == ["-m"] and not sys.flags.safe_path and not __file__.startswith(f"{sys.path[0]}/labctl/"):
+# python -m labctl puts the working directory first, whoever's it is; only labctl itself may be imported from there
+if (
+    sys.argv[:1] == ["-m"]
+    and not {"labctl", "-mlabctl"}.isdisjoint(sys.orig_argv)
+    and not sys.flags.safe_path
+    and not __file__.startswith(f"{sys.path[0]}/labctl/")
+):
     del sys.path[0]
 
 from pathlib import Path

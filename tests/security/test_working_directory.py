@@ -117,6 +117,14 @@ def test_no_module_of_the_working_directory_is_imported(own: Path, words: list[s
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_a_program_of_the_directory_that_uses_labctl_finds_its_modules(own: Path) -> None:
+    (own / "mine").mkdir()
+    (own / "mine/__init__.py").write_text("import labctl\n")
+    (own / "mine/run.py").write_text("import other\n")
+    (own / "other.py").write_text("print('found')\n")
+    assert process.run([sys.executable, "-m", "mine.run"], cwd=own).stdout == "found\n"
+
+
 def test_labctl_starts_itself_from_its_own_place_only(own: Path) -> None:
     (own / "labctl").mkdir()
     (own / "labctl/__init__.py").write_text("raise SystemExit('imported')\n")
