@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from labctl.host import process
+from labctl.host.overlay import escaped
 
 #: Runs a command with its own mounts; it and its children are killed when this process ends.
 WITH_LABCTL = (
@@ -72,14 +73,16 @@ class Chroot:
         root, work = self.directory / "root", self.directory / "work"
         for path in (root, self.upper, work):
             path.mkdir(parents=True, exist_ok=True)
+        lower = ":".join(escaped(layer / "tree") for layer in self.layers)
         done = process.run(
             [
                 *WITH_LABCTL,
-                *("sh", SCRIPT, root, ":".join(f"{layer}/tree" for layer in self.layers), self.upper, work),
+                *("sh", SCRIPT, root, lower, self.upper.name, work.name),
                 *(word for bind in self.binds for word in bind.words()),
                 *("--", *command),
             ],
             timeout=timeout,
+            cwd=self.directory,
             env={"PATH": PATH, "HOME": "/root", "LC_ALL": "C.UTF-8", **QUIET, **self.env},
             log=self.log,
             check=check,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from labctl.host import process, qcow2
+from labctl.host.overlay import escaped
 from labctl.host.sparse import used
 from labctl.images import initramfs, iso, kernel, store
 from labctl.progress import step
@@ -134,7 +135,7 @@ def file_system(trees: list[Path], release: str, size: int, work: Path) -> Path:
     # the inode tables of a new file are already zero, and a lab does not need reserved blocks
     options = ["-q", "-t", "ext4", "-m", "0", "-L", "root", "-E", "lazy_itable_init=1,lazy_journal_init=1"]
     write = ["mke2fs", *options, "-J", "size=64", "-d", "root", "disk.raw", f"{room}M"]
-    lower = ":".join(map(str, trees))
+    lower = ":".join(map(escaped, trees))
     process.run(["unshare", "--mount", "sh", "-c", _WRITE, "sh", release, lower, *write], cwd=work, timeout=1800)
     return work / "disk.raw"
 

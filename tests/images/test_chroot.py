@@ -42,6 +42,15 @@ def test_the_uppermost_layer_is_seen_first(inside: Chroot) -> None:
     assert inside.run("cat", "/etc/name", "/etc/other", timeout=10) == "top\nbottom\n"
 
 
+def test_layers_may_have_names_that_the_options_of_a_mount_would_read_otherwise(tmp_path: Path) -> None:
+    place = tmp_path / "a,b:c\\d e"
+    inside = Chroot(
+        (layer(place / "top", name="top\n"), layer(place / "low", other="low\n")), place / "build", PROGRAMS
+    )
+    assert inside.run("sh", "-c", "cat /etc/name /etc/other; echo x >/etc/new", timeout=10) == "top\nlow\n"
+    assert (inside.upper / "etc/new").read_text() == "x\n"
+
+
 def test_changes_are_kept_beside_the_layers(inside: Chroot) -> None:
     inside.run("sh", "-c", "echo changed >/etc/name", timeout=10)
 
