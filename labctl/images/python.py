@@ -155,10 +155,14 @@ def _probe(executable: Path, minor: str, refused: list[str]) -> Interpreter | No
 
 
 def _bring(minor: str, refused: list[str]) -> Interpreter | None:
+    def uv(*words: str) -> str:
+        # in a working directory uv reads uv.toml, pyproject.toml and .venv
+        return process.run(["uv", "python", *words], timeout=900, cwd=Path("/"), name=f"uv python {words[0]}").stdout
+
     try:
         with step("image", f"uv installs Python {minor}"):
-            retry.again(lambda: process.run(["uv", "python", "install", minor], timeout=900, name="uv python install"))
-        path = process.output(["uv", "python", "find", "--python-preference", "only-managed", minor], timeout=60)
+            retry.again(lambda: uv("install", minor))
+        path = uv("find", "--python-preference", "only-managed", minor).rstrip("\n")
     except LabError as error:
         why = error.reason if isinstance(error, process.CommandError) else retry.first_line(error)
         refused.append(f"uv python install {minor}: {why}")

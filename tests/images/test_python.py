@@ -146,10 +146,12 @@ def test_uv_brings_one_where_there_is_none(place: Place) -> None:
     program(
         place.bin / "uv",
         f'case "$*" in "python install 3.7") mkdir -p {brought.parent} && cp {ready} {brought} ;;\n'
-        f'"python find"*3.7) echo {brought} ;; *) exit 2 ;; esac',
+        f'"python find"*3.7) echo {brought} ;; *) exit 2 ;; esac; pwd >>{place.home}/directories',
     )
 
     assert python.find(("3.7",), "Train").executable == brought
+    # in a working directory uv would read uv.toml and .venv, whoever's they are
+    assert set((place.home / "directories").read_text().split()) == {"/"}
 
 
 def test_what_uv_says_is_part_of_the_message(place: Place) -> None:
