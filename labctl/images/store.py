@@ -198,13 +198,14 @@ def identity(directory: Path) -> str:
 
 def find(name: str, digest: str) -> Path | None:
     """The image with this name and :func:`identity`, None if the store does not have it."""
-    places = (paths.images() / name, _beside(name, digest))
+    places = (paths.images() / name, _beside(name, digest), paths.images() / name.removesuffix(f"-{digest[:8]}"))
     return next((p for p in places if (p / "manifest.json").exists() and identity(p) == digest), None)
 
 
 def _beside(name: str, digest: str) -> Path:
-    """The path of an image whose name is taken by another build of the same recipe."""
-    return paths.images() / f"{name}-{digest[:8]}"
+    """The path of an image that was built elsewhere: no recipe has its name, so no other lab is built on it."""
+    suffix = f"-{digest[:8]}"
+    return paths.images() / f"{name.removesuffix(suffix)}{suffix}"
 
 
 def take(made: Path, digest: str) -> Path:
@@ -223,8 +224,7 @@ def take(made: Path, digest: str) -> Path:
             keep(there)
             shutil.rmtree(made)
             return there
-        final = paths.images() / made.name
-        final = _beside(made.name, digest) if final.exists() else final
+        final = _beside(made.name, digest)
         verify(made)
         if identity(made) != digest:
             raise LabError(f"the image {made.name} is not the expected one: its tree has a different hash")

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from labctl import __version__, drivers
 from labctl.errors import LabError
@@ -41,6 +41,15 @@ class Image(Frozen):
     digest: str
 
 
+class Facts(BaseModel):
+    """What a snapshot says of its lab besides its spec; here only to be checked."""
+
+    image: list[str]
+    guest: str = Field("", pattern=r"^[^\x00-\x1f\x7f]*$")
+    patience: float = 1.0
+    capabilities: list[str] = Field(default_factory=list)
+
+
 class Header(Frozen):
     """The header of an exported snapshot; ``bytes`` is the size of its content on disk."""
 
@@ -49,11 +58,17 @@ class Header(Frozen):
     name: str = Field(pattern=f"^{NAME}$")
     id: str = Field(pattern=r"^[0-9a-f]+$")
     created: float
-    topology_file: str
+    topology_file: str = Field(pattern=r"^[^\x00-\x1f\x7f]*$")
     entry: snaps.Entry
     images: tuple[Image, ...]
     needs: dict[str, str]
     bytes: int = Field(ge=0)
+
+    @field_validator("entry")
+    @classmethod
+    def _facts(cls, entry: snaps.Entry) -> snaps.Entry:
+        Facts.model_validate(entry.facts)
+        return entry
 
 
 def export(lab: Lab, name: str, path: Path) -> int:

@@ -14,6 +14,7 @@ the new one, and a layer that no record names is a leftover.
 from __future__ import annotations
 
 import json
+import re
 import secrets as randomness
 import shutil
 import sys
@@ -35,6 +36,7 @@ from labctl.records import hints
 from labctl.records.journal import Journal, StageRecord
 from labctl.secret import Secret
 from labctl.services.base import Context
+from labctl.topology.model import LAYER
 from labctl.topology.spec import LabSpec
 
 if TYPE_CHECKING:
@@ -268,6 +270,8 @@ class Lab:
             if content.pop("schema") != SCHEMA:
                 raise ValueError("another schema")
             spec = LabSpec.model_validate(content.pop("spec"))
+            if spec.name != name or not all(re.fullmatch(LAYER, number) for number in content.get("stack", ())):
+                raise ValueError("a name that this lab does not have")
         except (ValueError, LookupError, TypeError) as error:
             raise LabError(
                 f"{path} cannot be read, or was written by another version of labctl", f"labctl down {name}"

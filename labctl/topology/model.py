@@ -30,10 +30,15 @@ class Frozen(BaseModel):
 
 Name = Annotated[str, Field(pattern=NAME, max_length=40)]
 HostName = Annotated[str, Field(pattern=NAME, max_length=MAX_HOST_NAME)]
+#: Names in catalogs, commands and configuration files: regions, physical networks, releases.
+WORD = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+Word = Annotated[str, Field(pattern=WORD, max_length=255)]
+Vault = Annotated[str, Field(pattern=r"^https?://[^\s'\"&\\]+$")]
 InterfaceName = Annotated[str, Field(pattern=r"^eth[0-9]{1,3}$")]
 Mac = Annotated[str, Field(pattern=r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}$")]
 #: The number of a layer of a lab.
-LayerNumber = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
+LAYER = r"^[0-9]{1,9}$"
+LayerNumber = Annotated[str, Field(pattern=LAYER)]
 #: Bytes; written as ``4 GiB`` or ``512MiB``; a plain number is MiB.
 Memory = Annotated[int, BeforeValidator(parse_memory), Field(gt=0, json_schema_extra={"type": ["string", "integer"]})]
 #: Bytes; written as ``4 GiB`` or ``512MiB``; a plain number is refused.
@@ -155,9 +160,7 @@ class Options(Frozen):
     mechanism: Mechanism = Mechanism.AUTO
     virt_type: VirtType = VirtType.AUTO
     volume_backend: VolumeBackend = VolumeBackend.AUTO
-    vault: str = Field(
-        VAULT, pattern=r"^https?://[^\s'\"&\\]+$", description="URL of the CentOS packages: the vault or a mirror of it"
-    )
+    vault: Vault = Field(VAULT, description="URL of the CentOS packages: the vault or a mirror of it")
 
 
 class Flavor(Frozen):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from labctl.components import COMPONENTS, Component
 from labctl.drivers import DRIVERS
-from labctl.topology.model import Topology, VolumeBackend
+from labctl.topology.model import WORD, Topology, VolumeBackend
 from labctl.topology.problems import Positions, Problem, shorten, unknown
 from labctl.topology.stages import MACHINES, STAGES
 from labctl.topology.units import LEAST_MEMORY, show_size
@@ -22,7 +22,7 @@ _MIN_SYSTEM = 2 * GIB
 #: Maximum length of a virtio disk's serial number (VIRTIO_BLK_ID_BYTES).
 _SERIAL = 20
 _PASSWORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_WORD = re.compile(WORD)
 _WORD_IS = "letters, digits, '_', '.' and '-', the first a letter or digit"
 #: The names of all secrets that labs have.
 SECRETS = tuple(name for placing in COMPONENTS.values() for name in placing.secrets)

@@ -27,8 +27,10 @@ from labctl.topology.model import (
     Mechanism,
     Name,
     NetworkRole,
+    Vault,
     VirtType,
     VolumeBackend,
+    Word,
 )
 
 
@@ -40,7 +42,7 @@ class NetworkSpec(Frozen):
     cidr: IPv4Network
     gateway: IPv4Address
     nat: bool
-    physical: str
+    physical: Word
     pool: AddressPool | None
     dns: IPv4Address | None
 
@@ -91,12 +93,12 @@ class LabSpec(Frozen):
     """
 
     name: Name
-    topology: str
-    release: str
-    base: str
-    package_source: str
-    driver: str
-    region: str
+    topology: Name
+    release: Word
+    base: Word
+    package_source: Word
+    driver: Word
+    region: Word
     workers: int
     threads: int
     mechanism: Mechanism  # never AUTO
@@ -104,7 +106,7 @@ class LabSpec(Frozen):
     volume_backend: VolumeBackend  # never AUTO
     own_kernel: bool = False  # VMs, not containers
     patience: float = 1.0  # services are configured for nodes this many times slower than the host
-    vault: str = VAULT
+    vault: Vault = VAULT
     networks: dict[str, NetworkSpec]
     nodes: dict[str, NodeSpec]
     passwords: dict[str, str]

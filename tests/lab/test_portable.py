@@ -112,6 +112,17 @@ def test_another_build_of_the_same_recipe_is_not_taken_for_it(file: Path, lab: L
     store.verify(image)
 
 
+def test_no_other_lab_is_built_on_an_image_from_elsewhere(file: Path, lab: Lab, driver: Fake) -> None:
+    """Whoever forges an image would have root in all labs of this host."""
+    (image,) = lab.layers
+    away(lab, driver)
+    (brought_image,) = brought(file).layers
+    assert an_image("built here") != brought_image
+    assert (brought_image / "tree/file").read_text() == "golden"
+    for name in (image.name, brought_image.name):
+        assert store.find(name, store.identity(brought_image)) == brought_image
+
+
 def test_a_lab_of_that_name_is_never_touched(file: Path, lab: Lab, driver: Fake) -> None:
     with pytest.raises(LabError, match="a lab named small already exists"):
         brought(file)

@@ -22,6 +22,7 @@ from labctl.drivers.fake import Fake
 from labctl.errors import LabError
 from labctl.host import archive, paths, signature
 from labctl.lab import portable
+from labctl.records.lab import Lab
 
 Member = tuple[tarfile.TarInfo, bytes]
 
@@ -313,3 +314,34 @@ def test_a_golden_disk_that_reads_the_hosts_files_is_refused(forge: Forge, victi
     inner = regular(f"./{name}/tree/disk.qcow2", disk.read_bytes())
     path = forge(directory(f"./{name}"), directory(f"./{name}/tree"), inner, images=[{"name": name, "digest": "0"}])
     refused(path, victim, "has a backing file that labctl did not give it")
+
+
+def _region(spec: Any) -> None:
+    spec["region"] = "$(touch /tmp/evil)"
+
+
+def _physical(spec: Any) -> None:
+    spec["networks"]["management"]["physical"] = "a\nb"
+
+
+def _vault(spec: Any) -> None:
+    spec["vault"] = "http://x/ ; reboot"
+
+
+@pytest.mark.parametrize("edit", [_region, _physical, _vault])
+def test_a_value_that_no_topology_may_have_is_refused(edit: Callable[[Any], None], forge: Forge, victim: Path) -> None:
+    refused(forge(edit=edit), victim, r"cannot read: entry\.spec")
+
+
+@pytest.mark.parametrize("name", ["lab.json", "keys", "nodes", "layers"])
+def test_an_image_has_an_images_name(name: str, forge: Forge, victim: Path) -> None:
+    refused(forge(images=[{"name": name, "digest": "0"}]), victim, r"cannot read: images")
+
+
+def test_a_record_of_another_name_is_not_this_labs(forge: Forge) -> None:
+    path = forge(directory("./layers/1/second"))
+    lab = portable.import_(path, portable.read(path))
+    assert Lab.load("small").name == lab.name
+    lab.directory.rename(lab.directory.with_name("other"))
+    with pytest.raises(LabError, match="cannot be read"):
+        Lab.load("other")

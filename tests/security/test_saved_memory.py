@@ -13,9 +13,11 @@ import pytest
 from labctl.drivers.libvirt import memory
 from labctl.drivers.libvirt.connection import installed
 from labctl.drivers.libvirt.domain import Accelerator, Card, DirectBoot, Disk, Domain, Firmware, Mark
+from labctl.drivers.libvirt.portable import adopt
 from labctl.drivers.libvirt.saved import foreign, moved
 from labctl.errors import LabError
 
+NEEDS = {"accelerator": "qemu", "machine": "pc", "cpu": "qemu64", "qemu": "7.2.0", "processor": "A"}
 MARK = Mark("mine", "12ab34cd", "first", "/home")
 ARGUMENTS = "console=ttyS0 net.ifnames=0 mitigations=off tsc=reliable no_timer_check"
 MACHINE = Domain(
@@ -192,3 +194,28 @@ def test_a_machine_is_not_restored_with_it(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="has a description of first that labctl did not write: devices/hostdev"):
         memory.load(connection, tmp_path / "memory", MACHINE)
     assert restored == []
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", "{"])
+def test_facts_that_say_no_owner_are_refused(content: str, tmp_path: Path) -> None:
+    (tmp_path / "memory.json").write_text(content)
+    with pytest.raises(LabError, match="does not say whose memory"):
+        memory.facts(tmp_path / "memory")
+
+
+def test_memory_outside_of_the_lab_is_not_loaded(tmp_path: Path) -> None:
+    (tmp_path / "lab/layers/1/first").mkdir(parents=True)
+    (tmp_path / "outside/first").mkdir(parents=True)
+    (tmp_path / "outside/first/memory").write_bytes(b"")
+    (tmp_path / "lab/layers/1/first/goes-on").write_text("../../outside")
+    layers = tmp_path / "lab/layers"
+    lab: Any = SimpleNamespace(name="mine", top=layers / "1", stack=("1",), layer=lambda number: layers / number)
+    with pytest.raises(LabError, match="is gone"):
+        memory.pending(lab, "first")
+
+
+@pytest.mark.parametrize("needs", [{"qemu": "7.2"}, {**NEEDS, "qemu": "x"}, {**NEEDS, "qemu": ""}])
+def test_needs_that_say_nothing_are_refused(needs: dict[str, str]) -> None:
+    lab: Any = SimpleNamespace(name="mine")
+    with pytest.raises(LabError, match="is not said"):
+        adopt(None, Accelerator("qemu", ""), lab, needs)  # type: ignore[arg-type]

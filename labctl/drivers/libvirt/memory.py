@@ -40,7 +40,7 @@ def pending(lab: Lab, node: str) -> Path | None:
     except FileNotFoundError:
         return None
     path = lab.layer(number) / node / MEMORY
-    if not path.exists():
+    if number not in lab.stack or not path.exists():
         raise BrokenLabError(f"the saved memory of {node}, {path}, is gone", f"labctl down {lab.name}")
     return path
 
@@ -110,7 +110,13 @@ def here(handle: Any) -> dict[str, str]:
 
 def facts(saved: Path) -> dict[str, str]:
     """The machine a saved memory belongs to, and what it was saved with, as in :func:`here`."""
-    found: dict[str, str] = json.loads(saved.with_name(disks.FACTS).read_text())
+    path = saved.with_name(disks.FACTS)
+    try:
+        found: dict[str, str] = json.loads(path.read_text())
+        if not isinstance(found, dict) or "of" not in found:
+            raise ValueError("other content")
+    except (OSError, ValueError) as error:
+        raise BrokenLabError(f"{path} does not say whose memory {saved} is", "labctl snapshot import --boot") from error
     return found
 
 

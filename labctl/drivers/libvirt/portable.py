@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 from xml.etree import ElementTree as tree
@@ -14,6 +15,9 @@ from labctl.records.lab import MEMORY, Lab
 
 #: libvirt's CPU modes that copy the host's processor: such machines resume only on the same processor.
 _HOSTS_OWN = ("host-passthrough", "host-model")
+
+#: What :func:`needs` says at least.
+_NEEDS = {"accelerator", "machine", "cpu", "qemu", "processor"}
 
 
 def needs(connection: Connection, lab: Lab, layer: str) -> dict[str, str]:
@@ -69,6 +73,8 @@ def adopt(connection: Connection, accelerator: Accelerator, lab: Lab, needs: Map
     :param needs: what their memory needs; if empty, the memory is dropped.
     :raises LabError: this host lacks something of it, or a disk reads files that are not its own.
     """
+    if needs and not (needs.keys() >= _NEEDS and re.fullmatch(r"[0-9]{1,5}(\.[0-9]{1,5}){0,3}", needs["qemu"])):
+        raise LabError(f"what the memory of {lab.name}'s machines needs is not said", "--boot drops it")
     if needs and (lack := lacking(connection, accelerator, needs)):
         raise LabError(f"the memory of {lab.name}'s machines needs {lack}", "--boot drops it and boots the machines")
     (image,) = lab.layers
