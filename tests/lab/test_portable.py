@@ -11,10 +11,11 @@ import pytest
 from support import SMALL, specify, write
 
 from labctl import drivers
+from labctl.commands import snapshot as command
 from labctl.drivers.fake import Fake
 from labctl.engine.converge import Engine, no_guest
 from labctl.errors import LabError
-from labctl.host import archive, paths
+from labctl.host import archive, paths, process, signature
 from labctl.images import store
 from labctl.lab import portable, snapshot
 from labctl.records.lab import Lab, exists
@@ -209,3 +210,23 @@ def test_a_file_in_no_directory_is_refused_before_anything_is_packed(lab: Lab, d
 def test_an_unknown_snapshot_is_named_with_those_there_are(lab: Lab, driver: Fake, tmp_path: Path) -> None:
     with pytest.raises(LabError, match="has no snapshot 'ready'; snapshots: none"):
         portable.export(lab, "ready", tmp_path / "file")
+
+
+def test_an_export_is_signed_and_its_signature_is_asked_for(lab: Lab, driver: Fake, tmp_path: Path) -> None:
+    snapshot.create(lab, "ready")
+    path, key = tmp_path / "lab.tar.zst", tmp_path / "key"
+    process.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key])
+    command.export("small", "ready", path, key=key)
+    (tmp_path / "allowed").write_text(f"me@example.org {(tmp_path / 'key.pub').read_text()}")
+    assert signature.signer(path, tmp_path / "allowed").startswith("me@example.org")
+    away(lab, driver)
+    command.import_(path, signers=tmp_path / "allowed")
+    assert exists("small")
+
+
+def test_an_earlier_signature_does_not_stay_beside_a_new_export(lab: Lab, driver: Fake, tmp_path: Path) -> None:
+    snapshot.create(lab, "ready")
+    path = tmp_path / "lab.tar.zst"
+    signature.of(path).write_text("of the export before")
+    command.export("small", "ready", path)
+    assert not signature.of(path).exists()

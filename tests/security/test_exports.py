@@ -11,6 +11,7 @@ import subprocess
 import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -193,6 +194,12 @@ def test_a_sum_that_tar_reads_otherwise_is_refused(forge: Forge, victim: Path) -
 
 def test_more_than_the_header_claims_is_refused(forge: Forge, victim: Path) -> None:
     refused(forge(regular("./layers/1/zeros", bytes(80 * 2**20))), victim, "exceeds the 1 bytes")
+
+
+def test_unpacking_leaves_room_on_the_file_system(forge: Forge, victim: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever its header claims, and whatever else is writing meanwhile."""
+    monkeypatch.setattr(archive.shutil, "disk_usage", lambda path: SimpleNamespace(free=200 * 2**20))
+    refused(forge(regular("./keys/x")), victim, "no space left on the file system of")
 
 
 def test_a_tree_keeps_its_links_whiteouts_and_programs_with_rights(forge: Forge, tmp_path: Path) -> None:
