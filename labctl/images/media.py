@@ -228,10 +228,11 @@ def add(file: Path) -> Medium:
     final = path_of(medium)
     if not final.exists():
         final.parent.mkdir(parents=True, exist_ok=True)
-        partial = final.with_name(f".{final.name}.add")
-        partial.unlink(missing_ok=True)
-        shutil.copyfile(file, partial)
-        partial.replace(final)
+        with files.opened(file) as source, files.replacing(final) as sink:
+            shutil.copyfileobj(source, sink)
+            sink.flush()
+            if digest(Path(f"/proc/self/fd/{sink.fileno()}")) != medium.sha256:
+                raise LabError(f"{file} was changed while it was added", "the same command again")
     return medium
 
 

@@ -118,6 +118,23 @@ def test_a_local_file_is_taken_by_its_checksum_whatever_its_name(medium: Medium,
     assert media.path_of(medium).read_bytes() == CONTENT
 
 
+def test_a_local_file_that_changes_while_it_is_added_is_refused(
+    medium: Medium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, digest = tmp_path / "A.iso", media.digest
+    file.write_bytes(CONTENT)
+
+    def changed_then(path: Path) -> str:
+        found = digest(path)
+        file.write_bytes(b"something else")
+        return found
+
+    monkeypatch.setattr(media, "digest", changed_then)
+    with pytest.raises(LabError, match="was changed while it was added"):
+        media.add(file)
+    assert list(media.directory().iterdir()) == []
+
+
 def test_a_local_file_with_another_checksum_is_refused(medium: Medium, tmp_path: Path) -> None:
     file = tmp_path / "A.iso"
     file.write_bytes(b"no")
