@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import tempfile
 import threading
 import traceback
 from pathlib import Path
@@ -16,7 +15,7 @@ import typer
 from labctl import __version__
 from labctl.cli import app
 from labctl.errors import LabError
-from labctl.host import home, paths
+from labctl.host import files, home, paths
 from labctl.secret import Redactor
 
 BUG = 3
@@ -81,9 +80,8 @@ def run() -> None:
             sys.exit(error.exit_code)
         if isinstance(error, OSError) and (lost := _lost_output(error)):
             sys.exit(_say_lost(lost))
-        log = Path(tempfile.mkstemp(prefix="labctl-bug-", suffix=".log")[1])
         hide = Redactor(())  # users attach these to reports; which lab's passwords they contain is not known here
-        log.write_text(hide(f"labctl {__version__}: {sys.argv}\n{traceback.format_exc()}"))
+        log = files.kept(hide(f"labctl {__version__}: {sys.argv}\n{traceback.format_exc()}"), "labctl-bug-")
         typer.echo(f"error: this is a bug in labctl: {hide(repr(error))}\n  details: {log}", err=True)
         status = BUG
     if status == INTERRUPTED and sys.argv[1:2] in (["up"], ["down"]):  # typer turns ^C into this status itself

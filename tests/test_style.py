@@ -182,3 +182,60 @@ def test_shellcheck_finds_nothing_in_any_script() -> None:
     assert ROOT / "tools" / "test" in scripts()
     done = process.run(["shellcheck", "-s", "sh", *scripts()], check=False, timeout=120)
     assert done.returncode == 0, done.stdout
+
+
+# --- files -----------------------------------------------------------------------------------------
+
+#: What writes or removes without labctl.host.files, and why.
+WRITERS = {
+    "labctl/host/files.py": "is that module",
+    "labctl/host/cgroup.py": "files of the kernel",
+    "labctl/host/lock.py": "a lock stays the file that it was",
+    "labctl/__main__.py": "/dev/null, for a closed output",
+    "labctl/commands/snapshot.py": "(later)",
+    "labctl/host/home.py": "(later)",
+    "labctl/host/signature.py": "(later)",
+    "labctl/host/archive.py": "(later)",
+    "labctl/images/store.py": "(later)",
+    "labctl/lab/gc.py": "(later)",
+    "labctl/lab/portable.py": "(later)",
+}
+FORBIDDEN = {
+    "os": "replace rename renames unlink remove rmdir removedirs mkdir makedirs symlink link mkfifo truncate chmod",
+    "shutil": "rmtree copy copy2 copyfile copytree move chown",
+    "tempfile": "mkstemp mkdtemp TemporaryDirectory TemporaryFile NamedTemporaryFile SpooledTemporaryFile",
+}
+METHODS = {"write_text", "write_bytes", "unlink", "rmdir", "mkdir", "symlink_to", "hardlink_to", "touch", "chmod"}
+
+
+def writes(call: ast.Call) -> bool:
+    """True for a call of the standard library that writes or removes a file."""
+    done = call.func
+    words = [*call.args, *(k.value for k in call.keywords if k.arg == "mode")]
+    modes = {w.value for w in words if isinstance(w, ast.Constant) and isinstance(w.value, str)}
+    opens = any(len(mode) < 4 and set(mode) & set("wax+") for mode in modes)
+    if isinstance(done, ast.Name):
+        return done.id == "open" and opens
+    if not isinstance(done, ast.Attribute):
+        return False
+    owner = done.value.id if isinstance(done.value, ast.Name) else ""
+    if owner in FORBIDDEN:
+        return done.attr in FORBIDDEN[owner].split()
+    if owner == "os" or owner == "files":
+        return False
+    if done.attr in ("rename", "replace"):  # of a path; that of a text has two
+        return len(call.args) == 1 and not call.keywords
+    return done.attr in METHODS or (
+        done.attr == "open" and opens and not any(k.arg == "fileobj" for k in call.keywords)
+    )
+
+
+def test_one_module_writes_and_removes_files() -> None:
+    found = [
+        f"{name(path)}:{item.lineno}: {ast.unparse(item.func)}"
+        for path, tree in TREES.items()
+        if name(path) not in WRITERS
+        for item in ast.walk(tree)
+        if isinstance(item, ast.Call) and writes(item)
+    ]
+    assert found == []

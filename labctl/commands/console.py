@@ -15,6 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from labctl.host import files
 from labctl.progress import Event, Kind, subscribed
 
 out = Console(highlight=False, soft_wrap=True)
@@ -159,7 +160,7 @@ def progress(log: Path | None = None) -> Iterator[None]:
 
         def keep(event: Event) -> None:
             if event.kind is not Kind.PROGRESS and log.parent.is_dir():
-                with log.open("a") as sink:
+                with files.continued(log, 0o644) as sink:
                     sink.write(
                         json.dumps({k: v for k, v in vars(event).items() if v is not None or k == "seconds"}) + "\n"
                     )

@@ -11,7 +11,7 @@ from labctl import bases, releases
 from labctl.commands.console import Format, listing, out, progress
 from labctl.commands.options import Output
 from labctl.errors import LabError
-from labctl.host import paths
+from labctl.host import files, paths
 from labctl.images import golden, installed, media, store
 from labctl.lab import gc
 from labctl.progress import step
@@ -99,7 +99,7 @@ def prune(
 ) -> None:
     """Remove interrupted downloads; with --unused also images that no lab of this home uses."""
     for path in media.leftovers():
-        path.unlink()
+        files.erase(path)
         out.print(f"removed {path}")
     if not unused:
         return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from textwrap import shorten
 from typing import Annotated
@@ -13,6 +12,7 @@ import typer
 from labctl.commands.console import Format, out, progress
 from labctl.commands.options import LabName, Output
 from labctl.errors import LabError
+from labctl.host import files
 from labctl.nightly.tempest_choice import Chosen, Set
 from labctl.topology.units import parse_time
 
@@ -45,7 +45,7 @@ def tempest(
     with progress():
         result = judge.run(name, Chosen(chosen or Set.SMOKE, regex, load_list), workers, seconds)
     if junit:
-        shutil.copyfile(result.report, junit)
+        files.copy(result.report, junit, 0o644)
     count = {outcome: result.count(outcome) for outcome in ("passed", "failed", "known", "skipped")}
     failed = [case.name for case in result.cases if case.outcome == "failed"]
     known = {case.name: case.message for case in result.cases if case.outcome == "known"}

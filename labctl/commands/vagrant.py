@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +13,7 @@ from labctl.commands.options import BaseName, Output, OwnName, ReleaseName, Topo
 from labctl.drivers.vagrant import command, document
 from labctl.drivers.vagrant.document import Settings
 from labctl.errors import LabError
-from labctl.host.files import write_atomic
+from labctl.host import files
 from labctl.images import box as boxes
 from labctl.images import golden, store
 from labctl.images.box import Box
@@ -42,9 +41,9 @@ def render(
     chosen = Box(box, box_version, box_url, box_checksum, own=False) if box else _box(spec.base, spec.release)
     directory = to or Path(spec.name)
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        write_atomic(directory / document.FILE, document.render(spec, Settings(chosen)))
-        shutil.copyfile(document.VAGRANTFILE, directory / "Vagrantfile")
+        files.make_directories(directory)
+        files.write_atomic(directory / document.FILE, document.render(spec, Settings(chosen)))
+        files.copy(document.VAGRANTFILE, directory / "Vagrantfile", 0o644)
     except OSError as error:
         raise LabError(f"{directory} cannot be written: {error.strerror}", "--to DIRECTORY") from error
     out.print(f"{directory}/Vagrantfile, {directory}/{document.FILE}: {', '.join(spec.nodes)}", markup=False)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from labctl.errors import LabError
-from labctl.host import cgroup, memory, paths, process
+from labctl.host import cgroup, files, memory, paths, process
 from labctl.host.overlay import escaped
 from labctl.images import kvm
 from labctl.images.apt import sources as apt_sources
@@ -141,10 +140,10 @@ def overlay() -> list[Finding]:
     except LabError as error:
         return [Finding("overlay", State.PROBLEM, error.message, error.hint)]
     try:
-        with tempfile.TemporaryDirectory(prefix=".labctl-doctor-", dir=place) as name:
+        with files.temporary(".labctl-doctor-", place) as name:
             for part in ("lower", "upper", "work", "root"):
-                (Path(name) / part).mkdir()
-            inner = f"{layer}/{Path(name).name}"
+                files.new_directory(name / part)
+            inner = f"{layer}/{name.name}"
             options = f"lowerdir={inner}/lower,upperdir={inner}/upper,workdir={inner}/work"
             mount = ["mount", "-t", "overlay", "labctl", "-o", options, f"{name}/root"]
             done = process.run(["unshare", "--mount", *mount], check=False)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-import shutil
 import tarfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from labctl.drivers.base import Capabilities, Machine, shutdown_order
 from labctl.errors import BrokenLabError, DeadlineError
-from labctl.host import process, sparse
+from labctl.host import files, process, sparse
 from labctl.host.links import Shape, card
 from labctl.host.ssh import Result, Session
 from labctl.records.lab import Lab
@@ -119,7 +118,7 @@ class Fake:
     def create(self, lab: Lab, node: str) -> None:
         root = lab.top / node / "root"
         for path in (root, lab.node_directory(node)):
-            path.mkdir(parents=True, exist_ok=True)
+            files.make_directories(path)
         box = self.boxes.setdefault((lab.id, node), Box(root))
         if box.root != root:  # the lab is on another stack now
             box.root, box.done = root, set(box.frozen.get(lab.stack[0], ()))
@@ -128,7 +127,7 @@ class Fake:
         box = self.boxes[(lab.id, node)]
         if not box.running:
             box.running = True
-            with self.console(lab, node).open("a") as sink:
+            with files.continued(self.console(lab, node), 0o644) as sink:
                 sink.write(f"{node} started\n")
 
     def stop(self, lab: Lab, node: str, seconds: float) -> bool:
@@ -184,7 +183,7 @@ class Fake:
     def destroy(self, lab: Lab, node: str) -> list[str]:
         self.boxes.pop((lab.id, node), None)
         for path in (lab.node_directory(node), lab.top / node):
-            shutil.rmtree(path, ignore_errors=True)
+            files.remove(path)
         return []
 
     def remains(self, name: str) -> list[str]:

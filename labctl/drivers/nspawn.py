@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import signal
 import time
 from collections.abc import Mapping
@@ -94,7 +93,7 @@ class Nspawn:
         root, own = lab.node_directory(node) / "root", lab.top / node
         upper, work = own / "upper", own / "work"
         for path in (root, upper, work):
-            path.mkdir(parents=True, exist_ok=True)
+            files.make_directories(path)
         if overlay.mounted(root) and overlay.upper(root) != str(upper.relative_to(lab.directory)):
             self._detach(lab, node)  # leftovers of a killed restore
         if not overlay.mounted(root):
@@ -136,7 +135,7 @@ class Nspawn:
         put("etc/machine-id", os.urandom(16).hex() + "\n", 0o444)
         put("etc/ssh/ssh_host_ed25519_key", lab.host_private_key(node), 0o600)
         put("etc/ssh/ssh_host_ed25519_key.pub", lab.host_key(node))
-        files.make_directory(root / "root/.ssh", 0o700, within=root)
+        files.make_directories(root / "root/.ssh", 0o700, within=root)
         put("root/.ssh/authorized_keys", lab.public_key(), 0o600)
         for unit in MASKED:
             files.link(root / "etc/systemd/system" / unit, "/dev/null", within=root)
@@ -207,14 +206,14 @@ class Nspawn:
     def _shared(self, lab: Lab) -> Path:
         """The directory that all nodes of the lab see at SHARED."""
         path = lab.top / "shared"
-        path.mkdir(exist_ok=True)
+        files.make_directories(path)
         return path
 
     def _disks(self, lab: Lab, node: str) -> list[str]:
         """A loop device over a sparse file for each additional disk, under the name of a VM's disk."""
-        files = lab.top / node / "disks"
+        disks = lab.top / node / "disks"
         return [
-            f"--bind={loops.attach(files / f'{disk.name}.img', disk.size)}:{disk.device}"
+            f"--bind={loops.attach(disks / f'{disk.name}.img', disk.size)}:{disk.device}"
             for disk in lab.spec.nodes[node].disks
         ]
 
@@ -252,7 +251,7 @@ class Nspawn:
     def _forget(self, lab: Lab, node: str) -> None:
         """Remove nspawn's directory for the container, which it may leave behind."""
         with suppress(OSError):  # missing, or in use
-            (PROPAGATE / self._machine_name(lab, node)).rmdir()
+            files.remove_empty(PROPAGATE / self._machine_name(lab, node))
 
     def rest(self, lab: Lab, seconds: float) -> None:
         def stop(node: str) -> None:
@@ -281,11 +280,11 @@ class Nspawn:
         if overlay.mounted(root):
             process.run(["umount", "--lazy", root], check=False)
         if not left:
-            shutil.rmtree(own, ignore_errors=True)
-            shutil.rmtree(lab.node_directory(node), ignore_errors=True)
+            files.remove(own)
+            files.remove(lab.node_directory(node))
             if any((lab.layer(number) / node).is_dir() for number in lab.stack[1:]):
-                own.mkdir(parents=True)
-                (own / _ANEW).touch()
+                files.make_directories(own)
+                files.write_atomic(own / _ANEW, "")
         return left
 
     def remains(self, name: str) -> list[str]:

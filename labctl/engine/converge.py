@@ -15,8 +15,7 @@ from pathlib import Path
 from labctl.components import Component
 from labctl.engine.cloud import Cloud, ask
 from labctl.errors import LabError
-from labctl.host import memory
-from labctl.host.files import write_atomic
+from labctl.host import files, memory
 from labctl.host.ssh import Session
 from labctl.host.threads import on_each, results, side_by_side
 from labctl.images import store
@@ -272,8 +271,8 @@ class Engine:
                     if said.status != 0:
                         continue
                     kept = self.lab.directory / "verify" / f"{node}-{record.name}.txt"
-                    kept.parent.mkdir(exist_ok=True)
-                    write_atomic(kept, redact(said.stdout, secrets))
+                    files.make_directories(kept.parent)
+                    files.write_atomic(kept, redact(said.stdout, secrets))
 
     def _copy(self, copies: tuple[Copy, ...]) -> list[str]:
         """Copy files from the node that made them to the nodes that need them, where they differ."""

@@ -5,7 +5,7 @@ renamed over the old one, so readers and other writers see a whole version, and 
 the way is replaced, never followed (CWE-59). Removal walks down from a directory that labctl owns, by descriptor.
 
 ``within`` is a directory whose content others may have made, such as a node's root tree: no link below it is
-followed.
+followed. Such a tree is made anew after a power failure, so its files are not synced one by one.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, BinaryIO, TextIO
 
 from labctl.errors import LabError
 from labctl.host import paths
@@ -65,11 +65,13 @@ def replacing(path: Path, mode: int = 0o644, within: Path | None = None) -> Iter
             with os.fdopen(handle, "w+b") as sink:
                 yield sink
                 sink.flush()
-                if within is not None:  # what a machine sees does not depend on who runs labctl
+                if within is None:
+                    os.fsync(sink.fileno())
+                else:  # what a machine sees does not depend on who runs labctl
                     os.fchmod(sink.fileno(), mode)
-                os.fsync(sink.fileno())
             os.rename(temporary, path.name, src_dir_fd=place, dst_dir_fd=place)
-            os.fsync(place)
+            if within is None:
+                os.fsync(place)
         except BaseException:
             with suppress(FileNotFoundError):
                 os.unlink(temporary, dir_fd=place)
@@ -86,14 +88,79 @@ def write_atomic(path: Path, content: str | bytes, mode: int = 0o644, within: Pa
         sink.write(content.encode() if isinstance(content, str) else content)
 
 
+def copy(source: Path, target: Path, mode: int | None = None, within: Path | None = None) -> None:
+    """Copy a file's content, replacing what has the name.
+
+    :param mode: as in :func:`replacing`; by default the permissions and the time of the source.
+    :raises OSError: it cannot be read or written; the old file is unchanged.
+    """
+    with opened(source) as found:
+        status = os.fstat(found.fileno())
+        wanted = status.st_mode & 0o7777 if mode is None else mode
+        with replacing(target, wanted, within) as sink:
+            shutil.copyfileobj(found, sink, 2**20)
+            sink.flush()
+            if mode is None:
+                os.fchmod(sink.fileno(), wanted)
+                os.utime(sink.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def copy_tree(source: Path, target: Path, without: Sequence[str] = ()) -> None:
+    """Copy a directory with all below it, links as links, to a new one.
+
+    :param without: patterns of names to leave out.
+    :raises OSError: it cannot be read or written.
+    """
+    shutil.copytree(source, target, symlinks=True, ignore=shutil.ignore_patterns(*without))
+
+
+def move(source: Path, target: Path) -> None:
+    """Rename a file, a directory, or a link itself, within one file system; a file of that name is replaced.
+
+    :raises OSError: it cannot be renamed.
+    """
+    source.rename(target)
+
+
 def appended(path: Path, mode: int = 0o600, within: Path | None = None) -> IO[bytes]:
     """Open a log to append to, created if missing.
 
     :raises OSError: it cannot be written, or is a link, a FIFO or a device.
     """
+    return os.fdopen(_end(path, mode, within), "ab", buffering=0)
+
+
+def continued(path: Path, mode: int = 0o600) -> TextIO:
+    """Open a log of text to append to, as :func:`appended`."""
+    return os.fdopen(_end(path, mode, None), "a", errors="replace")
+
+
+def _end(path: Path, mode: int, within: Path | None) -> int:
     with directory(path.parent, within) as place:
         handle = os.open(path.name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | _PLAIN, mode, dir_fd=place)
-    return os.fdopen(_plain(handle, path), "ab", buffering=0)
+    return _plain(handle, path)
+
+
+def kept(text: str, prefix: str, place: Path | None = None) -> Path:
+    """Write a log with a new name, only for its user to read.
+
+    :param place: its directory; by default that of temporary files.
+    :raises OSError: it cannot be written.
+    """
+    handle, name = tempfile.mkstemp(prefix=prefix, suffix=".log", dir=place)
+    with os.fdopen(handle, "w", errors="replace") as sink:
+        sink.write(text)
+    return Path(name)
+
+
+@contextmanager
+def temporary(prefix: str = "labctl-", place: Path | None = None) -> Iterator[Path]:
+    """A new directory that only its user can enter, removed with all in it when the block ends.
+
+    :param place: the directory to make it in; by default that of temporary files.
+    """
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=place) as name:
+        yield Path(name)
 
 
 def opened(path: Path) -> BinaryIO:
@@ -115,18 +182,37 @@ def content(path: Path, within: Path) -> str | None:
         return None
 
 
-def make_directory(path: Path, mode: int, within: Path) -> None:
-    """Make a directory if there is none.
+def make_directories(path: Path, mode: int = 0o777, within: Path | None = None) -> None:
+    """Make a directory, and those above it, where there is none.
 
+    :param mode: its permissions, without those that the process's mask takes; in a tree of others exactly these.
     :raises OSError: it cannot be made, or there is something else.
     """
-    with directory(path.parent, within) as place, suppress(FileExistsError):
-        os.mkdir(path.name, mode, dir_fd=place)
+    if within is None:
+        path.mkdir(mode, parents=True, exist_ok=True)
+        return
+    missing = [part for part in (path, *path.parents) if part != within and part.is_relative_to(within)]
+    for part in reversed(missing):
+        with directory(part.parent, within) as place:
+            try:
+                os.mkdir(part.name, dir_fd=place)
+            except FileExistsError:
+                continue
+        set_mode(part, mode if part == path else 0o755, within)
     with directory(path, within):
         pass
 
 
-def link(path: Path, target: str, within: Path) -> None:
+def new_directory(path: Path, mode: int = 0o777) -> None:
+    """Make a directory.
+
+    :raises FileExistsError: there is something of that name.
+    :raises OSError: it cannot be made.
+    """
+    path.mkdir(mode)
+
+
+def link(path: Path, target: str, within: Path | None = None) -> None:
     """Replace a file with a symbolic link.
 
     :raises OSError: it cannot be made.
@@ -135,6 +221,36 @@ def link(path: Path, target: str, within: Path) -> None:
         with suppress(FileNotFoundError):
             os.unlink(path.name, dir_fd=place)
         os.symlink(target, path.name, dir_fd=place)
+
+
+def name_again(source: Path, target: Path) -> None:
+    """Give a file a second name (a hard link), on the same file system.
+
+    :raises OSError: it cannot be given, or something has it.
+    """
+    os.link(source, target, follow_symlinks=False)
+
+
+def set_mode(path: Path, mode: int, within: Path | None = None) -> None:
+    """Set the permissions of a file or directory.
+
+    :raises OSError: it is a link, or another's.
+    """
+    with directory(path.parent, within) as place:
+        handle = os.open(path.name, os.O_RDONLY | os.O_NONBLOCK | _PLAIN, dir_fd=place)
+    try:
+        os.fchmod(handle, mode)
+    finally:
+        os.close(handle)
+
+
+def set_owner(path: Path, user: int, group: int, within: Path | None = None) -> None:
+    """Set the owner of a file, a directory, or a link itself.
+
+    :raises OSError: only root can.
+    """
+    with directory(path.parent, within) as place:
+        os.chown(path.name, user, group, dir_fd=place, follow_symlinks=False)
 
 
 def _plain(handle: int, path: Path) -> int:
@@ -176,6 +292,24 @@ def remove(path: Path, within: Path | None = None) -> list[str]:
     return []
 
 
+def erase(path: Path, within: Path | None = None) -> None:
+    """Remove what has to be gone, as :func:`remove`.
+
+    :raises OSError: something is left.
+    :raises LabError: it is in none of labctl's directories.
+    """
+    if left := remove(path, within):
+        raise OSError(0, f"cannot be removed: {'; '.join(left)}", str(path))
+
+
+def remove_empty(path: Path) -> None:
+    """Remove a directory that has nothing in it.
+
+    :raises OSError: it has, or there is none.
+    """
+    path.rmdir()
+
+
 def _remove_tree(path: Path, place: int) -> list[str]:
     left: list[str] = []
 
@@ -192,7 +326,7 @@ def _owner(path: Path) -> Path:
 
     :raises LabError: none.
     """
-    for root in (paths.home(), paths.cache(), Path(tempfile.gettempdir()).resolve()):
+    for root in (paths.images(), paths.cache(), paths.home(), Path(tempfile.gettempdir()).resolve()):
         if path.is_relative_to(root) and path != root and ".." not in path.parts:
             return root
     raise LabError(f"labctl does not remove {path}: it is outside of {paths.home()}")

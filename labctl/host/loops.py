@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from labctl.host import process
+from labctl.host import files, process
 
 BLOCK = Path("/sys/block")
 _DELETED = " (deleted)"  # the kernel's suffix for a deleted file
@@ -33,8 +33,8 @@ def attach(file: Path, size: int) -> str:
     for device, backing in _backing().items():
         if backing == str(file):  # never one with a deleted backing file: that is an earlier lab's disk
             return device
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("ab") as sink:
+    files.make_directories(file.parent)
+    with files.appended(file, 0o644) as sink:
         if sink.tell() < size:  # new, or left by a process that was killed before it set the size
             sink.truncate(size)
     return process.output(["losetup", "--find", "--show", file])

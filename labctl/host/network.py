@@ -8,11 +8,10 @@ Deleting the namespaces removes every bridge, cable and route.
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 from labctl.errors import LabError
-from labctl.host import paths, process, uplink
+from labctl.host import files, paths, process, uplink
 from labctl.topology.spec import InterfaceSpec, LabSpec, NodeSpec
 
 NETNS = Path("/run/netns")
@@ -76,9 +75,9 @@ def _claim(spec: LabSpec) -> None:
             f"choose another name: --name NAME; or LABCTL_HOME={other} labctl down {spec.name}",
         )
     etc = ETC / lab_namespace(spec.name)
-    etc.mkdir(parents=True, exist_ok=True)
-    (etc / "resolv.conf").write_text(f"# a lab resolves names from its hosts file only\n{_MARK}{paths.home()}\n")
-    (etc / "hosts").write_text(spec.hosts_file)
+    files.make_directories(etc)
+    files.write_atomic(etc / "resolv.conf", f"# a lab resolves names from its hosts file only\n{_MARK}{paths.home()}\n")
+    files.write_atomic(etc / "hosts", spec.hosts_file)
 
 
 # --- creating --------------------------------------------------------------------------------------
@@ -210,5 +209,5 @@ def delete(name: str) -> list[str]:
             left.append(f"namespace {namespace}: {error.message}")
     uplink.remove(name)
     if not left:
-        shutil.rmtree(ETC / lab_namespace(name), ignore_errors=True)
+        files.remove(ETC / lab_namespace(name), within=ETC)
     return left

@@ -13,7 +13,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import IO
 
 from labctl.errors import DeadlineError, LabError
-from labctl.host import paths
+from labctl.host import files, paths
 
 Argument = str | Path
 #: Raised by libraries that start processes themselves: ``returncode``, ``cmd``.
@@ -105,11 +104,8 @@ def _failure(name: str, words: list[str], status: int, said: str, log: Path | No
 def _kept(words: list[str], said: str) -> Path | None:
     """Log a command line and its output, for a message that shows only parts of them."""
     with suppress(OSError):
-        paths.logs().mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f"{Path(words[0]).name}-", suffix=".log", dir=paths.logs())
-        with os.fdopen(handle, "w", errors="replace") as sink:
-            sink.write(f"$ {shlex.join(words)}\n{said}")
-        return Path(name)
+        files.make_directories(paths.logs())
+        return files.kept(f"$ {shlex.join(words)}\n{said}", f"{Path(words[0]).name}-", paths.logs())
     return None
 
 
@@ -148,7 +144,7 @@ def run(
     begin = 0
     try:
         if log is not None:
-            with log.open("a", errors="replace") as sink:
+            with files.continued(log, 0o644) as sink:
                 sink.write(f"$ {shlex.join(words)}\n")
                 sink.flush()
                 begin = sink.tell()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from labctl.host import process
+from labctl.host import files, process
 
 
 def copy(source: Path, target: Path) -> None:
@@ -14,7 +14,7 @@ def copy(source: Path, target: Path) -> None:
 
     :raises LabError: the copy failed, for example because the disk is full.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
+    files.make_directories(target.parent)
     process.run(["cp", "-a", "--reflink=auto", "--sparse=always", "-T", source, target], timeout=1800)
 
 
@@ -23,7 +23,7 @@ def link(source: Path, target: Path) -> None:
 
     :raises LabError: it cannot be created.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
+    files.make_directories(target.parent)
     process.run(["cp", "-al", "-T", source, target], timeout=600)
 
 

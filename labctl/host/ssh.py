@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from labctl.errors import BrokenLabError, DeadlineError, LabError
-from labctl.host.files import write_atomic
+from labctl.host import files
 
 # what a transport's thread logs about a node that does not answer yet is part of the error raised in the end
 logging.getLogger("paramiko.transport").addHandler(logging.NullHandler())
@@ -192,5 +192,5 @@ def connect(
 
 def save_private(path: Path, text: str) -> None:
     """Write a private key or secret file, readable only by its owner from the start."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, text, 0o600)
+    files.make_directories(path.parent)
+    files.write_atomic(path, text, 0o600)

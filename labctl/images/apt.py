@@ -8,18 +8,14 @@ this cache.
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from labctl.errors import DeadlineError, LabError
-from labctl.host import lock, paths, process
-from labctl.host.files import write_atomic
+from labctl.host import files, lock, paths, process
 from labctl.images import bulk, retry
 from labctl.images.chroot import Bind, Chroot
 from labctl.progress import Meter, note, warn
@@ -153,10 +149,10 @@ class Archive:
         configuration = self.directory / "apt.conf"
         if not (configuration.exists() and configuration.read_text() == wanted):
             for path in (self.archives / "partial", self.lists / "partial", self.empty.parent):
-                path.mkdir(parents=True, exist_ok=True)
+                files.make_directories(path)
             with self._alone():
-                self.empty.touch()
-                write_atomic(configuration, wanted)
+                files.write_atomic(self.empty, "")
+                files.write_atomic(configuration, wanted)
         return configuration
 
     def _listed(self, *words: str) -> str:
@@ -179,8 +175,8 @@ class Archive:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Lock lists and cache against other labctl processes."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        with (self.directory / ".lock").open("w") as handle:
+        files.make_directories(self.directory)
+        with files.appended(self.directory / ".lock", 0o644) as handle:
             lock.wait(handle, "downloads packages")
             yield
 
@@ -230,9 +226,9 @@ class Archive:
         """
         self.update(log)
         # a copy: apt creates its locks beside the file, and a layer's tree must not change
-        with tempfile.TemporaryDirectory(dir=self.empty.parent) as place:
-            installed = Path(place) / "status"
-            shutil.copyfile(status or self.empty, installed)
+        with files.temporary(place=self.empty.parent) as place:
+            installed = place / "status"
+            files.copy(status or self.empty, installed, 0o644)
             self._fetch(packages, installed, log)
 
     def _fetch(self, packages: Sequence[str], status: Path, log: Path) -> None:
@@ -240,9 +236,9 @@ class Archive:
 
         def fetch() -> None:
             uris = self._listed("-oAcquire::ForceHash=SHA256", "--print-uris", *words)
-            if files := bulk.wanted(uris):
+            if found := bulk.wanted(uris):
                 with self._alone():
-                    bulk.bring(files, self.archives, Meter("image"))
+                    bulk.bring(found, self.archives, Meter("image"))
             if uris.strip():
                 self._apt(log, *words, timeout=DOWNLOAD)
 
@@ -254,12 +250,12 @@ class Archive:
     def stage(self, directory: Path) -> None:
         """Snapshot packages and lists into a new directory, for a reader that runs while downloads continue."""
         for name, source in (("archives", self.archives), ("lists", self.lists)):
-            (directory / name / "partial").mkdir(parents=True)
+            files.make_directories(directory / name / "partial")
             for path in sorted(p for p in source.iterdir() if p.is_file() and p.name != "lock"):
                 try:
-                    os.link(path, directory / name / path.name)
+                    files.name_again(path, directory / name / path.name)
                 except OSError:  # on another file system
-                    shutil.copy2(path, directory / name / path.name)
+                    files.copy(path, directory / name / path.name)
 
     def _mend(self, error: LabError, log: Path) -> None:
         """Read the index again if it is stale."""
@@ -273,16 +269,16 @@ class Archive:
         :raises LabError: a package is unavailable; names it and the mirror.
         """
         self.update(log)
-        directory.mkdir()
+        files.new_directory(directory)
 
         def fetch() -> None:
-            files = bulk.wanted(self._listed("-oAcquire::ForceHash=SHA256", "--print-uris", "download", *packages))
-            absent = [f for f in files if not (self.archives / f.name).exists()]
+            found = bulk.wanted(self._listed("-oAcquire::ForceHash=SHA256", "--print-uris", "download", *packages))
+            absent = [f for f in found if not (self.archives / f.name).exists()]
             with self._alone():
                 bulk.bring(absent, self.archives, Meter("image"))
-            for file in files:
+            for file in found:
                 if (kept := self.archives / file.name).exists():
-                    shutil.copyfile(kept, directory / file.name)
+                    files.copy(kept, directory / file.name, 0o644)
             if len(list(directory.glob("*.deb"))) < len(packages):
                 self._apt(log, "download", *packages, timeout=DOWNLOAD, cwd=directory)
 

@@ -12,7 +12,6 @@ import json
 import math
 import os
 import re
-import shutil
 import tarfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -21,7 +20,6 @@ from typing import Any
 
 from labctl.errors import LabError
 from labctl.host import files, paths, process
-from labctl.host.files import write_atomic
 from labctl.host.sparse import used
 from labctl.images import guest_parts, initramfs, kernel, ovf, store, vm
 from labctl.progress import step
@@ -105,7 +103,7 @@ def file_of(image: Path) -> Path:
 
 def _build(layers: tuple[Path, ...], boot: Path, provider: str, work: Path) -> dict[str, Any]:
     tree = work / "tree"
-    tree.mkdir()
+    files.new_directory(tree)
     modules = kernel.Modules(boot / "tree", kernel.release(boot))
     addition = work / "addition"
     vm.complete(addition, layers, boot, modules)
@@ -116,21 +114,21 @@ def _build(layers: tuple[Path, ...], boot: Path, provider: str, work: Path) -> d
     size = used(*trees)
     with step("image", f"write a file system of {size // vm.MIB} MiB"):
         root = vm.file_system(trees, modules.release, size, work)
-    shutil.rmtree(addition)
+    files.erase(addition)
     groups = {"all": modules.closure(MODULES)}
     initrd = initramfs.pack(work / "initramfs", boot / "tree/busybox", APPLETS, FILES / "initramfs.sh", groups)
     first = guest_parts.boot_partition(work / "boot.img", boot / "tree/vmlinuz", initrd, FILES / "syslinux.txt")
     raw = work / "box.raw"
     guest_parts.write_disk(raw, first, root)
-    root.unlink()
+    files.erase(root)
     with step("image", f"pack a box for {provider}"):
-        files = _FORMS[provider](raw, work)
-        with tarfile.open(tree / f"{provider}.box", "w") as box:
-            for path in files:
+        parts = _FORMS[provider](raw, work)
+        with files.replacing(tree / f"{provider}.box") as sink, tarfile.open(fileobj=sink, mode="w") as box:
+            for path in parts:
                 box.add(path, path.name, filter=_anonymous)
-    shutil.rmtree(work / "initramfs")
-    for path in (*files, raw, first, initrd, work / "initramfs.cpio"):
-        path.unlink(missing_ok=True)
+    files.erase(work / "initramfs")
+    for path in (*parts, raw, first, initrd, work / "initramfs.cpio"):
+        files.erase(path)
     return {"kernel": modules.release, "used": size, "sha256": _digest(tree / f"{provider}.box")}
 
 
@@ -168,7 +166,7 @@ _FORMS: dict[str, Callable[[Path, Path], list[Path]]] = {"libvirt": _libvirt, "v
 
 
 def _write(path: Path, text: str) -> Path:
-    path.write_text(text)
+    files.write_atomic(path, text)
     return path
 
 
@@ -186,21 +184,18 @@ def _account(addition: Path, layers: tuple[Path, ...]) -> None:
         source = next((layer / "tree/etc" / name for layer in layers if (layer / "tree/etc" / name).exists()), None)
         text = source.read_text() if source is not None else ""
         if source is not None and not re.search(rf"^{USER}:", text, re.MULTILINE):
-            target = addition / "etc" / name
-            shutil.copy2(source, target)
-            shutil.chown(target, source.stat().st_uid, source.stat().st_gid)
-            target.write_text(text + line)
+            target, status = addition / "etc" / name, source.stat()
+            files.write_atomic(target, text + line, status.st_mode & 0o777, within=addition)
+            files.set_owner(target, status.st_uid, status.st_gid, within=addition)
     home = addition / "home" / USER
-    (home / ".ssh").mkdir(parents=True, mode=0o700)
+    files.make_directories(home / ".ssh", 0o700, within=addition)
     keys = home / ".ssh/authorized_keys"
-    shutil.copyfile(FILES / "authorized_keys.txt", keys)
-    keys.chmod(0o600)
+    files.copy(FILES / "authorized_keys.txt", keys, 0o600, within=addition)
     for path in (home, home / ".ssh", keys):
-        shutil.chown(path, ID, ID)
-    (addition / "etc/sudoers.d").mkdir(mode=0o750)
+        files.set_owner(path, ID, ID, within=addition)
+    files.new_directory(addition / "etc/sudoers.d", 0o750)
     rule = addition / "etc/sudoers.d" / USER
-    rule.write_text(f"{USER} ALL=(ALL) NOPASSWD: ALL\n")
-    rule.chmod(0o440)
+    files.write_atomic(rule, f"{USER} ALL=(ALL) NOPASSWD: ALL\n", 0o440, within=addition)
 
 
 #: file of FILES -> its path in a machine with systemd, and its mode
@@ -220,13 +215,12 @@ def _services(addition: Path) -> None:
     """An address for Vagrant's card, unique host keys, and the script that makes a machine a node."""
     for name, (place, mode) in PLACES.items():
         target = addition / place
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(FILES / name, target)
-        target.chmod(mode)
+        files.make_directories(target.parent, 0o755, within=addition)
+        files.copy(FILES / name, target, mode, within=addition)
     wants = addition / "etc/systemd/system/multi-user.target.wants"
-    wants.mkdir(parents=True, exist_ok=True)
+    files.make_directories(wants, 0o755, within=addition)
     for name, unit in ENABLED.items():
-        (wants / name).symlink_to(unit)
+        files.link(wants / name, unit, within=addition)
 
 
 # --- the catalogue -----------------------------------------------------------------------------------
@@ -245,8 +239,8 @@ def publish(name: str, provider: str, image: Path) -> Box:
     others = [v for v in _versions(name) if not any(p.name == provider for p in v.providers)]
     catalogue = _Catalogue(name=name, versions=(*others, _Version(version=made.version, providers=(entry,))))
     path = _catalogue(name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, catalogue.model_dump_json(indent=1) + "\n")
+    files.make_directories(path.parent)
+    files.write_atomic(path, catalogue.model_dump_json(indent=1) + "\n")
     return made
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import requests
 
-from labctl.host import process
+from labctl.host import files, process
 from labctl.progress import Meter
 from labctl.topology.units import show_size
 
@@ -95,12 +95,13 @@ def _receive(session: requests.Session, file: Wanted, directory: Path) -> None:
     found, size = hashlib.sha256(), 0
     with session.get(file.url, stream=True, timeout=TIMEOUT) as response:
         response.raise_for_status()
-        with partial.open("wb") as sink:
+        files.erase(partial)
+        with files.appended(partial, 0o644) as sink:
             for chunk in response.iter_content(CHUNK):
                 sink.write(chunk)
                 found.update(chunk)
                 size += len(chunk)
     if size != file.size or found.hexdigest() != file.sha256:
-        partial.unlink()
+        files.erase(partial)
         raise ValueError(f"{file.url} does not match the index")
-    partial.rename(directory / file.name)
+    files.move(partial, directory / file.name)

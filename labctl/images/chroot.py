@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from labctl.host import process
+from labctl.host import files, process
 from labctl.host.overlay import escaped
 
 #: Runs a command with its own mounts; it and its children are killed when this process ends.
@@ -72,7 +72,7 @@ class Chroot:
         """
         root, work = self.directory / "root", self.directory / "work"
         for path in (root, self.upper, work):
-            path.mkdir(parents=True, exist_ok=True)
+            files.make_directories(path)
         lower = ":".join(escaped(layer / "tree") for layer in self.layers)
         done = process.run(
             [

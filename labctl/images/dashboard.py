@@ -6,10 +6,9 @@ minute on each node.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
-from labctl.host import process
+from labctl.host import files, process
 from labctl.images.chroot import Chroot
 
 PROJECT = "horizon"
@@ -86,9 +85,9 @@ def collect(inside: Chroot, environment: str, made: Path) -> None:
     :param made: the environment's directory on this machine.
     """
     local = next(made.glob("lib/python*/site-packages/openstack_dashboard/local"))
-    shutil.rmtree(local / "local_settings.d")
+    files.erase(local / "local_settings.d")
     for name in ("local_settings.py", "local_settings.d"):
-        (local / name).symlink_to(f"{DIRECTORY}/{name}")
+        files.link(local / name, f"{DIRECTORY}/{name}")
     inside.run("mkdir", "-p", f"{DIRECTORY}/local_settings.d", STATE, timeout=10)
     python = f"{environment}/bin/python"
     _make(inside, python)

@@ -19,7 +19,7 @@ from typing import Any
 
 from labctl.bases.model import Base
 from labctl.errors import LabError
-from labctl.host import process, threads
+from labctl.host import files, process, threads
 from labctl.images import apt, dashboard, debian_files, retry, stack, store
 from labctl.images.chroot import WITH_LABCTL, Bind, Chroot
 from labctl.progress import step
@@ -184,7 +184,7 @@ def _wait(ahead: list[tuple[Future[None], Path]]) -> None:
     while ahead:
         work, log = ahead.pop()
         threads.ended(work, apt.DOWNLOAD)
-        log.unlink(missing_ok=True)
+        files.erase(log)
 
 
 def _bootstrap(base: Base, layer: Layer, archive: apt.Archive, work: Path) -> dict[str, Any]:
@@ -200,7 +200,7 @@ def _bootstrap(base: Base, layer: Layer, archive: apt.Archive, work: Path) -> di
 
     def bootstrap() -> None:
         if tree.exists():
-            shutil.rmtree(tree)
+            files.erase(tree)
         process.run(
             [
                 *WITH_LABCTL,
@@ -228,13 +228,13 @@ def _bootstrap(base: Base, layer: Layer, archive: apt.Archive, work: Path) -> di
         retry.again(bootstrap)
         process.run(["systemctl", f"--root={tree}", "mask", *base.unwanted_units], timeout=60, log=log)
         for link in (tree / "etc").glob("rc[0-6S].d/[SK]*"):
-            link.unlink()
+            files.erase(link, within=tree)
         for name in IDENTITIES:
             for path in tree.glob(name):
-                path.unlink()
-        (tree / "etc/machine-id").write_text("")
+                files.erase(path, within=tree)
+        files.write_atomic(tree / "etc/machine-id", "", within=tree)
         debian_files.write(tree)
-        shutil.rmtree(staged)
+        files.erase(staged)
     return {"packages": _versions(process.output(["chroot", str(tree), *_LISTING]))}
 
 
@@ -292,15 +292,14 @@ def _add(
     :param compiled: compile Python modules too; else that is left to a layer above.
     """
     stubs = work / "stubs"
-    stubs.mkdir()
+    files.new_directory(stubs)
     for name, script in STUBS.items():
-        (stubs / name).write_text(f"#!/bin/sh\n{script}\n")
-        (stubs / name).chmod(0o755)
+        files.write_atomic(stubs / name, f"#!/bin/sh\n{script}\n", 0o755, within=stubs)
     inside = Chroot(below, work / "build", (Bind(stubs, apt.STUBS, writable=True),), log=store.log_of(work))
     policy = inside.upper / "usr/sbin/policy-rc.d"
-    policy.parent.mkdir(parents=True)
-    policy.write_text("#!/bin/sh\nexit 101\n")  # start no services (invoke-rc.d(8))
-    policy.chmod(0o755)
+    files.make_directories(policy.parent)
+    # start no services (invoke-rc.d(8))
+    files.write_atomic(policy, "#!/bin/sh\nexit 101\n", 0o755, within=inside.upper)
     with step("image", f"{layer.title}: install {len(layer.packages)} packages and dependencies"):
         archive.install(inside, layer.packages, f"-oDpkg::Options::=--path-exclude={dashboard.MANAGE}")
         present = [f"{unit}.service" for unit in units if _has_unit(inside, unit)]
@@ -347,9 +346,6 @@ def finish(inside: Chroot, work: Path) -> None:
     """Turn the written files into a layer's tree."""
     for pattern in (*WASTE, *IDENTITIES):
         for path in inside.upper.glob(pattern):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-    inside.upper.rename(work / "tree")
-    shutil.rmtree(inside.directory)
+            files.erase(path, within=inside.upper)
+    files.move(inside.upper, work / "tree")
+    files.erase(inside.directory)

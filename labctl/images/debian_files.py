@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from labctl.host import files
+
 SSHD = """# Made by labctl: keys only, one host key, no waiting for names
 HostKey /etc/ssh/ssh_host_ed25519_key
 PermitRootLogin prohibit-password
@@ -52,6 +54,5 @@ def write(tree: Path) -> None:
     """Write all files."""
     for name, text, mode in contents():
         path = tree / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        path.chmod(mode)
+        files.make_directories(path.parent, 0o755, within=tree)
+        files.write_atomic(path, text, mode, within=tree)

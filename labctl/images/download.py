@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ import requests
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from labctl.errors import LabError
-from labctl.host import lock
+from labctl.host import files, lock
 from labctl.progress import every, note, step
 from labctl.topology.units import show_size
 
@@ -76,7 +75,7 @@ def bring(
     :raises LabError: the checksum is wrong; the file was removed.
     :raises DownloadError: the download failed; the partial file is kept.
     """
-    final.parent.mkdir(parents=True, exist_ok=True)
+    files.make_directories(final.parent)
     partial = final.with_name(f".{final.name}.part")
     with _alone(partial):
         if whole():
@@ -88,7 +87,7 @@ def bring(
             found = _downloaded(partial, wanted, download)
         if found != wanted:
             raise LabError(f"{what} has {found}, not {wanted.value}; the file was removed", hint)
-        partial.replace(final)
+        files.move(partial, final)
 
 
 def _downloaded(partial: Path, wanted: Digest, download: Callable[[Path], None]) -> Digest:
@@ -97,7 +96,8 @@ def _downloaded(partial: Path, wanted: Digest, download: Callable[[Path], None])
     with step("image", f"check {partial.name.removeprefix('.').removesuffix('.part')}"):
         found = wanted.of(partial)
     if found != wanted:
-        os.truncate(partial, 0)
+        with files.appended(partial, 0o644) as sink:
+            sink.truncate(0)
     return found
 
 
@@ -105,7 +105,7 @@ def _downloaded(partial: Path, wanted: Digest, download: Callable[[Path], None])
 def _alone(partial: Path) -> Iterator[None]:
     """Lock a partial file; it is removed if it stays empty."""
     while True:
-        with partial.open("ab") as handle:
+        with files.appended(partial, 0o644) as handle:
             lock.wait(handle, f"downloads {partial.name[1:].removesuffix('.part')}")
             if not lock.current(partial, handle):
                 continue  # it was completed or removed meanwhile
@@ -113,7 +113,7 @@ def _alone(partial: Path) -> Iterator[None]:
                 yield
             finally:
                 if partial.exists() and not partial.stat().st_size:
-                    partial.unlink()
+                    files.erase(partial)
             return
 
 

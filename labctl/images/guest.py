@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +16,7 @@ from urllib.parse import urlsplit
 import requests
 
 from labctl.errors import DeadlineError, LabError
-from labctl.host import process, threads
+from labctl.host import files, process, threads
 from labctl.images import download, guest_parts, initramfs, kernel, packages, store
 from labctl.images.download import Digest
 from labctl.progress import step, warn
@@ -134,9 +133,9 @@ def build(directory: Path) -> GuestImage:
     :raises LabError: host packages are missing, or Debian's packages cannot be downloaded.
     """
     _check_host()
-    directory.mkdir(parents=True, exist_ok=True)
+    files.make_directories(directory)
     work = store.cleared(directory)
-    work.mkdir()
+    files.new_directory(work)
     try:
         tree, root, disk = work / "packages", work / "root", work / "guest.qcow2"
         with step("image", "download the guest's packages"):
@@ -151,9 +150,9 @@ def build(directory: Path) -> GuestImage:
             guest_parts.write_disk(work / "disk.raw", boot, guest_parts.root_partition(work / "root.img", root))
             process.run(["qemu-img", "convert", "-c", "-O", "qcow2", work / "disk.raw", disk], timeout=120)
         final = directory / "guest.qcow2"
-        disk.replace(final)
+        files.move(disk, final)
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        files.remove(work, within=work.parent)
     return record(final)
 
 
@@ -167,7 +166,7 @@ def record(path: Path) -> GuestImage:
         VERSION,
     )
     facts = asdict(image) | {"path": path.name, "recipe": recipe_digest()}
-    path.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n")
+    files.write_atomic(path.with_suffix(".json"), json.dumps(facts, indent=1) + "\n")
     return image
 
 

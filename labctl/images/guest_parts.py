@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from labctl.errors import LabError
-from labctl.host import process
+from labctl.host import files, process
 from labctl.images import initramfs, kernel, packages
 
 FILES = Path(__file__).with_name("guest")
@@ -69,15 +68,15 @@ def download(directory: Path) -> list[Path]:
 def assemble_root(root: Path, tree: Path, modules: kernel.Modules, version: str) -> None:
     """Lay out the guest's root: its own files, the programs and their libraries, busybox, kernel modules."""
     for name in packages.MERGED:
-        (root / "usr" / name).mkdir(parents=True)
-        (root / name).symlink_to(f"usr/{name}")
+        files.make_directories(root / "usr" / name)
+        files.link(root / name, f"usr/{name}")
     for name in ("dev", "proc", "sys", "run", "tmp", "mnt", "root", "etc/dropbear", "var/log", "var/lib",
                  "var/tmp", "usr/local/bin", "home/cirros"):  # fmt: skip
-        (root / name).mkdir(parents=True, exist_ok=True)
-    (root / "var/run").symlink_to("../run")
-    (root / "var/tmp").chmod(0o1777)
+        files.make_directories(root / name)
+    files.link(root / "var/run", "../run")
+    files.set_mode(root / "var/tmp", 0o1777)
     _place(FILES / "root", root)
-    (root / "etc/guest-version").write_text(f"{version}\n")
+    files.write_atomic(root / "etc/guest-version", f"{version}\n")
 
     plugins = [path.relative_to(tree) for path in _plugins(tree)]
     for program in (*map(Path, PROGRAMS), *plugins):
@@ -85,25 +84,25 @@ def assemble_root(root: Path, tree: Path, modules: kernel.Modules, version: str)
     for library, source in _libraries(tree, (*map(Path, PROGRAMS), *plugins)):
         _copy(source, root / library)
     for link, target in LINKS.items():
-        (root / link).symlink_to(target)
+        files.link(root / link, target)
 
     busybox = root / "usr/bin/busybox"
     _copy(tree / "usr/bin/busybox", busybox)
     for applet in process.output([busybox, "--list-full"]).split():
         path = root / "usr" / applet.removeprefix("usr/")
         if not path.is_symlink() and not path.exists():
-            path.symlink_to("/bin/busybox")
-    busybox.chmod(0o4755)  # ping, su and passwd work for the user; busybox gives the rights up for all else
+            files.link(path, "/bin/busybox")
+    files.set_mode(busybox, 0o4755)  # ping, su and passwd work for the user; busybox gives the rights up for all else
     # whoever looks for a config drive by its label may not read disks
     for privileged in ("usr/bin/sudo", "usr/sbin/blkid"):
-        (root / privileged).chmod(0o4755)
-    (root / "etc/shadow").chmod(0o600)
-    (root / "etc/sudoers").chmod(0o440)
+        files.set_mode(root / privileged, 0o4755)
+    files.set_mode(root / "etc/shadow", 0o600)
+    files.set_mode(root / "etc/sudoers", 0o440)
 
     directory = root / "usr/lib/modules" / modules.release
-    directory.mkdir(parents=True)
+    files.make_directories(directory)
     for name, content in modules.closure(ROOT_MODULES).items():
-        (directory / f"{name}.ko").write_bytes(content)
+        files.write_atomic(directory / f"{name}.ko", content, within=directory)
     process.run([busybox, "depmod", "-b", root, modules.release])
 
 
@@ -112,14 +111,13 @@ def _place(source: Path, target: Path) -> None:
     for path in source.rglob("*"):
         if path.suffix in (".sh", ".txt"):
             placed = target / path.relative_to(source).with_suffix("")
-            placed.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, placed)
-            placed.chmod(0o755 if path.suffix == ".sh" else 0o644)
+            files.make_directories(placed.parent)
+            files.copy(path, placed, 0o755 if path.suffix == ".sh" else 0o644, within=target)
 
 
 def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(source, target)
+    files.make_directories(target.parent)
+    files.copy(source, target, within=target.parent)
 
 
 def _plugins(tree: Path) -> Iterator[Path]:
@@ -156,7 +154,7 @@ def boot_partition(image: Path, vmlinuz: Path, initrd: Path, menu: Path = FILES 
     :param menu: syslinux's configuration.
     """
     size = (vmlinuz.stat().st_size + initrd.stat().st_size) // MIB + 4
-    with image.open("wb") as blank:
+    with files.replacing(image, within=image.parent) as blank:
         blank.truncate(size * MIB)
     hidden = str(MIB // SECTOR)  # sectors before the partition
     process.run(["mformat", "-i", image, "-T", str(size * MIB // SECTOR), "-h", "64", "-s", "32", "-H", hidden, "::"])
@@ -184,7 +182,7 @@ def root_partition(image: Path, root: Path) -> Path:
 def write_disk(disk: Path, boot: Path, root: Path) -> None:
     """Put MBR, boot partition and root partition, each on a MiB, into one raw disk."""
     table, start = b"", MIB
-    with disk.open("wb") as target:
+    with files.replacing(disk, within=disk.parent) as target:
         for active, kind, part in ((0x80, 0x0E, boot), (0, 0x83, root)):
             size = part.stat().st_size
             # No cylinders, heads, sectors: everything that boots this reads the two 32-bit numbers.

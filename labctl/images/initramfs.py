@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import gzip
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from labctl.host import process
+from labctl.host import files, process
 
 
 def pack(
@@ -19,19 +18,18 @@ def pack(
         finds a group's files listed in ``/modules/GROUP``.
     """
     for name in ("bin", "dev", "proc", "sys", "new", "modules"):
-        (work / name).mkdir(parents=True)
-    shutil.copy(busybox, work / "bin/busybox")
+        files.make_directories(work / name)
+    files.copy(busybox, work / "bin/busybox", within=work)
     for applet in applets:
-        (work / "bin" / applet).symlink_to("busybox")
-    shutil.copy(init, work / "init")
-    (work / "init").chmod(0o755)
+        files.link(work / "bin" / applet, "busybox")
+    files.copy(init, work / "init", 0o755, within=work)
     for group, contents in modules.items():
-        (work / "modules" / group).write_text("".join(f"{name}.ko\n" for name in contents))
+        files.write_atomic(work / "modules" / group, "".join(f"{name}.ko\n" for name in contents), within=work)
         for name, content in contents.items():
-            (work / "modules" / f"{name}.ko").write_bytes(content)
+            files.write_atomic(work / "modules" / f"{name}.ko", content, within=work)
     names = "".join(f"{path.relative_to(work)}\n" for path in sorted(work.rglob("*")))
     archive = work.with_suffix(".cpio")
     process.run(["cpio", "--quiet", "-o", "-H", "newc", "-R", "0:0", "-F", archive], stdin=names, cwd=work)
     initrd = work.with_suffix(".gz")
-    initrd.write_bytes(gzip.compress(archive.read_bytes(), 9, mtime=0))
+    files.write_atomic(initrd, gzip.compress(archive.read_bytes(), 9, mtime=0))
     return initrd

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
 import socket
 import time
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from typing import Any
 
 from labctl.bases.model import Base
 from labctl.errors import LabError
-from labctl.host import paths, process
+from labctl.host import files, paths, process
 from labctl.host.ssh import Session, connect, new_key
 from labctl.images import apt, debian, installer, iso, kickstart, kvm, media, store, udebs
 from labctl.images.installer import Boot
@@ -114,7 +113,7 @@ def ensure(base: Base, release: Release, vault: str = VAULT, mirror_url: str | N
             with step("image", "check the installer's components on the mirror"):
                 udebs.check(mirror_url or mirror(), base.suite)
         scratch = work / "scratch"
-        scratch.mkdir()
+        files.new_directory(scratch)
         boot = installer.anaconda(medium, answers, scratch) if medium else installer.debian(answers, scratch)
         return _install(boot, base, work, scratch)
 
@@ -128,19 +127,19 @@ def _install(boot: Boot, base: Base, work: Path, scratch: Path) -> dict[str, Any
     raw = scratch / "disk.qcow2"
     began = time.monotonic()
     console = consoles() / f"{base.name}.log"  # outlives the unfinished image, for failures
-    console.parent.mkdir(parents=True, exist_ok=True)
+    files.make_directories(console.parent)
     installer.install(boot, raw, console, size=DISK, kvm=accelerated, memory=2048, seconds=DEADLINE[accelerated])
     seconds = time.monotonic() - began
-    shutil.copyfile(console, work / "console.log")
+    files.copy(console, work / "console.log", 0o644)
     with step("image", "boot the installed disk to SSH"):
         began = time.monotonic()
         said = prove(raw, scratch, kvm=accelerated, seconds=300 if accelerated else 1800)
         booted = time.monotonic() - began
-    (work / "tree").mkdir()
+    files.new_directory(work / "tree")
     process.run(["qemu-img", "convert", "-O", "qcow2", "-c", raw, work / "tree/disk.qcow2"], timeout=1800)
     for path in scratch.iterdir():
-        path.unlink()
-    scratch.rmdir()
+        files.erase(path)
+    files.remove_empty(scratch)
     facts = {"seconds": round(seconds), "boot_seconds": round(booted), "accelerated": accelerated, "system": said}
     note("image", f"{base.title} installed in {seconds:.0f} s, SSH answered {booted:.0f} s after boot")
     return facts
@@ -154,7 +153,7 @@ def prove(disk: Path, work: Path, *, kvm: bool, seconds: float) -> str:
     """
     user, host = new_key("labctl image"), new_key("root@image")
     seed, overlay, console = work / "seed.iso", work / "overlay.qcow2", work / "boot.log"
-    seed.write_bytes(iso.build("cidata", _seed(user.public, host.private, host.public)))
+    files.write_atomic(seed, iso.build("cidata", _seed(user.public, host.private, host.public)))
     process.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", disk, "-F", "qcow2", overlay])
     port = _free_port()
     words: list[str | Path] = [installer.QEMU, "-nodefaults", "-display", "none", "-m", "1024", "-smp", "2"]
@@ -163,7 +162,7 @@ def prove(disk: Path, work: Path, *, kvm: bool, seconds: float) -> str:
     words += ["-drive", f"file={installer.option(overlay)},if=virtio,format=qcow2,cache=unsafe"]
     words += ["-drive", f"file={installer.option(seed)},if=virtio,format=raw,readonly=on"]
     words += ["-nic", f"user,model=virtio-net-pci,mac={kickstart.MAC},hostfwd=tcp:127.0.0.1:{port}-:22"]
-    with (work / "boot-qemu.log").open("wb") as log:
+    with files.appended(work / "boot-qemu.log") as log:
         machine = process.start(words, log=log)
         try:
             with _enter(port, user.private, host.public, seconds, lambda: machine.poll() is None) as session:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gzip
 import re
-import shutil
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labctl.errors import DeadlineError, LabError
-from labctl.host import process
+from labctl.host import files, process
 from labctl.images import iso
 from labctl.images.kickstart import LABEL, MAC, MARKER, Answers
 from labctl.progress import every, note, step
@@ -66,7 +65,7 @@ def anaconda(medium: Path, answers: Answers, work: Path) -> Boot:
         image.extract("/images/pxeboot/vmlinuz", kernel)
         image.extract("/images/pxeboot/initrd.img", initrd)
         label = iso.escape(image.label)
-    disc.write_bytes(iso.build(LABEL, answers.files))
+    files.write_atomic(disc, iso.build(LABEL, answers.files))
     arguments = (
         f"inst.stage2=hd:LABEL={label} inst.ks=hd:LABEL={LABEL}:/{answers.name} "
         "inst.text inst.sshd=0 console=ttyS0,115200n8 net.ifnames=0 biosdevname=0 no_timer_check"
@@ -82,10 +81,10 @@ def debian(answers: Answers, work: Path, netboot: Path = NETBOOT) -> Boot:
     if not (netboot / "linux").is_file():
         raise LabError(f"{netboot}/linux is missing", f"apt-get install {NETBOOT_PACKAGE}")
     kernel, initrd, disc = work / "vmlinuz", work / "initrd.img", work / "answers.iso"
-    shutil.copyfile(netboot / "linux", kernel)
+    files.copy(netboot / "linux", kernel, 0o644)
     # the kernel unpacks concatenated archives into one root
-    initrd.write_bytes((netboot / "initrd.gz").read_bytes() + gzip.compress(_cpio(answers.files), mtime=0))
-    disc.write_bytes(iso.build(LABEL, answers.files))
+    files.write_atomic(initrd, (netboot / "initrd.gz").read_bytes() + gzip.compress(_cpio(answers.files), mtime=0))
+    files.write_atomic(disc, iso.build(LABEL, answers.files))
     # otherwise netcfg waits for minutes for a router advertisement, and the kernel takes the timer of an emulated
     # machine on a busy host for broken
     arguments = (
@@ -182,11 +181,12 @@ def install(
     :raises DeadlineError: it timed out.
     """
     process.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, f"{size}G"])
-    console.write_bytes(b"")
+    files.write_atomic(console, b"")
     log = console.with_name(f"{console.stem}-qemu.log")
+    files.erase(log, within=log.parent)
     seen = Console(console)
     began, due = time.monotonic(), every(30)
-    with step("image", "install"), log.open("wb") as sink:
+    with step("image", "install"), files.appended(log) as sink:
         machine = process.start(command(boot, disk, console, memory=memory, cpus=cpus, kvm=kvm), log=sink)
         try:
             while machine.poll() is None:

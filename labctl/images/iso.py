@@ -11,6 +11,7 @@ import pycdlib
 from pycdlib.pycdlibexception import PyCdlibException
 
 from labctl.errors import LabError
+from labctl.host import files
 
 
 def build(label: str, files: Mapping[str, bytes], mode: int = 0o400) -> bytes:
@@ -68,10 +69,9 @@ class Reader:
         """
         way = {"rr_path": name} if self._image.has_rock_ridge() else {"iso_path": name.upper() + ".;1"}
         try:
-            with target.open("wb") as sink:
+            with files.replacing(target) as sink:
                 self._image.get_file_from_iso_fp(sink, **way)
         except PyCdlibException as error:
-            target.unlink(missing_ok=True)
             raise LabError(f"{self.path} has no {name}", "is it an installer's ISO? labctl image list") from error
 
 

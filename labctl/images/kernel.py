@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import lzma
 import re
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from labctl.host import files
 from labctl.images import packages, store
 
 PACKAGE = "linux-image-cloud-amd64"
@@ -94,10 +94,10 @@ def _build(work: Path) -> dict[str, Any]:
     packages.unpack(found, unpacked)
     release, image = find(unpacked)
     modules = tree / "usr/lib/modules" / release
-    modules.parent.mkdir(parents=True)
-    (unpacked / "usr/lib/modules" / release).rename(modules)
-    image.rename(tree / "vmlinuz")
-    (unpacked / "usr/bin/busybox").rename(tree / "busybox")
+    files.make_directories(modules.parent)
+    files.move(unpacked / "usr/lib/modules" / release, modules)
+    files.move(image, tree / "vmlinuz")
+    files.move(unpacked / "usr/bin/busybox", tree / "busybox")
     for leftover in (unpacked, work / "debs"):
-        shutil.rmtree(leftover)
+        files.erase(leftover)
     return {"release": release, "packages": versions}

@@ -15,8 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from labctl.errors import LabError
-from labctl.host import home, paths, process
-from labctl.host.files import write_atomic
+from labctl.host import files, home, paths, process
 from labctl.images import kernel
 from labctl.operations.script import KVM_PROBE
 from labctl.progress import step
@@ -149,7 +148,7 @@ def _boot(fresh: bool) -> Boot:
     boot = live_probe(vmlinuz)
     try:
         home.secure()
-        write_atomic(record, json.dumps({"key": key, **asdict(boot)}, indent=1))
+        files.write_atomic(record, json.dumps({"key": key, **asdict(boot)}, indent=1))
     except (LabError, PermissionError):  # a user who may open the device, but has no labctl home here
         return boot
     return boot

@@ -227,7 +227,7 @@ def add(file: Path) -> Medium:
         raise LabError(f"{file} {has}{wanted}", "labctl image list")
     final = path_of(medium)
     if not final.exists():
-        final.parent.mkdir(parents=True, exist_ok=True)
+        files.make_directories(final.parent)
         with files.opened(file) as source, files.replacing(final) as sink:
             shutil.copyfileobj(source, sink)
             sink.flush()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
-from labctl.host import paths, process
+from labctl.host import files, paths, process
 from labctl.images import apt
 
 #: Directories of / that Debian's merged /usr replaces by links.
@@ -22,9 +21,9 @@ T = TypeVar("T")
 def _asked(ask: Callable[[apt.Archive, Path], T]) -> T:
     """Ask the machine's archive something; what apt said is kept when it fails."""
     log = paths.logs() / f"packages-{os.getpid()}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
+    files.make_directories(log.parent)
     answer = ask(apt.Archive.here(), log)
-    log.unlink(missing_ok=True)
+    files.erase(log)
     return answer
 
 
@@ -61,12 +60,12 @@ def unpack(packages: list[Path], tree: Path) -> None:
     """Extract the packages side by side into one merged-usr tree, and drop them."""
     for package in packages:
         process.run(["dpkg-deb", "-x", package, tree], timeout=120)
-        package.unlink()
+        files.erase(package)
     # One usr: Debian 12's packages still spread over / and /usr, Debian 13's do not.
     for name in MERGED:
         apart, merged = tree / name, tree / "usr" / name
-        merged.mkdir(parents=True, exist_ok=True)
+        files.make_directories(merged)
         if apart.is_dir():
             process.run(["cp", "-al", f"{apart}/.", merged])
-            shutil.rmtree(apart)
-        apart.symlink_to(f"usr/{name}")
+            files.erase(apart)
+        files.link(apart, f"usr/{name}")

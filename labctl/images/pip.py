@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from labctl.host import paths, process
+from labctl.host import files, paths, process
 from labctl.images.chroot import Bind
 from labctl.progress import Meter
 
@@ -116,7 +116,7 @@ def binds(built_for: str) -> tuple[Bind, ...]:
     cache = cache_directory(dict(settings))
     wheels = paths.cache() / "wheels" / built_for
     for path in (cache, wheels):
-        path.mkdir(parents=True, exist_ok=True)
+        files.make_directories(path)
     return (
         *(Bind(p) for p in sorted({p for p in local if p.exists()})),
         Bind(cache, CACHE, writable=True),

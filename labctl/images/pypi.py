@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from packaging.utils import canonicalize_name
 
 from labctl.bases.model import Base
 from labctl.errors import LabError
+from labctl.host import files
 from labctl.images import dashboard, debian, python, stack, store, venv
 from labctl.images.pypi_units import ACCOUNTS, COMMAND_PROJECTS, DAEMONS, Account, Wsgi, sudoers
 from labctl.releases.model import Release
@@ -83,7 +82,7 @@ def _build(release: Release, work: Path, system: tuple[Path, ...], projects: Pat
     _link(tree, system, home, linked)
     _accounts(tree, system, list(present.values()))
     if (environment / "etc").is_dir():
-        shutil.copytree(environment / "etc", tree / "etc", symlinks=True, dirs_exist_ok=True)
+        _copy(environment / "etc", tree / "etc", tree)
     for needs, path, text in _files(release):
         if _has(environment, needs):
             _write(tree / path, text)
@@ -98,9 +97,20 @@ def _build(release: Release, work: Path, system: tuple[Path, ...], projects: Pat
 
 
 def _write(path: Path, text: str, mode: int = 0o644) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    path.chmod(mode)
+    files.make_directories(path.parent)
+    files.write_atomic(path, text, mode, within=path.parent)
+
+
+def _copy(source: Path, target: Path, tree: Path) -> None:
+    """Copy a directory with all below it; what is there and has other names stays."""
+    files.make_directories(target, source.stat().st_mode & 0o7777, within=tree)
+    for path in sorted(source.iterdir()):
+        if path.is_symlink():
+            files.link(target / path.name, str(path.readlink()), within=tree)
+        elif path.is_dir():
+            _copy(path, target / path.name, tree)
+        else:
+            files.copy(path, target / path.name, within=tree)
 
 
 def _inherit(tree: Path, system: tuple[Path, ...]) -> None:
@@ -109,8 +119,8 @@ def _inherit(tree: Path, system: tuple[Path, ...]) -> None:
         below = stack.find(system, directory.relative_to(tree))
         if below is not None and below.is_dir():
             status = below.stat()
-            os.chown(directory, status.st_uid, status.st_gid)
-            directory.chmod(status.st_mode & 0o7777)
+            files.set_owner(directory, status.st_uid, status.st_gid)
+            files.set_mode(directory, status.st_mode & 0o7777)
 
 
 def _concerns(account: Account, environment: Path) -> bool:
@@ -132,10 +142,10 @@ def _commands(environment: Path, names: list[str]) -> list[str]:
 
 
 def _link(tree: Path, system: tuple[Path, ...], home: str, commands: list[str]) -> None:
-    (tree / "usr/bin").mkdir(parents=True)
+    files.make_directories(tree / "usr/bin")
     for name in commands:
         if not any(stack.find(system, f"{place}/{name}") for place in PATH):
-            (tree / "usr/bin" / name).symlink_to(f"{home}/bin/{name}")
+            files.link(tree / "usr/bin" / name, f"{home}/bin/{name}")
 
 
 def _accounts(tree: Path, system: tuple[Path, ...], accounts: list[Account]) -> None:
@@ -143,28 +153,28 @@ def _accounts(tree: Path, system: tuple[Path, ...], accounts: list[Account]) -> 
     names = {a.name for a in accounts}
     found = {n: stack.find(system, f"etc/{n}") for n in ("passwd", "group", "shadow", "gshadow")}
     sources = {n: path for n, path in found.items() if path is not None}
-    files = {
+    tables = {
         # Debian's novnc creates a user nova without any nova package
         n: [line for line in path.read_text().splitlines() if line.split(":")[0] not in names]
         for n, path in sources.items()
     }
     for name in ("passwd", "group"):
-        taken = {line.split(":")[2]: line.split(":")[0] for line in files[name]}
+        taken = {line.split(":")[2]: line.split(":")[0] for line in tables[name]}
         for account in accounts:
             if owner := taken.get(str(account.number)):
                 raise LabError(f"{account.name} cannot have id {account.number}: in /etc/{name} it belongs to {owner}")
     for account in accounts:
         name, number = account.name, account.number
-        files["passwd"].append(f"{name}:x:{number}:{number}:OpenStack {name}:/var/lib/{name}:/usr/sbin/nologin")
-        files["group"].append(f"{name}:x:{number}:")
-        files["shadow"].append(f"{name}:!:19000::::::")
-        files["gshadow"].append(f"{name}:!::")
+        tables["passwd"].append(f"{name}:x:{number}:{number}:OpenStack {name}:/var/lib/{name}:/usr/sbin/nologin")
+        tables["group"].append(f"{name}:x:{number}:")
+        tables["shadow"].append(f"{name}:!:19000::::::")
+        tables["gshadow"].append(f"{name}:!::")
         for file in ("group", "gshadow"):
-            files[file] = [_joined(line, name, account.groups) for line in files[file]]
-    for name, lines in files.items():
+            tables[file] = [_joined(line, name, account.groups) for line in tables[file]]
+    for name, lines in tables.items():
         status = sources[name].stat()
         _write(tree / "etc" / name, "\n".join(lines) + "\n", status.st_mode & 0o7777)
-        os.chown(tree / "etc" / name, status.st_uid, status.st_gid)
+        files.set_owner(tree / "etc" / name, status.st_uid, status.st_gid)
 
 
 def _joined(line: str, user: str, groups: tuple[str, ...]) -> str:
@@ -186,6 +196,6 @@ def _directories(tree: Path, account: Account) -> None:
         *((d.lstrip("/"), number, 0o755) for d in account.also),
     ):
         place = tree / path
-        place.mkdir(parents=True, exist_ok=True)
-        place.chmod(mode)
-        os.chown(place, owner, number)
+        files.make_directories(place)
+        files.set_mode(place, mode)
+        files.set_owner(place, owner, number)

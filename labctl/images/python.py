@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from labctl.errors import DeadlineError, LabError
-from labctl.host import process
+from labctl.host import files, process
 from labctl.images import retry, store
 from labctl.progress import step
 
@@ -192,18 +192,18 @@ def _build(found: Interpreter, work: Path) -> dict[str, Any]:
     home = work / "tree" / found.home.lstrip("/")
     libraries = home / "lib"
     stdlib = libraries / f"python{found.minor}"
-    shutil.copytree(found.stdlib, stdlib, symlinks=True, ignore=shutil.ignore_patterns(*LEFT_OUT))
-    shutil.copytree(found.include, home / "include" / found.include.name, symlinks=True)
-    (stdlib / "site-packages").mkdir()
-    (home / "bin").mkdir()
-    shutil.copy2(found.executable, home / "bin" / f"python{found.minor}")
-    (home / "bin" / "python3").symlink_to(f"python{found.minor}")
+    files.copy_tree(found.stdlib, stdlib, LEFT_OUT)
+    files.copy_tree(found.include, home / "include" / found.include.name)
+    files.new_directory(stdlib / "site-packages")
+    files.new_directory(home / "bin")
+    files.copy(found.executable, home / "bin" / f"python{found.minor}")
+    files.link(home / "bin" / "python3", f"python{found.minor}")
     if found.library:
-        shutil.copy2(found.library, libraries / found.library.name)
+        files.copy(found.library, libraries / found.library.name)
         # what a linker looks for: libpython3.7m.so
-        (libraries / f"{found.library.name.partition('.so')[0]}.so").symlink_to(found.library.name)
-        (work / "tree/usr/lib").mkdir(parents=True)
-        (work / "tree/usr/lib" / found.library.name).symlink_to(f"{found.home}/lib/{found.library.name}")
+        files.link(libraries / f"{found.library.name.partition('.so')[0]}.so", found.library.name)
+        files.make_directories(work / "tree/usr/lib")
+        files.link(work / "tree/usr/lib" / found.library.name, f"{found.home}/lib/{found.library.name}")
     _relocate(found, stdlib)
     process.run(
         [found.executable, "-I", "-m", "compileall", "-q", "-d", f"{found.home}/lib/python{found.minor}", stdlib],
@@ -220,5 +220,5 @@ def _relocate(found: Interpreter, stdlib: Path) -> None:
         return  # a distribution's interpreter: its paths are the same in a node
     for recorded in stdlib.glob("_sysconfigdata*.py"):
         status = recorded.stat()
-        recorded.write_text(recorded.read_text().replace(str(found.prefix), found.home))
+        files.write_atomic(recorded, recorded.read_text().replace(str(found.prefix), found.home))
         os.utime(recorded, ns=(status.st_atime_ns, status.st_mtime_ns))

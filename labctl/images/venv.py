@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -18,6 +17,7 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from labctl.host import files
 from labctl.images import dashboard, pip, retry, store, toolchain
 from labctl.images.chroot import Bind, Chroot
 from labctl.images.python import MODULES, Interpreter
@@ -144,19 +144,19 @@ class Environment:
 
     def _build(self, work: Path) -> dict[str, Any]:
         place = self.release.environment
-        made, files = work / "tree" / place.lstrip("/"), work / "requirements"
-        for path in (made, files):
-            path.mkdir(parents=True)
-        (files / "requirements.txt").write_text("".join(f"{r}\n" for r in self.requirements))
-        (files / "constraints.txt").write_text(self.constraints)
-        (files / "local_settings.py").write_text(dashboard.settings(place))
+        made, given = work / "tree" / place.lstrip("/"), work / "requirements"
+        for path in (made, given):
+            files.make_directories(path)
+        files.write_atomic(given / "requirements.txt", "".join(f"{r}\n" for r in self.requirements))
+        files.write_atomic(given / "constraints.txt", self.constraints)
+        files.write_atomic(given / "local_settings.py", dashboard.settings(place))
         inside = Chroot(
             (toolchain.ensure(self.system), self.runtime, *self.system),
             work / "build",
             (
                 Bind(made, place, writable=True),
-                Bind(files, "/requirements"),
-                Bind(files / "local_settings.py", f"{dashboard.DIRECTORY}/local_settings.py"),
+                Bind(given, "/requirements"),
+                Bind(given / "local_settings.py", f"{dashboard.DIRECTORY}/local_settings.py"),
                 *pip.binds(store.Recipe("wheels", self.libraries).name),
             ),
             pip.environment(),
@@ -181,7 +181,7 @@ class Environment:
         if self._has_dashboard:
             with step("image", "collect and compress the dashboard's static files"):
                 dashboard.collect(inside, place, made)
-        shutil.rmtree(inside.directory)
+        files.erase(inside.directory)
         return {"distributions": distributions(site)}
 
 
@@ -191,7 +191,7 @@ def _leave_out_tests(site: Path, projects: Iterable[str]) -> None:
         for listing in site.glob(f"{project.replace('-', '_')}-*.dist-info/top_level.txt"):
             suites = [site / package / name for package in listing.read_text().split() for name in ("test", "tests")]
             for suite in filter(Path.is_dir, suites):
-                shutil.rmtree(suite)
+                files.erase(suite)
 
 
 def distributions(site: Path) -> dict[str, str]:

@@ -8,13 +8,12 @@ its mark differs from the disk's.
 from __future__ import annotations
 
 import io
-import shutil
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from labctl.host import process, qcow2
+from labctl.host import files, process, qcow2
 from labctl.host.overlay import escaped
 from labctl.host.sparse import used
 from labctl.images import initramfs, iso, kernel, store
@@ -67,14 +66,14 @@ def ensure(layers: tuple[Path, ...]) -> Path:
 
 def _build(layers: tuple[Path, ...], boot: Path, work: Path) -> dict[str, Any]:
     tree = work / "tree"
-    tree.mkdir()
+    files.new_directory(tree)
     modules = kernel.Modules(boot / "tree", kernel.release(boot))
-    shutil.copyfile(boot / "tree/vmlinuz", tree / "vmlinuz")
+    files.copy(boot / "tree/vmlinuz", tree / "vmlinuz", 0o644)
     groups = {"all": modules.closure(MODULES)}
     initrd = initramfs.pack(work / "initramfs", boot / "tree/busybox", APPLETS, FILES / "initramfs.sh", groups)
-    initrd.rename(tree / "initrd")
-    shutil.rmtree(work / "initramfs")
-    (work / "initramfs.cpio").unlink()
+    files.move(initrd, tree / "initrd")
+    files.erase(work / "initramfs")
+    files.erase(work / "initramfs.cpio")
 
     complete(work / "addition", layers, boot, modules)
     trees = [work / "addition", *(layer / "tree" for layer in layers)]
@@ -82,27 +81,27 @@ def _build(layers: tuple[Path, ...], boot: Path, work: Path) -> dict[str, Any]:
     with step("image", f"write a file system of {size // MIB} MiB"):
         raw = file_system(trees, modules.release, size, work)
         process.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, tree / "disk.qcow2"], timeout=900)
-        raw.unlink()
-    shutil.rmtree(work / "addition")
+        files.erase(raw)
+    files.erase(work / "addition")
     return {"kernel": modules.release, "used": size}
 
 
 def complete(addition: Path, layers: tuple[Path, ...], boot: Path, modules: kernel.Modules) -> None:
     """Add what a tree needs to boot with its own kernel."""
-    shutil.copytree(modules.base, addition / "usr/lib/modules" / modules.release)
-    (addition / "boot").mkdir()
+    files.copy_tree(modules.base, addition / "usr/lib/modules" / modules.release)
+    files.new_directory(addition / "boot")
     # for the compute node's own KVM probe
-    shutil.copyfile(boot / "tree/vmlinuz", addition / "boot" / f"vmlinuz-{modules.release}")
-    (addition / "etc").mkdir()
-    (addition / "etc/fstab").write_text(FSTAB)
+    files.copy(boot / "tree/vmlinuz", addition / "boot" / f"vmlinuz-{modules.release}", 0o644)
+    files.new_directory(addition / "etc")
+    files.write_atomic(addition / "etc/fstab", FSTAB)
     units = "etc/systemd/system"
     if any((layer / "tree" / units).is_dir() for layer in layers):
         wants = addition / units / "multi-user.target.wants"
-        wants.mkdir(parents=True)
-        shutil.copyfile(FILES / "network.service.txt", addition / units / "labctl-network.service")
-        (wants / "labctl-network.service").symlink_to("../labctl-network.service")
+        files.make_directories(wants)
+        files.copy(FILES / "network.service.txt", addition / units / "labctl-network.service", 0o644)
+        files.link(wants / "labctl-network.service", "../labctl-network.service")
         for name in MASKED:
-            (addition / units / name).symlink_to("/dev/null")
+            files.link(addition / units / name, "/dev/null")
 
 
 #: Runs in its own mount namespace, so that a killed build leaves no mounts.

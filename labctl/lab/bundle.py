@@ -14,8 +14,8 @@ import tarfile
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from importlib import resources
 from importlib.metadata import distributions
-from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -23,8 +23,7 @@ import zstandard
 
 from labctl import __version__
 from labctl.errors import DeadlineError, LabError
-from labctl.host import namespace, network, process
-from labctl.host.files import replacing
+from labctl.host import files, namespace, network, process
 from labctl.host.threads import result, started
 from labctl.lab import logs
 from labctl.operations.node import flatten, quote
@@ -81,11 +80,11 @@ def after_failure(name: str) -> Path | None:
         if not any(lab.driver.machine(lab, node).exists for node in lab.spec.nodes):
             return None
         directory = lab.directory / "bundles"
-        directory.mkdir(mode=0o700, exist_ok=True)
+        files.make_directories(directory, 0o700)
         target = directory / file_name(name)
         write(lab, target)
         for old in sorted(directory.glob("*.tar.zst"))[:-KEPT]:
-            old.unlink()
+            files.erase(old)
     except (LabError, OSError) as error:
         warn("lab", f"no bundle: {error}")
         return None
@@ -209,7 +208,7 @@ def _states(lab: Lab, node: str) -> Members:
     machine = lab.driver.machine(lab, node)
     if not machine.running or machine.paused:
         raise LabError(f"{node} is {'paused' if machine.paused else 'stopped' if machine.exists else 'gone'}")
-    script = files("labctl.lab").joinpath("bundle.sh").read_text()
+    script = resources.files("labctl.lab").joinpath("bundle.sh").read_text()
     lines: list[str] = []
     with lab.driver.connect(lab, node, logs.ANSWER) as session:
         try:
@@ -244,7 +243,7 @@ def _api(lab: Lab) -> Members:
 
 def _write(target: Path, members: Mapping[str, str]) -> None:
     """Write the archive, readable only by its owner; it is complete or absent."""
-    with replacing(target, 0o600) as sink:
+    with files.replacing(target, 0o600) as sink:
         _pack(sink, target.name.removesuffix(".tar.zst"), members)
 
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import re
 import secrets as randomness
-import shutil
 import time
 
 from labctl.components import Component
 from labctl.engine.converge import check_resources
 from labctl.engine.health import gate
 from labctl.errors import LabError
-from labctl.host import paths, sparse
+from labctl.host import files, paths, sparse
 from labctl.lab import snapshot as snaps
 from labctl.progress import step
 from labctl.records import access
@@ -99,7 +98,7 @@ def _copy(lab: Lab, spec: LabSpec) -> Lab:
         copy.ensure_keys()
         copy.save()
     except (LabError, OSError):
-        shutil.rmtree(copy.directory, ignore_errors=True)
+        files.remove(copy.directory)
         raise
     if spec.has(Component.KEYSTONE):
         access.write(copy, copy.context.auth_url, copy.secrets())

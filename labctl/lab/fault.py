@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Any
 
 from labctl.errors import BrokenLabError, DeadlineError, LabError
-from labctl.host.files import write_atomic
+from labctl.host import files
 from labctl.host.links import WHOLE, Shape, card
 from labctl.host.ssh import Session
 from labctl.progress import step, warn
@@ -81,7 +81,7 @@ def active(lab: Lab) -> tuple[Fault, ...]:
 
 
 def _save(lab: Lab, faults: Iterable[Fault]) -> None:
-    write_atomic(lab.directory / RECORD, json.dumps([asdict(f) for f in faults], indent=1))
+    files.write_atomic(lab.directory / RECORD, json.dumps([asdict(f) for f in faults], indent=1))
 
 
 def _add(lab: Lab, fault: Fault) -> None:

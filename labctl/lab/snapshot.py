@@ -24,7 +24,7 @@ from pydantic import Field
 from labctl.components import Component
 from labctl.engine.health import gate
 from labctl.errors import BrokenLabError, LabError
-from labctl.host import sparse
+from labctl.host import files, sparse
 from labctl.host.threads import on_each
 from labctl.lab import fault
 from labctl.progress import note, step, warn
@@ -192,14 +192,14 @@ def branch(lab: Lab, stack: tuple[str, ...]) -> str:
     """Create a layer on top of a frozen stack; nothing references it yet."""
     number = lab.new_layer()
     layer, below = lab.layer(number), lab.layer(stack[0])
-    layer.mkdir(mode=0o700)
+    files.new_directory(layer, 0o700)
     try:
         lab.driver.branch(lab, stack, number)
         for name in _CARRIED:
             if (below / name).exists():
-                shutil.copy2(below / name, layer / name)
+                files.copy(below / name, layer / name)
     except (LabError, OSError):
-        shutil.rmtree(layer, ignore_errors=True)
+        files.remove(layer)
         raise
     return number
 
@@ -294,8 +294,8 @@ def sweep(lab: Lab) -> None:
     """Remove unused layers and memory; idempotent."""
     for path in waste(lab):
         if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
+            files.remove(path)
         else:
-            path.unlink(missing_ok=True)
+            files.erase(path)
         if path.exists():
             note("lab", f"{path} is no longer needed, but cannot be removed")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from typing import Any
 
 from labctl import checkout
 from labctl.errors import LabError
-from labctl.host import process
+from labctl.host import files, process
 from labctl.nightly import steps as running
 from labctl.nightly.history import History
 from labctl.nightly.matrix import Cell
@@ -102,7 +101,7 @@ class Bisection:
         :raises LabError: a commit does not exist, the good one is bad or the bad one good, or git fails.
         """
         good, bad = (self._git("rev-parse", "--verify", f"{c}^{{commit}}", at=self.root) for c in (self.good, self.bad))
-        self.where.mkdir(parents=True, exist_ok=True)
+        files.make_directories(self.where)
         self._remove_tree()
         number = self.history.begin_bisection(cell=self.cell.name, stage=self.stage, good=good, bad=bad)
         self._git("worktree", "add", "--detach", str(self.tree), good, at=self.root)
@@ -154,7 +153,7 @@ class Bisection:
         run = self._steps()
         up, timeouts = self.cell.up(self.lab), self.cell.timeouts
         log = self.where / f"{commit[:12]}.log"
-        log.unlink(missing_ok=True)
+        files.erase(log, within=self.where)
         before = self._before()
         if usable:
             up = [*up, "--from", SNAPSHOT]
@@ -211,7 +210,7 @@ class Bisection:
         return self._git("ls-tree", "-r", commit, "--", *UNSEEN) or "nothing"
 
     def _remove_tree(self) -> None:
-        shutil.rmtree(self.tree, ignore_errors=True)
+        files.remove(self.tree, within=self.where)
         self._git("worktree", "prune", at=self.root)
 
 

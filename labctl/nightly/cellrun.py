@@ -7,7 +7,6 @@ of the finished stages, ``down`` removes what is left.
 from __future__ import annotations
 
 import json
-import shutil
 import time
 import traceback
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from labctl.errors import LabError
-from labctl.host import paths
+from labctl.host import files, paths
 from labctl.nightly import facts, junit, steps
 from labctl.nightly.history import GOOD, History
 from labctl.nightly.matrix import Cell
@@ -294,7 +293,7 @@ class Attempt:
         kept = sorted((paths.labs() / self.lab / "bundles").glob("*.tar.zst"))
         target = self.where / "bundle.tar.zst"
         if kept:
-            shutil.copy2(kept[-1], target)
+            files.copy(kept[-1], target)
         elif not target.exists():
             self.owner.steps.run(["bundle", self.lab, "-o", str(target)], self.where / "bundle.log", BUNDLE)
 

@@ -8,12 +8,12 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.resources import files
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from labctl.errors import LabError
-from labctl.host import home, paths
+from labctl.host import files, home, paths
 from labctl.nightly.junit import Case
 from labctl.nightly.matrix import Cell
 
@@ -47,7 +47,7 @@ class History:
         try:
             if path is None:
                 home.secure()
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            files.make_directories(self.path.parent)
             self._db = sqlite3.connect(self.path, timeout=BUSY, check_same_thread=False, isolation_level=None)
             self._db.row_factory = sqlite3.Row
             with self._told():
@@ -75,7 +75,7 @@ class History:
                 found = int(
                     self._db.execute("PRAGMA user_version").fetchone()[0]
                 )  # another process may have been first
-                scripts = [files("labctl.nightly").joinpath("schema.sql").read_text()] if found == 0 else []
+                scripts = [resources.files("labctl.nightly").joinpath("schema.sql").read_text()] if found == 0 else []
                 scripts += [MIGRATIONS[n] for n in range(found, SCHEMA) if found]
                 for statement in (s for script in scripts for s in _statements(script)):
                     self._db.execute(statement)

@@ -11,7 +11,7 @@ from pathlib import Path
 from junitparser import Error, Failure, JUnitXml, JUnitXmlError, Skipped, TestCase, TestSuite
 
 from labctl.errors import LabError
-from labctl.host.files import write_atomic
+from labctl.host import files
 
 _UNPRINTABLE = re.compile(r"[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -99,7 +99,7 @@ def write(path: Path, suites: Iterable[tuple[str, Iterable[Case]]]) -> None:
     root.update_statistics()  # type: ignore[no-untyped-call]
     text = io.BytesIO()
     root.write(text, pretty=True)
-    write_atomic(path, text.getvalue())
+    files.write_atomic(path, text.getvalue())
 
 
 def first_line(text: str) -> str:

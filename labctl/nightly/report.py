@@ -20,7 +20,7 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from labctl.errors import LabError
-from labctl.host.files import write_atomic
+from labctl.host import files
 from labctl.nightly import analysis, svg
 from labctl.nightly.analysis import Kind, Standing
 from labctl.nightly.history import GOOD, History
@@ -44,10 +44,10 @@ def write(history: History, target: Path, shown: int = SHOWN) -> Path:
     :raises LabError: the report cannot be written.
     """
     try:
-        target.mkdir(parents=True, exist_ok=True)
+        files.make_directories(target)
         report = Report(history, target, shown)
         for name, text in report.pages():
-            write_atomic(target / name, text)
+            files.write_atomic(target / name, text)
     except OSError as error:
         raise LabError(
             f"the report cannot be written: {error.filename or target}: {error.strerror}",

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from labctl.errors import LabError
-from labctl.host import lock, memory
+from labctl.host import files, lock, memory
 from labctl.host.threads import started
 from labctl.nightly import facts, junit
 from labctl.nightly.cellrun import CellRun
@@ -274,7 +274,7 @@ def write_junit(history: History, run: int) -> Path:
     for row in history.cells(run):
         suites.append((row["name"], cases(history, row)))
         own = artefacts(history, run) / slug(row["name"])
-        own.mkdir(parents=True, exist_ok=True)
+        files.make_directories(own)
         junit.write(own / "junit.xml", suites[-1:])
     target = artefacts(history, run) / "junit.xml"
     junit.write(target, suites)

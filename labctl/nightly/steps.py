@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labctl.errors import LabError
-from labctl.host import process
+from labctl.host import files, process
 
 #: Grace period in seconds for an interrupted command to exit.
 GRACE = 30
@@ -68,8 +68,8 @@ class Steps:
         :param started: gets the process's identity as JSON, with which :func:`end_stray` finds it again.
         :raises Interrupted: the run was stopped, and the command ended.
         """
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as sink:
+        files.make_directories(log.parent)
+        with files.appended(log, 0o644) as sink:
             sink.write(f"$ labctl {' '.join(words)}\n".encode())
             sink.flush()
             child = process.start([*self.command, *words], log=sink, env=self.variables, cwd=self.directory)

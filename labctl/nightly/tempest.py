@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import sys
 import time
 from collections import Counter
@@ -18,8 +17,7 @@ from pathlib import Path
 from labctl import releases
 from labctl.components import Component
 from labctl.errors import LabError
-from labctl.host import paths, process
-from labctl.host.files import write_atomic
+from labctl.host import files, paths, process
 from labctl.host.namespace import Inside
 from labctl.images import python as interpreters
 from labctl.images import retry
@@ -91,11 +89,11 @@ def environment(release: Release) -> Path:
     wanted = [*release.tempest, *BESIDES]
     digest = hashlib.sha256(json.dumps([wanted, limits, minor, str(program)]).encode()).hexdigest()[:12]
     target = paths.home() / "tempest" / f"{release.name}-{digest}"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.with_suffix(".lock").open("w") as handle:
+    files.make_directories(target.parent)
+    with files.appended(target.with_suffix(".lock"), 0o644) as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         if not (target / "whole").exists():  # start over after a killed installation
-            shutil.rmtree(target, ignore_errors=True)
+            files.remove(target)
             with step("tempest", f"install {release.tempest[0]} for Python {minor}"):
                 _install(program, target, wanted, limits)
     return target
@@ -109,14 +107,14 @@ def _limits(release: Release, minor: str) -> str:
 
 def _install(program: Path, target: Path, wanted: list[str], limits: str) -> None:
     process.run([program, "-I", "-m", "venv", target], timeout=300)
-    (target / "constraints.txt").write_text(limits)
+    files.write_atomic(target / "constraints.txt", limits)
     log = target.with_suffix(".log")
     pip, limited = target / "bin" / "pip", target / "constraints.txt"
     command: list[str | Path] = [pip, "install", "--disable-pip-version-check", "-c", limited, *wanted]
     retry.again(
         lambda: process.run(command, timeout=INSTALL, log=log, name="pip install", listener=Told("tempest").listener)
     )
-    (target / "whole").touch()
+    files.write_atomic(target / "whole", "")
 
 
 # --- running ---------------------------------------------------------------------------------------
@@ -147,9 +145,9 @@ def run(name: str, chosen: Chosen, workers: int, timeout: float) -> Result:
         conf, disk = work / "etc" / "tempest.conf", work / "image.qcow2"
         try:
             process.run([venv / "bin" / "tempest", "init", work], timeout=CONVERT, env=_variables(venv, where))
-            conf.unlink(missing_ok=True)
+            files.erase(conf, within=work)
             inside.call(tempest_conf.fetch_image, api, seen, disk)
-            write_atomic(conf, tempest_conf.configuration(lab, api, release, seen, disk, work), 0o600)
+            files.write_atomic(conf, tempest_conf.configuration(lab, api, release, seen, disk, work), 0o600)
             return _judge(history, number, attempt, lab, venv, work, chosen, workers, timeout)
         except LabError as error:
             row = history.cells(number)[0]
@@ -159,8 +157,8 @@ def run(name: str, chosen: Chosen, workers: int, timeout: float) -> Result:
                 history.update_cell(row["id"], **ended)
             raise
         finally:
-            conf.unlink(missing_ok=True)  # it holds a password
-            disk.unlink(missing_ok=True)
+            files.erase(conf, within=work)  # it holds a password
+            files.erase(disk, within=work)
             history.end_run(number)
 
 
@@ -189,7 +187,7 @@ def _begin(history: History, lab: Lab) -> tuple[int, int, Path]:
     hashed = facts.inputs(cell, run_facts["source"], images)
     history.update_attempt(attempt, images=json.dumps(images), inputs=hashed)
     where = artefacts(history, number) / cell.name
-    where.mkdir(parents=True)
+    files.make_directories(where)
     return number, attempt, where
 
 
@@ -210,7 +208,7 @@ def _judge(
     inside = ["ip", "netns", "exec", lab.namespace, "env", "--chdir", str(work), *words]
     with (
         step("tempest", " ".join(["run", *chosen.words, "--concurrency", str(workers)])),
-        (where / "tempest.out").open("ab") as log,
+        files.appended(where / "tempest.out", 0o644) as log,
     ):
         child = process.start(inside, log=log, env=_variables(venv, where))
         ended = process.follow(child, timeout=timeout, watch=Teller(where / "tempest.out"))
@@ -279,6 +277,6 @@ def _results(venv: Path, work: Path, report: Path, lab: Lab) -> list[junit.Case]
     )
     if not raw.exists() or not raw.stat().st_size:
         return []
-    report.write_text(logs.redactor(lab)(raw.read_text(errors="replace")))
-    raw.unlink()
+    files.write_atomic(report, logs.redactor(lab)(raw.read_text(errors="replace")))
+    files.erase(raw, within=work)
     return [case for case in junit.read(report) if case.name != "process-returncode"]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from labctl.errors import LabError
-from labctl.host import process, sparse
+from labctl.host import files, process, sparse
 from labctl.nightly import analysis
 from labctl.nightly.history import History
 from labctl.nightly.junit import first_line
@@ -125,9 +124,8 @@ def prune(history: History, found: list[Old], steps: Steps | None = None) -> lis
                     left.append(f"lab {item.name} (labctl down {item.name})")
                 continue
             where = artefacts(history, item.run)
-            shutil.rmtree(where, ignore_errors=True)
-            if where.exists():
-                left.append(f"directory {where}")
+            if why := files.remove(where, within=where.parent):
+                left += [f"directory {item}" for item in why]
             else:
                 history.mark_pruned(item.run)
     return left

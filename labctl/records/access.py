@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from labctl.errors import LabError
-from labctl.host.files import write_atomic
+from labctl.host import files
 from labctl.records.lab import Lab
 from labctl.secret import Secret
 from labctl.topology.model import NetworkRole
@@ -89,7 +89,7 @@ def load(name: str) -> Access:
 def write(lab: Lab, auth_url: str, secrets: Mapping[str, Secret]) -> None:
     """Write clouds.yaml and the openrc files of a lab (mode 0600)."""
     directory = lab.directory / "access"
-    directory.mkdir(mode=0o700, exist_ok=True)
+    files.make_directories(directory, 0o700)
     people = {
         "admin": ("admin", "admin", "ADMIN_PASS"),
         "demo": (lab.spec.fixtures.user, lab.spec.fixtures.project, "DEMO_PASS"),
@@ -108,11 +108,11 @@ def write(lab: Lab, auth_url: str, secrets: Mapping[str, Secret]) -> None:
         clouds[label] = {"auth": auth, "region_name": lab.spec.region, "identity_api_version": 3}
         rc = "".join(f"export OS_{k.upper()}={shlex.quote(v)}\n" for k, v in auth.items())
         rc += f"export OS_REGION_NAME={lab.spec.region}\nexport OS_IDENTITY_API_VERSION=3\n"
-        write_atomic(directory / f"{label}-openrc", rc, 0o600)
-    write_atomic(directory / "clouds.yaml", yaml.safe_dump({"clouds": clouds}), 0o600)
+        files.write_atomic(directory / f"{label}-openrc", rc, 0o600)
+    files.write_atomic(directory / "clouds.yaml", yaml.safe_dump({"clouds": clouds}), 0o600)
     facts = {"capabilities": lab.meta.get("capabilities", []), "patience": lab.meta.get("patience", 1.0)}
     record = {"auth_url": f"{auth_url}/v3", **facts}
-    write_atomic(directory / "access.json", json.dumps(record))
+    files.write_atomic(directory / "access.json", json.dumps(record))
 
 
 def environment(lab: Lab, who: str = "admin") -> dict[str, str]:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import re
 import secrets as randomness
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -28,8 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from labctl import drivers
 from labctl.errors import LabError
-from labctl.host import lock, network, paths
-from labctl.host.files import write_atomic
+from labctl.host import files, lock, network, paths
 from labctl.host.ssh import Session, new_key, save_private
 from labctl.plan.planner import Plan, plan
 from labctl.records import hints
@@ -153,7 +151,7 @@ class Lab:
     def save(self) -> None:
         """Write lab.json, which contains the passwords set in a topology."""
         content = {"schema": SCHEMA, **self.meta, "spec": self.spec.model_dump(mode="json")}
-        write_atomic(self.directory / RECORD, json.dumps(content, indent=1), 0o600)
+        files.write_atomic(self.directory / RECORD, json.dumps(content, indent=1), 0o600)
 
     def journal(self) -> Journal:
         """Read the journal.
@@ -171,7 +169,7 @@ class Lab:
     def save_journal(self, journal: Journal) -> None:
         """Write the journal."""
         text = json.dumps([asdict(s) for s in journal.stages], indent=1)
-        write_atomic(self.top / "journal.json", text)
+        files.write_atomic(self.top / "journal.json", text)
 
     def secrets(self) -> dict[str, Secret]:
         """Read the lab's secrets."""
@@ -190,7 +188,7 @@ class Lab:
         }
         if wanted != known:
             text = json.dumps({name: value.reveal() for name, value in wanted.items()}, indent=1)
-            write_atomic(self.top / "secrets.json", text, 0o600)
+            files.write_atomic(self.top / "secrets.json", text, 0o600)
         return wanted
 
     def private_key(self) -> str:
@@ -217,12 +215,12 @@ class Lab:
             if not (keys / f"{name}.pub").exists():
                 pair = new_key(comment)
                 save_private(keys / name, pair.private)
-                write_atomic(keys / f"{name}.pub", pair.public + "\n")
+                files.write_atomic(keys / f"{name}.pub", pair.public + "\n")
         lines = [
             f"{node.name},{self.spec.address(node)} {' '.join(self.host_key(node.name).split()[:2])}"
             for node in self.spec.nodes.values()
         ]
-        write_atomic(keys / "known_hosts", "\n".join(lines) + "\n")
+        files.write_atomic(keys / "known_hosts", "\n".join(lines) + "\n")
 
     # --- life ----------------------------------------------------------------------------------
 
@@ -247,7 +245,7 @@ class Lab:
             "snapshots": {},
         }
         lab = cls(directory, spec, meta)
-        lab.top.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files.make_directories(lab.top, 0o700)
         lab.save()
         return lab
 
@@ -286,7 +284,7 @@ def begin_removal(name: str) -> None:
     """
     directory = paths.labs() / name
     try:
-        (directory / RECORD).rename(directory / REMOVED)
+        files.move(directory / RECORD, directory / REMOVED)
     except OSError as error:
         raise LabError(f"labctl cannot write to {directory}: {error.strerror}", "the same command with sudo") from error
 
@@ -298,12 +296,12 @@ def remove_directory(directory: Path) -> bool:
     """
     for entry in directory.iterdir():
         if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry, ignore_errors=True)
+            files.remove(entry)
         elif entry.name not in (RECORD, REMOVED):
             with suppress(OSError):
-                entry.unlink()
+                files.erase(entry)
     if all(entry.name in (RECORD, REMOVED) for entry in directory.iterdir()):
-        shutil.rmtree(directory, ignore_errors=True)
+        files.remove(directory)
     return not directory.exists()
 
 
@@ -337,7 +335,7 @@ def locked(name: str, command: str) -> Iterator[None]:
             yield
         finally:
             if not (paths.labs() / name).exists():
-                path.unlink(missing_ok=True)
+                files.erase(path)
 
 
 def _held(name: str, holder: str) -> LabError:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from openstack.connection import Connection
 
+from labctl.host import files
 from labctl.host.threads import collected, started
 from labctl.lab import inventory
 from labctl.records.access import Access
@@ -99,7 +100,7 @@ def capture(
     :param since: start of the test, seconds since the epoch.
     :param text: the failure as pytest shows it.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    files.make_directories(directory)
     redact = redactor(lab, projects)
     jobs: dict[str, tuple[Future[str], float]] = {
         f"node-{node}.txt": (started(partial(node_text, lab.lab, node, since)), NODE_DEADLINE) for node in lab.nodes
@@ -108,9 +109,9 @@ def capture(
         jobs["servers.txt"] = (started(lambda: servers_text(projects)), API_DEADLINE)
     if admin is not None:
         jobs["states.txt"] = (started(lambda: inventory.states_text(admin, lab.components)), API_DEADLINE)
-    (directory / "failure.txt").write_text(redact(text))
+    files.write_atomic(directory / "failure.txt", redact(text))
     began = time.monotonic()
     for name, (future, deadline) in jobs.items():
         left = max(0.0, patient(deadline) - (time.monotonic() - began))
-        (directory / name).write_text(redact(collected(future, left)))
+        files.write_atomic(directory / name, redact(collected(future, left)))
     return directory

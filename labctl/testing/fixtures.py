@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 from openstack.connection import Connection
 
+from labctl.host import files
 from labctl.records import cloud
 from labctl.records.access import Access
 from labctl.testing import cleanup, guest, projects, resources
@@ -54,7 +55,7 @@ def lab(pytestconfig: pytest.Config) -> Access:
 def artifacts_dir(pytestconfig: pytest.Config, lab: Access) -> Path:
     """Directory for screenshots and other files; shared by all tests of the run."""
     directory = artifacts(pytestconfig, lab)
-    directory.mkdir(parents=True, exist_ok=True)
+    files.make_directories(directory)
     return directory
 
 

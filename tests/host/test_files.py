@@ -148,9 +148,9 @@ def test_a_tree_of_others_is_read_and_written_without_its_links(home: Path, tmp_
     files.link(root / "etc/unit", "/dev/null", root)
     assert files.content(root / "etc/hostname", root) == "ours"
     assert str((root / "etc/unit").readlink()) == "/dev/null"
-    files.make_directory(root / "etc/.ssh", 0o700, root)
-    files.make_directory(root / "etc/.ssh", 0o700, root)
+    files.make_directories(root / "etc/.ssh", 0o700, root)
+    files.make_directories(root / "etc/.ssh", 0o700, root)
     (root / "home").symlink_to(tmp_path)
     with pytest.raises(OSError):
-        files.make_directory(root / "home", 0o700, root)
+        files.make_directories(root / "home", 0o700, root)
     assert (tmp_path / "victim").read_text() == "theirs"

@@ -49,7 +49,7 @@ def test_a_reader_sees_the_old_or_the_new_file_and_never_a_part(tmp_path: Path) 
     texts = {"a" * 200_000, "b" * 300_000}
     write_atomic(path, max(texts))
     writer = (
-        "import sys; from pathlib import Path; from labctl.records.lab import write_atomic\n"
+        "import sys; from pathlib import Path; from labctl.host.files import write_atomic\n"
         "for i in range(200): write_atomic(Path(sys.argv[1]), 'a' * 200000 if i % 2 else 'b' * 300000)"
     )
     running = process.start([sys.executable, "-c", writer, path])
@@ -123,12 +123,12 @@ def test_a_removal_that_was_killed_half_way_is_still_known(lab: Lab, monkeypatch
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(labs.shutil, "rmtree", killed)
+        patch.setattr(labs.files, "remove", killed)
         with pytest.raises(KeyboardInterrupt):
             remove_directory(lab.directory)
     assert half_removed(lab.name)
     with monkeypatch.context() as patch:
-        patch.setattr(labs.shutil, "rmtree", lambda *_, **__: None)
+        patch.setattr(labs.files, "remove", lambda *_, **__: [])
         assert not remove_directory(lab.directory)
     assert half_removed(lab.name), "what could not be deleted is still a lab whose removal goes on"
     assert remove_directory(lab.directory)

@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from labctl.errors import DeadlineError, LabError
-from labctl.host import process
-from labctl.host.files import write_atomic
+from labctl.host import files, process
 from labctl.images import kvm
 from labctl.progress import note
 
@@ -78,8 +77,8 @@ def program(name: str) -> str | None:
 
 
 def _open_lock(name: str) -> IO[str]:
-    RUN.mkdir(mode=0o700, exist_ok=True)
-    return (RUN / name).open("a")
+    files.make_directories(RUN, 0o700)
+    return files.continued(RUN / name)
 
 
 def hold() -> IO[str]:
@@ -113,7 +112,7 @@ def ensure() -> None:
         for name, path in DAEMONS.items():
             if not accepts(path):
                 records[name] = _start(name)
-                write_atomic(RUN / "libvirtd.json", json.dumps(records))
+                files.write_atomic(RUN / "libvirtd.json", json.dumps(records))
     deadline = time.monotonic() + _SECONDS
     while not answers():
         if time.monotonic() > deadline:
@@ -123,7 +122,7 @@ def ensure() -> None:
 
 def _start(name: str) -> dict[str, Any]:
     pid_file = RUN / f"{name}.pid"
-    pid_file.unlink(missing_ok=True)
+    files.erase(pid_file, within=RUN)
     command: list[str | Path] = [program(name) or name, "--daemon", "--pid-file", pid_file]
     if name == "libvirtd" and kvm.DEVICE.exists() and not kvm.examine().works:
         command = [
@@ -186,7 +185,7 @@ def end(idle: Callable[[], bool], seconds: float = 10) -> list[str]:
         if not left:
             for path in RUN.glob("*"):
                 if path.suffix in (".json", ".pid"):
-                    path.unlink()
+                    files.erase(path, within=RUN)
     return left
 
 

@@ -7,11 +7,10 @@ layer may be linked into another lab; only the golden image is given by absolute
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 from labctl.errors import BrokenLabError, LabError
-from labctl.host import process, qcow2
+from labctl.host import files, process, qcow2
 from labctl.images import vm
 from labctl.records.lab import Lab
 from labctl.topology.units import show_size
@@ -104,21 +103,21 @@ def _make(path: Path, size: int, backing: Path | None) -> None:
     """Create a disk atomically, so that an existing disk is always complete."""
     if path.exists():
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
+    files.make_directories(path.parent)
     new = path.with_name(f".{path.name}.new")
-    new.unlink(missing_ok=True)
+    files.erase(new)
     command: list[str | Path] = ["qemu-img", "create", "-q", "-f", "qcow2"]
     if backing is not None:
         in_lab = backing.is_relative_to(path.parents[2] if path.parent.name != "disks" else path.parents[3])
         command += ["-b", os.path.relpath(backing, path.parent) if in_lab else backing, "-F", "qcow2"]
     process.run([*command, new, str(size)])
-    new.rename(path)
+    files.move(new, path)
 
 
 def discard(lab: Lab, node: str) -> None:
     """Remove a machine's writes; it no longer uses the layers below."""
     own = lab.top / node
-    shutil.rmtree(own, ignore_errors=True)
+    files.remove(own)
     if any((lab.layer(number) / node).is_dir() for number in lab.stack[1:]):
-        own.mkdir(parents=True)
-        (own / ANEW).touch()
+        files.make_directories(own)
+        files.write_atomic(own / ANEW, "")

@@ -27,8 +27,7 @@ from labctl.drivers.libvirt.domain import (
     read_mark,
 )
 from labctl.errors import BrokenLabError, LabError
-from labctl.host import links, network, paths, process
-from labctl.host.files import write_atomic
+from labctl.host import files, links, network, paths, process
 from labctl.host.memory import available as available_memory
 from labctl.host.ssh import Session
 from labctl.host.threads import on_each
@@ -144,14 +143,11 @@ class Libvirt:
 
     def create(self, lab: Lab, node: str) -> None:
         (image,) = lab.layers
-        lab.node_directory(node).mkdir(parents=True, exist_ok=True)
+        files.make_directories(lab.node_directory(node))
         disks.create(lab, node, image)
         path = disks.seed(lab, node)
         if not path.exists():
-            new = path.with_name(f".{path.name}.new")
-            new.touch(mode=0o600)
-            new.write_bytes(seed.iso(lab, node))
-            new.rename(path)
+            files.write_atomic(path, seed.iso(lab, node), 0o600)
 
     def _description(self, lab: Lab, node: str) -> Domain:
         (image,) = lab.layers
@@ -178,12 +174,12 @@ class Libvirt:
         if _began(lab, node) == LOADING:  # labctl was killed meanwhile
             self._end(lab, node)
         if self._domain(lab, node) is None:
-            write_atomic(marker, LOADING if saved else BOOTS)
+            files.write_atomic(marker, LOADING if saved else BOOTS)
             if saved is None:
                 self._boot(lab, node)
             else:
                 memory.load(self.connection(), saved, self._description(lab, node))
-                write_atomic(marker, LOADED)
+                files.write_atomic(marker, LOADED)
         if _began(lab, node):
             self._finish(lab, node)
 
@@ -211,7 +207,7 @@ class Libvirt:
                 with translated(f"{node} cannot be resumed"):
                     domain.resume()
             for name in group:
-                (lab.node_directory(name) / STARTING).unlink()
+                files.erase(lab.node_directory(name) / STARTING)
         if from_memory:
             memory.set_clocks(lambda name: self.connect(lab, name, 60), list(group))
 
@@ -244,7 +240,7 @@ class Libvirt:
             if time.monotonic() > deadline:
                 raise BrokenLabError(f"{node}: its domain did not end", f"virsh destroy {domain.name()}")
             time.sleep(0.05)
-        (lab.node_directory(node) / STARTING).unlink(missing_ok=True)
+        files.erase(lab.node_directory(node) / STARTING)
 
     def destroy(self, lab: Lab, node: str) -> list[str]:
         try:

@@ -19,7 +19,7 @@ from labctl.drivers.libvirt.connection import Connection, asked, library, transl
 from labctl.drivers.libvirt.domain import Accelerator, Domain, read_mark
 from labctl.drivers.libvirt.saved import foreign, moved
 from labctl.errors import BrokenLabError, LabError
-from labctl.host.files import write_atomic
+from labctl.host import files
 from labctl.host.ssh import Session
 from labctl.host.threads import on_each, side_by_side
 from labctl.images import kvm
@@ -47,8 +47,8 @@ def pending(lab: Lab, node: str) -> Path | None:
 
 def spend(lab: Lab, node: str) -> None:
     """Discard the memory that a machine resumes from: from now on its disks are newer."""
-    (lab.top / node / MEMORY).unlink(missing_ok=True)
-    (lab.top / node / GOES_ON).unlink(missing_ok=True)
+    files.erase(lab.top / node / MEMORY)
+    files.erase(lab.top / node / GOES_ON)
 
 
 def branch(lab: Lab, stack: tuple[str, ...], layer: str) -> None:
@@ -57,8 +57,8 @@ def branch(lab: Lab, stack: tuple[str, ...], layer: str) -> None:
         node = saved.parent.name
         if facts(saved)["of"] == seed.mark(lab, node):  # a clone is another lab, and boots from its disks
             place = lab.layer(layer) / node
-            place.mkdir(parents=True, exist_ok=True)
-            (place / GOES_ON).write_text(stack[0])
+            files.make_directories(place)
+            files.write_atomic(place / GOES_ON, stack[0])
 
 
 def save(lab: Lab, domains: Mapping[str, Any], accelerator: Accelerator, connect: Connect) -> None:
@@ -96,8 +96,8 @@ def _save(lab: Lab, node: str, domain: Any) -> None:
     new = path.with_name(f".{path.name}.new")
     with translated(f"the memory of {node} cannot be saved"):
         domain.saveFlags(str(new), None, library().VIR_DOMAIN_SAVE_PAUSED)
-    write_atomic(path.with_name(disks.FACTS), json.dumps({"of": seed.mark(lab, node), **here(domain.connect())}))
-    new.rename(path)
+    files.write_atomic(path.with_name(disks.FACTS), json.dumps({"of": seed.mark(lab, node), **here(domain.connect())}))
+    files.move(new, path)
 
 
 def here(handle: Any) -> dict[str, str]:

@@ -11,6 +11,7 @@ from labctl.drivers.libvirt import disks, memory
 from labctl.drivers.libvirt.connection import Connection, library, translated
 from labctl.drivers.libvirt.domain import Accelerator
 from labctl.errors import LabError
+from labctl.host import files
 from labctl.records.lab import MEMORY, Lab
 
 #: libvirt's CPU modes that copy the host's processor: such machines resume only on the same processor.
@@ -81,4 +82,4 @@ def adopt(connection: Connection, accelerator: Accelerator, lab: Lab, needs: Map
     disks.adopt(lab, image)
     if not needs:
         for saved in (found for number in lab.stack for found in lab.layer(number).glob(f"*/{MEMORY}")):
-            saved.unlink()
+            files.erase(saved)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from labctl.errors import BrokenLabError, DeadlineError, LabError
-from labctl.host import process
+from labctl.host import files, process
 from labctl.images.box import Box
 from labctl.progress import note, step
 
@@ -92,8 +91,8 @@ class Vagrant:
     words: tuple[str, ...] = ()
 
     def _made(self, log: Path, seconds: float) -> Any:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_text("")
+        files.make_directories(log.parent)
+        files.write_atomic(log, "")
         sink = library().make_file_cm(str(log))
         client = _client()(root=str(self.root), env=environment(), out_cm=sink, err_cm=sink)
         client.words = ("timeout", "--foreground", "--kill-after=10", f"{seconds:.0f}", *self.words)
@@ -127,7 +126,7 @@ class Vagrant:
         :raises BrokenLabError: it failed; the message has Vagrant's full output.
         :raises DeadlineError: timed out after ``seconds``.
         """
-        with self._running(f"up {node}", seconds) as (client, log), log.open("a") as sink:
+        with self._running(f"up {node}", seconds) as (client, log), files.continued(log, 0o644) as sink:
             for line in client.up(vm_name=node, provider=provider, provision=provision, stream_output=True):
                 sink.write(line)
                 sink.flush()
@@ -199,8 +198,8 @@ def _told(line: str, node: str) -> str:
 @contextmanager
 def scratch() -> Iterator[Vagrant]:
     """Vagrant outside any lab, for boxes, plugins and versions."""
-    with tempfile.TemporaryDirectory(prefix="labctl-vagrant-") as name:
-        yield Vagrant(Path(name), Path(name) / "log")
+    with files.temporary("labctl-vagrant-") as place:
+        yield Vagrant(place, place / "log")
 
 
 def register(box: Box, provider: str) -> None:

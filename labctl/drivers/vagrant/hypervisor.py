@@ -8,8 +8,6 @@ machines; its processes are in the lab's control group, so they can be ended eve
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,8 +21,7 @@ from labctl.drivers.libvirt.connection import Connection, asked, library, transl
 from labctl.drivers.vagrant import document
 from labctl.drivers.vagrant.command import JOIN
 from labctl.errors import DeadlineError, LabError
-from labctl.host import cgroup, network, paths, process
-from labctl.host.files import write_atomic
+from labctl.host import cgroup, files, network, paths, process
 from labctl.images import kvm
 from labctl.progress import note
 from labctl.records.lab import Lab
@@ -108,10 +105,10 @@ class Hypervisor:
             )
         self._end()
         for path in (self.run, self.state / "etc", self.state / "lib", self.state / "log", self.pool):
-            path.mkdir(parents=True, exist_ok=True)
-        self.run.chmod(0o700)
-        write_atomic(self.state / "etc/qemu.conf", QEMU_CONF)
-        write_atomic(self.state / "etc/libvirtd.conf", LIBVIRTD_CONF)
+            files.make_directories(path)
+        files.set_mode(self.run, 0o700)
+        files.write_atomic(self.state / "etc/qemu.conf", QEMU_CONF)
+        files.write_atomic(self.state / "etc/libvirtd.conf", LIBVIRTD_CONF)
         note("host", "starting a libvirtd for the lab's machines in the lab's namespace")
         done = process.run(self._command(), check=False, timeout=60)
         deadline = time.monotonic() + _SECONDS
@@ -137,7 +134,7 @@ class Hypervisor:
             with suppress(LabError):  # already gone
                 connection.close()
         left = [f"process {pid} of the lab's libvirtd" for pid in self._end()]
-        shutil.rmtree(self.run, ignore_errors=True)
+        files.remove(self.run, within=daemon.RUN)
         return left
 
     def _end(self) -> list[int]:
@@ -176,12 +173,12 @@ class Hypervisor:
         if target.exists():
             return
         new = target.with_name(f".{volume}.new")
-        new.unlink(missing_ok=True)
+        files.erase(new)
         try:
-            os.link(disk, new)
+            files.name_again(disk, new)
         except OSError:  # another file system
-            shutil.copyfile(disk, new)
-        new.rename(target)
+            files.copy(disk, new, 0o644)
+        files.move(new, target)
         with translated("the lab's libvirt"):
             self.connection.get().storagePoolLookupByName(POOL).refresh()
 
@@ -204,7 +201,7 @@ class Hypervisor:
                 return [error.message]
         name = f"{document.prefix(self.lab.name)}{node}"
         for path in (*self.pool.glob(f"{name}.img"), *self.pool.glob(f"{name}-vd*")):
-            path.unlink(missing_ok=True)
+            files.erase(path)
         return []
 
     def memory(self) -> list[Any]:

@@ -11,24 +11,21 @@ machine's disk, named after the layer and recorded as ``NODE/snapshot`` in the l
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from labctl.drivers import reach
 from labctl.drivers.base import Capabilities, Machine, shutdown_order
-from labctl.drivers.libvirt import seed, wiring
+from labctl.drivers.libvirt import daemon, seed, wiring
 from labctl.drivers.libvirt.connection import asked, translated
 from labctl.drivers.libvirt.machine import Libvirt, refuse_overcommitment
 from labctl.drivers.vagrant import command, document
 from labctl.drivers.vagrant.command import JOIN, Vagrant
 from labctl.drivers.vagrant.hypervisor import GROUP, Hypervisor, run_directory
 from labctl.errors import BrokenLabError, LabError
-from labctl.host import cgroup, links, network, process
-from labctl.host.files import write_atomic
+from labctl.host import cgroup, files, links, network, process
 from labctl.host.ssh import Session
 from labctl.host.threads import on_each
 from labctl.images import box as boxes
@@ -116,13 +113,13 @@ class VagrantMachines:
         with self._lock:
             self._prepare(lab)
         own = lab.node_directory(node)
-        own.mkdir(parents=True, exist_ok=True)
-        (own / MADE).touch()
+        files.make_directories(own)
+        files.write_atomic(own / MADE, "")
         mark = lab.top / node / RESTORE
         if mark.exists():
             self._off(lab, node)
             self._vagrant(lab).snapshot("restore", node, mark.read_text(), self._seconds(COMMAND), "--no-start")
-            mark.unlink()
+            files.erase(mark)
 
     def _prepare(self, lab: Lab) -> None:
         """Make the lab's libvirt and lab.json match the spec."""
@@ -132,12 +129,12 @@ class VagrantMachines:
         box = self._box(lab)
         hypervisor.stock(*_volume(box))
         directory = self._directory(lab)
-        directory.mkdir(mode=0o700, exist_ok=True)
+        files.make_directories(directory, 0o700)
         text = document.render(lab.spec, self._settings(lab, box))
         for name, content in ((document.FILE, text), ("Vagrantfile", document.VAGRANTFILE.read_text())):
             path = directory / name
             if not path.exists() or path.read_text() != content:
-                write_atomic(path, content, 0o600)
+                files.write_atomic(path, content, 0o600)
 
     def _box(self, lab: Lab) -> Box:
         """The lab's box, registered with Vagrant."""
@@ -174,10 +171,10 @@ class VagrantMachines:
         vagrant, again = self._vagrant(lab), (own / STARTING).exists()
         if again and not (own / STARTED).exists():  # Vagrant's key may not have reached its disk
             vagrant.destroy(node, self._seconds(COMMAND))
-        (own / STARTING).touch()
+        files.write_atomic(own / STARTING, "")
         vagrant.up(node, PROVIDER, self._seconds(UP), provision=True if again else None)
-        (own / STARTED).touch()
-        (own / STARTING).unlink()
+        files.write_atomic(own / STARTED, "")
+        files.erase(own / STARTING)
 
     def stop(self, lab: Lab, node: str, seconds: float) -> bool:
         running, _ = self._hypervisor(lab).state_of(node)
@@ -224,9 +221,9 @@ class VagrantMachines:
                 note(node, f"removing it without Vagrant: {error.message}")
             left += hypervisor.discard(node)
         if not left:
-            shutil.rmtree(machines, ignore_errors=True)
-            shutil.rmtree(lab.top / node, ignore_errors=True)
-            shutil.rmtree(lab.node_directory(node), ignore_errors=True)
+            files.remove(machines)
+            files.remove(lab.top / node)
+            files.remove(lab.node_directory(node))
         return left
 
     def machine(self, lab: Lab, node: str) -> Machine:
@@ -243,8 +240,7 @@ class VagrantMachines:
 
     def sweep(self, name: str) -> list[str]:
         left = [f"process {pid} of {group}" for group in (COMMANDS, GROUP) for pid in cgroup.kill(name, group)]
-        with suppress(OSError):
-            shutil.rmtree(run_directory(name), ignore_errors=True)
+        files.remove(run_directory(name), within=daemon.RUN)
         return left + self.remains(name)
 
     def litter(self, recorded: set[str]) -> list[Path]:
@@ -281,8 +277,8 @@ class VagrantMachines:
                 )
         for node in frozen:
             place = lab.layer(layer) / node
-            place.mkdir(parents=True, exist_ok=True)
-            (place / RESTORE).write_text(_snapshot(stack[0]))
+            files.make_directories(place)
+            files.write_atomic(place / RESTORE, _snapshot(stack[0]))
 
     def needs(self, lab: Lab, layer: str) -> dict[str, str]:
         raise LabError(
@@ -315,8 +311,8 @@ class VagrantMachines:
                 vagrant.snapshot("delete", node, name, self._seconds(COMMAND))
         vagrant.snapshot("save", node, _snapshot(number), self._seconds(COMMAND))
         place = lab.layer(number) / node
-        place.mkdir(parents=True, exist_ok=True)
-        (place / SNAPSHOT).write_text(lab.id)
+        files.make_directories(place)
+        files.write_atomic(place / SNAPSHOT, lab.id)
 
     # --- faults ------------------------------------------------------------------------------------
 
@@ -370,7 +366,7 @@ class VagrantMachines:
         left = [f"process {pid} of Vagrant" for pid in cgroup.kill(lab.name, COMMANDS)]
         left += self._hypervisor(lab).stop()
         if not left:
-            shutil.rmtree(self._directory(lab), ignore_errors=True)
+            files.remove(self._directory(lab))
         return left + network.delete(lab.name)
 
     def cpu_seconds(self, lab: Lab) -> float:
