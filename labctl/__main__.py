@@ -54,6 +54,15 @@ def _say_lost(lost: OSError) -> int:
     return 1
 
 
+def _full(error: OSError) -> LabError:
+    """A disk that nothing can be written to, and what would free it."""
+    place = Path(os.fsdecode(error.filename or paths.home()))
+    hint = "labctl gc; labctl image prune --unused; labctl snapshot delete LAB SNAPSHOT"
+    if error.errno == errno.EROFS:
+        return LabError(f"{place} is on a read-only file system", "LABCTL_HOME on a writable file system")
+    return LabError(f"no space left on the file system of {place}: {error.strerror}", hint)
+
+
 def run() -> None:
     """Run labctl and raise SystemExit with its status."""
     try:
@@ -80,6 +89,9 @@ def run() -> None:
             sys.exit(error.exit_code)
         if isinstance(error, OSError) and (lost := _lost_output(error)):
             sys.exit(_say_lost(lost))
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            _say(_full(error))
+            sys.exit(1)
         hide = Redactor(())  # users attach these to reports; which lab's passwords they contain is not known here
         log = files.kept(hide(f"labctl {__version__}: {sys.argv}\n{traceback.format_exc()}"), "labctl-bug-")
         typer.echo(f"error: this is a bug in labctl: {hide(repr(error))}\n  details: {log}", err=True)

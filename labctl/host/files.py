@@ -10,6 +10,7 @@ followed. Such a tree is made anew after a power failure, so its files are not s
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -86,6 +87,26 @@ def write_atomic(path: Path, content: str | bytes, mode: int = 0o644, within: Pa
     """
     with replacing(path, mode, within) as sink:
         sink.write(content.encode() if isinstance(content, str) else content)
+
+
+def rewrite(path: Path, content: str, mode: int = 0o600) -> None:
+    """Replace a record's content; on a full disk a shorter one is written over the old, which needs no space.
+
+    :raises OSError: it cannot be written; the old file is unchanged.
+    """
+    try:
+        write_atomic(path, content, mode)
+    except OSError as error:
+        data = content.encode()
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not path.exists() or path.stat().st_size < len(data):
+            raise
+        handle = os.open(path, os.O_WRONLY | _PLAIN)
+        try:
+            os.pwrite(handle, data, 0)
+            os.ftruncate(handle, len(data))
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def copy(source: Path, target: Path, mode: int | None = None, within: Path | None = None) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -36,8 +36,8 @@ def held(path: Path, holder: str, refused: Callable[[str], LabError]) -> Iterato
             raise refused("")  # its holder removed it at this moment
         handle.seek(0)
         handle.truncate()
-        handle.write(f"pid {os.getpid()}{holder and ': '}{holder}")
-        handle.flush()
+        with suppress(OSError):  # on a full disk it is held all the same: what frees space needs none
+            os.write(handle.fileno(), f"pid {os.getpid()}{holder and ': '}{holder}".encode())
         yield
 
 

@@ -81,7 +81,7 @@ def active(lab: Lab) -> tuple[Fault, ...]:
 
 
 def _save(lab: Lab, faults: Iterable[Fault]) -> None:
-    files.write_atomic(lab.directory / RECORD, json.dumps([asdict(f) for f in faults], indent=1))
+    files.rewrite(lab.directory / RECORD, json.dumps([asdict(f) for f in faults], indent=1), 0o644)
 
 
 def _add(lab: Lab, fault: Fault) -> None:

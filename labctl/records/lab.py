@@ -151,7 +151,7 @@ class Lab:
     def save(self) -> None:
         """Write lab.json, which contains the passwords set in a topology."""
         content = {"schema": SCHEMA, **self.meta, "spec": self.spec.model_dump(mode="json")}
-        files.write_atomic(self.directory / RECORD, json.dumps(content, indent=1), 0o600)
+        files.rewrite(self.directory / RECORD, json.dumps(content, indent=1))
 
     def journal(self) -> Journal:
         """Read the journal.
