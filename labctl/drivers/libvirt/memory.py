@@ -116,7 +116,9 @@ def facts(saved: Path) -> dict[str, str]:
         if not isinstance(found, dict) or "of" not in found:
             raise ValueError("other content")
     except (OSError, ValueError) as error:
-        raise BrokenLabError(f"{path} does not say whose memory {saved} is", "labctl snapshot import --boot") from error
+        raise BrokenLabError(
+            f"{path} does not say whose memory {saved} is", "labctl snapshot import FILE --boot"
+        ) from error
     return found
 
 
@@ -153,7 +155,7 @@ def load(connection: Connection, saved: Path, machine: Domain) -> None:
         if found := foreign(description, machine):
             raise LabError(
                 f"{saved} has a description of {node} that labctl did not write: {found}",
-                f"labctl down {machine.mark.lab}; labctl snapshot import --boot drops the memory",
+                f"labctl down {machine.mark.lab}; labctl snapshot import FILE --boot",
             )
         connection.get().restoreFlags(str(saved), description, flags)
     note(node, f"memory loaded, {show_size(saved.stat().st_size)} in {time.monotonic() - began:.1f} s")
