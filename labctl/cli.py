@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
+from labctl import __version__
 from labctl.commands import (
     access,
     doctor,
@@ -24,11 +27,28 @@ from labctl.commands import (
 
 app = typer.Typer(
     name="labctl",
-    help="Deploy OpenStack labs from one file, test them end to end, remove them without a trace.",
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"labctl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="print the version")
+    ] = False,
+) -> None:
+    """Deploy OpenStack labs from one file, test them end to end, remove them without a trace."""
+
+
 for group in (
     lifecycle,
     inspect,

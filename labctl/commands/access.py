@@ -13,7 +13,7 @@ import typer
 
 from labctl import checkout, shipped
 from labctl.commands.console import Format, err, listing, out, progress
-from labctl.commands.options import LabName, NodeName, Output
+from labctl.commands.options import MANY, LabName, NodeName, Output
 from labctl.errors import BROKEN, BrokenLabError, LabError
 from labctl.host import process
 from labctl.host.network import NETNS
@@ -38,7 +38,7 @@ def _inside(lab: Lab) -> list[str]:
         words = f"{' and '.join(stopped)} of {lab.name} {'is' if len(stopped) == 1 else 'are'} not running"
         if stopped == list(lab.spec.nodes):
             raise BrokenLabError(words, f"labctl repair {lab.name}")
-        err.print(f"[yellow]warning[/yellow] {words}; labctl repair {lab.name} starts stopped nodes")
+        err.print(f"warning: {words}; labctl repair {lab.name} starts stopped nodes", style="yellow")
     return ["ip", "netns", "exec", lab.namespace]
 
 
@@ -148,7 +148,7 @@ def secrets(
 def prove(
     name: LabName,
     arguments: Words = None,
-    workers: Annotated[int, typer.Option("-n", help="pytest-xdist workers")] = 4,
+    workers: Annotated[int, typer.Option("-n", min=0, max=MANY, help="pytest-xdist workers")] = 4,
     junit: Annotated[Path | None, typer.Option(help="write a JUnit file")] = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="only the smoke tests: one path through each service")] = False,
 ) -> None:
@@ -167,7 +167,7 @@ def prove(
         words.append(f"--junitxml={junit.absolute()}")
     status = process.interactive(words, env=_environment(lab), cwd=suite.parent)
     if status != 0:
-        out.print(f"[red]{name}: the end-to-end suite exited with status {status}[/red]")
+        out.print(f"{name}: the end-to-end suite exited with status {status}", style="red")
     if status in _TELLING:
         with progress():
             kept = bundle.after_failure(name)

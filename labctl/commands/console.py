@@ -13,13 +13,30 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from labctl.commands.terminal import forget_odd_sizes, visible
 from labctl.host import files
 from labctl.progress import Event, Kind, subscribed
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+class Plain(Console):
+    """A console that prints text as it is: names and paths may look like markup, emoji or commands of a terminal."""
+
+    def __init__(self, *, width: int | None = None, stderr: bool = False) -> None:
+        forget_odd_sizes()
+        super().__init__(
+            highlight=False, markup=False, emoji=False, soft_wrap=width is None, width=width, stderr=stderr
+        )
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        """Print; ``style`` is for the whole line."""
+        super().print(*(visible(item) if isinstance(item, str) else item for item in objects), **how)
+
+
+out = Plain()
+err = Plain(stderr=True)
 
 
 class Format(StrEnum):
@@ -94,14 +111,14 @@ class _Lines:
 
     def _print(self, where: str, text: str) -> None:
         self._printed = time.monotonic()
-        err.print(f"{self._printed - self._began:7.1f}s {where:<12} {text}")
+        err.print(f"{self._printed - self._began:7.1f}s {_plain(where):<12} {text}", markup=True)
 
     def _show(self) -> None:
         """Update the terminal's status line."""
         if self._status and self._open:
             where, text, _ = self._open[-1]
             told = self._progress.get(where)
-            self._status.update(f"{where}: {_plain(text)}{self._told(told, bar=True) if told else ''}")
+            self._status.update(f"{_plain(where)}: {_plain(text)}{self._told(told, bar=True) if told else ''}")
 
     @staticmethod
     def _told(event: Event, *, bar: bool) -> str:
@@ -129,7 +146,7 @@ class _Lines:
 
 
 def _plain(text: str) -> str:
-    return text.replace("[", r"\[")
+    return escape(visible(text))
 
 
 @contextmanager
@@ -179,7 +196,7 @@ def listing(format_: Format, rows: Sequence[Mapping[str, Any]], columns: Sequenc
     for column in columns:
         table.add_column(column.upper(), overflow="fold")
     for row in rows:
-        table.add_row(*(str(row.get(c, "")) for c in columns))
+        table.add_row(*(visible(str(row.get(c, ""))) for c in columns))
     # a pipe has no width: one line per row
-    printer = out if out.is_terminal else Console(highlight=False, width=10_000)
+    printer = out if out.is_terminal else Plain(width=10_000)
     printer.print(table)

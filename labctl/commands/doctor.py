@@ -24,7 +24,7 @@ def doctor(
     if output is Format.TABLE:
         for finding in found:
             if finding.hint:
-                out.print(f"{finding.check}: {finding.hint}", markup=False)
+                out.print(f"{finding.check}: {finding.hint}")
     if problems:
         raise typer.Exit(1)
 

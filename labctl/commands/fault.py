@@ -120,7 +120,7 @@ def _heal(lab: str) -> None:
     with locked(lab, f"labctl fault heal {lab}"), progress(paths.labs() / lab / "events.jsonl"):
         healed = faults.heal_all(Lab.load(lab))
     for one in healed:
-        out.print(f"healed: {one}", markup=False)
+        out.print(f"healed: {one}")
     if not healed:
         out.print(f"{lab}: no faults")
 

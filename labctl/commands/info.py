@@ -31,7 +31,7 @@ def print_info(name: str, credentials: bool = False) -> None:
     """Print addresses, credentials (their values only on request) and the commands to enter the lab."""
     lab = Lab.load(name)
     spec = lab.spec
-    out.print(f"\n[bold]{name}[/bold]: {describe(spec)}, driver {spec.driver}")
+    out.print(f"\n{name}: {describe(spec)}, driver {spec.driver}", style="bold")
     for node in spec.nodes.values():
         cards = ", ".join(f"{i.name} {i.address or 'no address'} ({i.network})" for i in node.interfaces)
         out.print(f"  {node.name:<12} {cards}")

@@ -47,25 +47,25 @@ def schema() -> None:
 
 
 def _tree(stage: Stage) -> None:
-    out.print(f"[bold]{stage.name}[/bold]")
+    out.print(stage.name, style="bold")
     for part in (stage.nodes, stage.after):
         for node, items in part.items():
             for item in items:
                 operations = item.operations if isinstance(item, Parallel) else (item,)
                 mark = "∥ " if isinstance(item, Parallel) and len(operations) > 1 else "  "
                 for operation in operations:
-                    out.print(f"  {node:<12}{mark}{operation.title}", markup=False)
+                    out.print(f"  {node:<12}{mark}{operation.title}")
         if part is stage.nodes:
             for copy in stage.copies:
-                out.print(f"  {'(engine)':<12}  {copy.title}", markup=False)
+                out.print(f"  {'(engine)':<12}  {copy.title}")
             for call in stage.api:
-                out.print(f"  {'(api)':<12}  {call.title}", markup=False)
+                out.print(f"  {'(api)':<12}  {call.title}")
 
 
 def print_plan(spec: LabSpec) -> None:
     """Print a lab's plan as a tree."""
     made = plan(Context.of(spec))
-    out.print("[bold]machines[/bold]")
+    out.print("machines", style="bold")
     for node in spec.nodes.values():
         cards = ", ".join(f"{i.name}={i.address or '-'}" for i in node.interfaces)
         out.print(f"  {node.name:<12}  {cards}: {' '.join(node.runs)}")
@@ -183,11 +183,11 @@ def status(
     listing(output, rows, ["node", "state", "address", "runs"])
     for row in rows:
         if row["state"] == "stopped" and row["detail"]:
-            out.print(f"{row['node']}: {row['detail']}; labctl repair {name}", markup=False)
+            out.print(f"{row['node']}: {row['detail']}; labctl repair {name}")
     for node_name in lab.spec.later:
         out.print(f"joins later: {node_name}; labctl node add {name} {node_name}")
     for one in fault.active(lab):
-        out.print(f"fault: {one}; labctl fault heal {name}", markup=False)
+        out.print(f"fault: {one}; labctl fault heal {name}")
     out.print()
     listing(output, stages, ["name", "seconds", "cpu_seconds", "changed", "ok"])
     if ailments:
@@ -207,7 +207,7 @@ def verify(name: LabName, output: Output = Format.TABLE) -> None:
         typer.echo(json.dumps([{"check": check, "output": text} for check, text in kept.items()], indent=1))
         return
     for check, text in kept.items():
-        out.print(f"[bold]{check}[/bold]")
+        out.print(check, style="bold")
         typer.echo(text)
 
 

@@ -83,7 +83,7 @@ def bundle(
     target = output or Path(bundles.file_name(name))
     with progress():
         bundles.write(lab, target)
-    out.print(str(target), markup=False)
+    out.print(str(target))
 
 
 def register(app: typer.Typer) -> None:

@@ -59,9 +59,9 @@ def gc(
         out.print(f"no leftovers in {paths.home()}")
     else:
         for finding in found:
-            out.print(f"[bold]{finding.kind} {finding.name}[/bold] ({show_size(finding.size)})")
+            out.print(f"{finding.kind} {finding.name} ({show_size(finding.size)})", style="bold")
             for part in finding.parts:
-                out.print(f"  {part}", markup=False)
+                out.print(f"  {part}")
         total = show_size(sum(f.size for f in found))
         out.print(f"{'would remove' if dry_run else 'removed'} {len(found)} leftovers, {total}")
     if left:

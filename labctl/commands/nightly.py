@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from labctl.commands.console import Format, listing, out, progress
-from labctl.commands.options import Output
+from labctl.commands.options import MANY, Output
 from labctl.errors import LabError
 from labctl.nightly import analysis, report, upkeep
 from labctl.nightly import bisect as bisection
@@ -57,7 +57,9 @@ def run_night(
     only: Only = None,
     resume: Annotated[bool, typer.Option("--resume", help="resume the run that was killed")] = False,
     either: Annotated[bool, typer.Option("--continue", help="resume a killed run, else start a new one")] = False,
-    jobs: Annotated[int | None, typer.Option(min=1, help="cells in parallel; default: one per two cores")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, max=MANY, help="cells in parallel; default: one per two cores")
+    ] = None,
     keep: Annotated[
         bool | None, typer.Option("--keep-on-failure/--remove-on-failure", help="override the file's setting")
     ] = None,
@@ -90,7 +92,7 @@ def run_night(
             ],
         )
     _print_cells(rows, Format.TABLE)
-    out.print(f"run {number}: {summary(rows)}; labctl nightly show {number}; {index}", markup=False)
+    out.print(f"run {number}: {summary(rows)}; labctl nightly show {number}; {index}")
     if not good:
         raise typer.Exit(1)
 
@@ -108,7 +110,7 @@ def summary(rows: list[dict[str, Any]]) -> str:
 
 @nightly.command("list")
 def list_runs(
-    number: Annotated[int, typer.Option("-n", "--number", min=1, help="number of newest runs")] = 20,
+    number: Annotated[int, typer.Option("-n", "--number", min=1, max=MANY, help="number of newest runs")] = 20,
     output: Output = Format.TABLE,
 ) -> None:
     """List the newest runs."""
@@ -139,7 +141,9 @@ def list_runs(
 
 @nightly.command()
 def show(
-    number: Annotated[int | None, typer.Argument(metavar="[RUN]", help="a run; default: the newest")] = None,
+    number: Annotated[
+        int | None, typer.Argument(metavar="[RUN]", min=1, max=MANY, help="a run; default: the newest")
+    ] = None,
     cell: Annotated[str | None, typer.Argument(help="only this cell, in full")] = None,
     output: Output = Format.TABLE,
 ) -> None:
@@ -221,37 +225,39 @@ def _print_detail(detail: dict[str, Any], output: Format) -> None:
     if output is Format.JSON:
         typer.echo(json.dumps(detail, indent=1))
         return
-    out.print(f"[bold]{detail['name']}[/bold]: {detail['outcome'] or detail['state']}")
+    out.print(f"{detail['name']}: {detail['outcome'] or detail['state']}", style="bold")
     if detail["message"] and not detail["attempts"]:
-        out.print(detail["message"], markup=False)
+        out.print(detail["message"])
     for attempt in detail["attempts"]:
         out.print(f"\nattempt {attempt['number']}: {attempt['outcome'] or 'unfinished'}, inputs {attempt['inputs']}")
         if attempt["message"]:
-            out.print(f"{attempt['bad_stage']}: {attempt['message']}", markup=False)
+            out.print(f"{attempt['bad_stage']}: {attempt['message']}")
         listing(output, attempt["stages"], ["name", "outcome", "seconds", "cpu_seconds"])
         for test in (t for t in attempt["tests"] if t["outcome"] == "failed"):
-            out.print(f"failed: {test['name']}", markup=False)
+            out.print(f"failed: {test['name']}")
         for found in attempt["findings"]:
-            out.print(f"found: {found['place']}: {found['what']}: {found['last']}", markup=False)
+            out.print(f"found: {found['place']}: {found['what']}: {found['last']}")
         for artefact in attempt["artefacts"]:
-            out.print(f"  {artefact['kind']:<9}{artefact['path']}", markup=False)
+            out.print(f"  {artefact['kind']:<9}{artefact['path']}")
 
 
 @nightly.command("report")
 def write_report(
     target: Annotated[Path | None, typer.Argument(metavar="[DIRECTORY]", help="default: the history's own")] = None,
-    number: Annotated[int, typer.Option("-n", "--number", min=1, help="number of runs shown in full")] = report.SHOWN,
+    number: Annotated[
+        int, typer.Option("-n", "--number", min=1, max=MANY, help="number of runs shown in full")
+    ] = report.SHOWN,
 ) -> None:
     """Write the report: static pages, index.html first."""
     with progress(), History() as history:
         first = report.write(history, target or reports_directory(), number)
-    out.print(str(first), markup=False)
+    out.print(str(first))
 
 
 @nightly.command()
 def prune(
-    runs: Annotated[int | None, typer.Option(min=1, help="runs whose logs and artefacts are kept")] = None,
-    labs: Annotated[int | None, typer.Option(min=0, help="labs of failures to keep")] = None,
+    runs: Annotated[int | None, typer.Option(min=1, max=MANY, help="runs whose logs and artefacts are kept")] = None,
+    labs: Annotated[int | None, typer.Option(min=0, max=MANY, help="labs of failures to keep")] = None,
     file: File = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="list what would be removed, remove nothing")] = False,
     output: Output = Format.TABLE,
@@ -287,7 +293,7 @@ def bisect(
         culprit, subject = search.run()
     listing(output, [vars(t) for t in search.tries], ["commit", "verdict", "seconds", "checkpoint"])
     if output is Format.TABLE:
-        out.print(f"first bad commit: {culprit} {subject}", markup=False)
+        out.print(f"first bad commit: {culprit} {subject}")
 
 
 def _at(when: float) -> str:

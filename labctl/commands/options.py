@@ -16,6 +16,8 @@ from labctl.records import hints
 from labctl.topology import load
 from labctl.topology.spec import LabSpec
 
+#: More than any number of runs, labs, workers that somebody means.
+MANY = 10**6
 #: For every verb that lists something.
 Output = Annotated[Format, typer.Option("-o", "--output", help="table or json")]
 TopologyName = Annotated[str, typer.Argument(metavar="TOPOLOGY", help="name of a known topology, or a file")]

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from labctl.commands.console import Format, out, progress
-from labctl.commands.options import LabName, Output
+from labctl.commands.options import MANY, LabName, Output
 from labctl.errors import LabError
 from labctl.host import files
 from labctl.nightly.tempest_choice import Chosen, Set
@@ -28,7 +28,7 @@ def tempest(
     ] = None,
     regex: Annotated[str, typer.Option(help="run the tests that match, instead of a set")] = "",
     load_list: Annotated[Path | None, typer.Option("--load-list", help="a file of test ids, one per line")] = None,
-    workers: Annotated[int, typer.Option("-n", min=1, help="tests in parallel")] = 2,
+    workers: Annotated[int, typer.Option("-n", min=1, max=MANY, help="tests in parallel")] = 2,
     timeout: Annotated[str, typer.Option(help="for all tests: 90 min; default: 2 h, for api and scenario 5 h")] = "",
     junit: Annotated[Path | None, typer.Option(help="also write the JUnit file here")] = None,
     output: Output = Format.TABLE,
@@ -62,14 +62,14 @@ def tempest(
         )
     else:
         for name in failed:
-            out.print(f"failed: {name}", markup=False)
+            out.print(f"failed: {name}")
         for name, why in known.items():
-            out.print(f"fails on every lab of this release: {name}\n  {why}", markup=False)
+            out.print(f"fails on every lab of this release: {name}\n  {why}")
         for why, number in result.reasons().items():
-            out.print(f"skipped {number}: {shorten(why, 120)}", markup=False)
+            out.print(f"skipped {number}: {shorten(why, 120)}")
         late = ", timed out" if result.late else ""
         out.print(f"{name}: {', '.join(f'{n} {o}' for o, n in count.items())} in {result.seconds:.0f} s{late}")
-        out.print(f"  {result.report}; labctl nightly show {result.run}", markup=False)
+        out.print(f"  {result.report}; labctl nightly show {result.run}")
     if not result.good:
         raise typer.Exit(1)
 

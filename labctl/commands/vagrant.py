@@ -46,7 +46,7 @@ def render(
         files.copy(document.VAGRANTFILE, directory / "Vagrantfile", 0o644)
     except OSError as error:
         raise LabError(f"{directory} cannot be written: {error.strerror}", "--to DIRECTORY") from error
-    out.print(f"{directory}/Vagrantfile, {directory}/{document.FILE}: {', '.join(spec.nodes)}", markup=False)
+    out.print(f"{directory}/Vagrantfile, {directory}/{document.FILE}: {', '.join(spec.nodes)}")
     if chosen.own and not chosen.version:
         out.print(
             f"the box {chosen.name} is not built here yet: labctl vagrant box {spec.base} --release {spec.release}"
@@ -72,7 +72,7 @@ def box(
         made = boxes.publish(boxes.box_name(base, facts.name), provider, image)
         if add:
             command.register(made, provider)
-    out.print(f"{made.name} {made.version} ({provider}): {boxes.file_of(image)}", markup=False)
+    out.print(f"{made.name} {made.version} ({provider}): {boxes.file_of(image)}")
     out.print(f"SHA-256 {made.checksum}")
     if not add:
         out.print(f"vagrant box add --provider {provider} {made.url}")

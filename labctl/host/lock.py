@@ -118,7 +118,8 @@ def _open(path: Path) -> IO[str]:
     home.secure()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | _PLAIN, 0o600), "r+")
+        number = os.open(path, os.O_RDWR | os.O_CREAT | _PLAIN, 0o600)
+        handle = os.fdopen(number, "r+", encoding="utf-8", errors="backslashreplace")
         os.fchmod(handle.fileno(), 0o600)
         return handle
     except OSError as error:
