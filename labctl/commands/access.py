@@ -38,7 +38,7 @@ def _inside(lab: Lab) -> list[str]:
         words = f"{' and '.join(stopped)} of {lab.name} {'is' if len(stopped) == 1 else 'are'} not running"
         if stopped == list(lab.spec.nodes):
             raise BrokenLabError(words, f"labctl repair {lab.name}")
-        err.print(f"warning: {words}; labctl repair {lab.name} starts stopped nodes", style="yellow")
+        err.print(f"warning {words}; labctl repair {lab.name} starts stopped nodes", style="yellow")
     return ["ip", "netns", "exec", lab.namespace]
 
 

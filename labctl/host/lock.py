@@ -37,7 +37,7 @@ def held(path: Path, holder: str, refused: Callable[[str], LabError]) -> Iterato
         handle.seek(0)
         handle.truncate()
         with suppress(OSError):  # on a full disk it is held all the same: what frees space needs none
-            os.write(handle.fileno(), f"pid {os.getpid()}{holder and ': '}{holder}".encode())
+            os.write(handle.fileno(), f"pid {os.getpid()}{holder and ': '}{holder}".encode(errors="backslashreplace"))
         yield
 
 
