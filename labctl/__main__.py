@@ -37,7 +37,7 @@ def _of_system(error: OSError) -> LabError:
     if error.errno == errno.EROFS:
         return LabError(f"{place} is on a read-only file system", "LABCTL_HOME on a writable file system")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        hint = "labctl gc; labctl image prune --unused; labctl snapshot delete LAB SNAPSHOT"
+        hint = "labctl gc; labctl image prune --unused; labctl list names the labs whose snapshots may be deleted"
         return LabError(f"no space left on the file system of {place}: {error.strerror}", hint)
     where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
     sudo = isinstance(error, PermissionError) and place.is_relative_to(paths.home())

@@ -76,6 +76,12 @@ def test_a_client_inside_the_lab_sees_its_hypervisor(lab: str) -> None:
     assert "Id" in labctl("ssh", lab, "compute", "--", "virsh", "list")
 
 
+def test_a_command_reaches_its_node_word_for_word(lab: str) -> None:
+    words = ["a b", "", "$HOME", "'", '"', "*", "-x", "\\", "한글"]
+    assert labctl("ssh", lab, "controller", "--", "printf", "%s\\n", *words).splitlines() == words
+    assert "1" in labctl("ssh", lab, "controller", "--", "mysql", "-u", "root", "-e", "select 1").split()
+
+
 #: A test that fails in a way that shows a secret, in the places where pytest writes.
 TELLTALE = """
 import logging

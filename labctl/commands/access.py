@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -56,7 +57,7 @@ def ssh(
     node: NodeName,
     command: Words = None,
 ) -> None:
-    """Log in to a node as root, or run a command there."""
+    """Log in to a node as root, or run a command there, with its words as they are: for a shell's, ``sh -c '…'``."""
     lab = Lab.load(name)
     address = lab.spec.address(lab.spec.node(node))
     machine = lab.driver.machine(lab, node)
@@ -84,7 +85,7 @@ def ssh(
         "-o",
         "ConnectTimeout=20",
         f"root@{address}",
-        *(command or []),
+        *([shlex.join(command)] if command else []),  # else the node's shell would split and expand the words again
     ]
     raise typer.Exit(process.interactive(words))
 

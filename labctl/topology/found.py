@@ -26,7 +26,7 @@ def refuse_others(path: Path, hint: str) -> None:
         if why := _others(place):
             raise LabError(
                 f"{path} was found in this directory and is not used: {place} {why}",
-                f"{hint}, to use it anyway; or run labctl in a directory of your own",
+                f"{hint}, to use it anyway; or change to a directory of your own",
             )
 
 

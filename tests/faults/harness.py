@@ -122,12 +122,20 @@ class Home:
     def write(self, lab: str, text: str) -> None:
         """Leave a mark on the first node: in a file and, by its disk, in its layer."""
         disk = "/dev/disk/by-id/virtio-data"
-        self.must("ssh", lab, "first", "--", f"echo {text} >/root/mark; printf '%-20s' {text} >{disk}; sync")
+        self.must(
+            "ssh", lab, "first", "--", "sh", "-c", f"echo {text} >/root/mark; printf '%-20s' {text} >{disk}; sync"
+        )
 
     def read(self, lab: str) -> tuple[str, str]:
         """The mark in the file and on the disk."""
         said = self.must(
-            "ssh", lab, "first", "--", "cat /root/mark; head -c 20 /dev/disk/by-id/virtio-data | tr -d '\\000'"
+            "ssh",
+            lab,
+            "first",
+            "--",
+            "sh",
+            "-c",
+            "cat /root/mark; head -c 20 /dev/disk/by-id/virtio-data | tr -d '\\000'",
         ).out
         words = said.split()
         return (words[0], words[1]) if len(words) == 2 else ("", "")

@@ -104,9 +104,17 @@ def test_a_full_disk_stops_what_writes_and_nothing_is_lost(small_disk: Path) -> 
         home.must("up", topology)
         home.write(name, "kept")
         home.must("snapshot", "create", name, "ready")
-        home.must("ssh", name, "first", "--", "head -c 40000000 /dev/urandom >/dev/disk/by-id/virtio-data; sync")
         home.must(
-            "ssh", name, "first", "--", "printf '%-20s' later >/dev/disk/by-id/virtio-data; echo later >/root/mark"
+            "ssh", name, "first", "--", "sh", "-c", "head -c 40000000 /dev/urandom >/dev/disk/by-id/virtio-data; sync"
+        )
+        home.must(
+            "ssh",
+            name,
+            "first",
+            "--",
+            "sh",
+            "-c",
+            "printf '%-20s' later >/dev/disk/by-id/virtio-data; echo later >/root/mark",
         )
         fill(small_disk, leave=300 * 2**20)
 

@@ -104,7 +104,7 @@ def test_a_cell_over_its_time_is_ended_and_the_others_go_on(bench: Bench) -> Non
 def test_cells_run_side_by_side_only_as_memory_allows(bench: Bench) -> None:
     bench.script({name: {"test": ["slow1"]} for name in ("alpha", "beta", "gamma")})
     night = bench.begin(jobs=3)
-    night.free = 2 * 128 * 2**20 + 1  # two of them
+    night.free = 2 * 1024 * 2**20 + 1  # two of them
     night.run()
     spans = []
     for lab in {words[2] for words in bench.calls("up")}:
