@@ -21,6 +21,13 @@ from labctl.secret import Redactor
 
 BUG = 3
 INTERRUPTED = 130
+#: What the system answers that is no bug: a full disk, a name that is too long, a file of another user.
+OUTSIDE = frozenset(
+    {
+        *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.ENOMEM, errno.EMFILE, errno.ENFILE),
+        *(errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR),
+    }
+)
 #: Wrong usage; typer bundles its own copy of click, so the class is taken from one it exports.
 UsageErrors: type[Any] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
@@ -44,6 +51,13 @@ def _of_system(error: OSError) -> LabError:
     return LabError(f"{where}{error.strerror or error}", "the same command with sudo" if sudo else "")
 
 
+def _bug(error: Exception) -> int:
+    hide = Redactor(())  # users attach these to reports; which lab's passwords they contain is not known here
+    log = files.kept(hide(f"labctl {__version__}: {sys.argv}\n{traceback.format_exc()}"), "labctl-bug-")
+    typer.echo(f"error: this is a bug in labctl: {hide(repr(error))}\n  details: {log}", err=True)
+    return BUG
+
+
 def run() -> None:
     """Run labctl and raise SystemExit with its status."""
     with streams():
@@ -63,7 +77,9 @@ def _run() -> int:
         status = 1
     except BrokenPipeError:  # the reader has enough
         status = 1
-    except OSError as error:  # what the system answers is no bug: a name that is too long, a file of another user
+    except OSError as error:
+        if error.errno not in OUTSIDE:
+            return _bug(error)
         told = _of_system(error)
         _say(told.message, told.hint)
         status = 1
@@ -75,10 +91,7 @@ def _run() -> int:
         if isinstance(error, UsageErrors):
             error.show()
             return int(error.exit_code)
-        hide = Redactor(())  # users attach these to reports; which lab's passwords they contain is not known here
-        log = files.kept(hide(f"labctl {__version__}: {sys.argv}\n{traceback.format_exc()}"), "labctl-bug-")
-        typer.echo(f"error: this is a bug in labctl: {hide(repr(error))}\n  details: {log}", err=True)
-        status = BUG
+        return _bug(error)
     if status == INTERRUPTED and sys.argv[1:2] in (["up"], ["down"]):  # typer turns ^C into this status itself
         typer.echo("interrupted: run the same command again to resume; labctl list shows the current state", err=True)
     return status if isinstance(status, int) else 0

@@ -124,7 +124,7 @@ class CellRun:
     def _rescue(self) -> None:
         """Remove the lab without writing to the disk."""
         try:
-            self.steps.run(["down", self.lab], Path("/dev/null"), self.cell.timeouts["down"])
+            self.steps.silently(["down", self.lab], self.cell.timeouts["down"])
         except (LabError, OSError) as error:
             warn(self.cell.name, f"{self.lab} could not be removed: {error}; labctl down {self.lab}")
 

@@ -60,6 +60,14 @@ class Steps:
         first = {"PYTHONPATH": str(self.directory)} if self.directory else {}
         return {**os.environ, "PYTHONUNBUFFERED": "1", **first, **(self.environment or {})}
 
+    def silently(self, words: Sequence[str], timeout: float) -> None:
+        """Run ``labctl WORDS`` without writing anything: for a full disk.
+
+        :raises Interrupted: the run was stopped, and the command ended.
+        """
+        child = process.start([*self.command, *words], env=self.variables, cwd=self.directory)
+        self._ended(process.follow(child, timeout=timeout, stop=self.stop, grace=GRACE), words)
+
     def run(
         self, words: Sequence[str], log: Path, timeout: float, started: Callable[[str], None] = lambda _: None
     ) -> Outcome:
@@ -78,10 +86,14 @@ class Steps:
         except LabError:
             process.follow(child, timeout=0, grace=GRACE)
             raise
-        ended = process.follow(child, timeout=timeout, stop=self.stop, grace=GRACE)
+        ended = self._ended(process.follow(child, timeout=timeout, stop=self.stop, grace=GRACE), words)
+        return Outcome(ended.status, ended.late, ended.seconds, ended.cpu_seconds, log)
+
+    @staticmethod
+    def _ended(ended: process.Ended, words: Sequence[str]) -> process.Ended:
         if ended.stopped:
             raise Interrupted(f"labctl {' '.join(words)} was interrupted", "labctl nightly run --resume")
-        return Outcome(ended.status, ended.late, ended.seconds, ended.cpu_seconds, log)
+        return ended
 
 
 def end_stray(known: str) -> bool:

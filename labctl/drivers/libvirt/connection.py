@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -76,7 +77,13 @@ class Connection:
                 daemon.ensure()
             with translated(f"libvirt at {self.uri}"):
                 self._handle = libvirt.open(self.uri)
+            atexit.register(self._leave)  # libvirt's own finalizer comes when its module is gone
             return self._handle
+
+    def _leave(self) -> None:
+        atexit.unregister(self._leave)
+        with suppress(LabError):
+            self.close()
 
     def close(self) -> None:
         """Close the connection; autodestroy domains end with it."""
