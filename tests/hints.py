@@ -39,7 +39,7 @@ HOLES_IN = {
         "' '.join(words[3:])": "node-1 network-1",
     },
     "labctl/testing/capture.py": {"shlex.quote(nodeid)": "test-1"},
-    "labctl/records/lab.py": {"hints.first(name)": "labctl up zed-2node"},
+    "labctl/records/lab.py": {"hints.first(name)": "labctl up zed-2node", "self.name": LAB},
     "labctl/testing/plugin.py": {"name": LAB, "Lab.load(name).up()": UP},
     "labctl/lab/nodes.py": {"command": UP},
     "labctl/commands/lifecycle.py": {"command": UP},

@@ -19,7 +19,7 @@ from pathlib import Path
 from labctl.drivers import reach
 from labctl.drivers.base import Capabilities, Machine, shutdown_order
 from labctl.errors import BrokenLabError, LabError
-from labctl.host import cgroup, files, links, loops, network, overlay, paths, process, sparse
+from labctl.host import cgroup, files, links, loops, network, overlay, paths, process, sparse, state
 from labctl.host.ssh import Session
 from labctl.host.threads import on_each
 from labctl.images import golden, store
@@ -220,11 +220,13 @@ class Nspawn:
     def _nspawn_pid(self, lab: Lab, node: str) -> int:
         """The pid of the machine's nspawn process, 0 when it is not running."""
         path = lab.node_directory(node) / "machine.json"
-        if not path.exists():
+        try:
+            record: dict[str, int | str] = state.read(path, dict[str, int | str], lab.up())
+            pid, since = int(record["pid"]), record["started"]
+        except (LabError, LookupError, ValueError):  # none, or damaged: what its control group has is still ended
             return 0
-        record = json.loads(path.read_text())
-        started = process.start_time(record["pid"])
-        return int(record["pid"]) if started and started == record["started"] else 0
+        started = process.start_time(pid)
+        return pid if started and started == since else 0
 
     def _init_pid(self, nspawn: int) -> int:
         """The pid of the container's init."""

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from labctl.errors import LabError
-from labctl.host import lock, paths, process
+from labctl.host import lock, paths, process, state
 from labctl.host.files import write_atomic
 from labctl.progress import step
 from labctl.topology.units import show_size
@@ -253,8 +253,14 @@ def log_of(work: Path) -> Path:
 
 
 def manifest_of(directory: Path) -> dict[str, Any]:
-    """An image's manifest: its recipe, the hash of its tree, facts from its build."""
-    found: dict[str, Any] = json.loads((directory / "manifest.json").read_text())
+    """An image's manifest: its recipe, the hash of its tree, facts from its build.
+
+    :raises LabError: it cannot be read.
+    """
+    path, hint = directory / "manifest.json", f"rm -rf {directory}; then repeat the same command"
+    found: dict[str, Any] = state.read(path, dict[str, Any], hint)
+    if not isinstance(found.get("tree"), str):
+        raise LabError(f"{path} cannot be read: it has no tree", hint)
     return found
 
 

@@ -10,13 +10,12 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any
 
 from labctl.errors import BrokenLabError, DeadlineError, LabError
-from labctl.host import files
+from labctl.host import files, state
 from labctl.host.links import WHOLE, Shape, card
 from labctl.host.ssh import Session
 from labctl.progress import step, warn
@@ -60,24 +59,13 @@ class Fault:
         said = words.get(what, f"{self.target} on {self.node} {did}")
         return f"{said}: {self.shape}" if str(self.shape) else said
 
-    @classmethod
-    def read(cls, entry: Mapping[str, Any]) -> Fault:
-        """The fault of an entry of the record.
-
-        :raises ValueError: it is invalid (TypeError, LookupError likewise).
-        """
-        return cls(**{**entry, "kind": Kind(entry["kind"]), "shape": Shape(**entry["shape"])})
-
 
 def active(lab: Lab) -> tuple[Fault, ...]:
     """The active faults of a lab, oldest first."""
     path = lab.directory / RECORD
     if not path.exists():
         return ()
-    try:
-        return tuple(Fault.read(entry) for entry in json.loads(path.read_text()))
-    except (ValueError, TypeError, LookupError) as error:
-        raise LabError(f"{path} cannot be read: {error}", f"labctl down {lab.name}") from error
+    return tuple(state.read(path, list[Fault], f"labctl down {lab.name}"))
 
 
 def _save(lab: Lab, faults: Iterable[Fault]) -> None:

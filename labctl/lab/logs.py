@@ -6,7 +6,6 @@ off; over SSH elsewhere. The same script does both, below $LABCTL_ROOT.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -20,7 +19,7 @@ from importlib.resources import files
 from pathlib import PurePosixPath
 
 from labctl.errors import BrokenLabError, LabError
-from labctl.host import process
+from labctl.host import process, state
 from labctl.host.threads import side_by_side
 from labctl.progress import warn
 from labctl.records.lab import Lab
@@ -59,7 +58,7 @@ def redactor(lab: Lab) -> Redactor:
     """A redactor for every secret that the lab has, or had in one of its layers."""
     values = {*lab.spec.passwords.values(), *(secret.reveal() for secret in lab.secrets().values())}
     for path in lab.directory.glob("layers/*/secrets.json"):
-        values.update(json.loads(path.read_text()).values())
+        values.update(state.read(path, dict[str, str], f"labctl down {lab.name}").values())
     return Redactor(values)
 
 

@@ -29,7 +29,7 @@ from labctl.host.threads import on_each
 from labctl.lab import fault
 from labctl.progress import note, step, warn
 from labctl.records import access
-from labctl.records.lab import GOES_ON, MEMORY, Lab
+from labctl.records.lab import GOES_ON, MEMORY, RECORD, Lab
 from labctl.topology.model import NAME, Frozen, LayerNumber
 from labctl.topology.spec import LabSpec
 from labctl.topology.units import show_size
@@ -67,8 +67,19 @@ class Snapshot(Entry):
 
 def snapshots(lab: Lab) -> list[Snapshot]:
     """The snapshots of a lab, the oldest first."""
-    found = [Snapshot(name=name, **entry) for name, entry in lab.meta["snapshots"].items()]
-    return sorted(found, key=lambda s: s.created)
+    return sorted(_all(lab).values(), key=lambda s: s.created)
+
+
+def _all(lab: Lab) -> dict[str, Snapshot]:
+    """The snapshots of a lab by name.
+
+    :raises LabError: labctl did not write its record of them.
+    """
+    try:
+        return {name: Snapshot(name=name, **entry) for name, entry in lab.meta["snapshots"].items()}
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        path = lab.directory / RECORD
+        raise LabError(f"{path} cannot be read: its snapshots are damaged", f"labctl down {lab.name}") from error
 
 
 def find(lab: Lab, name: str) -> Snapshot:
@@ -76,11 +87,11 @@ def find(lab: Lab, name: str) -> Snapshot:
 
     :raises LabError: there is none; lists the existing ones.
     """
-    entries = lab.meta["snapshots"]
+    entries = _all(lab)
     if name not in entries:
         known = ", ".join(s.name for s in snapshots(lab)) or "none"
         raise LabError(f"{lab.name} has no snapshot '{name}'; snapshots: {known}", f"labctl snapshot list {lab.name}")
-    return Snapshot(name=name, **entries[name])
+    return entries[name]
 
 
 def used(lab: Lab, snapshot: Snapshot) -> int:
@@ -283,7 +294,7 @@ def waste(lab: Lab) -> list[Path]:
     A killed snapshot or restore leaves such layers; a deleted snapshot leaves the memory in a layer that the lab still
     uses.
     """
-    stacks = [lab.stack, *(s["stack"] for s in lab.meta["snapshots"].values())]
+    stacks = [lab.stack, *(s.stack for s in snapshots(lab))]
     needed = {number for stack in stacks for number in stack}
     resumed = {stack[0] for stack in stacks} | {p.read_text() for p in lab.top.glob(f"*/{GOES_ON}")}
     layers = [p for p in (lab.directory / "layers").glob("*") if p.name not in needed]

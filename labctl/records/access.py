@@ -7,11 +7,12 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from labctl.errors import LabError
-from labctl.host import files
+from labctl.host import files, state
 from labctl.records.lab import Lab
 from labctl.secret import Secret
 from labctl.topology.model import NetworkRole
@@ -58,7 +59,7 @@ def load(name: str) -> Access:
     lab = Lab.load(name)
     spec, secrets = lab.spec, lab.secrets()
     provider = spec.network(NetworkRole.PROVIDER)
-    record = json.loads((lab.directory / "access" / "access.json").read_text())
+    record: dict[str, Any] = state.read(lab.directory / "access" / "access.json", dict[str, Any], lab.up())
     return Access(
         lab=spec.name,
         namespace=lab.namespace,

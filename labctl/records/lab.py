@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from labctl import drivers
 from labctl.errors import LabError
-from labctl.host import files, lock, network, paths
+from labctl.host import files, lock, network, paths, state
 from labctl.host.ssh import Session, new_key, save_private
 from labctl.plan.planner import Plan, plan
 from labctl.records import hints
@@ -161,10 +161,7 @@ class Lab:
         path = self.top / "journal.json"
         if not path.exists():
             return Journal()
-        try:
-            return Journal([StageRecord(**record) for record in json.loads(path.read_text())])
-        except (ValueError, TypeError) as error:
-            raise LabError(f"{path} cannot be read", f"rm {path}; {self.up()} runs every stage again") from error
+        return Journal(state.read(path, list[StageRecord], f"rm {path}; {self.up()} runs every stage again"))
 
     def save_journal(self, journal: Journal) -> None:
         """Write the journal."""
@@ -172,11 +169,15 @@ class Lab:
         files.write_atomic(self.top / "journal.json", text)
 
     def secrets(self) -> dict[str, Secret]:
-        """Read the lab's secrets."""
+        """Read the lab's secrets.
+
+        :raises LabError: they cannot be read.
+        """
         path = self.top / "secrets.json"
         if not path.exists():
             return {}
-        return {name: Secret(value) for name, value in json.loads(path.read_text()).items()}
+        known: dict[str, str] = state.read(path, dict[str, str], f"labctl down {self.name}")
+        return {name: Secret(value) for name, value in known.items()}
 
     def ensure_secrets(self, names: set[str]) -> dict[str, Secret]:
         """Return the secrets of these names, creating missing ones: random, or the topology's."""
@@ -263,8 +264,8 @@ class Lab:
             raise LabError(
                 f"there is no lab named '{name}'; labs: {known}", f"labctl list; {hints.first(name)} creates one"
             )
+        content: dict[str, Any] = state.read(path, dict[str, Any], f"labctl down {name}")
         try:
-            content = json.loads(path.read_text())
             if content.pop("schema") != SCHEMA:
                 raise ValueError("another schema")
             spec = LabSpec.model_validate(content.pop("spec"))

@@ -1,0 +1,142 @@
+"""State files that are damaged: each is named, and the lab can still be listed and removed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support import IDENTITY, write
+
+from labctl import __main__, drivers
+from labctl.drivers.fake import Fake
+from labctl.errors import LabError
+from labctl.host import files, paths, state
+from labctl.images import store
+
+Run = Callable[..., tuple[int, str]]
+
+
+def text(content: str) -> Callable[[Path], None]:
+    return lambda path: path.write_text(content)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def other(path: Path) -> None:
+    """What another version might have written: names that this one does not know."""
+    found = json.loads(path.read_text())
+    path.write_text(
+        json.dumps([{"new": 1}] if isinstance(found, list) else {key: [value] for key, value in found.items()})
+    )
+
+
+def huge(path: Path) -> None:
+    os.truncate(path, 2**40)
+
+
+def directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+DAMAGES = {
+    "empty": text(""),
+    "cut": cut,
+    "null": text("null"),
+    "number": text("7"),
+    "binary": lambda path: path.write_bytes(b"\xff\xfe\x00"),
+    "deep": text("[" * 100_000),
+    "other": other,
+    "huge": huge,
+    "directory": directory,
+    "fifo": fifo,
+}
+FILES = ("lab.json", "journal.json", "secrets.json", "faults.json")
+
+
+@pytest.fixture
+def labctl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """``labctl WORDS`` in this process: status, and everything it printed."""
+    monkeypatch.setitem(drivers.LOADED, "nspawn", Fake())
+
+    def run(*words: str | Path) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["labctl", *map(str, words)])
+        with pytest.raises(SystemExit) as left:
+            __main__.run()
+        printed = capsys.readouterr()
+        assert "bug in labctl" not in printed.err, printed.err
+        return int(left.value.code or 0), printed.out + printed.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the lab is kept once one test has made it."""
+    return tmp_path_factory.mktemp("made") / "identity"
+
+
+@pytest.fixture
+def lab(labctl: Run, made: Path, tmp_path: Path) -> Path:
+    """The directory of a lab called identity."""
+    place = paths.labs() / "identity"
+    if made.exists():
+        shutil.copytree(made, place, symlinks=True)
+    else:
+        labctl("up", write(tmp_path, IDENTITY), "--until", "infrastructure")
+        (place / "faults.json").write_text("[]")
+        shutil.copytree(place, made, symlinks=True)
+    return place
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", FILES)
+def test_a_damaged_file_is_named_and_its_lab_goes(name: str, damage: str, labctl: Run, lab: Path) -> None:
+    (path,) = lab.rglob(name)
+    DAMAGES[damage](path)
+    seen = [labctl(*words) for words in (("list",), ("status", "identity"), ("info", "identity"), ("logs", "identity"))]
+    assert seen[0][0] == 0
+    assert any(str(path) in said for status, said in seen if status == 1), seen
+    assert all(status in (0, 1) for status, _ in seen)
+    assert labctl("gc", "--dry-run")[0] in (0, 1)
+    assert labctl("down", "identity")[0] == 0
+    assert not lab.exists()
+
+
+def test_damaged_snapshots_are_named_and_their_lab_goes(labctl: Run, lab: Path) -> None:
+    path = lab / "lab.json"
+    record = json.loads(path.read_text())
+    for damaged in (7, [], {"first": 7}, {"first": {"created": "never"}}):
+        path.write_text(json.dumps({**record, "snapshots": damaged}))
+        status, said = labctl("snapshot", "list", "identity")
+        assert (status, damaged) == (0, []) or (status == 1 and str(path) in said)
+    assert labctl("down", "identity")[0] == 0
+
+
+@pytest.mark.parametrize("content", ["", "{", "7", "{}", '{"tree": 7}'])
+def test_a_damaged_manifest_of_an_image_is_named(content: str) -> None:
+    image = paths.images() / "kind-0123456789abcdef"
+    files.make_directories(image)
+    (image / "manifest.json").write_text(content)
+    with pytest.raises(LabError, match=r"manifest\.json cannot be read") as raised:
+        store.identity(image)
+    assert raised.value.hint.startswith(f"rm -rf {image}")
+
+
+def test_nothing_is_read_beyond_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "LARGEST", 10)
+    (tmp_path / "a").write_text('["123456789"]')
+    with pytest.raises(LabError, match="cannot be read"):
+        state.read(tmp_path / "a", list[str], "")
