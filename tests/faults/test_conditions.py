@@ -259,7 +259,7 @@ def test_a_topology_that_is_edited_or_deleted_does_not_harm_its_running_lab(home
     assert (failed.status, "differ from the running lab" in failed.err) == (1, True)
     topology.write_text("nodes: [")
     failed = home.run("up", str(topology))
-    assert (failed.status, f"{topology}:1:" in failed.err) == (1, True), str(failed)
+    assert (failed.status, f"{topology}:2:1: not YAML" in failed.err) == (1, True), str(failed)
     topology.unlink()
     assert home.run("up", str(topology)).status == 1
     home.must("snapshot", "create", name, "ready")
