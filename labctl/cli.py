@@ -9,7 +9,9 @@ import typer
 from labctl import __version__
 from labctl.commands import (
     access,
+    diagnose,
     doctor,
+    exercise,
     fault,
     guide,
     image,
@@ -61,6 +63,8 @@ for group in (
     logs,
     nightly,
     tempest,
+    diagnose,
+    exercise,
     doctor,
     image,
     guide,

@@ -38,6 +38,9 @@ HOLES_IN = {
         "' '.join(words)": f"heal {LAB}",
         "' '.join(words[3:])": "node-1 network-1",
     },
+    "labctl/diagnose/apis.py": {"host": NODE, "binary": UNIT},
+    "labctl/diagnose/expected.py": {"operation.name": UNIT},
+    "labctl/diagnose/run.py": {"probe.fix": "true"},
     "labctl/testing/capture.py": {"shlex.quote(nodeid)": "test-1"},
     "labctl/records/lab.py": {"hints.first(name)": "labctl up zed-2node", "self.name": LAB},
     "labctl/testing/plugin.py": {"name": LAB, "Lab.load(name).up()": UP},
@@ -48,7 +51,7 @@ HOLES_IN = {
     "labctl/commands/snapshot.py": {"snapshot": SNAPSHOT, "snapshot or ''": SNAPSHOT},
 }
 #: Of these the source says nothing that is typed.
-NOT_TYPED = ("labctl/plan/words.py", "labctl/plan/guide.py")
+NOT_TYPED = ("labctl/plan/words.py", "labctl/plan/guide.py", "labctl/diagnose/page.py")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from support import ROOT
 
+from labctl.diagnose.breakages import BY_NAME
 from labctl.host import process
 from labctl.lab.down import remains
 from labctl.records.lab import Lab
@@ -80,6 +81,56 @@ def test_a_command_reaches_its_node_word_for_word(lab: str) -> None:
     words = ["a b", "", "$HOME", "'", '"', "*", "-x", "\\", "한글"]
     assert labctl("ssh", lab, "controller", "--", "printf", "%s\\n", *words).splitlines() == words
     assert "1" in labctl("ssh", lab, "controller", "--", "mysql", "-u", "root", "-e", "select 1").split()
+
+
+#: Exercises that hide nothing of each other: each has causes of its own.
+SETTINGS = (
+    "glance-database",
+    "nova-transport",
+    "placement-password",
+    "vnc-listen",
+    "metadata-secret",
+    "physical-network",
+    "cinder-backend",
+    "swift-hash",
+    "bad-option",
+)
+ABOVE = ("scheduler-masked", "l3-agent-stopped", "volume-stopped", "proxy-stopped", "heat-stopped", "endpoint-port")
+
+
+def causes(lab: str) -> dict[str, list[dict[str, str]]]:
+    """What a diagnosis finds."""
+    words = [sys.executable, "-m", "labctl", "diagnose", lab, "-o", "json"]
+    done = process.run(words, timeout=300, check=False)
+    SAID.append(done.stdout + done.stderr)
+    found: dict[str, list[dict[str, str]]] = json.loads(done.stdout)
+    assert done.returncode == (1 if found["causes"] else 0)
+    return found
+
+
+def test_nothing_is_wrong_with_a_lab_that_was_just_tested(lab: str) -> None:
+    assert causes(lab) == {"lab": lab, "done": [], "causes": [], "consequences": []}
+
+
+@pytest.mark.parametrize("exercises", [SETTINGS, ABOVE], ids=["settings", "above"])
+def test_breakages_are_explained_and_mended(lab: str, exercises: tuple[str, ...]) -> None:
+    labctl("break", lab, *exercises)
+    found = causes(lab)
+    seen = [(cause["row"], cause["where"]) for cause in found["causes"]]
+    spec = Lab.load(lab).spec
+    for name in exercises:
+        exercise = BY_NAME[name]
+        places = (exercise.node(spec), "api")
+        assert any(row in exercise.rows and where in places for row, where in seen), (name, found)
+    labctl("fault", "heal", lab)  # fails when something is still wrong
+
+
+def test_a_root_cause_stands_alone(lab: str) -> None:
+    labctl("break", lab, "database-down")
+    found = causes(lab)
+    assert [cause["row"] for cause in found["causes"]] == ["A4"]
+    assert len(found["consequences"]) > 3
+    labctl("fault", "heal", lab)
 
 
 #: A test that fails in a way that shows a secret, in the places where pytest writes.

@@ -11,6 +11,7 @@ import typer
 
 from labctl.commands.console import Format, listing, out, progress
 from labctl.commands.options import Output
+from labctl.diagnose import run as diagnoses
 from labctl.errors import LabError
 from labctl.host import paths
 from labctl.host.links import Shape
@@ -118,7 +119,11 @@ def fault(
 def _heal(lab: str) -> None:
     Lab.load(lab)
     with locked(lab, f"labctl fault heal {lab}"), progress(paths.labs() / lab / "events.jsonl"):
-        healed = faults.heal_all(Lab.load(lab))
+        found = Lab.load(lab)
+        exercises = [f for f in faults.active(found) if f.kind is faults.Kind.EXERCISE]
+        healed = faults.heal_all(found)
+        if exercises:
+            diagnoses.undo(found, exercises)
     for one in healed:
         out.print(f"healed: {one}")
     if not healed:

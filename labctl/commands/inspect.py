@@ -14,6 +14,7 @@ from labctl import releases
 from labctl.commands.console import Format, listing, out
 from labctl.commands.fault import rows as fault_rows
 from labctl.commands.options import BaseName, DriverName, LabName, Output, ReleaseName, TopologyName, Wanted
+from labctl.diagnose import run as diagnoses
 from labctl.engine import health
 from labctl.errors import BrokenLabError, LabError
 from labctl.lab import fault, repair
@@ -149,9 +150,11 @@ def status(
     """Show a lab's machines and finished stages."""
     lab = Lab.load(name)
     ailments: list[health.Ailment] = []
+    why = ""
     if check:
         with locked(name, f"labctl status --check {name}"):  # it runs programs on the nodes, as up does
-            ailments = health.check(lab)
+            if ailments := health.check(lab):
+                why = diagnoses.explained(lab)
     rows = []
     for node in lab.spec.nodes.values():
         machine = lab.driver.machine(lab, node.name)
@@ -176,7 +179,7 @@ def status(
             "driver": spec.driver,
         }
         more = {"nodes": rows, "later": list(lab.spec.later), "faults": fault_rows(lab), "stages": stages}
-        looked = {"ailments": [vars(ailment) for ailment in ailments]} if check else {}
+        looked = {"ailments": [vars(ailment) for ailment in ailments], "diagnosis": why} if check else {}
         typer.echo(json.dumps({**kind, **more, **looked}, indent=1))
         raise typer.Exit(1 if ailments else 0)
     out.print(f"{name}: {describe(lab.spec)}, driver {lab.spec.driver}\n")
@@ -192,7 +195,7 @@ def status(
     listing(output, stages, ["name", "seconds", "cpu_seconds", "changed", "ok"])
     if ailments:
         problems = "\n".join(f"  {ailment}" for ailment in ailments)
-        raise BrokenLabError(f"{name} is not healthy:\n{problems}", f"labctl repair {name}")
+        raise BrokenLabError(f"{name} is not healthy:\n{problems}\n{why}", f"labctl diagnose {name} --fix")
     if check:
         out.print(f"\n{name} is healthy")
 

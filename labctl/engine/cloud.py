@@ -61,6 +61,10 @@ class Cloud:
             project_domain_name="Default",
         )
 
+    def hurry(self, seconds: float) -> None:
+        """Wait only so many seconds for each further request."""
+        self._session.timeout = seconds * self._patience
+
     # --- requests ------------------------------------------------------------------------------
 
     def _request(self, service: str, method: str, path: str, **options: Any) -> Any:
@@ -136,22 +140,24 @@ class Cloud:
     @run.register
     def _(self, wanted: openstack.User) -> bool:
         domain = self._identity.domains[wanted.domain]
-        password = reveal(wanted.password, self._secrets)
         found = self._identity.users.get((domain, wanted.name))
+        password = reveal(wanted.password, self._secrets)
         if found is None:
             body = {"user": {"name": wanted.name, "password": password, "domain_id": domain}}
             made = self.post("identity", "/users", body)["user"]["id"]
             self._identity.users[(domain, wanted.name)] = made
             return True
-        if self._password_holds(found, password):
+        if self.password_holds(found, wanted.password):
             return False
         self._request("identity", "PATCH", f"/users/{found}", json={"user": {"password": password}})
         return True
 
-    def _password_holds(self, user_id: str, password: str) -> bool:
+    def password_holds(self, user_id: str, password: str) -> bool:
+        """Whether an account accepts a password, the mark of a secret."""
+        password = reveal(password, self._secrets)
         auth = v3.Password(auth_url=self._auth_url, user_id=user_id, password=password, unscoped=True)
         try:
-            Session(auth=auth, timeout=60 * self._patience).get_token()
+            Session(auth=auth, timeout=self._session.timeout).get_token()
         except exceptions.Unauthorized:
             return False
         return True
@@ -224,14 +230,9 @@ class Cloud:
             "labctl_origin": guest.origin,
         }
         image = self.post("image", "/v2/images", body)
+        headers = {"Content-Type": "application/octet-stream"}
         with guest.path.open("rb") as content:
-            self._request(
-                "image",
-                "PUT",
-                f"/v2/images/{image['id']}/file",
-                data=content,
-                headers={"Content-Type": "application/octet-stream"},
-            )
+            self._request("image", "PUT", f"/v2/images/{image['id']}/file", data=content, headers=headers)
         return True
 
     @run.register

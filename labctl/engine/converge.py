@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -189,18 +190,33 @@ class Engine:
 
         :raises LabError: some nodes do not answer in time; names them.
         """
+        failed = self._connect(seconds)
+        if failed:
+            self.close()
+            results(list(failed.values()))
+
+    def connect_some(self, seconds: float) -> list[tuple[str, LabError]]:
+        """Open a session to every node that answers; return the others, with their errors."""
+        answered = {node: future.exception() for node, future in self._connect(seconds).items()}
+        for error in answered.values():
+            if error is not None and not isinstance(error, LabError):
+                raise error
+        return [(node, error) for node, error in answered.items() if isinstance(error, LabError)]
+
+    def _connect(self, seconds: float) -> dict[str, Future[Session]]:
+        """Open a session to every node; return those that failed."""
 
         def connect(node: str) -> Session:
             return self.lab.driver.connect(self.lab, node, seconds)
 
         names = list(self.lab.spec.nodes)
-        opened = side_by_side(connect, names)
-        self._sessions = {n: f.result() for n, f in zip(names, opened, strict=True) if f.exception() is None}
-        try:
-            results(opened)
-        except BaseException:
-            self.close()
-            raise
+        opened = dict(zip(names, side_by_side(connect, names), strict=True))
+        self._sessions = {node: future.result() for node, future in opened.items() if future.exception() is None}
+        return {node: future for node, future in opened.items() if future.exception() is not None}
+
+    def reaches(self, node: str) -> bool:
+        """Whether a session to a node is open."""
+        return node in self._sessions
 
     def session(self, node: str) -> Session:
         """The open session to a node."""

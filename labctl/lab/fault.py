@@ -36,6 +36,7 @@ class Kind(StrEnum):
     NODE_KILLED = "node killed"
     SERVICE_STOPPED = "service stopped"
     SERVICE_KILLED = "service killed"
+    EXERCISE = "exercise broken"
 
 
 #: The order of undoing: a node must be resumed, reachable and started before its services can start.
@@ -55,7 +56,11 @@ class Fault:
 
     def __str__(self) -> str:
         what, did = self.kind.split()
-        words = {"node": f"{self.node} {did}", "link": f"link of {self.node} to {self.target} {did}"}
+        words = {
+            "node": f"{self.node} {did}",
+            "link": f"link of {self.node} to {self.target} {did}",
+            "exercise": f"an exercise {did} by labctl break",
+        }
         said = words.get(what, f"{self.target} on {self.node} {did}")
         return f"{said}: {self.shape}" if str(self.shape) else said
 
@@ -75,6 +80,11 @@ def _save(lab: Lab, faults: Iterable[Fault]) -> None:
 def _add(lab: Lab, fault: Fault) -> None:
     """Record a fault, replacing an earlier one of the same kind and place."""
     _save(lab, [*(f for f in active(lab) if _key(f) != _key(fault)), fault])
+
+
+def exercised(lab: Lab, node: str, name: str) -> None:
+    """Record that an exercise breaks a node; :func:`heal_all` forgets it."""
+    _add(lab, Fault(Kind.EXERCISE, node, name))
 
 
 def _drop(lab: Lab, *faults: Fault) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from labctl.errors import BrokenLabError, LabError
 from labctl.host.ssh import Session
+from labctl.operations.look import Look
 from labctl.operations.node import File, Item, flatten
 from labctl.operations.script import program
 from labctl.secret import Secret, redact, reveal
@@ -20,21 +21,24 @@ DIRECTORY = "/var/lib/labctl/run"
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of one operation; ``state`` is ok, changed or failed."""
+    """The result of one operation; ``state`` is ok, changed or failed, ``said`` the last output of a failed one."""
 
     node: str
     number: int
     title: str
     state: str
     seconds: float
+    said: tuple[str, ...] = ()
 
 
 @dataclass
 class NodeResult:
-    """The result of a stage on one node."""
+    """The result of a program on one node: its operations, exit status and what it wrote to standard error."""
 
     node: str
     outcomes: list[Outcome] = field(default_factory=list)
+    status: int = 0
+    stderr: str = ""
 
     def count(self, state: str) -> int:
         """How many operations ended in a state."""
@@ -54,20 +58,21 @@ def archive(stage: str, items: tuple[Item, ...], secrets: Mapping[str, Secret]) 
 
         add("program.sh", program(stage, items))
         for operation in flatten(items):
+            operation = operation.operation if isinstance(operation, Look) else operation
             if isinstance(operation, File):
                 add(operation.payload, operation.content)
     return buffer.getvalue()
 
 
-def _alone() -> str:
+def _alone(directory: str) -> str:
     """Kill the program that an interrupted labctl left running on the node, and record the PID of this one.
 
     sshd gives each command its own process group. PIDs are reused, so the process must be checked to be ours;
     after a restart of the node it may be this very one.
     """
-    pid = f"{DIRECTORY}/pid"
+    pid = f"{directory}/pid"
     return (
-        f"mkdir -p {DIRECTORY}; {{ read -r old <{pid} && [ $old != $$ ] && grep -qs {DIRECTORY} /proc/$old/cmdline && "
+        f"mkdir -p {directory}; {{ read -r old <{pid} && [ $old != $$ ] && grep -qs {directory} /proc/$old/cmdline && "
         f"kill -KILL -$old; }} 2>/dev/null; echo $$ >{pid}"
     )
 
@@ -88,6 +93,30 @@ def run_stage(
     :param seconds: deadline of the whole stage on this node.
     :raises LabError: an operation failed; the message has its last output, secrets redacted.
     """
+    result = run_program(session, name, node, stage, items, secrets, seen, seconds)
+    failed = [o for o in result.outcomes if o.state == "failed"]
+    if failed or result.status != 0:
+        raise LabError(_failure(stage, node, failed, result.stderr, secrets), f"labctl ssh {name} {node}")
+    return result
+
+
+def run_program(
+    session: Session,
+    name: str,
+    node: str,
+    stage: str,
+    items: tuple[Item, ...],
+    secrets: Mapping[str, Secret],
+    seen: Callable[[Outcome], None],
+    seconds: float = 1200,
+    directory: str = "",
+) -> NodeResult:
+    """Run operations on a node of a lab, and return their results, failed ones too. The arguments are run_stage's.
+
+    :param directory: the node's directory for the program and its output; by default :data:`DIRECTORY`.
+        Another one is removed afterwards.
+    :raises BrokenLabError: the connection was lost.
+    """
     operations = flatten(items)
     result = NodeResult(node)
     said: dict[int, list[str]] = {}
@@ -99,15 +128,18 @@ def run_stage(
         elif text.startswith("##labctl "):
             _, number, state, nanoseconds = text.split()
             title = operations[int(number)].title
-            outcome = Outcome(node, int(number), title, state, int(nanoseconds) / 1e9)
+            lines = tuple(said.get(int(number), ()))
+            outcome = Outcome(node, int(number), title, state, int(nanoseconds) / 1e9, lines)
             result.outcomes.append(outcome)
             seen(outcome)
 
-    place = f"{DIRECTORY}/{stage}"
+    gone = f"rm -rf {directory}; " if directory else ""
+    directory = directory or DIRECTORY
+    place = f"{directory}/{stage}"
     command = (
-        f"{_alone()}; umask 077; rm -rf {place}; mkdir -p {place} && tar -xf - -C {place} && umask 022 && "
+        f"{_alone(directory)}; umask 077; rm -rf {place}; mkdir -p {place} && tar -xf - -C {place} && umask 022 && "
         f"LABCTL_PATIENCE={math.ceil(session.patience)} sh {place}/program.sh; "
-        f"s=$?; rm -rf {place}/files {place}/program.sh; exit $s"
+        f"s=$?; rm -rf {place}/files {place}/program.sh; {gone}exit $s"
     )
     try:
         done = session.run(command, timeout=seconds, stdin=archive(stage, items, secrets), on_line=line)
@@ -116,9 +148,7 @@ def run_stage(
             f"stage {stage} on {node}: connection lost; the machine may be down",
             f"labctl status {name}; labctl repair {name}",
         ) from error
-    failed = [o for o in result.outcomes if o.state == "failed"]
-    if failed or done.status != 0:
-        raise LabError(_failure(stage, node, failed, said, done.stderr, secrets), f"labctl ssh {name} {node}")
+    result.status, result.stderr = done.status, done.stderr
     return result
 
 
@@ -126,7 +156,6 @@ def _failure(
     stage: str,
     node: str,
     failed: list[Outcome],
-    said: Mapping[int, list[str]],
     stderr: str,
     secrets: Mapping[str, Secret],
 ) -> str:
@@ -134,6 +163,6 @@ def _failure(
         return redact(f"stage {stage} on {node} ended early:\n{stderr.strip()[-2000:]}", secrets)
     parts = []
     for outcome in failed:
-        output = "\n".join(f"    {text}" for text in said.get(outcome.number, ["(no output)"]))
+        output = "\n".join(f"    {text}" for text in outcome.said or ("(no output)",))
         parts.append(f"stage {stage}, {node}: '{outcome.title}' failed after {outcome.seconds:.1f} s:\n{output}")
     return redact("\n".join(parts), secrets)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from labctl.operations import look
 from labctl.operations.node import Item, Parallel, flatten
 
 _PRELUDE = Path(__file__).with_name("prelude.sh")
@@ -34,8 +35,11 @@ def program(title: str, items: tuple[Item, ...]) -> str:
     ``##labctl NUMBER ok|changed|failed NANOSECONDS``; an operation's own output goes to ``NUMBER.out``
     beside the program. It stops after the first operation (or parallel group) that failed.
     """
+    operations = flatten(items)
     parts = ["#!/bin/sh", f"# labctl: {title}", prelude()]
-    for number, operation in enumerate(flatten(items)):
+    if any(isinstance(operation, look.Look) for operation in operations):
+        parts.append(look.FUNCTIONS.read_text())
+    for number, operation in enumerate(operations):
         body = operation.shell()
         if not _keeps_columns(body):
             body = "\n".join(f"    {line}" if line else "" for line in body.splitlines())

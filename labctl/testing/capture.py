@@ -16,6 +16,7 @@ from pathlib import Path
 
 from openstack.connection import Connection
 
+from labctl.diagnose.run import explained
 from labctl.host import files
 from labctl.host.threads import collected, started
 from labctl.lab import inventory
@@ -105,6 +106,7 @@ def capture(
     jobs: dict[str, tuple[Future[str], float]] = {
         f"node-{node}.txt": (started(partial(node_text, lab.lab, node, since)), NODE_DEADLINE) for node in lab.nodes
     }
+    jobs["diagnosis.txt"] = (started(lambda: explained(Lab.load(lab.lab))), NODE_DEADLINE)
     if projects:
         jobs["servers.txt"] = (started(lambda: servers_text(projects)), API_DEADLINE)
     if admin is not None:

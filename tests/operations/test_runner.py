@@ -161,7 +161,9 @@ def test_the_number_of_an_earlier_program_may_be_this_ones_own(place: Path, tmp_
     """A container that was restarted gives the same numbers to the same things."""
     place.mkdir()
     with (tmp_path / "said").open("wb") as log:
-        running = process.start(["sh", "-c", f"echo $$ >{place}/pid; {runner._alone()}; echo lives"], log=log)
+        running = process.start(
+            ["sh", "-c", f"echo $$ >{place}/pid; {runner._alone(runner.DIRECTORY)}; echo lives"], log=log
+        )
     assert running.wait(20) == 0
     assert (tmp_path / "said").read_text() == "lives\n"
 

@@ -1,0 +1,62 @@
+"""The verb diagnose."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from labctl.commands.console import Format, out, progress
+from labctl.commands.options import LabName, Output
+from labctl.diagnose import run
+from labctl.diagnose.model import Finding
+from labctl.errors import BrokenLabError
+from labctl.records.lab import Lab, locked
+
+
+def _row(finding: Finding) -> dict[str, Any]:
+    return {
+        "row": finding.row.id,
+        "title": finding.row.title,
+        "level": str(finding.level),
+        "where": finding.where,
+        "service": finding.service,
+        "found": finding.found,
+        "cause": finding.row.cause,
+        "fix": finding.fix,
+        "source": finding.row.source,
+    }
+
+
+def diagnose(
+    name: LabName,
+    only: Annotated[str, typer.Option(metavar="SERVICE", help="only this service, and what it depends on")] = "",
+    fix: Annotated[bool, typer.Option("--fix", help="apply the fixes that cannot lose data, and look again")] = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Explain what is wrong with a lab: root causes first, each with the command that mends it."""
+    lab = Lab.load(name)
+    done: list[str] = []
+    with locked(name, f"labctl diagnose {name}"), progress():
+        if fix:
+            done, found = run.mended(lab, only)
+        else:
+            found = run.diagnose(lab, only)
+    if output is Format.JSON:
+        rows = {"causes": [_row(f) for f in found.causes], "consequences": [_row(f) for f in found.consequences]}
+        typer.echo(json.dumps({"lab": name, "done": done, **rows}, indent=1))
+        raise typer.Exit(1 if found.causes else 0)
+    for line in done:
+        out.print(f"done: {line}", markup=False)
+    if not found.causes:
+        out.print(f"{name}: mended" if done else f"{name}: nothing is wrong")
+        return
+    for line in found.lines():
+        out.print(line, markup=False)
+    raise BrokenLabError(f"{name}: {len(found.causes)} findings", found.causes[0].fix)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command()(diagnose)

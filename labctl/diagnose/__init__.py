@@ -1,0 +1,1 @@
+"""Diagnosis: what differs from a lab's plan, why, and the command that mends it; root causes first."""

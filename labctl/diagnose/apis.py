@@ -1,0 +1,214 @@
+"""Questions to a lab's APIs: whether the accounts, endpoints and agents of the plan are there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from keystoneauth1 import exceptions
+
+from labctl.diagnose.model import Finding, Level, Mend
+from labctl.diagnose.rows import ROWS
+from labctl.engine.cloud import Cloud
+from labctl.operations import openstack
+from labctl.operations.openstack import ApiOperation
+from labctl.records.lab import Lab
+
+#: Seconds for one request.
+PATIENCE = 10
+#: Service names of the catalog's types.
+_SERVICE_OF = {
+    "compute": "nova",
+    "network": "neutron",
+    "volumev2": "cinder",
+    "volumev3": "cinder",
+    "orchestration": "heat",
+    "image": "glance",
+    "placement": "placement",
+    "object-store": "swift",
+}
+
+
+def ask(lab: Lab, cloud: Cloud, operations: tuple[ApiOperation, ...]) -> list[Finding]:
+    """The findings of all APIs; one that does not answer is a finding itself."""
+    cloud.hurry(PATIENCE)
+    found: list[Finding] = []
+    for kind, (service, question) in _QUESTIONS.items():
+        wanted = [operation for operation in operations if isinstance(operation, kind)]
+        if not wanted:
+            continue
+        try:
+            found += question(lab, cloud, wanted)
+        except (exceptions.ClientException, LookupError) as error:
+            row, level = ("A8", Level.IDENTITY) if service == "keystone" else ("B63", Level.API)
+            found.append(_finding(lab, row, level, service, f"{service} does not answer: {error}", None))
+    return found
+
+
+def _finding(
+    lab: Lab, row: str, level: Level, service: str, text: str, fix: str | None = None, again: ApiOperation | None = None
+) -> Finding:
+    """A finding of the APIs.
+
+    :param fix: a command; by default labctl's own.
+    :param again: the plan's operation that mends it.
+    """
+    own = f"labctl diagnose {lab.name} --fix" if again else lab.up()
+    return Finding(ROWS[row], level, "api", service, text, fix or own, Mend(api=(again,)) if again else None)
+
+
+def _catalog(lab: Lab, cloud: Cloud, wanted: list[openstack.CatalogEntry]) -> Iterator[Finding]:
+    services = cloud.get("identity", "/services")["services"]
+    endpoints = cloud.get("identity", "/endpoints")["endpoints"]
+    for entry in wanted:
+        ids = [s["id"] for s in services if s["type"] == entry.type]
+        service = entry.name.rstrip("23") if entry.name.startswith("cinder") else entry.name
+        if len(ids) != 1:
+            yield _finding(lab, "A12", Level.CATALOG, service, f"{len(ids)} services of type {entry.type}, not 1", None)
+            continue
+        for interface in ("public", "internal", "admin"):
+            there = [e for e in endpoints if e["service_id"] == ids[0] and e["interface"] == interface]
+            here = [e for e in there if e["region"] == entry.region]
+            url = entry.url_of(interface)
+            if len(here) > 1:
+                extra = [e for e in here if e["url"] != url] or here[1:]
+                fix = "openstack endpoint delete " + " ".join(e["id"] for e in extra)
+                yield _finding(
+                    lab, "A12", Level.CATALOG, service, f"{len(here)} {interface} endpoints of {entry.type}", fix
+                )
+            elif not here:
+                text = f"no {interface} endpoint of {entry.type}"
+                yield _finding(lab, "A12", Level.CATALOG, service, text, again=entry)
+            elif here[0]["url"] != url:
+                text = f"{interface} endpoint of {entry.type} is {here[0]['url']}, not {url}"
+                yield _finding(lab, "A12", Level.CATALOG, service, text, again=entry)
+            elif not here[0]["enabled"]:
+                fix = f"openstack endpoint set --enable {here[0]['id']}"
+                yield _finding(
+                    lab, "A12", Level.CATALOG, service, f"{interface} endpoint of {entry.type} is disabled", fix
+                )
+
+
+def _accounts(lab: Lab, cloud: Cloud, wanted: list[openstack.User]) -> Iterator[Finding]:
+    domains = {d["name"]: d["id"] for d in cloud.get("identity", "/domains")["domains"]}
+    users = {(u["domain_id"], u["name"]): u for u in cloud.get("identity", "/users")["users"]}
+    for user in wanted:
+        there = users.get((domains.get(user.domain, ""), user.name))
+        service = _owner(user.name)
+        if there is None:
+            yield _finding(lab, "A11", Level.CATALOG, service, f"no user {user.name}", again=user)
+        elif not there["enabled"]:
+            fix = f"openstack user set --enable {there['id']}"
+            yield _finding(lab, "A11", Level.CATALOG, service, f"the user {user.name} is disabled", fix)
+        elif not cloud.password_holds(there["id"], user.password):
+            text = f"the password of the user {user.name} differs from the lab's secret"
+            yield _finding(lab, "A11", Level.CATALOG, service, text, again=user)
+
+
+def _owner(user: str) -> str:
+    return "heat" if user.startswith("heat") else user
+
+
+def _grants(lab: Lab, cloud: Cloud, wanted: list[openstack.Grant]) -> Iterator[Finding]:
+    rows = cloud.get("identity", "/role_assignments?include_names")["role_assignments"]
+    there = set()
+    for row in rows:
+        scope = row["scope"]
+        where = scope["project"]["name"] if "project" in scope else scope.get("domain", {}).get("name", "")
+        if "user" in row:
+            there.add((row["role"]["name"].lower(), row["user"]["name"], where))
+    for grant in wanted:
+        if (grant.role.lower(), grant.user, grant.project or grant.domain) not in there:
+            row = "A40" if not grant.project else "A13"
+            yield _finding(lab, row, Level.CATALOG, _owner(grant.user), f"not so: {grant.title}", again=grant)
+
+
+def _computes(lab: Lab, cloud: Cloud, wanted: list[openstack.ComputeHosts]) -> Iterator[Finding]:
+    rows = [r for r in cloud.get("compute", "/os-services")["services"] if r["binary"] == "nova-compute"]
+    hosts = {host for operation in wanted for host in operation.hosts}
+    for host in sorted(hosts):
+        mine = [r for r in rows if r["host"] == host]
+        if not mine:
+            yield _finding(lab, "A19", Level.AGENT, "nova", f"nova does not know nova-compute on {host}", None)
+        elif mine[0]["status"] != "enabled":
+            fix = f"openstack compute service set --enable {host} nova-compute"
+            yield _finding(lab, "B21", Level.AGENT, "nova", f"nova-compute on {host} is disabled", fix)
+        elif mine[0]["state"] != "up":
+            fix = f"labctl ssh {lab.name} {host} -- systemctl restart nova-compute"
+            yield _finding(lab, "A19", Level.AGENT, "nova", f"nova-compute on {host} is down", fix)
+    for row in rows:
+        if row["host"] not in hosts and row["host"] not in lab.spec.later:
+            fix = f"openstack compute service delete {row['id']}"
+            text = f"nova-compute under a host name that is no node of the lab: {row['host']}"
+            yield _finding(lab, "B21", Level.AGENT, "nova", text, fix)
+
+
+def _agents(lab: Lab, cloud: Cloud, wanted: list[openstack.AgentsAlive]) -> Iterator[Finding]:
+    rows = cloud.get("network", "/v2.0/agents")["agents"]
+    there = {(r["binary"], r["host"]): r for r in rows}
+    for binary, host in (agent for operation in wanted for agent in operation.agents):
+        row = there.get((binary, host))
+        fix = f"labctl ssh {lab.name} {host} -- systemctl restart {binary}"
+        if row is None:
+            yield _finding(lab, "A24", Level.AGENT, "neutron", f"neutron does not know {binary} on {host}", fix)
+        elif not row["alive"]:
+            yield _finding(lab, "A24", Level.AGENT, "neutron", f"{binary} on {host} is not alive", fix)
+        elif not row["admin_state_up"]:
+            fix = f"openstack network agent set --enable {row['id']}"
+            yield _finding(lab, "A24", Level.AGENT, "neutron", f"{binary} on {host} is disabled", fix)
+
+
+def _states(lab: Lab, cloud: Cloud, wanted: list[openstack.ServicesUp]) -> Iterator[Finding]:
+    for operation in wanted:
+        path = "/services" if operation.type == "orchestration" else "/os-services"
+        service = _SERVICE_OF.get(operation.type, operation.type)
+        try:
+            rows = cloud.get(operation.type, path)["services"]
+        except exceptions.ClientException as error:
+            yield _finding(lab, "B63", Level.API, service, f"{service} does not answer: {error}", None)
+            continue
+        up = {(r["binary"], r["host"]) for r in rows if (r.get("state") or r.get("status")) == "up"}
+        for binary, host in operation.services:
+            if (binary, host) not in up:
+                row = "A30" if binary == "cinder-volume" else "B63"
+                node = host.partition("@")[0]
+                fix = f"labctl ssh {lab.name} {node} -- systemctl restart {binary}"
+                yield _finding(lab, row, Level.AGENT, service, f"{binary} on {host} is not up", fix)
+
+
+def _flavors(lab: Lab, cloud: Cloud, wanted: list[openstack.FlavorEntry]) -> Iterator[Finding]:
+    there = {f["name"] for f in cloud.get("compute", "/flavors?is_public=None")["flavors"]}
+    for flavor in wanted:
+        if flavor.name not in there:
+            yield _finding(lab, "L5", Level.GUEST, "nova", f"no flavor {flavor.name}", again=flavor)
+
+
+def _images(lab: Lab, cloud: Cloud, wanted: list[openstack.GuestImageUpload]) -> Iterator[Finding]:
+    for image in wanted:
+        rows = cloud.get("image", f"/v2/images?name={image.name}")["images"]
+        if not any(row["status"] == "active" for row in rows):
+            state = rows[0]["status"] if rows else "missing"
+            yield _finding(lab, "A15", Level.GUEST, "glance", f"the image {image.name} is {state}", None)
+
+
+def _gateways(lab: Lab, cloud: Cloud, wanted: list[openstack.SelfServiceNetwork]) -> Iterator[Finding]:
+    routers = cloud.get("network", "/v2.0/routers")["routers"]
+    for network in wanted:
+        for router in (r for r in routers if r["name"] == network.router):
+            if not router["external_gateway_info"]:
+                fix = f"openstack router set --external-gateway {network.external} {network.router}"
+                yield _finding(lab, "B43", Level.GUEST, "neutron", f"the router {router['name']} has no gateway", fix)
+
+
+#: The questions and whom they ask, by the kind of operation that they are about.
+_QUESTIONS: dict[type, tuple[str, Callable[[Lab, Cloud, list[Any]], Iterator[Finding]]]] = {
+    openstack.CatalogEntry: ("keystone", _catalog),
+    openstack.User: ("keystone", _accounts),
+    openstack.Grant: ("keystone", _grants),
+    openstack.ComputeHosts: ("nova", _computes),
+    openstack.AgentsAlive: ("neutron", _agents),
+    openstack.ServicesUp: ("nova", _states),
+    openstack.FlavorEntry: ("nova", _flavors),
+    openstack.GuestImageUpload: ("glance", _images),
+    openstack.SelfServiceNetwork: ("neutron", _gateways),
+}

@@ -1,0 +1,103 @@
+"""Tests of nodes that no operation of the plan makes: what breaks beside labctl's own files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from labctl.components import Component
+from labctl.diagnose.model import Level
+from labctl.operations.node import Command, Operation, quote
+from labctl.services.base import Context
+from labctl.services.infra import time_server
+from labctl.topology.model import NetworkRole
+from labctl.topology.spec import NodeSpec
+
+#: Percent of a file system from which on writers fail.
+FULL = 97
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One test on a node: a function of look.sh and its arguments, which prints what is wrong and fails.
+
+    ``fix`` is a command on that node; with ``safe``, labctl may run it itself.
+    """
+
+    row: str
+    level: Level
+    service: str
+    call: tuple[str, ...]
+    fix: str
+    safe: bool = False
+
+    @property
+    def title(self) -> str:
+        return " ".join(self.call).removeprefix("look_")
+
+    def shell(self) -> str:
+        return " ".join(quote(word) for word in self.call)
+
+    def guide(self) -> str:
+        return self.shell()
+
+    @property
+    def mend(self) -> tuple[Operation, ...]:
+        """The fix as an operation, where it is safe."""
+        return (Command(self.fix, self.fix),) if self.safe else ()
+
+
+def of_node(ctx: Context, node: NodeSpec) -> tuple[Probe, ...]:
+    """The tests of one node."""
+    parts = (_names, _cards, _time, _disk, _messaging, _storage, _nova)
+    return tuple(probe for part in parts for probe in part(ctx, node))
+
+
+def _names(ctx: Context, node: NodeSpec) -> Iterator[Probe]:
+    for other in ctx.lab.nodes.values():
+        call = ("look_name", other.name, str(ctx.lab.address(other)))
+        yield Probe("B9", Level.NETWORK, "node", call, "cat /etc/hosts")
+
+
+def _cards(ctx: Context, node: NodeSpec) -> Iterator[Probe]:
+    for card in node.interfaces:
+        name = card.name
+        yield Probe("B40", Level.NETWORK, "node", ("look_card", name), f"ip link set dev {name} mtu 1500", True)
+        yield Probe("M3", Level.NETWORK, "node", ("look_card_up", name), f"ip link set dev {name} up", True)
+    tunnel = ctx.lab.interface(node, NetworkRole.OVERLAY)
+    if node.has(Component.NEUTRON_L2) and tunnel and tunnel.address:
+        call = ("look_address", str(tunnel.address))
+        yield Probe("B33", Level.AGENT, "neutron", call, f"ip address add {tunnel.address} dev {tunnel.name}")
+
+
+def _time(ctx: Context, node: NodeSpec) -> Iterator[Probe]:
+    if node.name != time_server(ctx.lab).name:
+        yield Probe("B1", Level.TIME, "chrony", ("look_clock",), "chronyc -n makestep", True)
+
+
+def _disk(ctx: Context, node: NodeSpec) -> Iterator[Probe]:
+    yield Probe("L2", Level.DISK, "node", ("look_room", str(FULL)), "du -xh -d 3 /var | sort -h | tail")
+    yield Probe("L3", Level.SERVICE, "node", ("look_descriptors",), "systemctl edit UNIT, LimitNOFILE=65535")
+
+
+def _messaging(ctx: Context, node: NodeSpec) -> Iterator[Probe]:
+    if node.has(Component.RABBITMQ):
+        grant = "rabbitmqctl -q set_permissions openstack '.*' '.*' '.*'"
+        yield Probe("A10", Level.MESSAGING, "rabbitmq", ("look_permissions", "openstack"), grant, True)
+        limit = "rabbitmqctl -q set_disk_free_limit 50MB"
+        yield Probe("A10", Level.MESSAGING, "rabbitmq", ("look_alarms",), limit, True)
+
+
+def _storage(ctx: Context, node: NodeSpec) -> Iterator[Probe]:
+    if node.has(Component.GLANCE):
+        store = "/var/lib/glance/images"
+        fix = f"chown glance:glance {store} && chmod 755 {store}"
+        yield Probe("A15", Level.SERVICE, "glance", ("look_writable", store, "glance"), fix, True)
+
+
+def _nova(ctx: Context, node: NodeSpec) -> Iterator[Probe]:
+    if not (ctx.release.cells_v2 and node.has(Component.NOVA_CONTROLLER) and node.has(Component.MARIADB)):
+        return
+    for compute in ctx.lab.running(Component.NOVA_COMPUTE):
+        fix = 'su -s /bin/sh -c "nova-manage cell_v2 discover_hosts" nova'
+        yield Probe("A18", Level.AGENT, "nova", ("look_mapped", compute.name), fix, True)

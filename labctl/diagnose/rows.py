@@ -1,0 +1,68 @@
+"""The rows of the troubleshooting tables that labctl checks (docs/facts/troubleshooting.md), by id."""
+
+from __future__ import annotations
+
+from labctl.diagnose.model import Row
+
+_ROWS = (
+    Row("M1", "machine does not run", "it was stopped or killed, or its kernel panicked", "labctl"),
+    Row("M2", "machine does not answer", "its network is cut, or its SSH server is down", "labctl"),
+    Row("M3", "card is down", "it was switched off, or its cable is out", "labctl"),
+    Row("A1", "database account refused", "wrong password or missing grant; the section is [database]", "seed"),
+    Row("A2", "database is missing", "CREATE DATABASE was left out, or another name is in the URL", "seed"),
+    Row("A4", "database does not answer", "MariaDB is down, or bound to another address", "seed"),
+    Row("A8", "keystone does not answer", "its unit is down, or its log says why it cannot work", "seed"),
+    Row("A10", "message queue refuses", "RabbitMQ is down, or its user or the user's permissions are missing", "seed"),
+    Row("A11", "service account refused", "password or section [keystone_authtoken] is wrong", "seed"),
+    Row("A12", "endpoint is wrong", "duplicate, wrong port, or a damaged template", "seed"),
+    Row("A13", "role is missing", "no role on the project, or the wrong project or domain", "guide"),
+    Row("A15", "images cannot be stored", "the store is not writable, or the disk is full", "seed"),
+    Row("A18", "compute host is not in a cell", "hosts were not discovered after nova-compute started", "seed"),
+    Row("A19", "nova-compute is not up", "its unit is down, or it cannot reach the message queue", "guide"),
+    Row("A24", "network agent is not alive", "its unit is down, or its configuration is wrong", "seed"),
+    Row("A26", "port cannot be bound", "the physical network or its bridge has another name", "seed"),
+    Row("A29", "volume group is missing", "it does not exist, has another name, or LVM's filter hides it", "seed"),
+    Row(
+        "A30",
+        "volume back end is down",
+        "cinder-volume is down, out of space, or its section is not read",
+        "cinder source",
+    ),
+    Row("A35", "rings differ", "the rings of a storage node are older than the proxy's", "seed"),
+    Row("A37", "object disk is not mounted", "its file system is not mounted at /srv/node", "swift source"),
+    Row("A40", "heat's domain is wrong", "the stack domain, its admin or the role is missing", "guide"),
+    Row("A41", "dashboard does not answer", "its web server is down, or its configuration is wrong", "seed"),
+    Row("B1", "clocks differ", "chrony does not follow the controller", "guide"),
+    Row("B8", "memcached does not answer", "its unit is down, or it listens on another address", "labctl"),
+    Row(
+        "B9",
+        "name resolves to a wrong address",
+        "/etc/hosts was changed, by hand or by the installer",
+        "Debian installer",
+    ),
+    Row("B11", "message queue's password differs", "transport_url and RabbitMQ's user disagree", "oslo.messaging"),
+    Row("B13", "setting differs from the plan", "it was changed by hand: section, name or value", "oslo.config source"),
+    Row(
+        "B19",
+        "placement account refused",
+        "[placement] in nova.conf, on the controller or a compute node",
+        "nova source",
+    ),
+    Row("B21", "no valid host", "no host that is up, enabled and large enough", "nova docs"),
+    Row("B30", "a node has another node's address", "my_ip or local_ip was copied", "guide"),
+    Row("B31", "metadata secrets differ", "nova.conf and metadata_agent.ini disagree", "neutron guide"),
+    Row("B33", "tunnel address is wrong", "local_ip is not an address of this node", "neutron source"),
+    Row("B40", "a card's MTU is too small", "VXLAN needs 50 bytes more than a guest's packets", "neutron docs"),
+    Row("B43", "router has no gateway", "it was never set, or no layer-3 agent hosts it", "neutron docs"),
+    Row("B54", "ring is missing", "rings were not copied to the storage node", "Debian unit"),
+    Row("B55", "hash suffixes differ", "swift.conf is not the same on all nodes", "guide"),
+    Row("B63", "unit is not running", "stopped, masked, or failed by its configuration", "labctl"),
+    Row("B65", "owner or mode is wrong", "the file was written by hand or by another account", "packaging"),
+    Row("L1", "package is missing", "it was removed", "labctl"),
+    Row("L2", "disk is nearly full", "logs, images or volumes", "labctl"),
+    Row("L3", "files run out", "a daemon has nearly all file descriptors that its unit allows", "B7"),
+    Row("L4", "step of the installation was undone", "it was changed by hand", "labctl"),
+    Row("L5", "the lab's own object is missing", "it was deleted or changed", "labctl"),
+    Row("L6", "a check failed itself", "this is a bug in the check; the others ran", "labctl"),
+)
+ROWS = {row.id: row for row in _ROWS}

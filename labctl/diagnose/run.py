@@ -1,0 +1,191 @@
+"""Diagnose a lab: one program for each node, one visit to the APIs, and the causes sorted out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from secrets import token_hex
+
+from keystoneauth1 import exceptions
+
+from labctl.diagnose import apis, expected, probes
+from labctl.diagnose.breakages import BY_NAME
+from labctl.diagnose.expected import Expected
+from labctl.diagnose.model import Diagnosis, Finding, Level, Mend
+from labctl.diagnose.probes import Probe
+from labctl.diagnose.rows import ROWS
+from labctl.engine.cloud import ask
+from labctl.engine.converge import Engine, no_guest, tell
+from labctl.errors import BrokenLabError, LabError
+from labctl.host.threads import on_each
+from labctl.lab.fault import Fault
+from labctl.operations.node import Command, Item, Parallel
+from labctl.operations.runner import Outcome, run_program, run_stage
+from labctl.progress import step
+from labctl.records.lab import Lab
+
+#: Seconds for all tests of one node.
+NODE = 120
+#: Seconds for what was mended to report itself well.
+SETTLE = 90
+#: The node's directory for the tests: in memory, as its disk may be full; one for each diagnosis, as failed tests
+#: may be explained side by side.
+DIRECTORY = "/run/labctl-{}"
+
+
+def diagnose(lab: Lab, only: str = "") -> Diagnosis:
+    """Look for everything that differs from a lab's plan; changes nothing.
+
+    :param only: only findings of this service, and what it stands on.
+    """
+    lost = [_lost(lab, node) for node in lab.spec.nodes if not lab.driver.machine(lab, node).running]
+    finished = {record.name for record in lab.journal().stages}
+    engine = Engine(lab, no_guest)
+    found = list(lost)
+    try:
+        with step("lab", f"diagnose {lab.name}"):
+            for node, why in engine.connect_some(20):
+                if all(finding.where != node for finding in lost):
+                    text = f"{node} does not answer: {why.message}"
+                    found.append(Finding(ROWS["M2"], Level.MACHINE, node, "node", text, f"labctl repair {lab.name}"))
+            there = [node for node in lab.spec.nodes if engine.reaches(node)]
+            found += [f for part in on_each(lambda node: _node(engine, node, finished), there) for f in part]
+            found += _apis(lab, finished)
+    finally:
+        engine.close()
+    if only:
+        found = [f for f in found if f.service in (only, "node", *expected.PARTS, "keystone")]
+    return Diagnosis.of(found)
+
+
+def _lost(lab: Lab, node: str) -> Finding:
+    text = f"{node} is {lab.driver.machine(lab, node).state}"
+    return Finding(ROWS["M1"], Level.MACHINE, node, "node", text, f"labctl repair {lab.name}")
+
+
+def _node(engine: Engine, node: str, finished: Iterable[str]) -> list[Finding]:
+    lab, secrets = engine.lab, engine.lab.secrets()
+    made = expected.of_node(lab.plan, node, finished)
+    extra = probes.of_node(lab.context, lab.spec.nodes[node]) if "infrastructure" in finished else ()
+    tests: list[Expected | Probe] = [*made, *extra]
+    operations = tuple(test.look if isinstance(test, Expected) else test for test in tests)
+    if not operations:
+        return []
+
+    def seen(outcome: Outcome) -> None:
+        tell(outcome.node, outcome.title, outcome.seconds)
+
+    items: tuple[Item, ...] = (Parallel(operations),)
+    place = DIRECTORY.format(token_hex(4))
+    seconds = NODE * lab.driver.patience
+    session = engine.session(node)
+    result = run_program(session, lab.name, node, "diagnose", items, secrets, seen, seconds, place)
+    found: list[Finding] = []
+    for outcome in result.outcomes:
+        if outcome.state != "failed":
+            continue
+        test = tests[outcome.number]
+        if isinstance(test, Expected):
+            found += expected.found(lab, node, test, outcome.said, secrets)
+        else:
+            found.append(_of_probe(lab, node, test, outcome.said))
+    if len(result.outcomes) < len(operations):
+        missing = len(operations) - len(result.outcomes)
+        text = f"{missing} tests on {node} gave no result: {result.stderr.strip()[-300:]}"
+        found.append(Finding(ROWS["L6"], Level.GUEST, node, "node", text, f"labctl ssh {lab.name} {node}"))
+    return found
+
+
+def _of_probe(lab: Lab, node: str, probe: Probe, said: tuple[str, ...]) -> Finding:
+    text = "; ".join(said) or probe.title
+    fix = f"labctl ssh {lab.name} {node} -- {probe.fix}"
+    mend = Mend(node, probe.mend) if probe.mend else None
+    return Finding(ROWS[probe.row], probe.level, node, probe.service, text, fix, mend)
+
+
+def _apis(lab: Lab, finished: set[str]) -> list[Finding]:
+    """What the APIs say, once their part of the plan is finished."""
+    operations = tuple(o for stage in lab.plan.stages if stage.name in finished for o in stage.api)
+    if not operations:
+        return []
+    try:
+        return ask(lab, lab.secrets(), lambda cloud: apis.ask(lab, cloud, operations))
+    except (exceptions.ClientException, LabError, OSError) as error:
+        text = f"keystone does not answer: {error}"
+        return [Finding(ROWS["A8"], Level.IDENTITY, "api", "keystone", text, f"labctl status --check {lab.name}")]
+
+
+def explained(lab: Lab) -> str:
+    """The causes of a failure in words, for what reports it; a diagnosis that fails says only that."""
+    try:
+        return "\n".join(diagnose(lab).lines()) or "the diagnosis finds nothing wrong"
+    except Exception as error:  # must not hide the failure that it explains
+        return f"(no diagnosis: {type(error).__name__}: {error})"
+
+
+def mended(lab: Lab, only: str = "", seconds: float = SETTLE) -> tuple[list[str], Diagnosis]:
+    """Diagnose, apply the safe fixes, and look again until nothing is left that they mend or the time is up.
+
+    A fix may uncover the next cause. Daemons that were just started need a moment to report.
+
+    :return: what was done, and what is left.
+    """
+    done: list[str] = []
+    found = diagnose(lab, only)
+    deadline = time.monotonic() + seconds * lab.driver.patience
+    tried: set[Finding] = set()
+    while found.causes and (done or any(cause.mend for cause in found.causes)) and time.monotonic() < deadline:
+        new = tuple(cause for cause in found.causes if cause.mend and cause not in tried)
+        if new:
+            done += _mend(lab, new)
+            tried |= set(new)
+        else:
+            time.sleep(2)
+        found = diagnose(lab, only)
+    return done, found
+
+
+def undo(lab: Lab, exercises: Iterable[Fault]) -> None:
+    """Undo exercises: what has an undoing of its own, then everything that a diagnosis can mend.
+
+    :raises BrokenLabError: something is still wrong.
+    """
+    for exercise in exercises:
+        breakage = BY_NAME.get(exercise.target)
+        if breakage and breakage.undo:
+            with step(exercise.node, f"undo {breakage.name}"), lab.connect(exercise.node) as session:
+                session.run(breakage.program(lab.spec, breakage.undo), timeout=NODE * lab.driver.patience)
+    _, left = mended(lab)
+    if left.causes:
+        wrong = "\n".join(f"  {cause.where}: {cause.found}" for cause in left.causes)
+        raise BrokenLabError(f"{lab.name}: still wrong:\n{wrong}", left.causes[0].fix)
+
+
+def _mend(lab: Lab, causes: Iterable[Finding]) -> list[str]:
+    """Apply the fixes of some findings, and restart what reads them; return what was done."""
+    done: list[str] = []
+    asked = tuple(dict.fromkeys(o for cause in causes if cause.mend for o in cause.mend.api))
+    engine = Engine(lab, no_guest)
+    try:
+        engine.connect()
+        by_node: dict[str, list[Mend]] = {}
+        for cause in causes:
+            if cause.mend and cause.mend.node and cause.mend not in by_node.setdefault(cause.mend.node, []):
+                by_node[cause.mend.node].append(cause.mend)
+        for node, mends in by_node.items():
+            operations = tuple(dict.fromkeys(o for m in mends for o in m.operations))
+            units = tuple(dict.fromkeys(unit for m in mends for unit in m.restart))
+            restarts = tuple(
+                Command(f"restart {u}", f"systemctl reset-failed {u}; systemctl restart {u}") for u in units
+            )
+            reload = (Command("systemd reads its unit files", "systemctl daemon-reload", changes=False),)
+            items = (*operations, *(reload if units else ()), *restarts)
+            session = engine.session(node)
+            with step(node, f"mend {len(mends)} findings"):
+                run_stage(session, lab.name, node, "mend", items, lab.secrets(), lambda outcome: None)
+            done += [f"{node}: {item.title}" for item in (*operations, *restarts)]
+        failed = dict(engine.ask(asked, lab.secrets()))
+        done += [f"api: {operation.title}" for operation in asked if operation not in failed]
+    finally:
+        engine.close()
+    return done

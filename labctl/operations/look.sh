@@ -1,0 +1,143 @@
+# Functions of a labctl diagnosis: each compares one thing with the plan, changes nothing, prints what differs and
+# returns 1 then. They follow the functions of prelude.sh.
+# shellcheck disable=SC2154
+
+settings() { # file; its lines without comments, each behind its section
+    awk '
+        /^[ \t]*([#;]|$)/ { next }
+        /^\[.*\][ \t]*$/ { sub(/[ \t]+$/, ""); section = $0 " "; next }
+        { sub(/[ \t]+$/, ""); sub(/[ \t]*=[ \t]*/, " = "); print section $0 }
+    ' "$1" | sort
+}
+
+look_file() { # payload path owner group mode
+    [ ! -e "$facts" ] || sed -i -f "$facts" "$here/$1"
+    [ -f "$2" ] || { echo "is missing"; return 1; }
+    state=0
+    seen=$(stat -c '%U:%G %a' "$2")
+    [ "$seen" = "$3:$4 $(printf %o "$5")" ] || { echo "owner and mode $seen, not $3:$4 $(printf %o "$5")"; state=1; }
+    cmp -s "$here/$1" "$2" && return $state
+    settings "$here/$1" >"$here/$1.wanted"
+    settings "$2" >"$here/$1.found"
+    diff "$here/$1.wanted" "$here/$1.found" | grep '^[<>]' && state=1
+    return $state
+}
+
+look_directory() { # path owner group mode; systemd's CacheDirectory= may give it to the account of the group
+    [ -d "$1" ] || { echo "is missing"; return 1; }
+    case $(stat -c '%U:%G' "$1") in
+    "$2":* | *:"$3") return 0 ;;
+    esac
+    echo "owner $(stat -c '%U:%G' "$1"), not $2:$3"
+    return 1
+}
+
+look_link() { # path target
+    [ "$(readlink "$1")" = "$2" ] || { echo "leads to '$(readlink "$1")', not to $2"; return 1; }
+}
+
+look_assign() { # file key separator value
+    [ -e "$1" ] || { echo "is missing"; return 1; }
+    seen=$(sed -n "s/^[ \t]*$2[ \t]*=[ \t]*//p" "$1")
+    [ "$seen" = "$4" ] || { echo "$2 is '$seen', not '$4'"; return 1; }
+}
+
+look_packages() {
+    wanted=$(missing_packages "$@")
+    [ -z "$wanted" ] || { echo "not installed: $wanted" | tr '\n' ' '; return 1; }
+}
+
+look_unit() { # unit
+    enabled=$(systemctl is-enabled "$1" 2>/dev/null)
+    active=$(systemctl is-active "$1" 2>/dev/null)
+    restarts=$(systemctl show -p NRestarts "$1" 2>/dev/null | cut -d = -f 2)
+    case $enabled in masked*) echo "is masked"; return 1 ;; esac
+    if [ "$active" = inactive ]; then # idle, and started by the next one who connects to its socket
+        sockets=$(systemctl show -p TriggeredBy "$1" | cut -d = -f 2)
+        # shellcheck disable=SC2086
+        [ -n "$sockets" ] && systemctl is-active -q $sockets && return 0
+    fi
+    if [ "$active" = activating ] && [ "${restarts:-0}" -gt 0 ]; then
+        echo "keeps restarting, $restarts times by now"
+    elif [ "$active" != active ]; then
+        echo "is $active"
+    elif [ "$enabled" = disabled ]; then
+        echo "runs, but is disabled: it does not start with the machine"
+    else
+        return 0
+    fi
+    for log in $(unit_logs "$1"); do
+        [ -f "$log" ] && tail -n 50 "$log" | grep -hE ' (ERROR|CRITICAL) |^[A-Za-z.]*(Error|Exception): ' | tail -n 1
+    done
+    journalctl -u "$1" -n 20 --no-pager -o cat 2>/dev/null |
+        grep -vE 'Consumed .* CPU time|Deactivated|Stopp|Start|Scheduled restart' | tail -n 1
+    return 1
+}
+
+look_ready() { # test
+    said=$(timeout $((10 * patience)) sh -c "$1" 2>&1) || { echo "${said:-no answer}" | tail -n 3; return 1; }
+}
+
+# --- what no operation of the plan sets
+
+look_name() { # name address
+    seen=$(timeout 5 getent ahostsv4 "$1" | cut -d ' ' -f 1 | head -n 1)
+    [ "$seen" = "$2" ] || { echo "$1 is ${seen:-unknown}, not $2"; return 1; }
+}
+
+look_card() { # card; VXLAN puts 50 bytes around what a guest sends
+    mtu=$(cat "/sys/class/net/$1/mtu" 2>/dev/null) || { echo "there is no card $1"; return 1; }
+    [ "$mtu" -ge 1500 ] || { echo "$1 has an MTU of $mtu, not 1500"; return 1; }
+}
+
+look_card_up() { # card
+    [ "$(($(cat "/sys/class/net/$1/flags" 2>/dev/null || echo 0) & 1))" = 1 ] || { echo "$1 is down"; return 1; }
+}
+
+look_address() { # address
+    ip -4 -o addr show | grep -q " $1/" || { echo "no card has the address $1"; return 1; }
+}
+
+look_clock() { # seconds of offset from its source, at most one
+    off=$(chronyc -c tracking 2>/dev/null | cut -d , -f 5)
+    [ -n "$off" ] || { echo "chrony does not answer"; return 1; }
+    awk -v off="$off" 'BEGIN { exit !(off < 1 && off > -1) }' || { echo "the clock is $off s off"; return 1; }
+}
+
+look_room() { # percent
+    full=$(df -P / /var /var/log /var/lib 2>/dev/null |
+        awk -v most="$1" 'NR > 1 && $5 + 0 >= most && !seen[$6]++ { print $6 " is " $5 " full" }')
+    [ -z "$full" ] || { echo "$full"; return 1; }
+}
+
+look_descriptors() {
+    state=0
+    for process in /proc/[0-9]*; do
+        limit=$(awk '/^Max open files/ { print $4 }' "$process/limits" 2>/dev/null)
+        case $limit in '' | unlimited) continue ;; esac
+        used=$(find "$process/fd" 2>/dev/null | wc -l)
+        [ $((used * 10)) -lt $((limit * 9)) ] && continue
+        echo "$(cat "$process/comm" 2>/dev/null) has $used of at most $limit open files"
+        state=1
+    done
+    return $state
+}
+
+look_permissions() { # RabbitMQ's user
+    seen=$(timeout $((60 * patience)) rabbitmqctl -q list_user_permissions "$1" 2>&1 | awk '$1 == "/" { print $2, $3, $4 }')
+    [ "$seen" = '.* .* .*' ] || { echo "$1 may: ${seen:-nothing}"; return 1; }
+}
+
+look_alarms() {
+    seen=$(timeout $((60 * patience)) rabbitmqctl -q eval 'rabbit_alarm:get_alarms().' 2>&1)
+    [ "$seen" = '[]' ] || { echo "publishers are blocked: $seen"; return 1; }
+}
+
+look_mapped() { # host
+    count=$(mysql -u root -N -e "select count(*) from nova_api.host_mappings where host = '$1'" 2>&1)
+    [ "$count" = 1 ] || { echo "$1 is not mapped to any cell"; return 1; }
+}
+
+look_writable() { # directory account
+    runuser -u "$2" -- test -w "$1" || { echo "$2 cannot write $1: $(stat -c '%U:%G %a' "$1")"; return 1; }
+}

@@ -1,0 +1,94 @@
+"""The read-only side of operations, on files of the test."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import subprocess
+from pathlib import Path
+
+import pytest
+from support import specify, variants
+
+from labctl.operations.look import FUNCTIONS, look, looks
+from labctl.operations.node import Assign, Chain, Command, Directory, File, Link, Operation, Unit, flatten
+from labctl.operations.script import prelude, program
+from labctl.plan.planner import plan
+from labctl.services.base import Context
+
+USER, GROUP = pwd.getpwuid(os.geteuid()).pw_name, grp.getgrgid(os.getegid()).gr_name
+
+
+def run(operation: Operation, directory: Path) -> tuple[int, str]:
+    """Look at one thing; a file's payload is written as an upload would."""
+    if isinstance(operation, File):
+        payload = directory / operation.payload
+        payload.parent.mkdir(parents=True, exist_ok=True)
+        payload.write_text(operation.content)
+    script = directory / "program.sh"
+    script.write_text(f"{prelude()}\n{FUNCTIONS.read_text()}\nlook_it() {{\n{look(operation)}\n}}\nlook_it\n")
+    environment = {**os.environ, "LABCTL_FACTS": str(directory / "no-facts")}
+    done = subprocess.run(["sh", script], capture_output=True, text=True, timeout=30, check=False, env=environment)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_file_is_compared_by_its_settings(tmp_path: Path) -> None:
+    path = tmp_path / "x.conf"
+    wanted = File(str(path), "# made\n[a]\nb = 1\n[c]\nd = 2\n", USER, GROUP, "0640")
+    assert run(wanted, tmp_path) == (1, "is missing\n")
+    path.write_text("[c]\nd=2\n# note of somebody\n[a]\nb  =  1\n")
+    path.chmod(0o640)
+    assert run(wanted, tmp_path) == (0, "")
+    path.write_text("[a]\nd = 2\n[c]\nb = 1\n")
+    status, said = run(wanted, tmp_path)
+    assert status == 1
+    assert "< [a] b = 1" in said
+    assert "> [c] b = 1" in said
+
+
+def test_nothing_is_changed_by_looking(tmp_path: Path) -> None:
+    path = tmp_path / "x.conf"
+    path.write_text("[a]\nb = 2\n")
+    path.chmod(0o600)
+    before = path.stat()
+    status, said = run(File(str(path), "[a]\nb = 1\n", USER, GROUP, "0640"), tmp_path)
+    assert status == 1
+    assert "owner and mode" in said
+    assert path.read_text() == "[a]\nb = 2\n"
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+    assert path.stat().st_mode == before.st_mode
+
+
+def test_directories_links_and_lines(tmp_path: Path) -> None:
+    assert run(Directory(str(tmp_path), USER, GROUP, "0700"), tmp_path)[0] == 0
+    assert run(Directory(str(tmp_path / "gone"), USER, GROUP), tmp_path) == (1, "is missing\n")
+    (tmp_path / "link").symlink_to("/there")
+    assert run(Link(str(tmp_path / "link"), "/there"), tmp_path)[0] == 0
+    assert "leads to '/there'" in run(Link(str(tmp_path / "link"), "/here"), tmp_path)[1]
+    (tmp_path / "ini").write_text("#a = 1\na = 2\n")
+    assert run(Assign(str(tmp_path / "ini"), (("a", "2"),)), tmp_path)[0] == 0
+    assert run(Assign(str(tmp_path / "ini"), (("a", "1"),)), tmp_path) == (1, "a is '2', not '1'\n")
+
+
+def test_only_the_test_of_a_command_runs(tmp_path: Path) -> None:
+    touch = f"touch {tmp_path}/ran"
+    assert look(Command("always", touch)) == ""
+    assert run(Command("once", touch, unless="false"), tmp_path)[0] == 1
+    assert run(Chain("both", (Command("once", touch, unless="true"),)), tmp_path)[0] == 0
+    assert not (tmp_path / "ran").exists()
+
+
+def test_what_is_set_twice_is_compared_with_the_last() -> None:
+    first, last = File("/a", "1"), File("/a", "2")
+    assert [item.operation for item in looks((first, last))] == [last]
+
+
+@pytest.mark.parametrize(("path", "base"), variants())
+def test_the_program_of_every_lab_is_sh(path: Path, base: str) -> None:
+    made = plan(Context.of(specify(path, base=base)))
+    for node in made.context.lab.nodes:
+        operations = tuple(o for s in made.stages for part in (s.nodes, s.after) for o in flatten(part.get(node, ())))
+        text = program("diagnose", looks(operations))
+        assert subprocess.run(["sh", "-n"], input=text, text=True, timeout=30, check=False).returncode == 0
+        assert any(isinstance(item.operation, Unit) for item in looks(operations))
