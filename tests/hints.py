@@ -38,7 +38,7 @@ HOLES_IN = {
         "' '.join(words)": f"heal {LAB}",
         "' '.join(words[3:])": "node-1 network-1",
     },
-    "labctl/diagnose/apis.py": {"host": NODE, "binary": UNIT},
+    "labctl/diagnose/apis.py": {"host": NODE, "binary": UNIT, "fix": "openstack endpoint list"},
     "labctl/diagnose/expected.py": {"operation.name": UNIT},
     "labctl/diagnose/run.py": {"probe.fix": "true"},
     "labctl/testing/capture.py": {"shlex.quote(nodeid)": "test-1"},

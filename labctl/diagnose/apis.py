@@ -16,17 +16,8 @@ from labctl.records.lab import Lab
 
 #: Seconds for one request.
 PATIENCE = 10
-#: Service names of the catalog's types.
-_SERVICE_OF = {
-    "compute": "nova",
-    "network": "neutron",
-    "volumev2": "cinder",
-    "volumev3": "cinder",
-    "orchestration": "heat",
-    "image": "glance",
-    "placement": "placement",
-    "object-store": "swift",
-}
+#: Service names of the types that list their own services.
+_SERVICE_OF = {"compute": "nova", "volumev2": "cinder", "volumev3": "cinder", "orchestration": "heat"}
 
 
 def ask(lab: Lab, cloud: Cloud, operations: tuple[ApiOperation, ...]) -> list[Finding]:
@@ -50,11 +41,14 @@ def _finding(
 ) -> Finding:
     """A finding of the APIs.
 
-    :param fix: a command; by default labctl's own.
+    :param fix: a command, or one of OpenStack's client; by default labctl's own.
     :param again: the plan's operation that mends it.
     """
-    own = f"labctl diagnose {lab.name} --fix" if again else lab.up()
-    return Finding(ROWS[row], level, "api", service, text, fix or own, Mend(api=(again,)) if again else None)
+    if fix is None:
+        fix = f"labctl diagnose {lab.name} --fix" if again else lab.up()
+    elif fix.startswith("openstack "):
+        fix = f"labctl exec {lab.name} -- {fix}"
+    return Finding(ROWS[row], level, "api", service, text, fix, Mend(api=(again,)) if again else None)
 
 
 def _catalog(lab: Lab, cloud: Cloud, wanted: list[openstack.CatalogEntry]) -> Iterator[Finding]:
@@ -64,7 +58,7 @@ def _catalog(lab: Lab, cloud: Cloud, wanted: list[openstack.CatalogEntry]) -> It
         ids = [s["id"] for s in services if s["type"] == entry.type]
         service = entry.name.rstrip("23") if entry.name.startswith("cinder") else entry.name
         if len(ids) != 1:
-            yield _finding(lab, "A12", Level.CATALOG, service, f"{len(ids)} services of type {entry.type}, not 1", None)
+            yield _finding(lab, "A12", Level.CATALOG, service, f"{len(ids)} services of type {entry.type}, not 1")
             continue
         for interface in ("public", "internal", "admin"):
             there = [e for e in endpoints if e["service_id"] == ids[0] and e["interface"] == interface]
@@ -129,7 +123,7 @@ def _computes(lab: Lab, cloud: Cloud, wanted: list[openstack.ComputeHosts]) -> I
     for host in sorted(hosts):
         mine = [r for r in rows if r["host"] == host]
         if not mine:
-            yield _finding(lab, "A19", Level.AGENT, "nova", f"nova does not know nova-compute on {host}", None)
+            yield _finding(lab, "A19", Level.AGENT, "nova", f"nova does not know nova-compute on {host}")
         elif mine[0]["status"] != "enabled":
             fix = f"openstack compute service set --enable {host} nova-compute"
             yield _finding(lab, "B21", Level.AGENT, "nova", f"nova-compute on {host} is disabled", fix)
@@ -161,11 +155,11 @@ def _agents(lab: Lab, cloud: Cloud, wanted: list[openstack.AgentsAlive]) -> Iter
 def _states(lab: Lab, cloud: Cloud, wanted: list[openstack.ServicesUp]) -> Iterator[Finding]:
     for operation in wanted:
         path = "/services" if operation.type == "orchestration" else "/os-services"
-        service = _SERVICE_OF.get(operation.type, operation.type)
+        service = _SERVICE_OF[operation.type]
         try:
             rows = cloud.get(operation.type, path)["services"]
         except exceptions.ClientException as error:
-            yield _finding(lab, "B63", Level.API, service, f"{service} does not answer: {error}", None)
+            yield _finding(lab, "B63", Level.API, service, f"{service} does not answer: {error}")
             continue
         up = {(r["binary"], r["host"]) for r in rows if (r.get("state") or r.get("status")) == "up"}
         for binary, host in operation.services:
@@ -188,7 +182,7 @@ def _images(lab: Lab, cloud: Cloud, wanted: list[openstack.GuestImageUpload]) ->
         rows = cloud.get("image", f"/v2/images?name={image.name}")["images"]
         if not any(row["status"] == "active" for row in rows):
             state = rows[0]["status"] if rows else "missing"
-            yield _finding(lab, "A15", Level.GUEST, "glance", f"the image {image.name} is {state}", None)
+            yield _finding(lab, "A15", Level.GUEST, "glance", f"the image {image.name} is {state}")
 
 
 def _gateways(lab: Lab, cloud: Cloud, wanted: list[openstack.SelfServiceNetwork]) -> Iterator[Finding]:

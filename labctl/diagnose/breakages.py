@@ -62,10 +62,6 @@ def _option(
     return Breakage(name, title, component, shell, (row,))
 
 
-def _unit(name: str, title: str, component: Component, shell: str, row: str) -> Breakage:
-    return Breakage(name, title, component, shell, (row,))
-
-
 _C = Component
 BREAKAGES = (
     # --- settings

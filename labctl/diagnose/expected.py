@@ -51,8 +51,21 @@ class Expected:
     units: tuple[str, ...] = ()
 
 
-def _services(ctx: Context) -> tuple[dict[str, str], dict[str, str]]:
+@dataclass(frozen=True)
+class Owners:
     """Which service an operation belongs to, by its title; and a unit, by its name."""
+
+    titles: Mapping[str, str]
+    units: Mapping[str, str]
+
+    def of(self, operation: Operation) -> str:
+        """The service of an operation, or the part of the infrastructure."""
+        known = self.units.get(operation.name) if isinstance(operation, Unit) else self.titles.get(operation.title)
+        return known or _part(operation)
+
+
+def owners(ctx: Context) -> Owners:
+    """The owners of all operations of a lab."""
     titles: dict[str, str] = {}
     units: dict[str, str] = {}
     for part in PARTS:
@@ -67,7 +80,7 @@ def _services(ctx: Context) -> tuple[dict[str, str], dict[str, str]]:
                 titles.update({what: service.name for what, _ in daemon.ready})
         titles.update({database.title: service.name for database in service.databases(ctx)})
         titles.update({chain.title: service.name for _, chain in service.populate(ctx)})
-    return titles, units
+    return Owners(titles, units)
 
 
 def _level(operation: Operation, service: str) -> Level:
@@ -89,10 +102,8 @@ def _level(operation: Operation, service: str) -> Level:
     return Level.FILES
 
 
-def of_node(plan: Plan, node: str, finished: Iterable[str]) -> list[Expected]:
+def of_node(plan: Plan, node: str, finished: Iterable[str], owners: Owners) -> list[Expected]:
     """The tests of everything that the finished stages did on a node."""
-    ctx = plan.context
-    titles, units = _services(ctx)
     operations = [
         operation
         for stage in plan.stages
@@ -104,11 +115,10 @@ def of_node(plan: Plan, node: str, finished: Iterable[str]) -> list[Expected]:
     made = []
     for look in looks(tuple(operations)):
         operation = look.operation
-        service = units.get(operation.name, "") if isinstance(operation, Unit) else titles.get(operation.title, "")
-        service = service or _part(operation)
+        service = owners.of(operation)
         readers = tuple(
             name for name, unit in started.items() if isinstance(operation, File) and operation.content in unit.inputs
-        ) or tuple(name for name in started if service and units.get(name) == service)
+        ) or tuple(name for name in started if owners.units.get(name) == service)
         made.append(Expected(look, _level(operation, service), service, readers))
     return made
 
@@ -200,7 +210,8 @@ def differences(wanted: File, said: tuple[str, ...], hide: Redactor) -> list[str
             continue
         key = (side[2] or "", side[3] or "")
         (planned if side[1] == "<" else there).setdefault(key, []).append(side[4])
-    marked, options = _marked(wanted), _options(wanted)
+    options = _options(wanted)
+    marked = {key: _with_any_secret(value) for key, value in options.items() if MARK.search(value)}
     for section in dict.fromkeys(section for section, _ in [*planned, *there] if section):
         own = {key for key in options if key[0] == section}
         if own and own <= planned.keys() - there.keys():
@@ -228,26 +239,19 @@ def differences(wanted: File, said: tuple[str, ...], hide: Redactor) -> list[str
     return texts or [f"{wanted.path}: differs"]
 
 
-def _options(wanted: File) -> set[tuple[str, str]]:
-    """The sections and options of a file."""
-    found: set[tuple[str, str]] = set()
+def _options(wanted: File) -> dict[tuple[str, str], str]:
+    """The options of a file by section and name, with their planned values."""
+    found: dict[tuple[str, str], str] = {}
     section = ""
     for line in wanted.content.splitlines():
         if line.startswith("["):
             section = line.strip()
         elif " = " in line and not line.startswith("#"):
-            found.add((section, line.partition(" = ")[0].strip()))
+            option, _, value = line.partition(" = ")
+            found[(section, option.strip())] = value
     return found
 
 
-def _marked(wanted: File) -> dict[tuple[str, str], str]:
-    """The file's options with a secret, as patterns in which the secret may be anything."""
-    made: dict[tuple[str, str], str] = {}
-    section = ""
-    for line in wanted.content.splitlines():
-        if line.startswith("["):
-            section = line.strip()
-        elif MARK.search(line) and " = " in line:
-            option, _, value = line.partition(" = ")
-            made[(section, option.strip())] = ".+".join(re.escape(part) for part in MARK.split(value)[::2])
-    return made
+def _with_any_secret(value: str) -> str:
+    """A planned value as a pattern in which its secrets may be anything."""
+    return ".+".join(re.escape(part) for part in MARK.split(value)[::2])

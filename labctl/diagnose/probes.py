@@ -91,7 +91,7 @@ def _messaging(ctx: Context, node: NodeSpec) -> Iterator[Probe]:
 def _storage(ctx: Context, node: NodeSpec) -> Iterator[Probe]:
     if node.has(Component.GLANCE):
         store = "/var/lib/glance/images"
-        fix = f"chown glance:glance {store} && chmod 755 {store}"
+        fix = f"install -d -o glance -g glance -m 755 {store}"
         yield Probe("A15", Level.SERVICE, "glance", ("look_writable", store, "glance"), fix, True)
 
 

@@ -10,7 +10,7 @@ from keystoneauth1 import exceptions
 
 from labctl.diagnose import apis, expected, probes
 from labctl.diagnose.breakages import BY_NAME
-from labctl.diagnose.expected import Expected
+from labctl.diagnose.expected import Expected, Owners
 from labctl.diagnose.model import Diagnosis, Finding, Level, Mend
 from labctl.diagnose.probes import Probe
 from labctl.diagnose.rows import ROWS
@@ -20,7 +20,7 @@ from labctl.errors import BrokenLabError, LabError
 from labctl.host.threads import on_each
 from labctl.lab.fault import Fault
 from labctl.operations.node import Command, Item, Parallel
-from labctl.operations.runner import Outcome, run_program, run_stage
+from labctl.operations.runner import Outcome, run_stage
 from labctl.progress import step
 from labctl.records.lab import Lab
 
@@ -49,7 +49,8 @@ def diagnose(lab: Lab, only: str = "") -> Diagnosis:
                     text = f"{node} does not answer: {why.message}"
                     found.append(Finding(ROWS["M2"], Level.MACHINE, node, "node", text, f"labctl repair {lab.name}"))
             there = [node for node in lab.spec.nodes if engine.reaches(node)]
-            found += [f for part in on_each(lambda node: _node(engine, node, finished), there) for f in part]
+            owners = expected.owners(lab.context)
+            found += [f for part in on_each(lambda node: _node(engine, node, finished, owners), there) for f in part]
             found += _apis(lab, finished)
     finally:
         engine.close()
@@ -63,9 +64,9 @@ def _lost(lab: Lab, node: str) -> Finding:
     return Finding(ROWS["M1"], Level.MACHINE, node, "node", text, f"labctl repair {lab.name}")
 
 
-def _node(engine: Engine, node: str, finished: Iterable[str]) -> list[Finding]:
+def _node(engine: Engine, node: str, finished: Iterable[str], owners: Owners) -> list[Finding]:
     lab, secrets = engine.lab, engine.lab.secrets()
-    made = expected.of_node(lab.plan, node, finished)
+    made = expected.of_node(lab.plan, node, finished, owners)
     extra = probes.of_node(lab.context, lab.spec.nodes[node]) if "infrastructure" in finished else ()
     tests: list[Expected | Probe] = [*made, *extra]
     operations = tuple(test.look if isinstance(test, Expected) else test for test in tests)
@@ -78,8 +79,9 @@ def _node(engine: Engine, node: str, finished: Iterable[str]) -> list[Finding]:
     items: tuple[Item, ...] = (Parallel(operations),)
     place = DIRECTORY.format(token_hex(4))
     seconds = NODE * lab.driver.patience
-    session = engine.session(node)
-    result = run_program(session, lab.name, node, "diagnose", items, secrets, seen, seconds, place)
+    result = run_stage(
+        engine.session(node), lab.name, node, "diagnose", items, secrets, seen, seconds, check=False, directory=place
+    )
     found: list[Finding] = []
     for outcome in result.outcomes:
         if outcome.state != "failed":

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from labctl.errors import LabError
-from labctl.host import files, paths, process
+from labctl.host import files, paths, process, state
 from labctl.host.sparse import used
 from labctl.images import guest_parts, initramfs, kernel, ovf, store, vm
 from labctl.progress import step
@@ -38,8 +38,6 @@ APPLETS = (
 USER, ID = "vagrant", 1000
 PROGRAMS = ("mformat", "mcopy", "syslinux", "qemu-img", "mke2fs", "cpio")
 GIB = 2**30
-#: More than any catalogue, in bytes.
-_LARGEST = 2**20
 
 
 @dataclass(frozen=True)
@@ -233,7 +231,7 @@ def _catalogue(name: str) -> Path:
 
 def publish(name: str, provider: str, image: Path) -> Box:
     """Add a box to its catalogue, which has the newest version for each provider; return it."""
-    facts = json.loads((image / "manifest.json").read_text())
+    facts = store.manifest_of(image)
     made = Box(name, _version(image), _catalogue(name).as_uri(), facts["sha256"])
     entry = _Provider(name=provider, url=file_of(image).as_uri(), checksum_type="sha256", checksum=made.checksum)
     others = [v for v in _versions(name) if not any(p.name == provider for p in v.providers)]
@@ -277,12 +275,8 @@ def _read(path: Path) -> _Catalogue:
 
     :raises LabError: it cannot be read, or labctl did not write it.
     """
-    try:
-        with files.opened(path) as source:
-            return _Catalogue.model_validate_json(source.read(_LARGEST))
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "labctl did not write this"
-        raise LabError(f"the boxes in {path} cannot be read: {reason}", f"rm -r {path}; labctl vagrant box") from error
+    found: _Catalogue = state.read(path, _Catalogue, f"rm -r {path}; labctl vagrant box")
+    return found
 
 
 def _versions(name: str) -> tuple[_Version, ...]:

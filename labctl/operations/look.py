@@ -107,5 +107,4 @@ def _(wanted: node.Wait) -> str:
 
 @look.register
 def _(wanted: node.Database) -> str:
-    test = f"MYSQL_PWD={wanted.password} mysql -u {wanted.user} -h 127.0.0.1 -e 'select 1' {wanted.name}"
-    return f"{test} 2>&1 >/dev/null"
+    return f"{wanted.test()} 2>&1 >/dev/null"

@@ -305,11 +305,14 @@ class Database:
             *(f"GRANT ALL PRIVILEGES ON {self.name}.* TO {a} IDENTIFIED BY '{self.password}';" for a in accounts),
         )
 
+    def test(self) -> str:
+        """A shell test: the account can enter the database."""
+        return f"MYSQL_PWD={self.password} mysql -u {self.user} -h 127.0.0.1 -e 'select 1' {self.name}"
+
     def shell(self) -> str:
         sql = " ".join(self.statements())
-        test = f"MYSQL_PWD={self.password} mysql -u {self.user} -h 127.0.0.1 -e 'select 1' {self.name}"
         return (
-            f"if {{ {test}; }} >/dev/null 2>&1; then return 0; fi\n"
+            f"if {{ {self.test()}; }} >/dev/null 2>&1; then return 0; fi\n"
             f"printf '%s\\n' {quote(sql)} | mysql -u root || return 1\nreturn {CHANGED}"
         )
 

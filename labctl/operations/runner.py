@@ -86,35 +86,18 @@ def run_stage(
     secrets: Mapping[str, Secret],
     seen: Callable[[Outcome], None],
     seconds: float = 1200,
+    *,
+    check: bool = True,
+    directory: str = "",
 ) -> NodeResult:
     """Run a stage's operations on a node of a lab.
 
     :param seen: called for each operation as it ends.
     :param seconds: deadline of the whole stage on this node.
-    :raises LabError: an operation failed; the message has its last output, secrets redacted.
-    """
-    result = run_program(session, name, node, stage, items, secrets, seen, seconds)
-    failed = [o for o in result.outcomes if o.state == "failed"]
-    if failed or result.status != 0:
-        raise LabError(_failure(stage, node, failed, result.stderr, secrets), f"labctl ssh {name} {node}")
-    return result
-
-
-def run_program(
-    session: Session,
-    name: str,
-    node: str,
-    stage: str,
-    items: tuple[Item, ...],
-    secrets: Mapping[str, Secret],
-    seen: Callable[[Outcome], None],
-    seconds: float = 1200,
-    directory: str = "",
-) -> NodeResult:
-    """Run operations on a node of a lab, and return their results, failed ones too. The arguments are run_stage's.
-
+    :param check: raise an error when an operation failed; without, its outcome says so.
     :param directory: the node's directory for the program and its output; by default :data:`DIRECTORY`.
         Another one is removed afterwards.
+    :raises LabError: an operation failed; the message has its last output, secrets redacted.
     :raises BrokenLabError: the connection was lost.
     """
     operations = flatten(items)
@@ -149,6 +132,9 @@ def run_program(
             f"labctl status {name}; labctl repair {name}",
         ) from error
     result.status, result.stderr = done.status, done.stderr
+    failed = [o for o in result.outcomes if o.state == "failed"]
+    if check and (failed or done.status != 0):
+        raise LabError(_failure(stage, node, failed, done.stderr, secrets), f"labctl ssh {name} {node}")
     return result
 
 
