@@ -26,12 +26,14 @@ def break_lab(
     exercises: Annotated[list[str] | None, typer.Argument(metavar="EXERCISE", help="what to break")] = None,
     show: Annotated[bool, typer.Option("--list", help="list the exercises, and break nothing")] = False,
     chance: Annotated[bool, typer.Option("--random", help="let labctl choose one")] = False,
-    seed: Annotated[int | None, typer.Option(help="with --random: the same number chooses the same exercise")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**31, help="with --random: the same number chooses the same exercise")
+    ] = None,
     hide: Annotated[bool, typer.Option("--hide", help="do not say what is broken")] = False,
     output: Output = Format.TABLE,
 ) -> None:
     """Break a lab in a known way, as an exercise; labctl diagnose finds it, labctl fault heal undoes it."""
-    lab = Lab.load(name) if name else None
+    lab = None if name is None else Lab.load(name)
     possible = [b for b in BREAKAGES if lab is None or lab.spec.has(b.component)]
     if show or lab is None:
         rows = [{"exercise": b.name, "breaks": b.component.value, "title": b.title} for b in possible]
