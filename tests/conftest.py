@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from commandline import Labctl
 from real import golden_image
 from support import SMALL, specify, write
 
+from labctl import drivers
+from labctl.drivers.fake import Fake
 from labctl.drivers.libvirt.machine import Libvirt
 from labctl.drivers.nspawn import Nspawn
 from labctl.drivers.vagrant.machine import VagrantMachines
@@ -90,6 +93,20 @@ def _no_machines(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     if request.node.get_closest_marker("system") is None:
         for driver in (Nspawn, Libvirt, VagrantMachines):
             monkeypatch.setattr(driver, "image", refused)
+
+
+@pytest.fixture
+def labctl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Labctl:
+    """``labctl WORDS`` in this process."""
+    return Labctl(monkeypatch, capsys)
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
+    """The driver nspawn, without machines."""
+    driver = Fake()
+    monkeypatch.setitem(drivers.LOADED, "nspawn", driver)
+    return driver
 
 
 @pytest.fixture(scope="session")

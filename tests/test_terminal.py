@@ -5,15 +5,16 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pytest
 import typer
+from commandline import Labctl
 from support import ROOT, SMALL, write
 
-from labctl import __main__, __version__, drivers
+from labctl import __version__, drivers
 from labctl.cli import app
 from labctl.commands import console, inspect
 from labctl.commands.terminal import visible
@@ -48,22 +49,13 @@ def numbers() -> Iterator[tuple[tuple[str, ...], Any]]:
 
 
 @pytest.fixture
-def labctl(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Any]:
+def labctl(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Labctl:
     """``labctl WORDS`` in this process, in an empty directory: status, output, errors."""
     for name in drivers.DRIVERS:
         monkeypatch.setitem(drivers.LOADED, name, Fake())
     monkeypatch.chdir(tmp_path)
 
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["labctl", *words])
-        with pytest.raises(SystemExit) as left:
-            __main__.run()
-        printed = capfd.readouterr()
-        assert "bug in labctl" not in printed.err
-        assert "Traceback" not in printed.err
-        return int(left.value.code or 0), printed.out, printed.err
-
-    return run
+    return Labctl(monkeypatch, capfd, bugs=False)
 
 
 def words_for(command: Any, value: str) -> list[str]:
@@ -72,7 +64,7 @@ def words_for(command: Any, value: str) -> list[str]:
 
 
 @pytest.mark.parametrize("words", TREE, ids=" ".join)
-def test_every_level_has_help(words: tuple[str, ...], labctl: Callable[..., Any]) -> None:
+def test_every_level_has_help(words: tuple[str, ...], labctl: Labctl) -> None:
     status, out, _ = labctl(*words, "-h")
     assert status == 0
     assert "Usage: labctl" in out
@@ -82,9 +74,7 @@ NAMES = (LONG, f"{LONG}/{LONG}", "[/]", "[bold]", "..", "-", "", " ", "a\nb", "\
 
 
 @pytest.mark.parametrize("words", sorted(LEAVES.keys() - _SLOW), ids=" ".join)
-def test_any_name_is_only_refused(
-    words: tuple[str, ...], labctl: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_any_name_is_only_refused(words: tuple[str, ...], labctl: Labctl, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     for name in NAMES:
         if arguments := words_for(LEAVES[words], name):
@@ -96,7 +86,7 @@ def test_any_name_is_only_refused(
 @pytest.mark.parametrize(
     ("words", "number"), list(numbers()), ids=lambda v: " ".join(map(str, v)) if v[0] in TREE else ""
 )
-def test_numbers_have_limits(words: tuple[str, ...], number: tuple[Any, Any], labctl: Callable[..., Any]) -> None:
+def test_numbers_have_limits(words: tuple[str, ...], number: tuple[Any, Any], labctl: Labctl) -> None:
     option, limits = number
     assert limits.min is not None
     assert limits.max is not None
@@ -106,18 +96,18 @@ def test_numbers_have_limits(words: tuple[str, ...], number: tuple[Any, Any], la
         assert labctl(*words, *arguments, option.opts[-1] if is_option else "--", value)[0] in (1, 2)
 
 
-def test_the_version_is_printed(labctl: Callable[..., Any]) -> None:
+def test_the_version_is_printed(labctl: Labctl) -> None:
     assert labctl("--version") == (0, f"labctl {__version__}\n", "")
 
 
 @pytest.mark.parametrize(("typed", "meant"), [("statsu", "status"), ("snapshot lst", "list"), ("nigthly", "nightly")])
-def test_an_unknown_command_names_the_near_one(typed: str, meant: str, labctl: Callable[..., Any]) -> None:
+def test_an_unknown_command_names_the_near_one(typed: str, meant: str, labctl: Labctl) -> None:
     status, _, err = labctl(*typed.split())
     assert status == 2
     assert f"Did you mean '{meant}'?" in err
 
 
-def test_names_and_paths_are_printed_as_they_are(labctl: Callable[..., Any], tmp_path: Path) -> None:
+def test_names_and_paths_are_printed_as_they_are(labctl: Labctl, tmp_path: Path) -> None:
     place = tmp_path / "[bold]x[/] :smile: \\"
     place.mkdir(parents=True)
     path = str(write(place))
@@ -126,7 +116,7 @@ def test_names_and_paths_are_printed_as_they_are(labctl: Callable[..., Any], tmp
     assert f"{path}:1:1: " in labctl("validate", str(write(place, "")))[2]
 
 
-def test_a_name_commands_no_terminal(labctl: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_name_commands_no_terminal(labctl: Labctl, tmp_path: Path) -> None:
     assert visible("a\x1b[2J\u202eb\nc") == "a\\x1b[2J\\u202eb\nc"
     path = write(tmp_path, SMALL.replace("release: zed", 'release: "z\\e[2Jed"'))
     assert "z\\x1b[2Jed" in labctl("validate", str(path))[2]
@@ -143,10 +133,24 @@ def shell(script: str, **environment: str) -> Any:
     return process.run(["bash", "-o", "pipefail", "-c", script], cwd=ROOT, env=env, check=False)
 
 
-@pytest.mark.parametrize("words", ["list -o json", "-h"])
-def test_output_that_cannot_be_written_is_an_error(words: str) -> None:
-    done = shell(f"{LABCTL} {words} >/dev/full")
-    assert (done.returncode, done.stderr.splitlines()[-1]) == (1, "error: standard output: No space left on device")
+@pytest.mark.parametrize(
+    "words",
+    [("schema",), ("plan", "zed-2node"), ("guide", "zed-2node"), ("releases",), ("list", "-o", "json"), ("-h",)],
+)
+@pytest.mark.parametrize("buffer", [[], ["-u"]])
+def test_output_that_cannot_be_written_is_no_bug(words: tuple[str, ...], buffer: list[str]) -> None:
+    run = 'unset PYTHONUNBUFFERED; "$@" >/dev/full'
+    said = process.run(["sh", "-c", run, "sh", sys.executable, *buffer, "-m", "labctl", *words], check=False)
+    assert said.returncode == 1
+    assert said.stderr.splitlines()[-1] == "error: standard output: No space left on device"
+    assert "bug" not in said.stderr
+
+
+@pytest.mark.parametrize("buffer", [[], ["-u"]])
+def test_a_reader_that_has_seen_enough_is_told_nothing(buffer: list[str]) -> None:
+    run = 'unset PYTHONUNBUFFERED; { "$@"; echo "$?" >&2; } | true'
+    said = process.run(["sh", "-c", run, "sh", sys.executable, *buffer, "-m", "labctl", "schema"], check=False)
+    assert said.stderr == "1\n"
 
 
 @pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-", "2>/dev/full"])
@@ -157,9 +161,7 @@ def test_closed_streams_lead_nowhere(closed: str) -> None:
 
 
 @pytest.mark.parametrize("columns", ["0", "1", "10000", "-3", "many", "٣", "9" * 30])
-def test_any_width_will_do(
-    columns: str, labctl: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_any_width_will_do(columns: str, labctl: Labctl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("COLUMNS", "LINES", "TERMINAL_WIDTH"):
         monkeypatch.setenv(name, columns)
     monkeypatch.setattr(inspect, "out", console.Plain())

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 
 import pytest
+from commandline import Labctl
 from support import specify, write
 
-from labctl import __main__, drivers
+from labctl import drivers
 from labctl.drivers.fake import Fake
 from labctl.errors import BrokenLabError, DeadlineError, LabError
 from labctl.host import process
@@ -70,25 +70,6 @@ def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def is_active(systemd: Path, unit: str) -> bool:
     return (systemd / "units" / unit).read_text() == "active\n"
-
-
-class Labctl:
-    """``labctl WORDS`` in this process: status, output, errors."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self._monkeypatch, self._capsys = monkeypatch, capsys
-
-    def __call__(self, *words: str) -> tuple[int, str, str]:
-        self._monkeypatch.setattr(sys, "argv", ["labctl", *words])
-        with pytest.raises(SystemExit) as left:
-            __main__.run()
-        printed = self._capsys.readouterr()
-        return int(left.value.code or 0), printed.out, printed.err
-
-
-@pytest.fixture
-def labctl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Labctl:
-    return Labctl(monkeypatch, capsys)
 
 
 # --- one by one ------------------------------------------------------------------------------------

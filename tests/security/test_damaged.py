@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from commandline import Labctl
 from support import IDENTITY, write
 
-from labctl import __main__, drivers
+from labctl import drivers
 from labctl.drivers.fake import Fake
 from labctl.errors import LabError
 from labctl.host import files, paths, state
@@ -71,15 +71,13 @@ def labctl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
     """``labctl WORDS`` in this process: status, and everything it printed."""
     monkeypatch.setitem(drivers.LOADED, "nspawn", Fake())
 
-    def run(*words: str | Path) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["labctl", *map(str, words)])
-        with pytest.raises(SystemExit) as left:
-            __main__.run()
-        printed = capsys.readouterr()
-        assert "bug in labctl" not in printed.err, printed.err
-        return int(left.value.code or 0), printed.out + printed.err
+    run = Labctl(monkeypatch, capsys, bugs=False)
 
-    return run
+    def said(*words: str | Path) -> tuple[int, str]:
+        status, out, err = run(*words)
+        return status, out + err
+
+    return said
 
 
 @pytest.fixture(scope="module")
