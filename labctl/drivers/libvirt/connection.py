@@ -57,6 +57,7 @@ class Connection:
         self._lock = threading.Lock()
         self._handle: Any = None
         self._hold: IO[str] | None = None
+        atexit.register(self._leave)  # libvirt's own finalizer comes when its module is gone
 
     def get(self) -> Any:
         """The open connection.
@@ -77,11 +78,9 @@ class Connection:
                 daemon.ensure()
             with translated(f"libvirt at {self.uri}"):
                 self._handle = libvirt.open(self.uri)
-            atexit.register(self._leave)  # libvirt's own finalizer comes when its module is gone
             return self._handle
 
     def _leave(self) -> None:
-        atexit.unregister(self._leave)
         with suppress(LabError):
             self.close()
 
