@@ -96,7 +96,8 @@ class Diagnosis:
     @classmethod
     def of(cls, findings: list[Finding]) -> Diagnosis:
         """Sort findings into causes, in the order of their levels, and consequences."""
-        ordered = sorted(findings, key=lambda finding: finding.level)
+        # of one level, what can be mended comes first: a unit before what that unit serves
+        ordered = sorted(findings, key=lambda finding: (finding.level, finding.mend is None))
         causes = [f for n, f in enumerate(ordered) if not any(earlier.explains(f) for earlier in ordered[:n])]
         return cls(tuple(causes), tuple(f for f in ordered if f not in causes))
 

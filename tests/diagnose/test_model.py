@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from labctl.diagnose.model import Diagnosis, Finding, Level
+from dataclasses import replace
+
+from labctl.diagnose.model import Diagnosis, Finding, Level, Mend
 from labctl.diagnose.rows import ROWS
 
 
@@ -41,3 +43,9 @@ def test_a_full_disk_explains_its_node_and_the_apis_only() -> None:
 def test_causes_come_in_the_order_of_what_depends_on_what() -> None:
     time = finding(Level.PACKAGES, "compute", "cinder")
     assert Diagnosis.of([GLANCE, GLANCE_FILE, time]).causes[0] == time
+
+
+def test_a_unit_explains_what_it_serves_whichever_test_ended_first() -> None:
+    unit = replace(DATABASE, found="mariadb is inactive", mend=Mend("controller"))
+    answer = replace(DATABASE, found="database does not answer")
+    assert Diagnosis.of([answer, unit]).causes == Diagnosis.of([unit, answer]).causes == (unit,)
