@@ -375,6 +375,14 @@ BREAKAGES = (
         ("A15",),
     ),
     Breakage("swift-disk", "an object disk is not mounted", _C.SWIFT_STORAGE, "umount -l /srv/node/*", ("A37",)),
+    Breakage(
+        "ring-stale",
+        "a ring is older than the proxy's",
+        _C.SWIFT_STORAGE,
+        "gunzip -c /etc/swift/object.ring.gz | gzip -1 >/etc/swift/object.ring.gz.new; "
+        "mv /etc/swift/object.ring.gz.new /etc/swift/object.ring.gz",
+        ("A35",),
+    ),
     Breakage("ring-missing", "a ring is missing", _C.SWIFT_STORAGE, "rm /etc/swift/object.ring.gz", ("B54",)),
 )
 BY_NAME = {breakage.name: breakage for breakage in BREAKAGES}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from labctl.operations.node import Operation
+from labctl.operations.node import Copy, Operation
 from labctl.operations.openstack import ApiOperation
 
 
@@ -57,6 +57,7 @@ class Mend:
     operations: tuple[Operation, ...] = ()
     restart: tuple[str, ...] = ()
     api: tuple[ApiOperation, ...] = ()
+    copies: tuple[Copy, ...] = ()
 
 
 @dataclass(frozen=True)

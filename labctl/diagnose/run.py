@@ -8,7 +8,7 @@ from secrets import token_hex
 
 from keystoneauth1 import exceptions
 
-from labctl.diagnose import apis, expected, probes
+from labctl.diagnose import apis, between, expected, probes
 from labctl.diagnose.breakages import BY_NAME
 from labctl.diagnose.expected import Expected, Owners
 from labctl.diagnose.model import Diagnosis, Finding, Level, Mend
@@ -51,6 +51,7 @@ def diagnose(lab: Lab, only: str = "") -> Diagnosis:
             there = [node for node in lab.spec.nodes if engine.reaches(node)]
             owners = expected.owners(lab.context)
             found += [f for part in on_each(lambda node: _node(engine, node, finished, owners), there) for f in part]
+            found += between.copies(engine, finished)
             found += _apis(lab, finished)
     finally:
         engine.close()
@@ -186,6 +187,9 @@ def _mend(lab: Lab, causes: Iterable[Finding]) -> list[str]:
             with step(node, f"mend {len(mends)} findings"):
                 run_stage(session, lab.name, node, "mend", items, lab.secrets(), lambda outcome: None)
             done += [f"{node}: {item.title}" for item in (*operations, *restarts)]
+        copies = tuple(dict.fromkeys(copy for cause in causes if cause.mend for copy in cause.mend.copies))
+        engine.copy(copies)
+        done += [copy.title for copy in copies]
         failed = dict(engine.ask(asked, lab.secrets()))
         done += [f"api: {operation.title}" for operation in asked if operation not in failed]
     finally:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -250,7 +250,7 @@ class Engine:
         states: list[str] = []
         with step("lab", stage.name):
             states += self._on_nodes(stage.name, stage.nodes, secrets)
-            states += self._copy(stage.copies)
+            states += self.copy(stage.copies)
             states += self._on_apis(stage, secrets)
             states += self._on_nodes(f"{stage.name}-after", stage.after, secrets)
             self._keep(stage, secrets)
@@ -290,27 +290,29 @@ class Engine:
                     files.make_directories(kept.parent)
                     files.write_atomic(kept, redact(said.stdout, secrets))
 
-    def _copy(self, copies: tuple[Copy, ...]) -> list[str]:
+    def sums(self, copy: Copy, node: str) -> dict[str, str]:
+        """The checksums of those files of a copy that a node has, by path."""
+        words = " ".join(quote(p) for p in copy.paths)
+        said = self._sessions[node].run(f"sha256sum {words} 2>/dev/null", timeout=30).stdout
+        return {path: value for value, _, path in (line.partition("  ") for line in said.splitlines())}
+
+    def copy(self, copies: Iterable[Copy]) -> list[str]:
         """Copy files from the node that made them to the nodes that need them, where they differ."""
         states: list[str] = []
         for copy in copies:
-            words = " ".join(quote(p) for p in copy.paths)
-            source = self._sessions[copy.source]
-            sums = f"sha256sum {words} 2>/dev/null"
-            made = source.run(sums, timeout=30)
-            if made.status != 0:
+            wanted = self.sums(copy, copy.source)
+            if len(wanted) < len(copy.paths):
                 raise LabError(
                     f"{copy.title}: files are missing on {copy.source}", f"labctl ssh {self.lab.name} {copy.source}"
                 )
-            wanted = made.stdout
-            packed = source.run(f"tar -P -cf - {words} | base64 -w 0", timeout=60).stdout.encode()
+            words = " ".join(quote(p) for p in copy.paths)
+            packed = self._sessions[copy.source].run(f"tar -P -cf - {words} | base64 -w 0", timeout=60).stdout.encode()
             for target in copy.targets:
-                session = self._sessions[target]
-                if session.run(sums, timeout=30).stdout == wanted:
+                if self.sums(copy, target) == wanted:
                     states.append("ok")
                     continue
-                done = session.run("base64 -d | tar -P -xpf -", timeout=60, stdin=packed)
-                if done.status != 0 or session.run(sums, timeout=30).stdout != wanted:
+                done = self._sessions[target].run("base64 -d | tar -P -xpf -", timeout=60, stdin=packed)
+                if done.status != 0 or self.sums(copy, target) != wanted:
                     raise LabError(
                         f"{copy.title}: {target}: {done.stderr.strip() or 'the files differ'}",
                         f"labctl ssh {self.lab.name} {target}",

@@ -382,7 +382,7 @@ RINGS = ("/etc/swift/account.ring.gz", "/etc/swift/object.ring.gz")
 def copying(tmp_path: Path, driver: Fake, **shelves: Shelf) -> list[str]:
     engine = Engine(make(tmp_path, SMALL), driver, no_guest)
     engine._sessions = {**shelves}
-    return engine._copy((Copy(RINGS, "proxy", tuple(n for n in shelves if n != "proxy")),))
+    return engine.copy((Copy(RINGS, "proxy", tuple(n for n in shelves if n != "proxy")),))
 
 
 def test_a_copy_goes_only_where_the_files_differ(tmp_path: Path, driver: Fake) -> None:

@@ -1,0 +1,82 @@
+"""Files that nodes must have in common."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support import specify, write
+
+from labctl.diagnose import between
+from labctl.diagnose.model import Finding
+from labctl.engine.converge import Engine, no_guest
+from labctl.operations.node import Copy
+from labctl.records.lab import Lab
+
+OBJECTS = """\
+name: objects
+release: zed
+bases: [debian12]
+drivers: [nspawn]
+networks:
+  management: {cidr: 10.0.0.0/24}
+nodes:
+  proxy:
+    networks: {management: 10.0.0.11}
+    runs: [mariadb, rabbitmq, memcached, keystone, swift-proxy]
+  first:
+    networks: {management: 10.0.0.51}
+    runs: [swift-storage]
+    disks: {sdb: 1G}
+  second:
+    networks: {management: 10.0.0.52}
+    runs: [swift-storage]
+    disks: {sdb: 1G}
+"""
+ACCOUNT, CONTAINER, OBJECT = (f"/etc/swift/{kind}.ring.gz" for kind in ("account", "container", "object"))
+
+
+class Rings:
+    """The rings of each node, equal at first."""
+
+    def __init__(self, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.of = {node: dict.fromkeys((ACCOUNT, CONTAINER, OBJECT), "new") for node in lab.spec.nodes}
+        self.engine = Engine(lab, no_guest)
+        monkeypatch.setattr(self.engine, "reaches", self.of.__contains__)
+        monkeypatch.setattr(self.engine, "sums", lambda copy, node: self.of[node])
+
+    def compared(self, *finished: str) -> list[Finding]:
+        return between.copies(self.engine, finished or ("configure",))
+
+
+@pytest.fixture
+def rings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rings:
+    path = write(tmp_path, OBJECTS)
+    return Rings(Lab.create(specify(path), path), monkeypatch)
+
+
+def test_a_stale_ring_and_a_missing_one_are_told_apart_and_copied_again(rings: Rings) -> None:
+    assert rings.compared() == []
+    rings.of["first"][OBJECT] = "old"
+    del rings.of["second"][ACCOUNT]
+    stale, missing = rings.compared()
+    assert (stale.row.id, stale.where, stale.service) == ("A35", "first", "swift")
+    assert stale.found == f"{OBJECT} differs from that of proxy"
+    assert (missing.row.id, missing.where) == ("B54", "second")
+    assert missing.found == f"{ACCOUNT} was not copied from proxy"
+    assert stale.mend
+    assert stale.mend.copies == (Copy((ACCOUNT, CONTAINER, OBJECT), "proxy", ("first",), stale.mend.copies[0].origin),)
+
+
+def test_rings_are_compared_once_they_were_copied_between_nodes_that_answer(rings: Rings) -> None:
+    rings.of["first"][OBJECT] = "old"
+    assert rings.compared("infrastructure") == []
+    del rings.of["first"]
+    assert rings.compared() == []
+
+
+def test_a_ring_that_the_proxy_lacks_is_no_fault_of_its_copies(rings: Rings) -> None:
+    del rings.of["proxy"][ACCOUNT]
+    assert rings.compared() == []
+    del rings.of["proxy"]
+    assert rings.compared() == []
