@@ -9,10 +9,12 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from labctl.drivers.libvirt import daemon
+from labctl.drivers.libvirt import connection, daemon
 from labctl.errors import LabError
 from labctl.host import process
 from labctl.images import kvm
@@ -41,6 +43,19 @@ os.rename(pid_file + ".new", pid_file)
 while True:
     listener.accept()
 """
+
+
+class Libvirt:
+    """Python's libvirt, with connections that only exist."""
+
+    libvirtError = Exception
+
+    @staticmethod
+    def registerErrorHandler(*_: object) -> None: ...
+
+    @staticmethod
+    def open(_: str) -> Any:
+        return SimpleNamespace(close=lambda: None)
 
 
 @pytest.fixture
@@ -102,6 +117,24 @@ def test_one_that_somebody_uses_is_not_ended(host: Path) -> None:
         assert daemon.end(lambda: True, seconds=0.3) == []
         assert daemon.answers()
     assert daemon.end(lambda: True) == []
+    assert not daemon.answers()
+
+
+def test_the_last_process_that_used_it_ends_it(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "library", lambda: Libvirt)
+    one, other = (connection.Connection(connection.DEFAULT_URI) for _ in range(2))
+    one.get()
+    other.get()
+    one._leave()
+    assert daemon.answers(), "ended although another process uses it"
+    (host / "state").mkdir()
+    (host / "state/machine.xml").touch()
+    other._leave()
+    assert daemon.answers(), "ended although a machine is left"
+    (host / "state/machine.xml").unlink()
+    other.get()
+    other._leave()
+    assert daemon.started_here() == {}
     assert not daemon.answers()
 
 

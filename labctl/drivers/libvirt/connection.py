@@ -81,8 +81,12 @@ class Connection:
             return self._handle
 
     def _leave(self) -> None:
+        """At this process's end: the last one of several that used labctl's libvirtd stops it."""
+        held = self._hold is not None
         with suppress(LabError):
             self.close()
+        if held and daemon.started_here():
+            daemon.end(_no_machine, seconds=0)
 
     def close(self) -> None:
         """Close the connection; autodestroy domains end with it."""
@@ -149,7 +153,11 @@ def release() -> list[str]:
     if connection.uri != DEFAULT_URI or not daemon.started_here() or connection.domains():
         return []
     connection.close()
-    return daemon.end(lambda: not any(daemon.STATE.glob("*.xml")))
+    return daemon.end(_no_machine)
+
+
+def _no_machine() -> bool:
+    return not any(daemon.STATE.glob("*.xml"))
 
 
 def asked(question: Callable[..., T], *arguments: object) -> T | None:
