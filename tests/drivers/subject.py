@@ -6,12 +6,12 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import tiny
-from real import golden_image, usable
+from real import STORE, golden_image, usable
 from support import specify, write
 
 from labctl import drivers
@@ -21,7 +21,7 @@ from labctl.drivers.libvirt.machine import Libvirt
 from labctl.drivers.nspawn import Nspawn
 from labctl.drivers.vagrant.machine import VagrantMachines
 from labctl.host import paths
-from labctl.images import box, vm
+from labctl.images import box, kvm, vm
 from labctl.lab.down import remains
 from labctl.records.lab import Lab
 
@@ -54,6 +54,9 @@ class Subject:
 
     driver: Driver
     lab: Lab
+    #: The lab that this one is a twin of, at rest: a machine's first start goes on from there and needs no boot.
+    ready: Lab | None = None
+    begun: set[str] = field(default_factory=set)
 
     def ask(self, command: str, node: str = NODE) -> str:
         """Run a command on a machine that must succeed."""
@@ -63,6 +66,10 @@ class Subject:
         return result.stdout
 
     def begin(self, node: str = NODE) -> None:
+        if self.ready and node not in self.begun:
+            shutil.copytree(self.ready.top / node, self.lab.top / node)
+            shutil.copytree(self.ready.node_directory(node), self.lab.node_directory(node))
+        self.begun.add(node)
         self.driver.create(self.lab, node)
         self.driver.start(self.lab, node)
 
@@ -88,23 +95,55 @@ class Subject:
         return [r for r in remains(self.lab.name) if r != f"directory {self.lab.directory}"]
 
 
+def _know_about_kvm() -> None:
+    """Give a new home what is known about KVM: to find it out takes a kernel and, where it fails, twenty seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LABCTL_HOME", str(STORE.parent))
+        kvm.examine()
+    found = STORE.parent / "kvm.json"
+    if found.exists():
+        paths.home().mkdir(exist_ok=True)
+        shutil.copy(found, paths.home())
+
+
 @contextmanager
-def subject_of(maker: str, topology: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Subject]:
-    """A lab of this topology with its network, made by a driver; destroyed at the end, which must leave nothing."""
+def subject_of(
+    maker: str, topology: str, directory: Path, monkeypatch: pytest.MonkeyPatch, ready: Lab | None = None
+) -> Iterator[Subject]:
+    """A lab of this topology with its network, made by a driver; destroyed at the end, which must leave nothing.
+
+    :param ready: the lab's twin at rest, made by :func:`at_rest` from the same topology.
+    """
     driver, image = MAKERS[maker]()
     monkeypatch.setenv("LABCTL_HOME", str(directory / "home"))
     assert paths.home() == directory / "home"
+    if maker in ("libvirt", "vagrant"):
+        _know_about_kvm()
     path = write(directory, topology)
     lab = Lab.create(specify(path, name=f"contract-{maker}-{os.getpid()}"), path)
     monkeypatch.setitem(drivers.LOADED, lab.spec.driver, driver)
+    if ready:
+        lab.meta["id"] = ready.id
+        shutil.copytree(ready.directory / "keys", lab.directory / "keys")
     lab.ensure_keys()
     lab.meta["image"] = image
     lab.save()
     driver.create_network(lab)
-    made = Subject(driver, lab)
+    made = Subject(driver, lab, ready)
     try:
         yield made
     finally:
         left = [item for node in lab.spec.nodes for item in driver.destroy(lab, node)] + driver.destroy_network(lab)
     assert left == []
     assert made.left() == []
+
+
+def at_rest(maker: str, topology: str, directory: Path) -> Lab:
+    """A lab whose machines have booted and were put to rest with their memory; only its files are left."""
+    with pytest.MonkeyPatch.context() as patch, subject_of(maker, topology, directory, patch) as made:
+        for node in made.lab.spec.nodes:
+            made.begin(node)
+        made.driver.rest(made.lab, 30)
+        kept = directory / "at-rest"
+        shutil.copytree(made.lab.directory, kept)
+    return Lab(kept, made.lab.spec, made.lab.meta)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from subject import NODE, OTHER, Subject, subject_of
+from subject import NODE, OTHER, Subject, at_rest, subject_of
 from support import SMALL
 
 from labctl import drivers
@@ -16,6 +16,15 @@ from labctl.errors import LabError
 from labctl.host import paths
 from labctl.host.links import WHOLE, Shape
 from labctl.lab import portable, snapshot
+from labctl.records.lab import Lab
+
+TOPOLOGY = SMALL.replace("64 MiB", "128 MiB")
+
+
+@pytest.fixture(scope="session")
+def booted(tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    """Virtual machines that have booted: emulated, each needs most of a minute for it."""
+    return at_rest("libvirt", TOPOLOGY, tmp_path_factory.mktemp("booted"))
 
 
 @pytest.fixture(
@@ -28,7 +37,8 @@ def subject(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Subject]:
     monkeypatch.setenv("VAGRANT_HOME", str(tmp_path_factory.getbasetemp() / "vagrant.d"))
-    with subject_of(request.param, SMALL.replace("64 MiB", "128 MiB"), tmp_path, monkeypatch) as made:
+    ready = request.getfixturevalue("booted") if request.param == "libvirt" else None
+    with subject_of(request.param, TOPOLOGY, tmp_path, monkeypatch, ready) as made:
         yield made
 
 
