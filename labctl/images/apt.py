@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from labctl.errors import DeadlineError, LabError
-from labctl.host import files, lock, paths, process
+from labctl.host import files, lock, paths, process, proxy
 from labctl.images import bulk, retry
 from labctl.images.chroot import Bind, Chroot
 from labctl.progress import Meter, note, warn
@@ -146,13 +146,15 @@ class Archive:
         wanted = _CONFIGURATION.format(
             sources=self.sources, directory=self.directory, silence=SILENCE, architecture=ARCHITECTURE
         )
+        if through := proxy.url():
+            wanted += f'Acquire::http::Proxy "{through}";\nAcquire::https::Proxy "{through}";\n'
         configuration = self.directory / "apt.conf"
         if not (configuration.exists() and configuration.read_text() == wanted):
             for path in (self.archives / "partial", self.lists / "partial", self.empty.parent):
                 files.make_directories(path)
             with self._alone():
                 files.write_atomic(self.empty, "")
-                files.write_atomic(configuration, wanted)
+                files.write_atomic(configuration, wanted, 0o600)  # a proxy may have a password
         return configuration
 
     def _listed(self, *words: str) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import requests
 
-from labctl.host import files, process
+from labctl.host import files, process, proxy
 from labctl.progress import Meter
 from labctl.topology.units import show_size
 
@@ -48,7 +48,9 @@ def wanted(uris: str) -> list[Wanted]:
 
 
 def proxies() -> dict[str, str]:
-    """apt's configured proxies."""
+    """labctl's proxy, else apt's configured ones."""
+    if own := proxy.for_requests():
+        return own
     said = process.run(["apt-config", "dump"], check=False).stdout
     return {m["scheme"]: m["proxy"] for m in _PROXY.finditer(said) if m["proxy"].upper() != "DIRECT"}
 

@@ -14,7 +14,7 @@ import requests
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from labctl.errors import LabError
-from labctl.host import files, lock
+from labctl.host import files, lock, proxy
 from labctl.progress import every, note, step
 from labctl.topology.units import show_size
 
@@ -56,7 +56,7 @@ class Digest:
 
 def ask(url: str, headers: Mapping[str, str]) -> requests.Response:
     """Request a file from a site."""
-    return requests.get(url, headers=headers, stream=True, timeout=TIMEOUT)
+    return requests.get(url, headers=headers, stream=True, timeout=TIMEOUT, proxies=proxy.for_requests())
 
 
 def bring(

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import requests
 
 from labctl.errors import DeadlineError, LabError
-from labctl.host import files, process, threads
+from labctl.host import files, process, proxy, threads
 from labctl.images import download, guest_parts, initramfs, kernel, packages, store
 from labctl.images.download import Digest
 from labctl.progress import step, warn
@@ -106,7 +106,10 @@ def fetch_cirros(
 
 def _ask(url: str, headers: Mapping[str, str]) -> requests.Response:
     """Request the file in a thread, since a resolver that does not answer ignores socket timeouts."""
-    asked = threads.started(lambda: requests.get(url, headers=headers, stream=True, timeout=(CONNECT_SECONDS, 10)))
+    through = proxy.for_requests()
+    asked = threads.started(
+        lambda: requests.get(url, headers=headers, stream=True, timeout=(CONNECT_SECONDS, 10), proxies=through)
+    )
     try:
         return threads.result(asked, CONNECT_SECONDS)
     except DeadlineError as error:

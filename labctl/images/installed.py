@@ -16,7 +16,7 @@ from typing import Any
 
 from labctl.bases.model import Base
 from labctl.errors import LabError
-from labctl.host import files, paths, process
+from labctl.host import files, paths, process, proxy
 from labctl.host.ssh import Session, connect, new_key
 from labctl.images import apt, debian, installer, iso, kickstart, kvm, media, store, udebs
 from labctl.images.installer import Boot
@@ -56,21 +56,22 @@ def program(base: Base, release: Release, vault: str) -> bytes:
 
 
 def answers_for(
-    base: Base, release: Release, vault: str = VAULT, mirror_url: str | None = None
+    base: Base, release: Release, vault: str = VAULT, mirror_url: str | None = None, through: str = ""
 ) -> tuple[Answers, Path | None]:
     """The installer's answers for a base, and its medium if it needs one.
 
     :param mirror_url: Debian's, http://…; the machine's own mirror if None.
+    :param through: a proxy, which what is installed does not depend on.
     :raises LabError: the store lacks the medium; says which one, with URL and checksum.
     """
     if release.rdo is None or base.redhat is None:
-        return kickstart.preseed(base, mirror_url or mirror()), None
+        return kickstart.preseed(base, mirror_url or mirror(), proxy=through), None
     if said := media.missing(base.name, release.rdo.point_release):
         others = [b for b in release.bases if b != base.name]
         hint = f"labctl image add FILE adds it; without it: --base {others[0]}" if others else "labctl image add FILE"
         raise LabError(f"{release.title} on {base.title} {said}", hint)
     medium = next(m for m in media.installers(base.name, release.rdo.point_release) if media.present(m))
-    made = kickstart.anaconda(base, release, medium, vault=vault, program=program(base, release, vault))
+    made = kickstart.anaconda(base, release, medium, vault=vault, program=program(base, release, vault), proxy=through)
     return made, media.path_of(medium)
 
 
@@ -114,7 +115,8 @@ def ensure(base: Base, release: Release, vault: str = VAULT, mirror_url: str | N
                 udebs.check(mirror_url or mirror(), base.suite)
         scratch = work / "scratch"
         files.new_directory(scratch)
-        boot = installer.anaconda(medium, answers, scratch) if medium else installer.debian(answers, scratch)
+        given, _ = answers_for(base, release, vault, mirror_url, proxy.without_password())
+        boot = installer.anaconda(medium, given, scratch) if medium else installer.debian(given, scratch)
         return _install(boot, base, work, scratch)
 
     return store.ensure(recipe(base, answers, medium), build)

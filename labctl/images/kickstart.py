@@ -67,12 +67,14 @@ def anaconda(
     key: str = "",
     program: bytes = b"",
     timezone: str = "UTC",
+    proxy: str = "",
 ) -> Answers:
     """``ks.cfg`` for a base of the Red Hat family.
 
     :param vault: source of packages if the medium has none (network installation).
     :param key: a public key for root, for access before the image has a seed.
     :param program: archive with ``program.sh``, run in the new system: repositories and packages.
+    :param proxy: of all downloads; empty: none.
     :raises LabError: RDO did not build the release for this base.
     """
     rdo = release.rdo
@@ -80,6 +82,7 @@ def anaconda(
         raise LabError(f"RDO has no packages of {release.title} for {base.title}", "labctl releases")
     os_tree = next(iter(base.redhat.repositories.values()))
     source = "cdrom" if medium.packages else f"url --url={vault.rstrip('/')}/{medium.point_release}/{os_tree}/"
+    source += f" --proxy={proxy}" if proxy and not medium.packages else ""
     text = _render(
         f"{base.name}.ks.j2",
         title=f"{base.title} for {release.title}",
@@ -90,6 +93,7 @@ def anaconda(
         mac=MAC,
         hostname=HOST,
         key=key.strip(),
+        proxy=proxy,
     )
     files = {"ks.cfg": text}
     if program:
@@ -97,7 +101,7 @@ def anaconda(
     return Answers("ks.cfg", files)
 
 
-def preseed(base: Base, mirror: str, *, key: str = "", timezone: str = "UTC") -> Answers:
+def preseed(base: Base, mirror: str, *, key: str = "", timezone: str = "UTC", proxy: str = "") -> Answers:
     """``preseed.cfg`` for a Debian base.
 
     :param mirror: URL of the Debian archive to install from.
@@ -115,5 +119,6 @@ def preseed(base: Base, mirror: str, *, key: str = "", timezone: str = "UTC") ->
         hostname=HOST.partition(".")[0],
         packages=DEBIAN_PACKAGES,
         key=key.strip(),
+        proxy=proxy,
     )
     return Answers("preseed.cfg", {"preseed.cfg": text})

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from labctl.host import files, paths, process
+from labctl.host import files, paths, process, proxy
 from labctl.images.chroot import Bind
 from labctl.progress import Meter
 
@@ -91,7 +91,7 @@ def environment() -> dict[str, str]:
     """Environment variables for pip and its builds."""
     kept = {k: v for k, v in os.environ.items() if k.lower() in PROXIES or k in CERTIFICATES}
     kept |= {k: v for k, v in os.environ.items() if k.startswith("PIP_") and k.removeprefix("PIP_") not in IGNORED}
-    return {**kept, "HOME": str(_home()), "PIP_CACHE_DIR": CACHE, "PIP_NO_INPUT": "1"}
+    return {**kept, **proxy.variables(), "HOME": str(_home()), "PIP_CACHE_DIR": CACHE, "PIP_NO_INPUT": "1"}
 
 
 def cache_directory(settings: Mapping[str, str]) -> Path:

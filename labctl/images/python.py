@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from labctl.errors import DeadlineError, LabError
-from labctl.host import files, process
+from labctl.host import files, process, proxy
 from labctl.images import retry, store
 from labctl.progress import step
 
@@ -157,7 +157,8 @@ def _probe(executable: Path, minor: str, refused: list[str]) -> Interpreter | No
 def _bring(minor: str, refused: list[str]) -> Interpreter | None:
     def uv(*words: str) -> str:
         # in a working directory uv reads uv.toml, pyproject.toml and .venv
-        return process.run(["uv", "python", *words], timeout=900, cwd=Path("/"), name=f"uv python {words[0]}").stdout
+        name, env = f"uv python {words[0]}", {**os.environ, **proxy.variables()}
+        return process.run(["uv", "python", *words], timeout=900, cwd=Path("/"), env=env, name=name).stdout
 
     try:
         with step("image", f"uv installs Python {minor}"):

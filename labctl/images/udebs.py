@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import requests
 
 from labctl.errors import LabError
+from labctl.host import proxy
 from labctl.images import retry
 
 INDEX = "dists/{suite}/main/debian-installer/binary-{architecture}/Packages.xz"
@@ -30,7 +31,7 @@ def components(mirror: str, suite: str, architecture: str = "amd64") -> list[str
 
     def read() -> str:
         try:
-            answer = requests.get(url, timeout=TIMEOUT)
+            answer = requests.get(url, timeout=TIMEOUT, proxies=proxy.for_requests())
             answer.raise_for_status()
             return lzma.decompress(answer.content).decode()
         except (requests.RequestException, lzma.LZMAError) as error:
@@ -54,6 +55,7 @@ def check(mirror: str, suite: str) -> None:
     """
     wanted = components(mirror, suite)
     with requests.Session() as session, ThreadPoolExecutor(AT_ONCE) as pool:
+        session.proxies = proxy.for_requests()
         refused = [url for url in pool.map(lambda path: _refused(session, f"{mirror}/{path}"), wanted) if url]
     if refused:
         raise LabError(

@@ -9,6 +9,7 @@ from labctl.bases import runs_on
 from labctl.drivers import DRIVERS
 from labctl.drivers.base import Capabilities
 from labctl.errors import LabError
+from labctl.host import proxy
 from labctl.images import media
 from labctl.progress import note
 from labctl.releases.model import PackageSource, Release
@@ -123,6 +124,7 @@ def _resolve(
         own_kernel=able.own_kernel,
         patience=patience,
         package_source=release.bases[base].value,
+        proxy=proxy.of_machine(),
     )
 
 

@@ -9,13 +9,14 @@ from labctl import drivers
 from labctl.components import Component
 from labctl.engine.converge import Engine, Summary
 from labctl.errors import LabError
-from labctl.host import paths, threads
+from labctl.host import paths, proxy, threads
 from labctl.images import guest
 from labctl.lab import down as teardown
 from labctl.lab import fault, snapshot
 from labctl.progress import note, warn
 from labctl.records import hints
 from labctl.records.lab import Lab, exists, half_removed
+from labctl.secret import names, reveal
 from labctl.topology import load
 from labctl.topology.join import kept
 from labctl.topology.model import Topology
@@ -135,9 +136,9 @@ def converge(lab: Lab, until: str = "verify") -> Summary:
     lab.meta["capabilities"] = sorted(lab.driver.capabilities().names() | _layout(lab.spec))
     lab.save()
 
-    guest_image = _guest(lab, until)
-
     def checkpoint(stage: str) -> None:
         snapshot.create(lab, stage, stage=stage)
 
-    return Engine(lab, guest_image, checkpoint).up(until)
+    with proxy.of_lab(reveal(lab.spec.proxy, lab.ensure_secrets(names(lab.spec.proxy)))):
+        guest_image = _guest(lab, until)
+        return Engine(lab, guest_image, checkpoint).up(until)

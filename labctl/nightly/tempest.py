@@ -17,7 +17,7 @@ from pathlib import Path
 from labctl import releases
 from labctl.components import Component
 from labctl.errors import LabError
-from labctl.host import files, paths, process
+from labctl.host import files, paths, process, proxy
 from labctl.host.namespace import Inside
 from labctl.images import python as interpreters
 from labctl.images import retry
@@ -112,7 +112,14 @@ def _install(program: Path, target: Path, wanted: list[str], limits: str) -> Non
     pip, limited = target / "bin" / "pip", target / "constraints.txt"
     command: list[str | Path] = [pip, "install", "--disable-pip-version-check", "-c", limited, *wanted]
     retry.again(
-        lambda: process.run(command, timeout=INSTALL, log=log, name="pip install", listener=Told("tempest").listener)
+        lambda: process.run(
+            command,
+            timeout=INSTALL,
+            env={**os.environ, **proxy.variables()},
+            log=log,
+            name="pip install",
+            listener=Told("tempest").listener,
+        )
     )
     files.write_atomic(target / "whole", "")
 

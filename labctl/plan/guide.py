@@ -17,6 +17,7 @@ from labctl.plan.words import Words
 from labctl.secret import MARK
 from labctl.services import SERVICES, keystone, nova
 from labctl.services.base import Context, Service
+from labctl.topology.proxy import SECRET
 from labctl.topology.spec import LabSpec
 from labctl.topology.units import show_size
 
@@ -72,7 +73,7 @@ def _title(ctx: Context, made: Plan, words: Words) -> str:
         disks = ", ".join([show_size(node.disk), *(f"`{d.name}` {show_size(d.size)}" for d in node.disks)])
         lines.append(f"| {node.name} | {cards} | {disks} | {', '.join(node.runs)} |")
     lines += ["", say("disks-are"), "", f"## {say('Passwords')}", "", say("passwords-are"), ""]
-    lines += [f"- `{name}`" for name in sorted(made.secrets())]
+    lines += [f"- `{name}`" for name in sorted(made.secrets() - {SECRET})]
     return "\n".join([*lines, ""])
 
 

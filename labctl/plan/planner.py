@@ -29,7 +29,7 @@ from labctl.operations.node import (
 from labctl.operations.script import program
 from labctl.releases.model import PackageSource
 from labctl.secret import MARK, mark
-from labctl.services import SERVICES, infra, keystone, nova, redhat
+from labctl.services import SERVICES, infra, keystone, nova, packages, redhat
 from labctl.services.base import Context, Daemon, Service
 from labctl.topology.model import NetworkRole
 from labctl.topology.spec import NodeSpec
@@ -111,7 +111,8 @@ def _packages(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
         names += service.packages(ctx, node)
     wanted = redhat.present_names(ctx.release, names) if ctx.base.redhat else tuple(dict.fromkeys(names))
     system = Packages(wanted, ctx.base.family, ctx.base.installer)
-    return (*redhat.sources(ctx.base, ctx.release, ctx.lab.vault, wanted), system, *_projects(ctx))
+    sources = redhat.sources(ctx.base, ctx.release, ctx.lab.vault, wanted, ctx.lab.proxy)
+    return (*packages.through(ctx), *sources, system, *_projects(ctx))
 
 
 def _projects(ctx: Context) -> tuple[Item, ...]:

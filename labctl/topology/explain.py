@@ -59,7 +59,7 @@ def _wrong(error: ErrorDetails, path: ValuePath, document: Document, root: type[
     kind = error["type"]
     context = error.get("ctx", {})
     written = document.written.get(path, Written("nothing"))
-    secret = path[:1] == ("passwords",)
+    secret = path[:1] == ("passwords",) or path == ("options", "proxy")
     found = _found(written, secret)
     types = set(_leaves(_annotation(path_of(error), root)))
     if IPv4Network in types and kind in ("value_error", "string_type"):

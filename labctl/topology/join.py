@@ -6,10 +6,12 @@ import re
 from collections.abc import Mapping
 from ipaddress import IPv4Address
 from itertools import chain
+from typing import Any
 
 from labctl.components import COMPONENTS
 from labctl.errors import LabError
 from labctl.topology.model import MAX_HOST_NAME, NAME, Join, NetworkRole
+from labctl.topology.proxy import SECRET
 from labctl.topology.resolve import Macs
 from labctl.topology.rules_component import joining_obstacle
 from labctl.topology.rules_network import not_a_host
@@ -100,7 +102,11 @@ def kept(spec: LabSpec, before: LabSpec) -> LabSpec:
     for name, node in before.nodes.items():
         if node.join is Join.LATER:
             nodes[name] = later.pop(name) if name in later else nodes.get(name, node)
-    return spec.model_copy(update={"nodes": nodes, "later": later})
+    update: dict[str, Any] = {"nodes": nodes, "later": later}
+    if not spec.proxy:  # a command without $LABCTL_PROXY
+        given = {name: value for name, value in before.passwords.items() if name == SECRET}
+        update |= {"proxy": before.proxy, "passwords": {**spec.passwords, **given}}
+    return spec.model_copy(update=update)
 
 
 class _Free:

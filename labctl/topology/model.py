@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from labctl.components import Component
+from labctl.topology.proxy import GIVEN
 from labctl.topology.units import parse_disk, parse_memory
 
 #: The archive of CentOS packages since its mirrors closed (facts 2.1).
@@ -161,6 +162,11 @@ class Options(Frozen):
     virt_type: VirtType = VirtType.AUTO
     volume_backend: VolumeBackend = VolumeBackend.AUTO
     vault: Vault = Field(VAULT, description="URL of the CentOS packages: the vault or a mirror of it")
+    proxy: str | None = Field(
+        None,
+        description="URL of the HTTP proxy of package downloads, on nodes and for their image; default: $LABCTL_PROXY",
+        json_schema_extra={"pattern": GIVEN},
+    )
 
 
 class Flavor(Frozen):

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 
 from labctl.errors import LabError
+from labctl.topology import proxy as proxies
 from labctl.topology.defaults import gateway_of, pool_of, role_of
 from labctl.topology.model import NAME, Join, Mechanism, Network, NetworkRole, Node, Topology, VirtType, VolumeBackend
 from labctl.topology.spec import DiskSpec, InterfaceSpec, LabSpec, NetworkSpec, NodeSpec
@@ -26,12 +27,14 @@ def resolve(
     own_kernel: bool = False,
     patience: float = 1.0,
     package_source: str,
+    proxy: str = "",
 ) -> LabSpec:
     """Return the spec of one lab of a checked topology. The same arguments give the same spec, MACs included.
 
     The caller chooses base, driver, mechanism and the like (``labctl.lab.choose``).
 
     :param name: the lab's name; default: the topology's.
+    :param proxy: of package downloads, where the topology names none.
     :raises LabError: when the name is invalid.
     :raises ValueError: when the mechanism is AUTO.
     """
@@ -44,6 +47,7 @@ def resolve(
             f"use up to {_MAX_NAME} lower-case letters, digits and hyphens, beginning with a letter",
         )
     macs = Macs(lab)
+    through, password = proxies.split(topology.options.proxy or proxy)
     nodes = {key: _node(key, node, macs) for key, node in topology.nodes.items()}
     return LabSpec(
         name=lab,
@@ -61,10 +65,11 @@ def resolve(
         own_kernel=own_kernel,
         patience=patience,
         vault=topology.options.vault,
+        proxy=through,
         networks={key: _network(key, network) for key, network in topology.networks.items()},
         nodes={key: node for key, node in nodes.items() if node.join is Join.START},
         later={key: node for key, node in nodes.items() if node.join is Join.LATER},
-        passwords=dict(topology.passwords),
+        passwords={**topology.passwords, **({proxies.SECRET: password} if password else {})},
         fixtures=topology.fixtures,
         snapshots=topology.snapshots,
     )

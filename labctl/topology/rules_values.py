@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from labctl.components import COMPONENTS, Component
 from labctl.drivers import DRIVERS
+from labctl.topology import proxy
 from labctl.topology.model import WORD, Topology, VolumeBackend
 from labctl.topology.problems import Positions, Problem, shorten, unknown
 from labctl.topology.stages import MACHINES, STAGES
@@ -188,6 +189,13 @@ def snapshots_are_taken_after_stages(topology: Topology, at: Positions) -> Itera
         seen.add(stage)
 
 
+def proxy_is_a_url(topology: Topology, at: Positions) -> Iterator[Problem]:
+    """Package managers, curl and pip all read the URL of the proxy."""
+    if topology.options.proxy is not None and not proxy.valid(topology.options.proxy):
+        # it may hold a password
+        yield at.problem(("options", "proxy"), f"is not the URL of a proxy; {proxy.LIKE}")
+
+
 RULES = (
     snapshots_are_taken_after_stages,
     components_fit_into_memory,
@@ -200,5 +208,6 @@ RULES = (
     passwords_are_safe_to_write,
     passwords_are_of_secrets,
     region_is_a_word,
+    proxy_is_a_url,
     physical_networks_are_words,
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -32,6 +32,7 @@ from labctl.topology.model import (
     VolumeBackend,
     Word,
 )
+from labctl.topology.proxy import RECORDED
 
 
 class NetworkSpec(Frozen):
@@ -107,6 +108,8 @@ class LabSpec(Frozen):
     own_kernel: bool = False  # VMs, not containers
     patience: float = 1.0  # services are configured for nodes this many times slower than the host
     vault: Vault = VAULT
+    #: of package downloads, its password a mark; empty: none
+    proxy: Annotated[str, Field(pattern=rf"^$|{RECORDED}")] = ""
     networks: dict[str, NetworkSpec]
     nodes: dict[str, NodeSpec]
     passwords: dict[str, str]

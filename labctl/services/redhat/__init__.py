@@ -20,11 +20,11 @@ def prepare(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
     return cards.operations(ctx, node) if ctx.base.redhat else ()
 
 
-def sources(base: Base, release: Release, vault: str, names: tuple[str, ...]) -> tuple[Item, ...]:
+def sources(base: Base, release: Release, vault: str, names: tuple[str, ...], proxy: str = "") -> tuple[Item, ...]:
     """Working repositories, before the packages ``names`` are installed."""
     if base.redhat is None or release.rdo is None:
         return ()
-    return repositories.operations(base, base.redhat, release.rdo, vault, names)
+    return repositories.operations(base, base.redhat, release.rdo, vault, names, proxy)
 
 
 def present_names(release: Release, names: Iterable[str]) -> tuple[str, ...]:

@@ -40,12 +40,13 @@ def _rewrite(tool: str, system: RedHat, rdo: RDO, vault: str, when: str) -> Comm
     )
 
 
-def _answers(addresses: tuple[str, ...], installed: str) -> Command:
+def _answers(addresses: tuple[str, ...], installed: str, proxy: str) -> Command:
     """Report which URL does not answer, and how to set another, before yum complains about mirrors."""
+    through = f"http_proxy={quote(proxy)} https_proxy={quote(proxy)} " if proxy else ""
     return Command(
         "the vault answers",
         f"for url in {' '.join(quote(u) for u in addresses)}; do\n"
-        'curl -sf -L -m 30 -o /dev/null "${url}repodata/repomd.xml" || {\n'
+        f'{through}curl -sf -L -m 30 -o /dev/null "${{url}}repodata/repomd.xml" || {{\n'
         'echo "${url}repodata/repomd.xml cannot be had"\n'
         'echo "name another copy of the vault in the topology: options: {vault: URL}"\n'
         "exit 1\n}\ndone",
@@ -83,10 +84,13 @@ def _module(installer: str, module: str) -> Command:
     )
 
 
-def operations(base: Base, system: RedHat, rdo: RDO, vault: str, names: tuple[str, ...]) -> tuple[Item, ...]:
+def operations(
+    base: Base, system: RedHat, rdo: RDO, vault: str, names: tuple[str, ...], proxy: str = ""
+) -> tuple[Item, ...]:
     """Everything before the packages; what needs the vault is skipped once the packages are installed.
 
     :param vault: URL of the vault, or of a mirror of it.
+    :param proxy: the package manager's; empty: none.
     """
     tool = base.installer
     installed = "rpm -q --whatprovides " + " ".join(quote(n) for n in names)
@@ -94,7 +98,7 @@ def operations(base: Base, system: RedHat, rdo: RDO, vault: str, names: tuple[st
     made: list[Item] = [
         File(AWK, awk, source="facts 2.4, the rewrite algorithm"),
         _rewrite(tool, system, rdo, vault, "before the release package"),
-        _answers(urls(system, rdo, vault), installed),
+        _answers(urls(system, rdo, vault), installed, proxy),
         Packages((rdo.release_package,), base.family, tool),
         _rewrite(tool, system, rdo, vault, "after it"),
         _keys(system),
