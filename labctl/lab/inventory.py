@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from openstack.connection import Connection
+if TYPE_CHECKING:
+    from openstack.connection import Connection
 
 
 def _rows(title: str, source: Callable[[], Iterable[Any]], fields: str) -> list[str]:

@@ -7,12 +7,10 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from keystoneauth1.exceptions import ClientException
-from openstack.connection import Connection
-from openstack.exceptions import SDKException
 
 from labctl import bases
 from labctl.components import Component
@@ -23,6 +21,9 @@ from labctl.releases.model import Release
 from labctl.services import SERVICES
 from labctl.topology.model import VolumeBackend
 from labctl.topology.spec import LabSpec
+
+if TYPE_CHECKING:
+    from openstack.connection import Connection
 
 #: Our word -> openstacksdk's for the same API.
 APIS = {
@@ -94,6 +95,8 @@ def _capabilities(admin: Connection) -> tuple[str, ...]:
 
 
 def _newest(admin: Connection, service: str) -> tuple[int, int] | None:
+    from openstack.exceptions import SDKException
+
     try:
         data = getattr(admin, service).get_endpoint_data()
     except (SDKException, ClientException):

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import requests
 from keystoneauth1 import session as keystone_session
 from keystoneauth1.access import AccessInfoV3
 from keystoneauth1.identity import v3
-from openstack.connection import Connection
-from openstack.identity.v3._proxy import Proxy as IdentityV3
 
 from labctl.errors import BrokenLabError
 from labctl.records.access import Access
+
+if TYPE_CHECKING:  # a fifth of labctl's start, and few commands speak to the APIs through it
+    from openstack.connection import Connection
+    from openstack.identity.v3._proxy import Proxy as IdentityV3
 
 REQUEST_TIMEOUT = 60  # seconds without a byte from an API before a request times out
 DOMAIN = "Default"
@@ -59,6 +61,8 @@ def session(lab: Access, user: str, password: str, project: str, *, timeout: flo
 
 def connect(lab: Access, user: str, password: str, project: str) -> Connection:
     """An openstacksdk connection through the public endpoints of the lab's region."""
+    from openstack.connection import Connection
+
     return Connection(session=session(lab, user, password, project), region_name=lab.region, interface="public")
 
 
@@ -77,6 +81,8 @@ def identity(connection: Connection) -> IdentityV3:
 
     :raises BrokenLabError: keystone offers something older.
     """
+    from openstack.identity.v3._proxy import Proxy as IdentityV3
+
     proxy = connection.identity
     if not isinstance(proxy, IdentityV3):
         raise BrokenLabError("keystone does not offer its v3 API at the auth URL")
