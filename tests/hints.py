@@ -40,6 +40,7 @@ HOLES_IN = {
     },
     "labctl/diagnose/apis.py": {"host": NODE, "binary": UNIT, "fix": "openstack endpoint list"},
     "labctl/diagnose/expected.py": {"operation.name": UNIT},
+    "labctl/diagnose/patterns.py": {"search.service": "nova", "since": "2026-01-31T09:30:00+00:00"},
     "labctl/diagnose/run.py": {"probe.fix": "true"},
     "labctl/testing/capture.py": {"shlex.quote(nodeid)": "test-1"},
     "labctl/records/lab.py": {"hints.first(name)": "labctl up zed-2node", "self.name": LAB},

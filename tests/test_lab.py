@@ -109,7 +109,7 @@ def causes(lab: str) -> dict[str, list[dict[str, str]]]:
 
 
 def test_nothing_is_wrong_with_a_lab_that_was_just_tested(lab: str) -> None:
-    assert causes(lab) == {"lab": lab, "done": [], "causes": [], "consequences": []}
+    assert causes(lab) == {"lab": lab, "done": [], "causes": [], "consequences": [], "hints": []}
 
 
 @pytest.mark.parametrize("exercises", [SETTINGS, ABOVE], ids=["settings", "above"])

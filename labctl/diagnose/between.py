@@ -23,6 +23,7 @@ def copies(engine: Engine, finished: Iterable[str]) -> list[Finding]:
 
 
 def _stale(engine: Engine, copy: Copy, service: str) -> Iterator[Finding]:
+    lab = engine.lab
     wanted = engine.sums(copy, copy.source) if engine.reaches(copy.source) else {}
     if wanted.keys() < set(copy.paths):
         return
@@ -35,5 +36,5 @@ def _stale(engine: Engine, copy: Copy, service: str) -> Iterator[Finding]:
         missing, differs = f"was not copied from {copy.source}", f"differs from that of {copy.source}"
         says = "; ".join(f"{path} {differs if path in there else missing}" for path in wrong)
         mend = Mend(target, copies=(Copy(copy.paths, copy.source, (target,), copy.origin),))
-        fix = f"labctl diagnose {engine.lab.name} --fix"
+        fix = f"labctl diagnose {lab.name} --fix"
         yield Finding(ROWS[row], Level.FILES, target, service, says, fix, mend)

@@ -28,6 +28,7 @@ class Level(IntEnum):
     API = 13
     AGENT = 14
     GUEST = 15
+    LOG = 16  # a hint, never a proof
 
     def __str__(self) -> str:
         return self.name.lower()
@@ -41,12 +42,16 @@ LOCAL = (Level.MACHINE, Level.DISK)
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the troubleshooting tables: what is wrong, and why that usually is."""
+    """One row of the troubleshooting tables: what is wrong, and why that usually is.
+
+    ``of`` are the rows of which a log line of this row is a hint.
+    """
 
     id: str
     title: str
     cause: str
     source: str
+    of: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,8 @@ class Finding:
             return (self.row, self.where, self.service) == (other.row, other.where, other.service)
         if other.level <= self.level:
             return False
+        if self.row.id in other.row.of:
+            return True
         if self.level in LOCAL:
             return other.where in (self.where, "api")
         return self.level in SHARED or self.service == other.service
@@ -89,27 +96,29 @@ class Finding:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The root causes, and the findings they explain."""
+    """The root causes, the findings they explain, and hints of the logs that none of them explains."""
 
     causes: tuple[Finding, ...]
     consequences: tuple[Finding, ...] = ()
+    hints: tuple[Finding, ...] = ()
 
     @classmethod
     def of(cls, findings: list[Finding]) -> Diagnosis:
-        """Sort findings into causes, in the order of their levels, and consequences."""
+        """Sort findings into causes, in the order of their levels, consequences and hints."""
         # of one level, what can be mended comes first: a unit before what that unit serves
         ordered = sorted(findings, key=lambda finding: (finding.level, finding.mend is None))
-        causes = [f for n, f in enumerate(ordered) if not any(earlier.explains(f) for earlier in ordered[:n])]
-        return cls(tuple(causes), tuple(f for f in ordered if f not in causes))
+        first = [f for n, f in enumerate(ordered) if not any(earlier.explains(f) for earlier in ordered[:n])]
+        causes, hints = (tuple(f for f in first if (f.level is Level.LOG) is log) for log in (False, True))
+        return cls(causes, tuple(f for f in ordered if f not in first), hints)
 
     def lines(self) -> list[str]:
-        """The causes for a person, with the next commands, and how many findings they explain."""
+        """The causes and hints for a person, with the next commands, and how many findings they explain."""
         lines: list[str] = []
-        for cause in self.causes:
+        for cause in (*self.causes, *self.hints):
             lines += [
                 f"{cause.row.id}  {cause.row.title} ({cause.where}, {cause.service})",
                 f"    {cause.found}",
-                f"    cause: {cause.row.cause}",
+                f"    {'cause' if cause in self.causes else 'perhaps'}: {cause.row.cause}",
                 f"    next:  {cause.fix}",
             ]
         if self.consequences:

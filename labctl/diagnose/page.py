@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from labctl.diagnose.breakages import BREAKAGES
+from labctl.diagnose.patterns import PATTERNS
 from labctl.diagnose.rows import ROWS
 
 _HEAD = """# Troubleshooting
@@ -20,12 +21,30 @@ column is an exercise that shows the finding: `labctl break LAB EXERCISE` (exerc
 |---|---|---|---|---|
 """
 
+_LOGS = """
+
+## Logs
+
+`labctl diagnose --since TIME` also searches the end of each log since that time, by default the last 10 minutes, and
+nothing from before the lab was ready. A line is a hint and proves nothing: it comes after the findings, is counted
+under one of its rows or of what its service stands on, and does not make a lab wrong. An ordinary one, which a user's
+request or a busy machine can cause, is shown only beside a finding, or with `--since`.
+
+| row | services | words | usual cause | hint of | ordinary |
+|---|---|---|---|---|---|
+"""
+
 
 def page() -> str:
     """The text of the page."""
     shown = {row: ", ".join(f"`{breakage.name}`" for breakage in BREAKAGES if row in breakage.rows) for row in ROWS}
     lines = (f"| {r.id} | {r.title} | {r.cause} | {r.source} | {shown[r.id]} |" for r in ROWS.values())
-    return _HEAD + "\n".join(lines) + "\n"
+    patterns = (
+        f"| {p.row.id} | {', '.join(p.services)} | `{p.words.replace('|', chr(92) + '|')}` | {p.row.cause} "
+        f"| {', '.join(p.row.of)} | {'yes' if p.ordinary else ''} |"
+        for p in PATTERNS
+    )
+    return _HEAD + "\n".join(lines) + _LOGS + "\n".join(patterns) + "\n"
 
 
 if __name__ == "__main__":

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from secrets import token_hex
 
 from keystoneauth1 import exceptions
 
-from labctl.diagnose import apis, between, expected, probes
+from labctl.diagnose import apis, between, expected, patterns, probes
 from labctl.diagnose.breakages import BY_NAME
 from labctl.diagnose.expected import Expected, Owners
 from labctl.diagnose.model import Diagnosis, Finding, Level, Mend
+from labctl.diagnose.patterns import MENDED, Search, Window
 from labctl.diagnose.probes import Probe
 from labctl.diagnose.rows import ROWS
 from labctl.engine.cloud import ask
 from labctl.engine.converge import Engine, no_guest, tell
 from labctl.errors import BrokenLabError, LabError
+from labctl.host import files
 from labctl.host.threads import on_each
+from labctl.lab import logs
 from labctl.lab.fault import Fault
 from labctl.operations.node import Command, Item, Parallel
 from labctl.operations.runner import Outcome, run_stage
 from labctl.progress import step
 from labctl.records.lab import Lab
+from labctl.secret import redact
 
 #: Seconds for all tests of one node.
 NODE = 120
@@ -33,10 +37,14 @@ SETTLE = 90
 DIRECTORY = "/run/labctl-{}"
 
 
-def diagnose(lab: Lab, only: str = "") -> Diagnosis:
+Test = Expected | Probe | Search
+
+
+def diagnose(lab: Lab, only: str = "", window: Window | None = None) -> Diagnosis:
     """Look for everything that differs from a lab's plan; changes nothing.
 
     :param only: only findings of this service, and what it stands on.
+    :param window: which lines of the logs are hints; without, none are looked for.
     """
     lost = [_lost(lab, node) for node in lab.spec.nodes if not lab.driver.machine(lab, node).running]
     finished = {record.name for record in lab.journal().stages}
@@ -50,14 +58,19 @@ def diagnose(lab: Lab, only: str = "") -> Diagnosis:
                     found.append(Finding(ROWS["M2"], Level.MACHINE, node, "node", text, f"labctl repair {lab.name}"))
             there = [node for node in lab.spec.nodes if engine.reaches(node)]
             owners = expected.owners(lab.context)
-            found += [f for part in on_each(lambda node: _node(engine, node, finished, owners), there) for f in part]
+            tests = {node: _tests(lab, node, finished, owners, window) for node in there}
+            kept = {node: [t for t in tests[node] if _concerns(t.service, only)] for node in there}
+            found += [f for part in on_each(lambda node: _node(engine, node, kept[node]), there) for f in part]
             found += between.copies(engine, finished)
             found += _apis(lab, finished)
     finally:
         engine.close()
-    if only:
-        found = [f for f in found if f.service in (only, "node", *expected.PARTS, "keystone")]
-    return Diagnosis.of(found)
+    found = [finding for finding in found if _concerns(finding.service, only)]
+    return Diagnosis.of(patterns.counting(found, window) if window else found)
+
+
+def _concerns(service: str, only: str) -> bool:
+    return not only or service in (only, "node", *expected.PARTS, "keystone")
 
 
 def _lost(lab: Lab, node: str) -> Finding:
@@ -65,38 +78,63 @@ def _lost(lab: Lab, node: str) -> Finding:
     return Finding(ROWS["M1"], Level.MACHINE, node, "node", text, f"labctl repair {lab.name}")
 
 
-def _node(engine: Engine, node: str, finished: Iterable[str], owners: Owners) -> list[Finding]:
+def _tests(lab: Lab, node: str, finished: set[str], owners: Owners, window: Window | None) -> list[Test]:
+    """All tests of a node."""
+    made: list[Test] = [*expected.of_node(lab.plan, node, finished, owners)]
+    if "infrastructure" not in finished:
+        return made
+    made += probes.of_node(lab.context, lab.spec.nodes[node])
+    return made + list(patterns.of_node(lab.context, lab.spec.nodes[node], owners, window) if window else ())
+
+
+def _node(engine: Engine, node: str, tests: list[Test]) -> list[Finding]:
+    """The findings of one node; tests that gave no result are one of them."""
     lab, secrets = engine.lab, engine.lab.secrets()
-    made = expected.of_node(lab.plan, node, finished, owners)
-    extra = probes.of_node(lab.context, lab.spec.nodes[node]) if "infrastructure" in finished else ()
-    tests: list[Expected | Probe] = [*made, *extra]
     operations = tuple(test.look if isinstance(test, Expected) else test for test in tests)
     if not operations:
         return []
+    outcomes: list[Outcome] = []
 
     def seen(outcome: Outcome) -> None:
+        outcomes.append(outcome)
         tell(outcome.node, outcome.title, outcome.seconds)
 
     items: tuple[Item, ...] = (Parallel(operations),)
     place = DIRECTORY.format(token_hex(4))
     seconds = NODE * lab.driver.patience
-    result = run_stage(
-        engine.session(node), lab.name, node, "diagnose", items, secrets, seen, seconds, check=False, directory=place
-    )
-    found: list[Finding] = []
-    for outcome in result.outcomes:
-        if outcome.state != "failed":
-            continue
-        test = tests[outcome.number]
-        if isinstance(test, Expected):
-            found += expected.found(lab, node, test, outcome.said, secrets)
-        else:
-            found.append(_of_probe(lab, node, test, outcome.said))
-    if len(result.outcomes) < len(operations):
-        missing = len(operations) - len(result.outcomes)
-        text = f"{missing} tests on {node} gave no result: {result.stderr.strip()[-300:]}"
+    session = engine.session(node)
+    try:
+        why = run_stage(
+            session, lab.name, node, "diagnose", items, secrets, seen, seconds, check=False, directory=place
+        ).stderr
+    except BrokenLabError as error:
+        return [Finding(ROWS["M2"], Level.MACHINE, node, "node", error.message, f"labctl repair {lab.name}")]
+    except LabError as error:
+        why = error.message
+    found = [f for o in outcomes if o.state == "failed" for f in _judged(lab, node, tests[o.number], o.said)]
+    ended = {outcome.number for outcome in outcomes}
+    if late := [operation.title for number, operation in enumerate(operations) if number not in ended]:
+        names = ", ".join(f"'{title}'" for title in late[:3])
+        more = f" and {len(late) - 3} more" if len(late) > 3 else ""
+        text = redact(f"{names}{more} gave no result {why.strip()[-300:]}".strip(), secrets)
         found.append(Finding(ROWS["L6"], Level.GUEST, node, "node", text, f"labctl ssh {lab.name} {node}"))
     return found
+
+
+def _judged(lab: Lab, node: str, test: Test, said: tuple[str, ...]) -> Iterator[Finding]:
+    """What a failed test means; an error in saying so is a finding of its own."""
+    try:
+        match test:
+            case Expected():
+                yield from expected.found(lab, node, test, said, lab.secrets())
+            case Search():
+                yield from patterns.found(lab, node, test, said, logs.redactor(lab))
+            case Probe():
+                yield _of_probe(lab, node, test, said)
+    except Exception as error:  # a bug in one test must not cost the others
+        title = test.look.title if isinstance(test, Expected) else test.title
+        text = redact(f"'{title}': {type(error).__name__}: {error}; it said: {'; '.join(said)[-300:]}", lab.secrets())
+        yield Finding(ROWS["L6"], Level.GUEST, node, "node", text, f"labctl ssh {lab.name} {node}")
 
 
 def _of_probe(lab: Lab, node: str, probe: Probe, said: tuple[str, ...]) -> Finding:
@@ -121,26 +159,30 @@ def _apis(lab: Lab, finished: set[str]) -> list[Finding]:
 def explained(lab: Lab) -> str:
     """The causes of a failure in words, for what reports it; a diagnosis that fails says only that."""
     try:
-        return "\n".join(diagnose(lab).lines()) or "the diagnosis finds nothing wrong"
+        return "\n".join(diagnose(lab, window=Window.of(lab, None)).lines()) or "the diagnosis finds nothing wrong"
     except Exception as error:  # must not hide the failure that it explains
         return f"(no diagnosis: {type(error).__name__}: {error})"
 
 
-def mended(lab: Lab, only: str = "", seconds: float = SETTLE) -> tuple[list[str], Diagnosis]:
+def mended(
+    lab: Lab, only: str = "", seconds: float = SETTLE, window: Window | None = None
+) -> tuple[list[str], Diagnosis]:
     """Diagnose, apply the safe fixes, and look again until nothing is left that they mend or the time is up.
 
     A fix may uncover the next cause. Daemons that were just started need a moment to report.
 
+    :param window: of the first look; what the logs said before a fix says nothing after it.
     :return: what was done, and what is left.
     """
     done: list[str] = []
-    found = diagnose(lab, only)
+    found = diagnose(lab, only, window)
     deadline = time.monotonic() + seconds * lab.driver.patience
     tried: set[Finding] = set()
     while found.causes and (done or any(cause.mend for cause in found.causes)) and time.monotonic() < deadline:
         new = tuple(cause for cause in found.causes if cause.mend and cause not in tried)
         if new:
             done += _mend(lab, new)
+            files.write_atomic(lab.directory / MENDED, "")
             tried |= set(new)
         else:
             time.sleep(2)

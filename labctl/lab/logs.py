@@ -40,6 +40,7 @@ _SECTION = "##section "
 _ISO = re.compile(r"(\d{4})[-/](\d\d)[-/](\d\d)[ T]+(\d{1,2}):(\d\d):(\d\d)(?:[.,](\d+))?(Z|[+-]\d\d:?\d\d)?\s*")
 _C_TIME = re.compile(r"\[[A-Z][a-z]{2} ([A-Z][a-z]{2}) +(\d+) (\d\d):(\d\d):(\d\d)(?:\.(\d+))? (\d{4})\]")
 _CLF = re.compile(r"\[(\d\d)/([A-Z][a-z]{2})/(\d{4}):(\d\d):(\d\d):(\d\d) ([+-]\d{4})\]")
+_ERLANG = re.compile(r"=[A-Z ]+ REPORT==== +(\d+)-([A-Z][a-z]{2})-(\d{4})::(\d\d):(\d\d):(\d\d) ===\s*")
 _MONTHS = {month_abbr[number]: number for number in range(1, 13)}
 _SHORT_UNIX = re.compile(r"(\d+\.\d+) \S+ ([^:]+?)(?:\[\d+\])?: ?(.*)", re.DOTALL)
 
@@ -112,26 +113,30 @@ def sections(text: str) -> dict[str, tuple[str, str]]:
 def stamp(text: str, zone: timezone) -> tuple[float | None, str]:
     """The timestamp of a log line, and the line without a leading timestamp.
 
-    Supports ISO 8601 and its variants (oslo.log, MariaDB, RabbitMQ, rsync), C's (Apache's errors, uWSGI) and the
-    common log format's.
+    Supports ISO 8601 and its variants (oslo.log, MariaDB, RabbitMQ, rsync), C's (Apache's errors, uWSGI), the
+    common log format's and Erlang's (RabbitMQ 3.6).
 
     :param zone: for timestamps without a zone.
     """
     if found := _ISO.match(text):
-        year, month, day, hour, minute, second, fraction, offset = found.groups()
-        where = zone if offset is None else UTC if offset == "Z" else _zone(offset)
+        year, month, day, hour, minute, second, fraction, east = found.groups()
+        where = zone if east is None else UTC if east == "Z" else offset(east)
         return _epoch((year, month, day, hour, minute, second), fraction, where), text[found.end() :]
     if found := _C_TIME.search(text, 0, 400):
         name, day, hour, minute, second, fraction, year = found.groups()
         return _epoch((year, str(_MONTHS[name]), day, hour, minute, second), fraction, zone), text
     if found := _CLF.search(text, 0, 400):
-        day, name, year, hour, minute, second, offset = found.groups()
-        return _epoch((year, str(_MONTHS[name]), day, hour, minute, second), None, _zone(offset)), text
+        day, name, year, hour, minute, second, east = found.groups()
+        return _epoch((year, str(_MONTHS[name]), day, hour, minute, second), None, offset(east)), text
+    if found := _ERLANG.match(text):
+        day, name, year, hour, minute, second = found.groups()
+        return _epoch((year, str(_MONTHS[name]), day, hour, minute, second), None, zone), text[found.end() :]
     return None, text
 
 
-def _zone(offset: str) -> timezone:
-    digits = offset.replace(":", "")
+def offset(text: str) -> timezone:
+    """An offset from UTC, as ``+0100`` or ``+01:00``."""
+    digits = text.replace(":", "")
     minutes = int(digits[1:3]) * 60 + int(digits[3:5])
     return timezone(timedelta(minutes=-minutes if digits[0] == "-" else minutes))
 
@@ -234,7 +239,7 @@ def of_node(lab: Lab, node: str, after: float | None, service: str | None, file_
     wanted = (units(lab, service) or (service,)) if service else ()
     every = [u for names in lab.context.base.units.values() for u in names]
     found = sections(redactor(lab)(read(lab, node, script(after, wanted, file_bytes))))
-    zone = _zone(found.pop("zone", ("+0000", ""))[0] or "+0000")
+    zone = offset(found.pop("zone", ("+0000", ""))[0] or "+0000")
     lines: list[Line] = []
     for name, (changed, text) in found.items():
         if name == JOURNAL:

@@ -2,6 +2,11 @@
 # returns 1 then. They follow the functions of prelude.sh.
 # shellcheck disable=SC2154
 
+in_parallel() { # jobs number...; each test has a deadline, and one that passes it gives no result
+    shift
+    printf '%s\n' "$@" | xargs -n 1 -P "$(nproc)" timeout -k 5 $((75 * patience)) sh "$0" operation
+}
+
 settings() { # file; its lines without comments, each behind its section
     awk '
         /^[ \t]*([#;]|$)/ { next }
@@ -140,4 +145,39 @@ look_mapped() { # host
 
 look_writable() { # directory account
     runuser -u "$2" -- test -w "$1" || { echo "$2 cannot write $1: $(stat -c '%U:%G %a' "$1")"; return 1; }
+}
+
+look_log() { # since, seconds of calm after the start, bytes of a log, of a line, directories, --unit=..., expressions...
+    since=$1 calm=$2 bytes=$3 width=$4 directories=$5 units=$6
+    shift 6
+    if [ "$calm" -gt 0 ]; then
+        began=$(date -d "$(systemctl show -p UserspaceTimestamp | cut -d = -f 2)" +%s) || began=0
+        [ "$since" -ge $((began + calm)) ] || since=$((began + calm))
+    fi
+    [ "$since" -le "$(date +%s)" ] || return 0
+    any=$(printf '|%s' "$@")
+    any=${any#|}
+    {
+        # shellcheck disable=SC2086
+        [ -z "$units" ] || journalctl -q --no-pager -o short-unix --since "@$since" -n 20000 $units |
+            newest_of journal "$@"
+        for directory in $directories; do
+            find "/var/log/$directory" -maxdepth 1 -type f \( -name '*.log' -o -name '*_log' \) -newermt "@$since"
+        done | while IFS= read -r log; do
+            tail -c "$bytes" "$log" | newest_of "${log#/var/log/}" "$@"
+        done
+    } 2>/dev/null >"$here/log.$$"
+    [ ! -s "$here/log.$$" ] || { cat "$here/log.$$"; return 1; }
+}
+
+newest_of() { # file, expressions...; of each the last line, with its number; Erlang's time is in a line of its own
+    log=$1
+    shift
+    grep -aE "$any|^=[A-Z ]+ REPORT====" | cut -c "1-$width" |
+        awk -v head="$since	$(date +%z)	$log" '
+            BEGIN { count = ARGC; for (i = 1; i < count; i++) { words[i] = ARGV[i]; ARGV[i] = "" } }
+            /^=[A-Z ]+ REPORT====/ { report = $0 " "; next }
+            { for (i = 1; i < count; i++) if ($0 ~ words[i]) { last[i] = report $0; break } }
+            END { for (i in last) print i - 1 "\t" head "\t" last[i] }
+        ' "$@"
 }
