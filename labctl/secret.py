@@ -1,14 +1,17 @@
 """Secrets: a plan holds only their names; values are never printed.
 
-In a plan a secret is a mark, ``@@GLANCE_PASS@@``. The engine substitutes the values when it uploads a
+In a plan a secret is a mark: its name and the languages that the value is written in, innermost first, between two
+control characters, which no field of a topology can have. The engine substitutes the values when it uploads a
 program to a node; everything printed, stored or shown has ``***`` (or, in a guide, the name) instead.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
-from urllib.parse import quote
+
+from labctl.text.quoting import LANGUAGES
 
 HIDDEN = "***"
 #: Minimum length of a value that is assumed not to occur inside other words.
@@ -30,12 +33,22 @@ _CUT = "..."
 _BEGIN, _END = re.compile(r"[\w-]+\Z"), re.compile(r"[\w-]+")
 _TELLS = 5
 
-MARK = re.compile(r"@@([A-Z][A-Z0-9_]*)@@")
+MARK = re.compile("\x02([A-Z][A-Z0-9_]*)((?::[a-z]+)*)\x03")
 
 
-def mark(name: str) -> str:
-    """Return the mark that stands for a secret in a plan."""
-    return f"@@{name}@@"
+def mark(name: str, *languages: str) -> str:
+    """Return the mark that stands for a secret in a plan, written in these languages."""
+    return f"\x02{':'.join((name, *languages))}\x03"
+
+
+def within(text: str, language: str) -> str:
+    """Text with each mark written in one more language."""
+    return MARK.sub(lambda found: mark(found[1] + found[2], language), text)
+
+
+def unwritten(text: str) -> str:
+    """Text with each mark as a name without languages, for hashes: they say what changed, not how it is written."""
+    return MARK.sub(r"@@\1@@", text)
 
 
 class Secret:
@@ -67,7 +80,14 @@ def reveal(text: str, secrets: Mapping[str, Secret]) -> str:
 
     :raises KeyError: when a mark names no secret.
     """
-    return MARK.sub(lambda found: secrets[found[1]].reveal(), text)
+
+    def value(found: re.Match[str]) -> str:
+        written = secrets[found[1]].reveal()
+        for language in found[2].split(":")[1:]:
+            written = LANGUAGES[language](written)
+        return written
+
+    return MARK.sub(value, text)
 
 
 def hide(text: str) -> str:
@@ -77,7 +97,7 @@ def hide(text: str) -> str:
 
 def names(text: str) -> set[str]:
     """Return the names of the secrets a text refers to."""
-    return set(MARK.findall(text))
+    return {name for name, _ in MARK.findall(text)}
 
 
 def redact(text: str, secrets: Mapping[str, Secret]) -> str:
@@ -85,16 +105,20 @@ def redact(text: str, secrets: Mapping[str, Secret]) -> str:
     return Redactor((s.reveal() for s in secrets.values()), guess=False)(text)
 
 
+def _json(text: str) -> str:
+    return json.dumps(text)[1:-1]
+
+
 class Redactor:
     """Replaces secrets with ``***``: the values it is given and, with ``guess``, what looks like one.
 
-    URL-quoted values are found too. A value shorter than WORD characters, which only a topology can
+    Values written in another language are found too. A value shorter than WORD characters, which only a topology can
     choose, occurs in many words, so it is hidden only where it stands alone (or after a client's -p).
     """
 
     def __init__(self, values: Iterable[str], guess: bool = True) -> None:
         known = {value for value in values if value}
-        known |= {quote(value, safe="") for value in known}
+        known |= {write(value) for value in known for write in (*LANGUAGES.values(), _json)}
         self._values = sorted((v for v in known if len(v) >= WORD), key=len, reverse=True)
         short = "|".join(re.escape(v) for v in sorted(known, key=len, reverse=True) if len(v) < WORD)
         self._short = re.compile(rf"(?:(?<!\w)|(?<=\s-p))(?:{short})(?!\w)") if short else None

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
+from urllib.parse import unquote
+
 import pytest
 
-from labctl.secret import Redactor, Secret, hide, redact, reveal
+from labctl.host import process
+from labctl.operations.node import quote
+from labctl.secret import Redactor, Secret, hide, mark, redact, reveal
 
 
 def test_a_secret_shows_itself_only_on_purpose() -> None:
@@ -14,10 +19,10 @@ def test_a_secret_shows_itself_only_on_purpose() -> None:
 
 
 def test_marks_become_values_or_stars() -> None:
-    assert reveal("p=@@A_PASS@@", {"A_PASS": Secret("x")}) == "p=x"
-    assert hide("p=@@A_PASS@@") == "p=***"
+    assert reveal("p=\x02A_PASS\x03", {"A_PASS": Secret("x")}) == "p=x"
+    assert hide("p=\x02A_PASS\x03") == "p=***"
     with pytest.raises(KeyError):
-        reveal("@@B_PASS@@", {})
+        reveal("\x02B_PASS\x03", {})
 
 
 def test_a_long_value_is_hidden_wherever_it_stands() -> None:
@@ -83,3 +88,19 @@ def test_what_is_left_of_a_cut_value_is_hidden() -> None:
     assert hide_("assert ('0123456789...876543210') == 'x'") == "assert ('***...***') == 'x'"
     assert hide_("{'0...bcdef', ...}") == "{'0...***', ...}"
     assert hide_("waiting... done, 1234...") == "waiting... done, 1234..."
+
+
+@pytest.mark.parametrize(
+    "value", ["plain", "it's", 'a"b', "$HOME", "a b", "%s", "\\", "\\$x", "비밀", "@/:#", "'x'", '"']
+)
+def test_a_value_is_written_in_the_language_of_its_place(value: str) -> None:
+    secrets = {"A": Secret(value)}
+    assert shlex.split(reveal(quote(mark("A")), secrets)) == [value]
+    assert shlex.split(reveal(quote(f"it's {mark('A')}"), secrets)) == [f"it's {value}"]
+    inner = reveal(quote(f"printf %s {quote(mark('A'))}"), secrets)
+    assert process.run(["sh", "-c", f"sh -c {inner}"]).stdout == value
+    assert unquote(reveal(mark("A", "url"), secrets)) == value
+
+
+def test_a_mark_that_somebody_typed_is_text() -> None:
+    assert reveal("@@A_PASS@@ \\x02A_PASS\\x03", {"A_PASS": Secret("x")}) == "@@A_PASS@@ \\x02A_PASS\\x03"

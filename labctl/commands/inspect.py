@@ -11,7 +11,7 @@ import typer
 from pydantic_core import to_jsonable_python
 
 from labctl import releases
-from labctl.commands.console import Format, listing, out
+from labctl.commands.console import Format, listing, out, progress
 from labctl.commands.fault import rows as fault_rows
 from labctl.commands.options import BaseName, DriverName, LabName, Output, ReleaseName, TopologyName, Wanted
 from labctl.diagnose import run as diagnoses
@@ -26,6 +26,7 @@ from labctl.plan.planner import Plan, Stage, plan
 from labctl.records.lab import Lab, locked
 from labctl.secret import hide
 from labctl.services.base import Context
+from labctl.text.quoting import document
 from labctl.topology import schema as topology_schema
 from labctl.topology.join import joined
 from labctl.topology.spec import LabSpec
@@ -37,7 +38,8 @@ def validate(
 ) -> None:
     """Check topology files; print every problem with file:line:column."""
     for item in topologies:
-        topology, path = bring.read(item, release)
+        with progress():
+            topology, path = bring.read(item, release)
         nodes = ", ".join(topology.nodes)
         out.print(f"{path}: valid ({topology.release} on {' or '.join(topology.bases)}; {nodes})")
 
@@ -83,8 +85,7 @@ def _script(made: Plan, node: str) -> str:
             if items:
                 parts.append(f"### stage {stage.name}\n{hide(program(stage.name, tuple(items)))}")
     files = [
-        f"### file {f.path} ({f.owner}:{f.group} {f.mode})\n"
-        f"cat >{quote(f.path)} <<'END OF FILE'\n{hide(f.content)}END OF FILE"
+        f"### file {f.path} ({f.owner}:{f.group} {f.mode})\ncat >{quote(f.path)} {document(hide(f.content))}"
         for f in {f.path: f for f in made.files(node)}.values()
     ]
     return "\n".join(parts + files)

@@ -14,6 +14,7 @@ from labctl.lab.choose import Choice, choose, draft
 from labctl.progress import note
 from labctl.records import hints
 from labctl.topology import load
+from labctl.topology.model import Topology
 from labctl.topology.spec import LabSpec
 
 #: More than any number of runs, labs, workers that somebody means.
@@ -50,17 +51,21 @@ class Wanted:
 
     def draft(self) -> LabSpec:
         """The lab's spec for display, even where this machine cannot create it."""
-        topology, path = bring.read(self.topology, self.release)
+        topology, path = self._read()
         choice = draft(topology, name=self.name, base=self.base, driver=self.driver)
         self._announce(choice, path)
         return bring.grown(choice.spec)
 
     def specify(self) -> tuple[LabSpec, Path]:
         """The lab's spec and the topology's file; reports the choice and its reasons."""
-        topology, path = bring.read(self.topology, self.release)
+        topology, path = self._read()
         choice = choose(topology, name=self.name, base=self.base, driver=self.driver)
         self._announce(choice, path)
         return bring.grown(choice.spec), path
+
+    def _read(self) -> tuple[Topology, Path]:
+        with progress():
+            return bring.read(self.topology, self.release)
 
     def _announce(self, choice: Choice, path: Path) -> None:
         """Report the choice, and the file if the working directory has one of that name."""

@@ -254,4 +254,4 @@ def _options(wanted: File) -> dict[tuple[str, str], str]:
 
 def _with_any_secret(value: str) -> str:
     """A planned value as a pattern in which its secrets may be anything."""
-    return ".+".join(re.escape(part) for part in MARK.split(value)[::2])
+    return ".+".join(re.escape(part) for part in MARK.split(value)[:: 1 + MARK.groups])

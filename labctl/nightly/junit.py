@@ -84,9 +84,9 @@ def write(path: Path, suites: Iterable[tuple[str, Iterable[Case]]]) -> None:
     """
     root = JUnitXml("labctl nightly")
     for name, cases in suites:
-        suite = TestSuite(name)
+        suite = TestSuite(_printable(name))
         for case in cases:
-            made = TestCase(case.name, classname=name, time=round(case.seconds, 3))
+            made = TestCase(_printable(case.name), classname=_printable(name), time=round(case.seconds, 3))
             first = first_line(case.message)
             if case.outcome == "failed":
                 failure = Failure(_printable(first))
@@ -108,5 +108,5 @@ def first_line(text: str) -> str:
 
 
 def _printable(text: str) -> str:
-    """Text without what XML 1.0 cannot hold."""
-    return _UNPRINTABLE.sub("", text)
+    """Text with what XML 1.0 cannot hold as its number, as pytest writes it."""
+    return _UNPRINTABLE.sub(lambda found: f"#x{ord(found[0]):02X}", text)

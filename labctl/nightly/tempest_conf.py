@@ -19,6 +19,7 @@ from labctl.records import access, cloud
 from labctl.records.lab import Lab
 from labctl.releases.model import Release
 from labctl.services import SERVICES
+from labctl.text.quoting import oslo
 from labctl.topology.model import VolumeBackend
 from labctl.topology.spec import LabSpec
 
@@ -247,7 +248,7 @@ def configuration(lab: Lab, api: access.Access, release: Release, seen: Seen, di
         if name != "DEFAULT":
             parser.add_section(name)
         for key, value in options.items():
-            parser.set(name, key, str(value))
+            parser.set(name, key, oslo(str(value)))
     text = io.StringIO()
     parser.write(text)
     return text.getvalue()

@@ -9,15 +9,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from labctl.operations.node import File
+from labctl.secret import within
 
 Value = str | int | bool
 
 
 class Ini:
-    """A file under construction; sections and options keep the order in which they were set."""
+    """A file under construction; sections and options keep the order in which they were set.
 
-    def __init__(self, path: str, *, owner: str = "root", group: str = "root", mode: str = "0640") -> None:
+    :param literal: secrets are written as they are, for Paste Deploy, which knows no quotes.
+    """
+
+    def __init__(
+        self, path: str, *, owner: str = "root", group: str = "root", mode: str = "0640", literal: bool = False
+    ) -> None:
         self.path, self.owner, self.group, self.mode = path, owner, group, mode
+        self.literal = literal
         self._sections: dict[str, dict[str, tuple[str, str]]] = {}
 
     def set(self, section: str, source: str, options: Mapping[str, Value]) -> Ini:
@@ -25,7 +32,7 @@ class Ini:
         lines = self._sections.setdefault(section, {})
         for key, value in options.items():
             text = str(value).lower() if isinstance(value, bool) else str(value)
-            lines[key] = (text, source)
+            lines[key] = (text if self.literal else within(text, "oslo"), source)
         return self
 
     def render(self) -> str:

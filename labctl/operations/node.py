@@ -8,11 +8,11 @@ and as text of an install guide. Only the engine runs operations.
 from __future__ import annotations
 
 import hashlib
-import shlex
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from labctl.secret import mark, names
+from labctl.secret import MARK, mark, names, unwritten, within
+from labctl.text import quoting
 
 CHANGED = 10
 
@@ -35,8 +35,9 @@ class Operation(Protocol):
 
 
 def quote(word: str) -> str:
-    """Quote one word for sh."""
-    return shlex.quote(word)
+    """Quote one word for sh, with the secrets whose marks it has."""
+    plain = MARK.sub("x", word)
+    return within(word, "sh") if quoting.sh(plain) == plain else within(quoting.sh(word), "quotes")
 
 
 @dataclass(frozen=True)
@@ -223,7 +224,7 @@ class Unit:
     @property
     def stamp(self) -> str:
         """Hash of the inputs."""
-        return hashlib.sha256("\0".join(self.inputs).encode()).hexdigest()[:16]
+        return hashlib.sha256(unwritten("\0".join(self.inputs)).encode()).hexdigest()[:16]
 
     def shell(self) -> str:
         secrets = " ".join(mark(name) for name in sorted(names("\0".join(self.inputs))))
@@ -300,14 +301,15 @@ class Database:
     def statements(self) -> tuple[str, ...]:
         """The SQL of the install guides' "Prerequisites"; idempotent."""
         accounts = [f"'{self.user}'@'localhost'", f"'{self.user}'@'%'"]
+        password = within(self.password, "sql")
         return (
             f"CREATE DATABASE IF NOT EXISTS {self.name} CHARACTER SET {self.charset};",
-            *(f"GRANT ALL PRIVILEGES ON {self.name}.* TO {a} IDENTIFIED BY '{self.password}';" for a in accounts),
+            *(f"GRANT ALL PRIVILEGES ON {self.name}.* TO {a} IDENTIFIED BY '{password}';" for a in accounts),
         )
 
     def test(self) -> str:
         """A shell test: the account can enter the database."""
-        return f"MYSQL_PWD={self.password} mysql -u {self.user} -h 127.0.0.1 -e 'select 1' {self.name}"
+        return f"MYSQL_PWD={quote(self.password)} mysql -u {self.user} -h 127.0.0.1 -e 'select 1' {self.name}"
 
     def shell(self) -> str:
         sql = " ".join(self.statements())

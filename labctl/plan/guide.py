@@ -22,7 +22,7 @@ from labctl.topology.spec import LabSpec
 from labctl.topology.units import show_size
 
 #: Placeholder for the node in a prompt, until nodes with the same step are merged.
-_PROMPT = "@node@"
+_PROMPT = "\x02node\x03"
 #: Words that open and close blocks in the shell.
 _OPEN, _CLOSE = ("if", "for", "while", "until", "case", "{", "("), ("fi", "done", "esac", "}", ")")
 #: File suffix -> language of its code block.

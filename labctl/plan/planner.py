@@ -6,7 +6,6 @@ Pure: the same spec gives the same plan, without side effects.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -28,11 +27,16 @@ from labctl.operations.node import (
 )
 from labctl.operations.script import program
 from labctl.releases.model import PackageSource
-from labctl.secret import MARK, mark
+from labctl.secret import mark, names, unwritten
 from labctl.services import SERVICES, infra, keystone, nova, packages, redhat
 from labctl.services.base import Context, Daemon, Service
 from labctl.topology.model import NetworkRole
 from labctl.topology.spec import NodeSpec
+
+
+def _text(operation: Copy | openstack.ApiOperation) -> str:
+    """An operation as text; ``repr`` escapes the control characters of marks."""
+    return repr(operation).replace(r"\x02", "\x02").replace(r"\x03", "\x03")
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class Stage:
             for node, items in part.items():
                 text += [node, program(self.name, items)]
                 text += [o.content for o in flatten(items) if isinstance(o, File)]
-        text += [repr(operation) for operation in (*self.copies, *self.api)]
+        text += [_text(operation) for operation in (*self.copies, *self.api)]
         return hashlib.sha256(reveal("\0".join(text)).encode()).hexdigest()
 
 
@@ -76,10 +80,10 @@ class Plan:
         for stage in self.stages:
             for part in (stage.nodes, stage.after):
                 for items in part.values():
-                    found |= set(MARK.findall(program(stage.name, items)))
+                    found |= names(program(stage.name, items))
                     for operation in flatten(items):
-                        found |= set(MARK.findall(getattr(operation, "content", "")))
-            found |= set(MARK.findall(json.dumps([repr(o) for o in stage.api])))
+                        found |= names(getattr(operation, "content", ""))
+            found |= names("".join(_text(o) for o in stage.api))
         return found
 
     def files(self, node: str) -> tuple[File, ...]:
@@ -249,7 +253,7 @@ def _records(ctx: Context, services: tuple[Service, ...], stages: list[Stage]) -
 
     Starting the client takes seconds, so one process reads all its commands.
     """
-    stamp = hashlib.sha256("".join(s.digest(str) for s in stages).encode()).hexdigest()[:16]
+    stamp = hashlib.sha256("".join(s.digest(unwritten) for s in stages).encode()).hexdigest()[:16]
     made: dict[str, list[Operation]] = {}
     client: list[str] = []
     for check in (c for s in services for c in s.checks(ctx)):

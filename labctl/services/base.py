@@ -60,12 +60,12 @@ class Context:
     def database_url(self, user: str, database: str) -> str:
         """SQLAlchemy URL of a database, with the secret's mark as password."""
         host = self.host(Component.MARIADB)
-        return f"mysql+pymysql://{user}:{mark(user.upper() + '_DBPASS')}@{host}/{database}"
+        return f"mysql+pymysql://{user}:{mark(user.upper() + '_DBPASS', 'url')}@{host}/{database}"
 
     @property
     def transport_url(self) -> str:
         """oslo.messaging URL of the lab's RabbitMQ."""
-        return f"rabbit://openstack:{mark('RABBIT_PASS')}@{self.host(Component.RABBITMQ)}:5672/"
+        return f"rabbit://openstack:{mark('RABBIT_PASS', 'url')}@{self.host(Component.RABBITMQ)}:5672/"
 
     @property
     def memcached(self) -> str:

@@ -123,7 +123,7 @@ def _etcd_conf(ctx: Context, node: NodeSpec) -> str:
 
 
 def _rabbitmq_user(ctx: Context) -> Command:
-    password = mark("RABBIT_PASS")
+    password = quote(mark("RABBIT_PASS"))
     stamp = "/var/lib/labctl/stamps/rabbitmq-user"
     begin, end = (f"printf '%s\\n' {password} | ", "") if ctx.base.rabbitmq_reads_password else ("", f" {password}")
 
@@ -199,7 +199,7 @@ def openrc(ctx: Context, project: str, user: str, password: str, auth_url: str) 
         "export OS_USER_DOMAIN_NAME=Default\n"
         f"export OS_PROJECT_NAME={quote(project)}\n"
         f"export OS_USERNAME={quote(user)}\n"
-        f"export OS_PASSWORD={password}\n"
+        f"export OS_PASSWORD={quote(password)}\n"
         f"export OS_AUTH_URL={auth_url}/v3\n"
         f"export OS_REGION_NAME={ctx.lab.region}\n"
         "export OS_IDENTITY_API_VERSION=3\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from labctl.components import Component
 from labctl.operations.ini import Ini
-from labctl.operations.node import Chain, Command, Database, File, Operation
+from labctl.operations.node import Chain, Command, Database, File, Operation, quote
 from labctl.operations.openstack import ApiOperation, CatalogAnswers, Project, Role
 from labctl.secret import mark
 from labctl.services import httpd
@@ -50,8 +50,9 @@ def bootstrap(ctx: Context) -> Chain:
         f"--bootstrap-admin-url {admin} --bootstrap-internal-url {url} --bootstrap-public-url {url} "
         f"--bootstrap-region-id {ctx.lab.region} && touch {stamp}"
     )
-    run = f"OS_BOOTSTRAP_PASSWORD={mark('ADMIN_PASS')} keystone-manage bootstrap {rest}"
-    typed = f"keystone-manage bootstrap --bootstrap-password {mark('ADMIN_PASS')} {rest}"
+    password = quote(mark("ADMIN_PASS"))
+    run = f"OS_BOOTSTRAP_PASSWORD={password} keystone-manage bootstrap {rest}"
+    typed = f"keystone-manage bootstrap --bootstrap-password {password} {rest}"
     return Chain("bootstrap", (Command("bootstrap", run, unless=f"[ -e {stamp} ]", source=GUIDE, typed=typed),))
 
 

@@ -43,7 +43,7 @@ def replicas(ctx: Context) -> int:
 
 
 def _hash() -> File:
-    conf = Ini("/etc/swift/swift.conf", group="swift")
+    conf = Ini("/etc/swift/swift.conf", group="swift", literal=True)
     conf.set(
         "swift-hash",
         GUIDE,
@@ -58,7 +58,7 @@ def _hash() -> File:
 
 def proxy_conf(ctx: Context) -> File:
     """proxy-server.conf with keystone's middlewares in the pipeline."""
-    conf = Ini("/etc/swift/proxy-server.conf", group="swift")
+    conf = Ini("/etc/swift/proxy-server.conf", group="swift", literal=True)
     conf.set("DEFAULT", GUIDE, {"bind_port": 8080, "user": "swift", "swift_dir": "/etc/swift"})
     conf.set("DEFAULT", "topology: options.workers", {"workers": children(ctx)})
     conf.set("pipeline:main", f"{GUIDE}; tempurl, formpost and staticweb: {SAMPLE}", {"pipeline": pipeline(ctx)})

@@ -13,7 +13,7 @@ from labctl.bases import runs_on
 from labctl.drivers import DRIVERS
 from labctl.errors import LabError
 from labctl.releases import RELEASES
-from labctl.topology import rules_component, rules_names, rules_network, rules_values
+from labctl.topology import rules_component, rules_names, rules_network, rules_secrets, rules_values
 from labctl.topology.model import Topology
 from labctl.topology.problems import Positions, Problem, unknown
 
@@ -115,5 +115,6 @@ RULES = (
     *rules_network.RULES,
     *rules_component.RULES,
     *rules_values.RULES,
+    *rules_secrets.RULES,
     *rules_names.RULES,
 )

@@ -44,7 +44,9 @@ def explain(error: ErrorDetails, document: Document, root: type[BaseModel]) -> P
     while path not in positions:  # a short form (disks, pool) has no inner positions
         path = path[:-1]
     if error["loc"][-1] == "[key]":
-        return positions.problem(path, _bad_text(error, str(path[-1]), show=True), key=True)
+        said = error["type"] == "value_error"
+        message = str(error["ctx"]["error"]) if said else _bad_text(error, str(path[-1]), show=True)
+        return positions.problem(path, message, key=True)
     return positions.problem(path, _wrong(error, path, document, root))
 
 

@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 
 from labctl import shipped
 from labctl.errors import LabError
+from labctl.progress import warn
 from labctl.topology.check import check, with_release
 from labctl.topology.document import read
 from labctl.topology.explain import explain, is_said, path_of
@@ -19,6 +20,7 @@ from labctl.topology.given import STDIN, contents, there
 from labctl.topology.model import Topology
 from labctl.topology.problems import Path as ValuePath
 from labctl.topology.problems import Problem, TopologyError, unknown
+from labctl.topology.rules_secrets import easily_guessed
 
 __all__ = ["Problem", "TopologyError", "find", "known", "load", "local", "parse", "there"]
 
@@ -101,6 +103,8 @@ def parse(text: str, name: str, release: str | None = None) -> Topology:
         problems += check(topology, document.positions)
     if problems or topology is None:
         raise TopologyError(problems)
+    for problem in easily_guessed(topology, document.positions):
+        warn("topology", str(problem))
     return topology
 
 

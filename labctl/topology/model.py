@@ -6,12 +6,13 @@ defaults that need a release, base or driver.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from labctl.components import Component
 from labctl.topology.proxy import GIVEN
@@ -35,6 +36,31 @@ HostName = Annotated[str, Field(pattern=NAME, max_length=MAX_HOST_NAME)]
 WORD = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 Word = Annotated[str, Field(pattern=WORD, max_length=255)]
 Vault = Annotated[str, Field(pattern=r"^https?://[^\s'\"&\\]+$")]
+
+
+def _parse_title(value: str) -> str:
+    odd = next((letter for letter in value if not letter.isprintable()), None)
+    if odd is not None:
+        raise ValueError(f"a name cannot have the character {odd!r}, which is not printed")
+    if not value or value != value.strip():
+        raise ValueError("a name must not be empty, and must not begin or end with a blank")
+    if value.startswith("-"):
+        raise ValueError("a name must not begin with '-': commands would read it as an option")
+    if (rare := max(value)) > "\uffff":
+        raise ValueError(f"OpenStack's database has no character {rare!r}: it stores up to three bytes for each")
+    return value
+
+
+def _parse_cirros(value: str) -> str:
+    if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,3}){1,3}", value):
+        raise ValueError("write a version of CirrOS like 0.5.1")
+    return value
+
+
+#: Names of OpenStack's objects: any text that its database, its commands and files can carry.
+Title = Annotated[str, Field(max_length=255), AfterValidator(_parse_title)]
+#: Keystone's column for a project's name is shorter.
+ProjectTitle = Annotated[str, Field(max_length=64), AfterValidator(_parse_title)]
 InterfaceName = Annotated[str, Field(pattern=r"^eth[0-9]{1,3}$")]
 Mac = Annotated[str, Field(pattern=r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}$")]
 #: The number of a layer of a lab.
@@ -188,15 +214,17 @@ def _flavors() -> dict[str, Flavor]:
 class Fixtures(Frozen):
     """Objects in a ready lab: those that the notes create before their first guest."""
 
-    image: str = Field("cirros", description="name of the guest image in glance")
-    cirros: str = Field("0.5.1", description="CirrOS version, used if its site is reachable")
-    external_network: str = "provider"
-    internal_network: str | None = Field(None, description="a self-service network of the project, behind a router")
+    image: Title = Field("cirros", description="name of the guest image in glance")
+    cirros: Annotated[str, AfterValidator(_parse_cirros)] = Field(
+        "0.5.1", description="CirrOS version, used if its site is reachable"
+    )
+    external_network: Title = "provider"
+    internal_network: Title | None = Field(None, description="a self-service network of the project, behind a router")
     internal_cidr: IPv4Network = IPv4Network("172.16.1.0/24")
-    router: str = "router"
-    project: str = "demo"
-    user: str = "demo"
-    flavors: Mapping[str, Flavor] = Field(default_factory=_flavors)
+    router: Title = "router"
+    project: ProjectTitle = "demo"
+    user: Title = "demo"
+    flavors: Mapping[Title, Flavor] = Field(default_factory=_flavors)
 
 
 class Topology(Frozen):

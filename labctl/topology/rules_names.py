@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from labctl.topology.model import Topology
 from labctl.topology.problems import Positions, Problem
-from labctl.topology.rules_values import SECRETS
+from labctl.topology.rules_secrets import SECRETS
 
 #: What every machine calls itself (``LabSpec.hosts_file``).
 _EVERY_MACHINE = ("localhost", "ip6-localhost", "ip6-loopback")

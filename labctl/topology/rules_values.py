@@ -22,11 +22,8 @@ _MIN_DISK = GIB
 _MIN_SYSTEM = 2 * GIB
 #: Maximum length of a virtio disk's serial number (VIRTIO_BLK_ID_BYTES).
 _SERIAL = 20
-_PASSWORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _WORD = re.compile(WORD)
 _WORD_IS = "letters, digits, '_', '.' and '-', the first a letter or digit"
-#: The names of all secrets that labs have.
-SECRETS = tuple(name for placing in COMPONENTS.values() for name in placing.secrets)
 #: Longest region identifier in keystone's tables.
 _MAX_REGION = 255
 #: Longest name of a physical network in neutron's tables.
@@ -139,24 +136,6 @@ def flavors_can_be_made(topology: Topology, at: Positions) -> Iterator[Problem]:
                 )
 
 
-def passwords_are_safe_to_write(topology: Topology, at: Positions) -> Iterator[Problem]:
-    """Given secrets contain no character that is special in a URL or a configuration file."""
-    for name, value in topology.passwords.items():
-        if not _PASSWORD.fullmatch(value):
-            # The value itself stays out of the message: it may be a real secret.
-            yield at.problem(
-                ("passwords", name),
-                "must be 1 to 64 letters, digits, '_', '.' or '-': secrets are used in URLs and configuration files",
-            )
-
-
-def passwords_are_of_secrets(topology: Topology, at: Positions) -> Iterator[Problem]:
-    """Each name under ``passwords`` is a secret's: a mistyped one would leave the secret random."""
-    for name in topology.passwords:
-        if name.upper() not in SECRETS:
-            yield at.problem(("passwords", name), unknown("secret", name, SECRETS), key=True)
-
-
 def region_is_a_word(topology: Topology, at: Positions) -> Iterator[Problem]:
     """The region's name is used in the catalog, in commands and in every configuration file."""
     region = topology.options.region
@@ -205,8 +184,6 @@ RULES = (
     cinder_has_a_disk,
     swift_has_disks,
     flavors_can_be_made,
-    passwords_are_safe_to_write,
-    passwords_are_of_secrets,
     region_is_a_word,
     proxy_is_a_url,
     physical_networks_are_words,

@@ -311,7 +311,7 @@ def test_a_unit_is_restarted_when_its_inputs_changed(machine: Machine) -> None:
 
 
 def test_a_unit_is_restarted_when_a_secret_in_its_files_changed(machine: Machine) -> None:
-    unit = Unit("keystone", ("connection = @@DBPASS@@",))
+    unit = Unit("keystone", ("connection = \x02DBPASS\x03",))
 
     def run(value: str) -> list[str]:
         return machine.run(unit, secrets={"DBPASS": Secret(value)}).states

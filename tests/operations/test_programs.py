@@ -90,7 +90,10 @@ def test_a_chain_ends_at_its_first_failure(machine: Machine) -> None:
 
 def test_a_secret_reaches_the_node_and_only_the_node(machine: Machine) -> None:
     path = machine.root / "etc" / "it.conf"
-    wanted = (file(machine, "password = @@GLANCE_PASS@@\n"), Command("use", "[ @@GLANCE_PASS@@ = s3cretvalue ]"))
+    wanted = (
+        file(machine, "password = \x02GLANCE_PASS\x03\n"),
+        Command("use", "[ \x02GLANCE_PASS\x03 = s3cretvalue ]"),
+    )
 
     ran = machine.run(*wanted, secrets={"GLANCE_PASS": Secret("s3cretvalue")})
 

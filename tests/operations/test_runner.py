@@ -58,7 +58,7 @@ def test_a_stage_reports_each_operation_with_its_title_state_and_time(place: Pat
     seen: list[Outcome] = []
     look = Command("look", "sleep 0.1", changes=False)
 
-    outcomes = run(file(tmp_path / "it.conf", "password = @@DB_PASS@@\n"), look, seen=seen.append)
+    outcomes = run(file(tmp_path / "it.conf", "password = \x02DB_PASS\x03\n"), look, seen=seen.append)
 
     assert [(o.node, o.number, o.title, o.state) for o in outcomes] == [
         ("controller", 0, f"write {tmp_path}/it.conf", "changed"),
@@ -70,7 +70,7 @@ def test_a_stage_reports_each_operation_with_its_title_state_and_time(place: Pat
 
 
 def test_nothing_with_a_secret_stays_where_the_program_ran(place: Path, tmp_path: Path) -> None:
-    run(file(tmp_path / "it.conf", "@@DB_PASS@@\n"), Command("use", "test -n @@DB_PASS@@ && echo used"))
+    run(file(tmp_path / "it.conf", "\x02DB_PASS\x03\n"), Command("use", "test -n \x02DB_PASS\x03 && echo used"))
 
     assert (place / "configure").stat().st_mode & 0o777 == 0o700
     assert sorted(p.name for p in (place / "configure").iterdir()) == ["0.out", "1.out"]
@@ -78,7 +78,9 @@ def test_nothing_with_a_secret_stays_where_the_program_ran(place: Path, tmp_path
 
 
 def test_a_failure_names_stage_node_and_operation_and_shows_the_output_without_secrets(place: Path) -> None:
-    wrong = Command("sync tables", "echo access denied with password @@DB_PASS@@; echo '  and @@OTHER@@' >&2; exit 5")
+    wrong = Command(
+        "sync tables", "echo access denied with password \x02DB_PASS\x03; echo '  and \x02OTHER\x03' >&2; exit 5"
+    )
 
     with pytest.raises(LabError) as raised:
         run(Command("before", "true"), wrong, Command("after", "true"))
@@ -93,7 +95,7 @@ def test_a_failure_names_stage_node_and_operation_and_shows_the_output_without_s
 
 def test_secrets_are_removed_from_the_node_after_a_failure_too(place: Path, tmp_path: Path) -> None:
     with pytest.raises(LabError):
-        run(file(tmp_path / "it.conf", "@@DB_PASS@@\n"), Command("bad", "false"))
+        run(file(tmp_path / "it.conf", "\x02DB_PASS\x03\n"), Command("bad", "false"))
     assert not (place / "configure" / "program.sh").exists()
     assert not (place / "configure" / "files").exists()
 
@@ -134,7 +136,7 @@ def test_the_archive_is_readable_by_its_owner_only() -> None:
 
 def test_a_mark_without_a_secret_is_never_uploaded() -> None:
     with pytest.raises(KeyError, match="NO_SUCH"):
-        archive("s", (File("/etc/x", "@@NO_SUCH@@"),), SECRETS)
+        archive("s", (File("/etc/x", "\x02NO_SUCH\x03"),), SECRETS)
 
 
 def test_a_program_that_an_interrupted_up_left_running_is_ended_first(place: Path) -> None:

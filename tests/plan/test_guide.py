@@ -65,7 +65,7 @@ def test_what_is_typed_is_shell(topology: Path, base: str) -> None:
 @every_variant
 def test_a_guide_shows_no_mark_and_no_value_of_a_secret(topology: Path, base: str) -> None:
     document = guide.guide(specify(topology, base=base))
-    assert "@@" not in document
+    assert "\x02" not in document
     assert "KEYSTONE_DBPASS" in document
 
 

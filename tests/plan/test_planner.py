@@ -94,7 +94,7 @@ def test_no_secret_has_a_value_in_a_plan(topology: Path, base: str) -> None:
         for line in file.content.splitlines():
             key, _, value = line.partition("=")
             if re.search(r"password$|secret$|connection$|transport_url$", key.strip().lower()):
-                assert "@@" in value, f"{file.path}: {line}"
+                assert "\x02" in value, f"{file.path}: {line}"
 
 
 @every_variant

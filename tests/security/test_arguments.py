@@ -58,13 +58,13 @@ def leaks(text: str) -> set[str]:
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        ("mysql -p@@A@@ -e x", {"mysql -p@@A@@ -e x"}),
-        ("A=@@A@@ mysql -e x", set()),
-        ("if { a && ctl add x @@A@@; } >/dev/null 2>&1; then b; fi", {"ctl add x"}),
-        ("printf '%s\\n' @@A@@ | ctl add x", set()),
-        ("[ -e x ] || sh -c 'echo @@A@@'", {"sh -c echo @@A@@"}),
-        ("a\n  b 'c\nd' @@A@@\nf", {"b c\nd"}),
-        ("( x >f @@A@@ )", {"x"}),
+        ("mysql -p\x02A\x03 -e x", {"mysql -p\x02A\x03 -e x"}),
+        ("A=\x02A\x03 mysql -e x", set()),
+        ("if { a && ctl add x \x02A\x03; } >/dev/null 2>&1; then b; fi", {"ctl add x"}),
+        ("printf '%s\\n' \x02A\x03 | ctl add x", set()),
+        ("[ -e x ] || sh -c 'echo \x02A\x03'", {"sh -c echo \x02A\x03"}),
+        ("a\n  b 'c\nd' \x02A\x03\nf", {"b c\nd"}),
+        ("( x >f \x02A\x03 )", {"x"}),
     ],
 )
 def test_arguments_are_recognised(text: str, wanted: set[str]) -> None:

@@ -15,7 +15,8 @@ from labctl.operations.node import Command
 from labctl.services.base import Context
 from labctl.services.swift import Swift
 from labctl.topology.load import parse
-from labctl.topology.rules_values import SECRETS, SNAPSHOT_STAGES
+from labctl.topology.rules_secrets import SECRETS
+from labctl.topology.rules_values import SNAPSHOT_STAGES
 from labctl.topology.stages import STAGES
 
 
@@ -120,14 +121,41 @@ def test_a_flavor_is_whole_mebibytes_and_fits_on_a_compute_node(lab: Lab) -> Non
     assert said(lab) == []
 
 
-@pytest.mark.parametrize("value", ["", "with blank", "a/b", "p@ss", "x" * 65, "ends\n", "ü"])
-def test_a_secret_is_safe_in_urls_and_files(lab: Lab, value: str) -> None:
-    lab["passwords"] = {"ADMIN_PASS": value}
+@pytest.mark.parametrize(
+    ("secret", "value", "why"),
+    [
+        ("ADMIN_PASS", "", "must not be empty"),
+        ("ADMIN_PASS", "x" * 65, "at most 64 bytes"),
+        ("ADMIN_PASS", "비밀" * 11, "at most 64 bytes"),
+        ("ADMIN_PASS", "ends\n", "not printed"),
+        ("ADMIN_PASS", "a\x00b", "not printed"),
+        ("GLANCE_PASS", "blank ", "begin or end with a blank"),
+        ("NOVA_DBPASS", "ü", "ASCII"),
+        ("KEYSTONE_DBPASS", "p@ss", "keystone's migrations"),
+        ("swift_pass", "50%", "Swift's configuration files"),
+        ("SWIFT_HASH_PREFIX", "a ;b", "Swift's configuration files"),
+    ],
+)
+def test_a_secret_that_a_program_cannot_carry_is_refused_with_the_reason(
+    lab: Lab, secret: str, value: str, why: str
+) -> None:
+    lab["passwords"] = {secret: value}
     problem = the_one(lab)
-    assert problem.startswith("passwords.ADMIN_PASS: ")
-    assert "URLs and configuration files" in problem
+    assert problem.startswith(f"passwords.{secret}: must ")
+    assert why in problem
     assert value not in problem or value == ""
-    lab["passwords"] = {"ADMIN_PASS": "Az09_.-"}
+
+
+@pytest.mark.parametrize(
+    "value", ["Az09_.-", "with blank", "a/b:c", "p@ss#1", "$HOME", "50%s", 'it\'s "x"', "-n", "\\"]
+)
+def test_any_other_secret_is_carried(lab: Lab, value: str) -> None:
+    lab["passwords"] = {
+        "ADMIN_PASS": value + "비",
+        "NOVA_DBPASS": value,
+        "RABBIT_PASS": value,
+        "METADATA_SECRET": value,
+    }
     assert said(lab) == []
 
 

@@ -1,0 +1,1 @@
+"""Text that becomes code: how it is written inside other languages."""
