@@ -15,6 +15,7 @@ import typer
 from labctl import checkout, shipped
 from labctl.commands.console import Format, err, listing, out, progress
 from labctl.commands.options import MANY, LabName, NodeName, Output
+from labctl.diagnose import report as diagnoses
 from labctl.errors import BROKEN, BrokenLabError, LabError
 from labctl.host import process
 from labctl.host.network import NETNS
@@ -171,7 +172,7 @@ def prove(
         out.print(f"{name}: the end-to-end suite exited with status {status}", style="red")
     if status in _TELLING:
         with progress():
-            kept = bundle.after_failure(name)
+            kept = bundle.after_failure(name, {"diagnosis": lambda: diagnoses.report(name).members()})
         if kept:
             out.print(f"  logs, configuration and states of the lab: {kept}")
     raise typer.Exit(status)

@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from labctl.commands.console import Format, out, progress
 from labctl.commands.options import LabName, Output
-from labctl.diagnose import run
-from labctl.diagnose.model import Finding
+from labctl.diagnose import report, run
 from labctl.diagnose.patterns import Window
 from labctl.errors import BrokenLabError
 from labctl.lab import logs
 from labctl.records.lab import Lab, locked
-
-
-def _row(finding: Finding) -> dict[str, Any]:
-    return {
-        "row": finding.row.id,
-        "title": finding.row.title,
-        "level": str(finding.level),
-        "where": finding.where,
-        "service": finding.service,
-        "found": finding.found,
-        "cause": finding.row.cause,
-        "fix": finding.fix,
-        "source": finding.row.source,
-    }
 
 
 def diagnose(
@@ -50,9 +35,7 @@ def diagnose(
         else:
             found = run.diagnose(lab, only, window)
     if output is Format.JSON:
-        kinds = {"causes": found.causes, "consequences": found.consequences, "hints": found.hints}
-        rows = {kind: [_row(f) for f in findings] for kind, findings in kinds.items()}
-        typer.echo(json.dumps({"lab": name, "done": done, **rows}, indent=1))
+        typer.echo(json.dumps({"lab": name, "done": done, **report.rows(found)}, indent=1))
         raise typer.Exit(1 if found.causes else 0)
     for line in done:
         out.print(f"done: {line}", markup=False)

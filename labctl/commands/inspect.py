@@ -14,7 +14,7 @@ from labctl import releases
 from labctl.commands.console import Format, listing, out, progress
 from labctl.commands.fault import rows as fault_rows
 from labctl.commands.options import BaseName, DriverName, LabName, Output, ReleaseName, TopologyName, Wanted
-from labctl.diagnose import run as diagnoses
+from labctl.diagnose import report as diagnoses
 from labctl.engine import health
 from labctl.errors import BrokenLabError, LabError
 from labctl.lab import fault, repair
@@ -155,7 +155,7 @@ def status(
     if check:
         with locked(name, f"labctl status --check {name}"):  # it runs programs on the nodes, as up does
             if ailments := health.check(lab):
-                why = diagnoses.explained(lab)
+                why = diagnoses.report(name).text
     rows = []
     for node in lab.spec.nodes.values():
         machine = lab.driver.machine(lab, node.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from textwrap import indent
 from typing import Annotated
 
@@ -11,13 +12,13 @@ from labctl import drivers
 from labctl.commands.console import out, progress
 from labctl.commands.info import print_info, print_stages
 from labctl.commands.options import BaseName, DriverName, LabName, OwnName, ReleaseName, TopologyName, Wanted
-from labctl.diagnose import run as diagnoses
+from labctl.diagnose import report as diagnoses
 from labctl.errors import LabError
 from labctl.host import paths
 from labctl.lab import bundle
 from labctl.lab import down as teardown
 from labctl.lab import up as bring
-from labctl.records.lab import Lab, locked
+from labctl.records.lab import locked
 from labctl.topology.stages import STAGES
 
 
@@ -48,9 +49,9 @@ def up(
             summary = bring.up(spec, path, until, start)
         except LabError as error:
             hint = f"{error.hint}; then {command} continues" if error.hint else f"{command} continues"
-            if kept := bundle.after_failure(spec.name):
-                hint += f"\n  logs, configuration and states of the lab: {kept}"
-                hint += f"\n{indent(diagnoses.explained(Lab.load(spec.name)), '  ')}"
+            told = cache(lambda: diagnoses.report(spec.name))
+            if kept := bundle.after_failure(spec.name, {"diagnosis": lambda: told().members()}):
+                hint += f"\n  logs, configuration and states of the lab: {kept}\n{indent(told().text, '  ')}"
             raise LabError(error.message, hint) from error
     if summary.skipped:
         out.print(f"unchanged: {', '.join(summary.skipped)}")

@@ -14,6 +14,7 @@ import typer
 
 from labctl.commands.console import Format, err, out, progress
 from labctl.commands.options import LabName, Output
+from labctl.diagnose import report as diagnoses
 from labctl.lab import bundle as bundles
 from labctl.lab import logs as lines
 from labctl.records.lab import Lab
@@ -78,11 +79,11 @@ def bundle(
     name: LabName,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="file to write")] = None,
 ) -> None:
-    """Collect logs, configuration and state of a lab into one tar.zst, secrets redacted."""
+    """Collect logs, configuration, state and diagnosis of a lab into one tar.zst, secrets redacted."""
     lab = Lab.load(name)
     target = output or Path(bundles.file_name(name))
     with progress():
-        bundles.write(lab, target)
+        bundles.write(lab, target, {"diagnosis": lambda: diagnoses.report(name).members()})
     out.print(str(target))
 
 

@@ -188,11 +188,12 @@ def _print_cells(rows: list[dict[str, Any]], output: Format) -> None:
             "took": _took(row["began"], row["ended"]) if row["began"] else "",
             "first bad stage": row["bad_stage"],
             "message": first_line(row["message"])[:100],
+            "diagnosis": row["diagnosis"][:100],
             "lab": row["lab"] if row["kept"] else "",
         }
         for row in rows
     ]
-    listing(output, shown, ["cell", "outcome", "took", "first bad stage", "message"])
+    listing(output, shown, ["cell", "outcome", "took", "first bad stage", "message", "diagnosis"])
     for row in shown:
         if row["lab"]:
             out.print(f"{row['cell']}: its lab is kept: labctl repair {row['lab']}; labctl down {row['lab']}")
@@ -235,6 +236,8 @@ def _print_detail(detail: dict[str, Any], output: Format) -> None:
         listing(output, attempt["stages"], ["name", "outcome", "seconds", "cpu_seconds"])
         for test in (t for t in attempt["tests"] if t["outcome"] == "failed"):
             out.print(f"failed: {test['name']}")
+        if attempt["diagnosis"]:
+            out.print(f"diagnosis: {attempt['diagnosis']}", markup=False)
         for found in attempt["findings"]:
             out.print(f"found: {found['place']}: {found['what']}: {found['last']}")
         for artefact in attempt["artefacts"]:

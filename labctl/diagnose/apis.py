@@ -30,9 +30,12 @@ def ask(lab: Lab, cloud: Cloud, operations: tuple[ApiOperation, ...]) -> list[Fi
             continue
         try:
             found += question(lab, cloud, wanted)
-        except (exceptions.ClientException, LookupError) as error:
+        except (exceptions.ClientException, LookupError, ValueError) as error:  # also another API at its address
             row, level = ("A8", Level.IDENTITY) if service == "keystone" else ("B63", Level.API)
             found.append(_finding(lab, row, level, service, f"{service} does not answer: {error}", None))
+        except Exception as error:  # a bug in one question must not cost the others
+            text = f"the question about {kind.__name__}: {type(error).__name__}: {error}"
+            found.append(_finding(lab, "L6", Level.GUEST, service, text, f"labctl shell {lab.name}"))
     return found
 
 

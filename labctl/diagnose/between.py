@@ -17,7 +17,8 @@ _COPIES = {"swift": ("B54", "A35")}
 def copies(engine: Engine, finished: Iterable[str]) -> list[Finding]:
     """Copies that are missing or differ; their source, where it does not have them, has a finding of its own."""
     lab = engine.lab
-    owners = {copy: service.name for service in SERVICES for copy in service.copies(lab.context)}
+    here = [service for service in SERVICES if lab.spec.has(*service.components)]
+    owners = {copy: service.name for service in here for copy in service.copies(lab.context)}
     made = [copy for stage in lab.plan.stages if stage.name in finished for copy in stage.copies]
     return [finding for copy in made for finding in _stale(engine, copy, owners.get(copy, "node"))]
 

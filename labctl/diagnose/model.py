@@ -85,7 +85,7 @@ class Finding:
         """True when the other finding is likely a consequence of this one."""
         if other.level == self.level and self.level in SHARED:  # its unit, then what that unit serves
             return (self.row, self.where, self.service) == (other.row, other.where, other.service)
-        if other.level <= self.level:
+        if other.level <= self.level or other.row.id == "L6":  # a bug of labctl's own hides behind nothing
             return False
         if self.row.id in other.row.of:
             return True

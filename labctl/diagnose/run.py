@@ -156,14 +156,6 @@ def _apis(lab: Lab, finished: set[str]) -> list[Finding]:
         return [Finding(ROWS["A8"], Level.IDENTITY, "api", "keystone", text, f"labctl status --check {lab.name}")]
 
 
-def explained(lab: Lab) -> str:
-    """The causes of a failure in words, for what reports it; a diagnosis that fails says only that."""
-    try:
-        return "\n".join(diagnose(lab, window=Window.of(lab, None)).lines()) or "the diagnosis finds nothing wrong"
-    except Exception as error:  # must not hide the failure that it explains
-        return f"(no diagnosis: {type(error).__name__}: {error})"
-
-
 def mended(
     lab: Lab, only: str = "", seconds: float = SETTLE, window: Window | None = None
 ) -> tuple[list[str], Diagnosis]:

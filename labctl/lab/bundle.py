@@ -17,6 +17,7 @@ from functools import partial
 from importlib import resources
 from importlib.metadata import distributions
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import IO
 
 import zstandard
@@ -40,6 +41,8 @@ KEPT = 3  # automatic bundles kept per lab
 RECORDS = ("lab.json", "faults.json", "events.jsonl", "layers/*/journal.json", "verify/*.txt")
 
 Members = Mapping[str, str]
+#: Directories of the archive, and what collects the files of each.
+Parts = Mapping[str, Callable[[], Members]]
 
 
 def file_name(name: str) -> str:
@@ -47,16 +50,17 @@ def file_name(name: str) -> str:
     return f"{name}-{time.strftime('%Y%m%d-%H%M%S')}.tar.zst"
 
 
-def write(lab: Lab, target: Path) -> None:
+def write(lab: Lab, target: Path, more: Parts = MappingProxyType({})) -> None:
     """Collect everything and write the archive, readable by its owner only.
 
+    :param more: parts beside the lab's own.
     :raises LabError: it cannot be written.
     """
     redact = logs.redactor(lab)
     missing: dict[str, str] = {}
     members: dict[str, str] = {}
     with step("lab", "collect logs, configuration and states"):
-        for name, found in _collected(parts(lab), missing, DEADLINE * lab.spec.patience).items():
+        for name, found in _collected({**parts(lab), **more}, missing, DEADLINE * lab.spec.patience).items():
             members |= {f"{name}/{member}" if member else name: text for member, text in found.items()}
     for name, why in missing.items():
         warn("lab", f"the bundle lacks {name}: {why}")
@@ -68,9 +72,10 @@ def write(lab: Lab, target: Path) -> None:
         raise LabError(f"{target} cannot be written: {error.strerror}", f"labctl bundle {lab.name} -o FILE") from error
 
 
-def after_failure(name: str) -> Path | None:
+def after_failure(name: str, more: Parts = MappingProxyType({})) -> Path | None:
     """Write a bundle into the lab's directory after a failure; None when there is nothing to collect.
 
+    :param more: parts beside the lab's own.
     It never raises: the original error must stay visible.
     """
     try:
@@ -82,7 +87,7 @@ def after_failure(name: str) -> Path | None:
         directory = lab.directory / "bundles"
         files.make_directories(directory, 0o700)
         target = directory / file_name(name)
-        write(lab, target)
+        write(lab, target, more)
         for old in sorted(directory.glob("*.tar.zst"))[:-KEPT]:
             files.erase(old)
     except (LabError, OSError) as error:
@@ -94,7 +99,7 @@ def after_failure(name: str) -> Path | None:
 # --- parts -----------------------------------------------------------------------------------------
 
 
-def parts(lab: Lab) -> dict[str, Callable[[], Members]]:
+def parts(lab: Lab) -> Parts:
     """Map each directory of the archive to the function that collects its files."""
     found: dict[str, Callable[[], Members]] = {
         "lab": partial(_records, lab),
@@ -111,9 +116,7 @@ def parts(lab: Lab) -> dict[str, Callable[[], Members]]:
     return found
 
 
-def _collected(
-    work: Mapping[str, Callable[[], Members]], missing: dict[str, str], seconds: float
-) -> dict[str, Members]:
+def _collected(work: Parts, missing: dict[str, str], seconds: float) -> dict[str, Members]:
     """Run everything in parallel; what fails or times out is listed in ``missing``."""
     running = {name: started(collect) for name, collect in work.items()}
     deadline = time.monotonic() + seconds

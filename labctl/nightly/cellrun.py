@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from labctl.diagnose import report
 from labctl.errors import LabError
 from labctl.host import files, paths
 from labctl.nightly import facts, junit, steps
@@ -281,7 +282,7 @@ class Attempt:
     # --- the end -------------------------------------------------------------------------------
 
     def _look(self) -> None:
-        """Run the health check of a failed lab and keep its findings and bundle."""
+        """Run the health check and the diagnosis of a failed lab, and keep their findings and its bundle."""
         if not exists(self.lab):
             return
         log = self.where / "look.log"
@@ -290,6 +291,10 @@ class Attempt:
         if done.late:
             note(self.cell.name, f"labctl status {self.lab} --check timed out after {LOOK} s")
         self.history.record_findings(self.id, ailments(log.read_text(errors="replace")))
+        log = self.where / "diagnose.log"
+        done = self.owner.steps.run(["diagnose", self.lab, "-o", "json"], log, LOOK)
+        why = f"timed out after {LOOK} s" if done.late else diagnosis(log.read_text(errors="replace"))
+        self.history.update_attempt(self.id, diagnosis=why)
         kept = sorted((paths.labs() / self.lab / "bundles").glob("*.tar.zst"))
         target = self.where / "bundle.tar.zst"
         if kept:
@@ -317,14 +322,33 @@ class Attempt:
         return {p: kinds.get(p.name, "log") for p in found}
 
 
+def _json(said: str) -> dict[str, Any] | None:
+    """The object in a command's output, which messages surround."""
+    start = f"\n{said}".find("\n{")
+    try:
+        found = json.JSONDecoder().raw_decode(said[start:])[0] if start >= 0 else None
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def diagnosis(said: str) -> str:
+    """The first finding in the output of ``labctl diagnose -o json``, or the error of the diagnosis."""
+    found = _json(said)
+    if found is None:
+        return next((f"no diagnosis: {error}" for error in _errors(said)), "no diagnosis")
+    return report.first(found) or "nothing is wrong"
+
+
+def _errors(said: str) -> list[str]:
+    return [line.removeprefix("error: ") for line in said.splitlines() if line.startswith("error: ")][-1:]
+
+
 def ailments(said: str) -> list[dict[str, str]]:
     """Findings in the output of ``labctl status --check -o json``; its error when the check itself failed."""
-    start = said.find("\n{")
-    if start >= 0:
+    if (found := _json(said)) is not None:
         try:
-            found = json.JSONDecoder().raw_decode(said[start + 1 :])[0]
             return [{k: str(a[k]) for k in ("where", "what", "last")} for a in found.get("ailments", [])]
-        except (ValueError, KeyError):
+        except KeyError:
             pass
-    error = [line.removeprefix("error: ") for line in said.splitlines() if line.startswith("error: ")]
-    return [{"where": "lab", "what": "health check failed", "last": line} for line in error[-1:]]
+    return [{"where": "lab", "what": "health check failed", "last": line} for line in _errors(said)]

@@ -18,9 +18,9 @@ from labctl.nightly.junit import Case
 from labctl.nightly.matrix import Cell
 
 #: Version of the schema; an older file is migrated when it is opened.
-SCHEMA = 1
+SCHEMA = 2
 #: Migration from version N to N+1, by N.
-MIGRATIONS: dict[int, str] = {}
+MIGRATIONS = {1: "ALTER TABLE attempts ADD COLUMN diagnosis TEXT NOT NULL DEFAULT ''"}
 #: Seconds to wait for another writer.
 BUSY = 30
 GOOD = ("passed", "flaky")
@@ -171,8 +171,10 @@ class History:
         return found[0]
 
     def cells(self, run: int) -> list[dict[str, Any]]:
-        """The cells of a run, in the order of the file."""
-        return self.rows("SELECT * FROM cells WHERE run = ? ORDER BY id", [run])
+        """The cells of a run, in the order of the file, each with the diagnosis of its last attempt."""
+        last = "SELECT diagnosis FROM attempts WHERE cell = cells.id ORDER BY number DESC LIMIT 1"
+        query = f"SELECT *, coalesce(({last}), '') AS diagnosis FROM cells WHERE run = ? ORDER BY id"
+        return self.rows(query, [run])
 
     # --- cells ---------------------------------------------------------------------------------
 

@@ -168,6 +168,7 @@ class Report:
             "tone": TONES.get(standing.kind, "bad"),
             "sentence": sentence(standing),
             "message": "" if good else row["message"].strip(),
+            "diagnosis": last["diagnosis"] if last else "",
             "findings": self.history.rows("SELECT place, what, last FROM findings WHERE attempt = ?", id_),
             "tests": [] if good else self._failed(row, id_),
             "log": log,

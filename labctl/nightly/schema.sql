@@ -1,4 +1,4 @@
--- The history of nightly runs, version 1 (PRAGMA user_version). Times are seconds since the epoch.
+-- The history of nightly runs, version 2 (PRAGMA user_version). Times are seconds since the epoch.
 CREATE TABLE runs (
     id INTEGER PRIMARY KEY,
     kind TEXT NOT NULL,                 -- nightly, tempest
@@ -42,6 +42,7 @@ CREATE TABLE attempts (
     images TEXT NOT NULL DEFAULT '[]',
     git_commit TEXT NOT NULL DEFAULT '',
     process TEXT NOT NULL DEFAULT '',   -- of the step that runs: pid, its start and the boot, as JSON
+    diagnosis TEXT NOT NULL DEFAULT '', -- the first finding of `labctl diagnose`, or why there is none
     UNIQUE (cell, number)
 );
 CREATE TABLE stages (

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from openstack.connection import Connection
 
-from labctl.diagnose.run import explained
+from labctl.diagnose.report import report
 from labctl.host import files
 from labctl.host.threads import collected, started
 from labctl.lab import inventory
@@ -31,8 +31,12 @@ from labctl.testing.waits import patient
 API_DEADLINE = 30  # seconds for the consoles, and for the states; more on slow machines
 NODE_DEADLINE = 40  # seconds for all nodes together; more on slow machines
 LOGS = " ".join(name for service in SERVICES for name in service.logs)
+#: Seconds for the diagnosis beyond those of everything else; more on slow machines.
+DIAGNOSIS_DEADLINE = 5
 JOURNAL_LINES = 300
 LOG_LINES = 200
+#: Test files that are about one service beside keystone.
+SUBJECTS = {"test_identity.py": "keystone", "test_image.py": "glance", "test_object.py": "swift"}
 
 
 def redactor(lab: Access, projects: Iterable[Project] = ()) -> Redactor:
@@ -43,6 +47,11 @@ def redactor(lab: Access, projects: Iterable[Project] = ()) -> Redactor:
 def folder_name(nodeid: str) -> str:
     """A test id as the name of a directory."""
     return re.sub(r"[^A-Za-z0-9_.\[\]-]+", "-", nodeid.removeprefix("e2e/")).strip("-")[:150]
+
+
+def subject(path: Path) -> str:
+    """The one service that all tests of a file are about, beside keystone; else nothing."""
+    return SUBJECTS.get(path.name, "")
 
 
 def again(name: str, nodeid: str) -> str:
@@ -95,18 +104,20 @@ def capture(
     directory: Path,
     since: float,
     text: str,
+    only: str = "",
 ) -> Path:
     """Store everything that explains a failure in a directory and return the directory.
 
     :param since: start of the test, seconds since the epoch.
     :param text: the failure as pytest shows it.
+    :param only: the one service that the test is about, beside what everything stands on.
     """
     files.make_directories(directory)
     redact = redactor(lab, projects)
     jobs: dict[str, tuple[Future[str], float]] = {
         f"node-{node}.txt": (started(partial(node_text, lab.lab, node, since)), NODE_DEADLINE) for node in lab.nodes
     }
-    jobs["diagnosis.txt"] = (started(lambda: explained(Lab.load(lab.lab))), NODE_DEADLINE)
+    diagnosis = started(lambda: f"{report(lab.lab, only, since).text}\n")
     if projects:
         jobs["servers.txt"] = (started(lambda: servers_text(projects)), API_DEADLINE)
     if admin is not None:
@@ -116,4 +127,6 @@ def capture(
     for name, (future, deadline) in jobs.items():
         left = max(0.0, patient(deadline) - (time.monotonic() - began))
         files.write_atomic(directory / name, redact(collected(future, left)))
+    said = collected(diagnosis, patient(DIAGNOSIS_DEADLINE))
+    files.write_atomic(directory / "diagnosis.txt", redact(said))
     return directory

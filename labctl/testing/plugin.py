@@ -207,6 +207,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
             directory / report.when if report.when == "teardown" else directory,
             item.stash.get(BEGAN, time.time()),
             report.longreprtext,
+            capture.subject(item.path),
         )
         lines.insert(0, f"stored: {shlex.quote(str(kept))}")
     except Exception as error:  # the test's own failure must stay visible

@@ -75,6 +75,11 @@ def test_rings_are_compared_once_they_were_copied_between_nodes_that_answer(ring
     assert rings.compared() == []
 
 
+def test_a_lab_without_object_storage_has_nothing_to_compare(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    assert between.copies(Engine(Lab.create(specify(path), path), no_guest), ("configure",)) == []
+
+
 def test_a_ring_that_the_proxy_lacks_is_no_fault_of_its_copies(rings: Rings) -> None:
     del rings.of["proxy"][ACCOUNT]
     assert rings.compared() == []

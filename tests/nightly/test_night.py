@@ -11,12 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from commandline import Labctl
 from nights import Bench
 
 from labctl.errors import LabError
 from labctl.host import process
-from labctl.nightly import junit
+from labctl.nightly import junit, report
 from labctl.nightly import run as running
+from labctl.nightly.cellrun import diagnosis
 from labctl.nightly.history import History
 from labctl.nightly.run import artefacts
 from labctl.records.lab import names
@@ -71,6 +73,41 @@ def test_a_failed_cell_names_its_first_bad_stage_and_the_others_go_on(bench: Ben
     assert bench.stages(rows["alpha"]["id"])["up/infrastructure"]["outcome"] == "failed"
     assert bench.stages(rows["alpha"]["id"])["up/packages"]["outcome"] == "passed"
     assert names() == []
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ('warning\n{"causes": [], "hints": []}', "nothing is wrong"),
+        ("error: lab is locked by up\n  try: wait", "no diagnosis: lab is locked by up"),
+        ('{"causes": ', "no diagnosis"),
+        ("", "no diagnosis"),
+        (
+            '   0.1s lab  diagnose\n{"causes": [{"row": "A4", "title": "database does not answer", "where": "ctl",'
+            ' "service": "mariadb", "found": "is inactive"}], "hints": []}\n',
+            "A4 database does not answer (ctl, mariadb): is inactive",
+        ),
+    ],
+)
+def test_a_failed_cell_has_the_first_finding_of_its_diagnosis(said: str, kept: str) -> None:
+    assert diagnosis(said) == kept
+
+
+def test_the_diagnosis_of_a_failed_cell_is_in_the_list_the_data_and_the_report(
+    bench: Bench, labctl: Labctl, tmp_path: Path
+) -> None:
+    bench.script({"alpha": {"up": ["fail"]}}, real=True)
+    rows = bench.night("alpha", "beta")
+    assert bench.calls("diagnose")[0][2] == rows["alpha"]["lab"]
+    assert len(bench.calls("diagnose")) == 2  # its begin and end: none of a good cell
+    found = "nothing is wrong"  # the machines of the fake driver have no faults but the one operation
+    alpha, beta = bench.history.cells(1)
+    assert (alpha["diagnosis"], beta["diagnosis"]) == (found, "")
+    shown = json.loads(labctl("nightly", "show", "-o", "json")[1])["cells"]
+    assert [cell["diagnosis"] for cell in shown] == [found, ""]
+    assert found in labctl("nightly", "show")[1]
+    written = report.write(bench.history, tmp_path / "pages")
+    assert f"<p>Diagnosis: <code>{found}</code></p>" in written.with_name("run-0001.html").read_text()
 
 
 def test_what_passes_the_second_time_is_a_flake(bench: Bench) -> None:
@@ -259,10 +296,22 @@ def test_a_history_of_a_newer_schema_is_refused_and_left_as_it_is(tmp_path: Path
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA user_version = 99")
     before = path.read_bytes()
-    with pytest.raises(LabError, match="newer labctl: its schema is 99, this labctl supports 1") as raised:
+    with pytest.raises(LabError, match="newer labctl: its schema is 99, this labctl supports 2") as raised:
         History(path)
     assert f"mv {path} {path}.99" in raised.value.hint
     assert path.read_bytes() == before
+
+
+def test_a_history_of_the_first_schema_is_migrated_and_keeps_its_attempts(bench: Bench) -> None:
+    bench.script({"alpha": {"up": ["fail"]}}, real=False)
+    bench.night("alpha")
+    path = bench.history.path
+    bench.history.close()
+    with sqlite3.connect(path) as db:
+        db.execute("ALTER TABLE attempts DROP COLUMN diagnosis")
+        db.execute("PRAGMA user_version = 1")
+    with History(path) as history:
+        assert [row["diagnosis"] for row in history.cells(1)] == [""]
 
 
 def test_what_is_no_history_is_refused(tmp_path: Path) -> None:

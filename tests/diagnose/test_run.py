@@ -1,0 +1,202 @@
+"""A diagnosis of labs that are in no state to be diagnosed: something is always said, and nothing is changed."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from apis import Apis
+from commandline import Labctl
+from support import IDENTITY, SMALL, specify, write
+
+from labctl.diagnose import apis as questions
+from labctl.diagnose import expected, report, run
+from labctl.diagnose.model import Diagnosis, Level
+from labctl.drivers.fake import Fake, FakeSession
+from labctl.engine.converge import Engine, no_guest
+from labctl.errors import BrokenLabError, DeadlineError
+from labctl.host.ssh import Result
+from labctl.operations.openstack import Grant, User
+from labctl.records.lab import Lab, locked
+
+UNIT = "start mariadb"
+
+
+def made(tmp_path: Path, text: str = SMALL, until: str = "verify") -> Lab:
+    path = write(tmp_path, text)
+    lab = Lab.create(specify(path), path)
+    Engine(lab, no_guest).up(until)
+    return Lab.load(lab.name)
+
+
+def seen(found: Diagnosis) -> list[tuple[str, str]]:
+    return [(cause.row.id, cause.where) for cause in found.causes]
+
+
+def interrupted(monkeypatch: pytest.MonkeyPatch, node: str, error: Exception) -> None:
+    """The diagnosis of a node ends with an error after its first three tests and the one of MariaDB's unit."""
+    whole = FakeSession.run
+
+    def cut(
+        self: FakeSession,
+        command: str,
+        *,
+        timeout: float,
+        stdin: bytes = b"",
+        on_line: Callable[[str], None] | None = None,
+    ) -> Result:
+        if not stdin or self.where != node:
+            return whole(self, command, timeout=timeout, stdin=stdin, on_line=on_line)
+        lines = whole(self, command, timeout=timeout, stdin=stdin).stdout.splitlines()
+        for number, line in enumerate(lines):
+            if on_line and (number < 3 or "failed" in line or line.startswith("##out")):
+                on_line(line)
+        raise error
+
+    monkeypatch.setattr(FakeSession, "run", cut)
+
+
+def test_a_lab_without_keystone_is_asked_nothing_it_cannot_answer(tmp_path: Path, fake: Fake) -> None:
+    assert run.diagnose(made(tmp_path)) == Diagnosis(())
+
+
+def test_a_lab_that_is_half_up_is_compared_with_that_half(tmp_path: Path, fake: Fake, monkeypatch: Any) -> None:
+    apis = Apis.instead(monkeypatch)
+    lab = made(tmp_path, IDENTITY, until="infrastructure")
+    assert run.diagnose(lab) == Diagnosis(())
+    assert apis.asked == []
+    fake.failures["start keystone"] = "is inactive"
+    assert run.diagnose(lab) == Diagnosis(())
+    fake.failures[UNIT] = "is inactive"
+    assert seen(run.diagnose(lab)) == [("A4", "data")]
+
+
+def test_a_node_that_does_not_answer_is_named_and_the_others_are_looked_at(tmp_path: Path, fake: Fake) -> None:
+    lab = made(tmp_path)
+    fake.failures[UNIT] = "is inactive"
+    fake.boxes[(lab.id, "second")].paused = True
+    assert seen(run.diagnose(lab)) == [("M2", "second"), ("A4", "first")]
+    fake.stop(lab, "second", 0)
+    assert seen(run.diagnose(lab)) == [("M1", "second"), ("A4", "first")]
+    fake.stop(lab, "first", 0)
+    assert seen(run.diagnose(lab)) == [("M1", "first"), ("M1", "second")]
+
+
+def test_a_node_that_is_lost_meanwhile_is_named_and_the_others_are_looked_at(
+    tmp_path: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = made(tmp_path)
+    fake.failures[UNIT] = "is inactive"
+    interrupted(monkeypatch, "second", BrokenLabError("the connection is closed"))
+    assert seen(run.diagnose(lab)) == [("M2", "second"), ("A4", "first")]
+
+
+def test_a_test_without_end_is_named_and_the_others_count(
+    tmp_path: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = made(tmp_path)
+    fake.failures[UNIT] = "is inactive"
+    interrupted(monkeypatch, "first", DeadlineError("timed out after 120 s"))
+    cause, late = run.diagnose(lab).causes
+    assert (cause.row.id, late.row.id, late.level) == ("A4", "L6", Level.GUEST)
+    assert "gave no result timed out after 120 s" in late.found
+    assert " more gave" in late.found
+
+
+def test_a_test_that_fails_itself_is_a_bug_with_what_it_said_and_the_others_count(
+    tmp_path: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = made(tmp_path)
+    fake.failures |= {UNIT: "is inactive", "start memcached": "is strange"}
+    judge = expected.found
+
+    def wrong(lab: Lab, node: str, test: expected.Expected, *words: Any) -> Any:
+        if test.look.title == "start memcached":
+            raise IndexError("list index out of range")
+        return judge(lab, node, test, *words)
+
+    monkeypatch.setattr(expected, "found", wrong)
+    cause, bug = run.diagnose(lab).causes
+    assert (cause.row.id, bug.row.id) == ("A4", "L6")
+    assert bug.found == "'start memcached': IndexError: list index out of range; it said: is strange"
+
+
+def test_a_question_that_fails_itself_is_a_bug_and_the_others_are_asked(
+    tmp_path: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Apis.instead(monkeypatch)
+    lab = made(tmp_path, IDENTITY)
+
+    def wrong(*_: object) -> Any:
+        raise TypeError("'NoneType' object is not iterable")
+
+    asked = []
+    others = dict.fromkeys(questions._QUESTIONS, ("nova", lambda *words: asked.append(words) or ()))
+    monkeypatch.setattr(questions, "_QUESTIONS", {**others, Grant: ("keystone", wrong)})
+    monkeypatch.setattr(Apis, "hurry", lambda self, seconds: None, raising=False)
+    (bug,) = run.diagnose(lab).causes
+    assert (bug.row.id, bug.where) == ("L6", "api")
+    assert bug.found == "the question about Grant: TypeError: 'NoneType' object is not iterable"
+    assert any(isinstance(operation, User) for _, _, wanted in asked for operation in wanted)
+
+
+def test_one_service_is_looked_at_with_what_it_stands_on(tmp_path: Path, fake: Fake) -> None:
+    lab = made(tmp_path)
+    fake.failures |= {UNIT: "is inactive", "start etcd": "is inactive"}
+    assert ("A4", "first") in seen(run.diagnose(lab, "glance"))
+    fake.failures = {"etcd answers": "no"}
+    assert all(cause.service == "etcd" for cause in run.diagnose(lab, "glance").causes)
+
+
+def test_a_snapshot_that_was_just_restored_has_no_findings(tmp_path: Path, fake: Fake, labctl: Labctl) -> None:
+    made(tmp_path)
+    assert labctl("snapshot", "create", "small", "good")[0] == 0
+    assert labctl("snapshot", "restore", "small", "good")[0] == 0
+    status, out, _ = labctl("diagnose", "small", "-o", "json")
+    assert status == 0
+    assert json.loads(out) == {"lab": "small", "done": [], "causes": [], "consequences": [], "hints": []}
+
+
+def test_beside_a_running_up_it_names_that(tmp_path: Path, fake: Fake, labctl: Labctl) -> None:
+    made(tmp_path)
+    with locked("small", "labctl up small"):
+        status, _, err = labctl("diagnose", "small")
+    assert status == 1
+    assert "labctl up small" in err
+
+
+def test_a_time_that_is_none_is_refused(tmp_path: Path, fake: Fake, labctl: Labctl) -> None:
+    made(tmp_path)
+    status, _, err = labctl("diagnose", "small", "--since", "yesterday")
+    assert status == 1
+    assert "--since yesterday is not valid; use 10m, 2h, 09:30 or 2026-01-31" in err
+
+
+# --- for what reports a failure --------------------------------------------------------------------
+
+
+def test_a_report_has_the_findings_in_words_and_as_data(tmp_path: Path, fake: Fake) -> None:
+    lab = made(tmp_path)
+    fake.failures[UNIT] = "is inactive"
+    told = report.report(lab.name)
+    assert told.text.startswith("A4  database does not answer (first, mariadb)\n")
+    data = json.loads(told.members()["findings.json"])
+    assert report.first(data) == f"A4 database does not answer (first, mariadb): {data['causes'][0]['found']}"
+    assert told.members()["findings.txt"] == f"{told.text}\n"
+
+
+def test_a_report_that_fails_or_has_no_time_says_so(
+    tmp_path: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = made(tmp_path)
+    monkeypatch.setattr(report, "diagnose", lambda *_: time.sleep(20))
+    assert report.report(lab.name, seconds=0.1).text == "(no diagnosis: timed out after 0.1 s)"
+    monkeypatch.setattr(report, "diagnose", lambda *_: 1 / 0)
+    failed = report.report(lab.name)
+    assert failed.text == "(no diagnosis: ZeroDivisionError: division by zero)"
+    assert json.loads(failed.members()["findings.json"])["failure"] == "ZeroDivisionError: division by zero"
+    assert "no lab" in report.report("nowhere").text
