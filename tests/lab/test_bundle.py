@@ -16,6 +16,7 @@ import zstandard
 from support import IDENTITY, specify, write
 
 from labctl import __main__, drivers
+from labctl.diagnose import report
 from labctl.drivers.fake import Fake, FakeSession
 from labctl.errors import DeadlineError, LabError
 from labctl.host.ssh import Result
@@ -256,6 +257,35 @@ def test_up_that_fails_leaves_a_bundle_and_says_where(labctl, fake: Fake, topolo
     leaks = [name for name, text in opened(kept).items() if CHOSEN in text]
     assert leaks == []
     assert "start mariadb" in opened(kept)["plan.txt"]
+    assert "diagnosis/findings.json" in opened(kept)
+    assert opened(kept)["diagnosis/findings.txt"].splitlines()[0] in err
+
+
+def test_a_bundle_has_the_diagnosis_for_people_and_programs(labctl, lab: Lab, fake: Fake, tmp_path: Path) -> None:
+    fake.stop(lab, "api", 0)
+    assert labctl("bundle", "identity", "-o", tmp_path / "x.tar.zst")[0] == 0
+    found = opened(tmp_path / "x.tar.zst")
+    assert found["diagnosis/findings.txt"].startswith("M1  machine does not run (api, node)\n")
+    assert [cause["row"] for cause in json.loads(found["diagnosis/findings.json"])["causes"]] == ["M1"]
+
+
+def test_a_bundle_is_made_when_its_diagnosis_fails_or_has_no_time(
+    labctl, lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "x.tar.zst"
+    monkeypatch.setattr(report, "diagnose", lambda *_: 1 / 0)
+    assert labctl("bundle", "identity", "-o", target)[0] == 0
+    assert opened(target)["diagnosis/findings.txt"] == "(no diagnosis: ZeroDivisionError: division by zero)\n"
+
+    forever = threading.Event()
+    monkeypatch.setattr(report, "diagnose", lambda *_: forever.wait(60))
+    monkeypatch.setattr(bundle, "DEADLINE", 3)
+    status, _, err = labctl("bundle", "identity", "-o", target)
+    forever.set()
+    assert status == 0
+    assert "the bundle lacks diagnosis: timed out after" in err
+    assert "diagnosis" in json.loads(opened(target)["contents.json"])["missing"]
+    assert "plan.txt" in opened(target)
 
 
 def test_up_that_fails_before_there_is_a_machine_makes_no_bundle(

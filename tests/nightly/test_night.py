@@ -100,7 +100,7 @@ def test_the_diagnosis_of_a_failed_cell_is_in_the_list_the_data_and_the_report(
     rows = bench.night("alpha", "beta")
     assert bench.calls("diagnose")[0][2] == rows["alpha"]["lab"]
     assert len(bench.calls("diagnose")) == 2  # its begin and end: none of a good cell
-    found = "nothing is wrong"  # the machines of the fake driver have no faults but the one operation
+    found = "M1 machine does not run (first, node): first is gone"  # the fake's end with each command
     alpha, beta = bench.history.cells(1)
     assert (alpha["diagnosis"], beta["diagnosis"]) == (found, "")
     shown = json.loads(labctl("nightly", "show", "-o", "json")[1])["cells"]

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from labctl.diagnose.report import Report
 from labctl.testing import capture, waits
 
 
@@ -78,6 +79,29 @@ def test_node_script_prints_only_errors_since_the_test_began(tmp_path: Path):
     assert "nova old" not in printed.stdout
     assert "nova fine" not in printed.stdout
     assert printed.stderr == ""
+
+
+def test_a_diagnosis_gets_some_seconds_more_than_the_rest_and_is_about_the_test(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str, float | None]] = []
+
+    def slow(name: str, only: str, since: float | None) -> Report:
+        asked.append((name, only, since))
+        time.sleep(0.8 if only else 30)
+        return Report(failure="none")
+
+    monkeypatch.setattr(capture, "report", slow)
+    monkeypatch.setattr(capture, "DIAGNOSIS_DEADLINE", 2)
+    lab: Any = SimpleNamespace(lab="lab", nodes=(), secrets=(), components=frozenset())
+    only = capture.subject(Path("e2e/test_image.py"))
+    capture.capture(lab, None, (), tmp_path / "image", 5.0, "it failed", only)
+    assert (tmp_path / "image/diagnosis.txt").read_text() == "(no diagnosis: none)\n"
+    began = time.monotonic()
+    capture.capture(lab, None, (), tmp_path / "compute", 6.0, "it failed", capture.subject(Path("e2e/test_compute.py")))
+    assert time.monotonic() - began < 4
+    assert (tmp_path / "compute/diagnosis.txt").read_text() == "(not captured: timed out after 2 s)\n"
+    assert asked == [("lab", "glance", 5.0), ("lab", "", 6.0)]
 
 
 @pytest.mark.parametrize(("patience", "kept"), [(1.0, "(not captured: timed out after"), (20.0, "last words")])
