@@ -13,6 +13,7 @@ from support import SMALL, specify, write
 
 from labctl import drivers
 from labctl.drivers.fake import Fake
+from labctl.drivers.libvirt import connection
 from labctl.drivers.libvirt.machine import Libvirt
 from labctl.drivers.nspawn import Nspawn
 from labctl.drivers.vagrant.machine import VagrantMachines
@@ -20,7 +21,14 @@ from labctl.images import retry
 from labctl.records.lab import Lab
 
 #: The files that take longest, in this order: begun last, one would keep one core busy and leave the other idle.
-FIRST = ("tests/test_lab.py", "tests/drivers/test_contract.py", "tests/faults/test_torture.py")
+FIRST = (
+    "tests/test_lab.py",
+    "tests/drivers/test_contract.py",
+    "tests/faults/test_torture.py",
+    "tests/faults/test_conditions.py",
+    "tests/images/test_guest_boot.py",
+    "tests/test_lab_nodes.py",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -93,6 +101,15 @@ def _no_machines(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     if request.node.get_closest_marker("system") is None:
         for driver in (Nspawn, Libvirt, VagrantMachines):
             monkeypatch.setattr(driver, "image", refused)
+
+
+@pytest.fixture(autouse=True)
+def _libvirt_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that has looked for machines does not keep libvirtd from ending, for which another worker would wait."""
+    yield
+    if request.node.get_closest_marker("system") is None:
+        for used in connection._connections.values():
+            used.close()
 
 
 @pytest.fixture

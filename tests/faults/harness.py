@@ -9,17 +9,23 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from labctl.drivers.nspawn import PROPAGATE
 from labctl.errors import LabError
 from labctl.host import cgroup, loops, overlay, paths
 from labctl.lab import gc
 from labctl.lab.down import remains
+from labctl.records.lab import Lab
 
 STORE = Path("/var/lib/labctl/images")
+DISK = "/dev/disk/by-id/virtio-data"
 TOPOLOGY = """
 name: {name}
 release: zed
@@ -121,44 +127,45 @@ class Home:
 
     def write(self, lab: str, text: str) -> None:
         """Leave a mark on the first node: in a file and, by its disk, in its layer."""
-        disk = "/dev/disk/by-id/virtio-data"
-        self.must(
-            "ssh", lab, "first", "--", "sh", "-c", f"echo {text} >/root/mark; printf '%-20s' {text} >{disk}; sync"
-        )
+        self.on_first(lab, f"echo {text} >/root/mark; printf '%-20s' {text} >{DISK}; sync")
 
     def read(self, lab: str) -> tuple[str, str]:
         """The mark in the file and on the disk."""
-        said = self.must(
-            "ssh",
-            lab,
-            "first",
-            "--",
-            "sh",
-            "-c",
-            "cat /root/mark; head -c 20 /dev/disk/by-id/virtio-data | tr -d '\\000'",
-        ).out
-        words = said.split()
+        words = self.on_first(lab, f"cat /root/mark; head -c 20 {DISK} | tr -d '\\000'").split()
         return (words[0], words[1]) if len(words) == 2 else ("", "")
+
+    def on_first(self, lab: str, command: str) -> str:
+        """Run a command on the first node, without a labctl that would have to start."""
+        with self.entered():
+            try:
+                with Lab.load(lab).connect("first") as session:
+                    done = session.run(command, timeout=60)
+            except LabError as error:
+                raise AssertionError(error.message) from error
+        assert done.status == 0, done
+        return done.stdout
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """This process looks into the home."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("LABCTL_HOME", str(self.path))
+            yield
 
     def leaks(self, *names: str) -> list[str]:
         """What is there although no lab of these names should be, by their marks and by what gc finds."""
-        os.environ["LABCTL_HOME"], before = str(self.path), os.environ.get("LABCTL_HOME")
-        try:
-            found = [item for name in names for item in remains(name)]
-            found += [f"{f.kind} {f.name}: {', '.join(f.parts)}" for f in gc.find()]
-            if set(names) == set(self.names):
-                found += [f"mount {path}" for path in overlay.below(self.path)]
-                found += [f"loop device {device}" for device in loops.attached(self.path)]
-                found += [f"control group of {lab}" for lab in cgroup.labs()]
-                found += [f"directory {path}" for path in PROPAGATE.glob(f"labctl-{paths.mark()}-*")]
-            return found
-        except LabError as error:
-            return [error.message]
-        finally:
-            if before is None:
-                del os.environ["LABCTL_HOME"]
-            else:
-                os.environ["LABCTL_HOME"] = before
+        with self.entered():
+            try:
+                found = [item for name in names for item in remains(name)]
+                found += [f"{f.kind} {f.name}: {', '.join(f.parts)}" for f in gc.find()]
+                if set(names) == set(self.names):
+                    found += [f"mount {path}" for path in overlay.below(self.path)]
+                    found += [f"loop device {device}" for device in loops.attached(self.path)]
+                    found += [f"control group of {lab}" for lab in cgroup.labs()]
+                    found += [f"directory {path}" for path in PROPAGATE.glob(f"labctl-{paths.mark()}-*")]
+                return found
+            except LabError as error:
+                return [error.message]
 
     def clear(self) -> None:
         """Remove every lab, whatever became of the test."""
