@@ -34,7 +34,7 @@ def break_lab(
 ) -> None:
     """Break a lab in a known way, as an exercise; labctl diagnose finds it, labctl fault heal undoes it."""
     lab = None if name is None else Lab.load(name)
-    possible = [b for b in BREAKAGES if lab is None or lab.spec.has(b.component)]
+    possible = [b for b in BREAKAGES if lab is None or b.nodes(lab.spec)]
     if show or lab is None:
         rows = [{"exercise": b.name, "breaks": b.component.value, "title": b.title} for b in possible]
         listing(output, rows, ["exercise", "breaks", "title"])

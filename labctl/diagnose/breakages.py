@@ -12,7 +12,7 @@ from labctl.components import Component
 from labctl.errors import LabError
 from labctl.operations.node import quote
 from labctl.topology.model import NetworkRole
-from labctl.topology.spec import LabSpec
+from labctl.topology.spec import LabSpec, NodeSpec
 
 
 @dataclass(frozen=True)
@@ -27,15 +27,23 @@ class Breakage:
     admin: bool = False
     #: what undoes it where the fixes of a diagnosis do not
     undo: str = ""
+    #: a component whose node is not the one to break
+    apart: Component | None = None
+
+    def nodes(self, spec: LabSpec) -> tuple[NodeSpec, ...]:
+        """The nodes that it can break."""
+        here = spec.running(self.component)
+        return here if self.apart is None else tuple(node for node in here if not node.has(self.apart))
 
     def node(self, spec: LabSpec) -> str:
         """The node it breaks.
 
         :raises LabError: the lab has none.
         """
-        if not spec.has(self.component):
-            raise LabError(f"{spec.name} runs no {self.component.value}, so '{self.name}' cannot break it")
-        return spec.host_of(self.component).name
+        if not (nodes := self.nodes(spec)):
+            apart = f" on a node without {self.apart.value}" if self.apart else ""
+            raise LabError(f"{spec.name} runs no {self.component.value}{apart}, so '{self.name}' cannot break it")
+        return nodes[0].name
 
     def program(self, spec: LabSpec, shell: str = "") -> str:
         """The whole shell text, with the lab's own names in variables.
@@ -382,6 +390,7 @@ BREAKAGES = (
         "gunzip -c /etc/swift/object.ring.gz | gzip -1 >/etc/swift/object.ring.gz.new; "
         "mv /etc/swift/object.ring.gz.new /etc/swift/object.ring.gz",
         ("A35",),
+        apart=_C.SWIFT_PROXY,
     ),
     Breakage("ring-missing", "a ring is missing", _C.SWIFT_STORAGE, "rm /etc/swift/object.ring.gz", ("B54",)),
 )

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support import specify, write
+from support import ROOT, specify, write
 
 from labctl.diagnose import between
+from labctl.diagnose.breakages import BY_NAME
 from labctl.diagnose.model import Finding
 from labctl.engine.converge import Engine, no_guest
+from labctl.errors import LabError
 from labctl.operations.node import Copy
 from labctl.records.lab import Lab
 
@@ -73,6 +75,13 @@ def test_rings_are_compared_once_they_were_copied_between_nodes_that_answer(ring
     assert rings.compared("infrastructure") == []
     del rings.of["first"]
     assert rings.compared() == []
+
+
+def test_the_exercise_is_for_labs_whose_rings_are_copied(rings: Rings) -> None:
+    exercise = BY_NAME["ring-stale"]
+    assert exercise.node(rings.engine.lab.spec) == "first"
+    with pytest.raises(LabError, match="zed-2node runs no swift-storage on a node without swift-proxy"):
+        exercise.node(specify(ROOT / "topologies" / "zed-2node.yaml"))
 
 
 def test_a_lab_without_object_storage_has_nothing_to_compare(tmp_path: Path) -> None:

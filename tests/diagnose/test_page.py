@@ -16,7 +16,7 @@ def test_the_page_is_current() -> None:
 
 
 def test_every_exercise_is_shell() -> None:
-    spec = specify(ROOT / "topologies" / "zed-2node.yaml")
+    spec = specify(ROOT / "topologies" / "zed-6node.yaml")
     for exercise in BREAKAGES:
         for shell in (exercise.shell, exercise.undo):
             text = exercise.program(spec, shell)
