@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from keystoneauth1 import exceptions
 
@@ -14,8 +15,9 @@ from labctl.operations import openstack
 from labctl.operations.openstack import ApiOperation
 from labctl.records.lab import Lab
 
-#: Seconds for one request.
-PATIENCE = 10
+T = TypeVar("T")
+#: Seconds for one request, and for a second try of one that timed out: a busy API is not a broken one.
+PATIENCE, BUSY = 10, 60
 #: Service names of the types that list their own services.
 _SERVICE_OF = {"compute": "nova", "volumev2": "cinder", "volumev3": "cinder", "orchestration": "heat"}
 
@@ -29,7 +31,7 @@ def ask(lab: Lab, cloud: Cloud, operations: tuple[ApiOperation, ...]) -> list[Fi
         if not wanted:
             continue
         try:
-            found += question(lab, cloud, wanted)
+            found += _patiently(cloud, partial(_answers, question, lab, cloud, wanted))
         except (exceptions.ClientException, LookupError, ValueError) as error:  # also another API at its address
             row, level = ("A8", Level.IDENTITY) if service == "keystone" else ("B63", Level.API)
             found.append(_finding(lab, row, level, service, f"{service} does not answer: {error}", None))
@@ -37,6 +39,22 @@ def ask(lab: Lab, cloud: Cloud, operations: tuple[ApiOperation, ...]) -> list[Fi
             text = f"the question about {kind.__name__}: {type(error).__name__}: {error}"
             found.append(_finding(lab, "L6", Level.GUEST, service, text, f"labctl shell {lab.name}"))
     return found
+
+
+def _answers(question: Callable[..., Iterator[Finding]], *about: Any) -> list[Finding]:
+    return list(question(*about))
+
+
+def _patiently(cloud: Cloud, asked: Callable[[], T]) -> T:
+    """What a question returns, at a second try if a request timed out."""
+    try:
+        return asked()
+    except exceptions.ConnectTimeout:
+        cloud.hurry(BUSY)
+        try:
+            return asked()
+        finally:
+            cloud.hurry(PATIENCE)
 
 
 def _finding(
@@ -160,7 +178,7 @@ def _states(lab: Lab, cloud: Cloud, wanted: list[openstack.ServicesUp]) -> Itera
         path = "/services" if operation.type == "orchestration" else "/os-services"
         service = _SERVICE_OF[operation.type]
         try:
-            rows = cloud.get(operation.type, path)["services"]
+            rows = _patiently(cloud, partial(cloud.get, operation.type, path))["services"]
         except exceptions.ClientException as error:
             yield _finding(lab, "B63", Level.API, service, f"{service} does not answer: {error}")
             continue

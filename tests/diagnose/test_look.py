@@ -12,7 +12,7 @@ import pytest
 from support import specify, variants
 
 from labctl.operations.look import FUNCTIONS, look, looks
-from labctl.operations.node import Assign, Chain, Command, Directory, File, Link, Operation, Unit, flatten
+from labctl.operations.node import Assign, Chain, Command, Directory, File, Link, Operation, Parallel, Unit, flatten
 from labctl.operations.script import prelude, program
 from labctl.plan.planner import plan
 from labctl.services.base import Context
@@ -82,6 +82,21 @@ def test_only_the_test_of_a_command_runs(tmp_path: Path) -> None:
 def test_what_is_set_twice_is_compared_with_the_last() -> None:
     first, last = File("/a", "1"), File("/a", "2")
     assert [item.operation for item in looks((first, last))] == [last]
+
+
+def test_a_test_that_hangs_ends_alone_and_gives_no_result(tmp_path: Path) -> None:
+    tests = [
+        Command("well", "", unless="true"),
+        Command("hangs", "", unless="sleep 60"),
+        Command("bad", "", unless="false"),
+    ]
+    (tmp_path / "program.sh").write_text(program("diagnose", (Parallel(looks(tuple(tests))),)))
+    environment = {**os.environ, "LABCTL_DEADLINE": "1"}
+    done = subprocess.run(
+        ["sh", "program.sh"], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False, env=environment
+    )
+    marks = sorted(line.split()[1:3] for line in done.stdout.splitlines() if line.startswith("##labctl "))
+    assert marks == [["0", "ok"], ["2", "failed"]]
 
 
 @pytest.mark.parametrize(("path", "base"), variants())

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from apis import Apis
 from commandline import Labctl
+from keystoneauth1 import exceptions
 from support import IDENTITY, SMALL, specify, write
 
 from labctl.diagnose import apis as questions
@@ -142,6 +143,29 @@ def test_a_question_that_fails_itself_is_a_bug_and_the_others_are_asked(
     assert (bug.row.id, bug.where) == ("L6", "api")
     assert bug.found == "the question about Grant: TypeError: 'NoneType' object is not iterable"
     assert any(isinstance(operation, User) for _, _, wanted in asked for operation in wanted)
+
+
+def test_an_api_that_is_busy_is_asked_again_with_more_time(
+    tmp_path: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Apis.instead(monkeypatch)
+    lab = made(tmp_path, IDENTITY)
+    seconds: list[float] = []
+
+    def busy(enough: float) -> Callable[..., Any]:
+        def question(*_: object) -> Any:
+            if seconds[-1] < enough:
+                raise exceptions.ConnectTimeout("timed out")
+            return ()
+
+        return question
+
+    monkeypatch.setattr(Apis, "hurry", lambda self, given: seconds.append(given), raising=False)
+    monkeypatch.setattr(questions, "_QUESTIONS", {User: ("keystone", busy(60)), Grant: ("nova", busy(10))})
+    assert run.diagnose(lab) == Diagnosis(())
+    assert seconds == [10, 60, 10]
+    monkeypatch.setattr(questions, "_QUESTIONS", {User: ("nova", busy(100))})
+    assert seen(run.diagnose(lab)) == [("B63", "api")]
 
 
 def test_one_service_is_looked_at_with_what_it_stands_on(tmp_path: Path, fake: Fake) -> None:
