@@ -13,6 +13,9 @@ from labctl.topology.problems import Positions, Problem, unknown
 SECRETS = tuple(name for placing in COMPONENTS.values() for name in placing.secrets)
 #: Keystone's bcrypt hashes the first 72 bytes of a password, and would accept any that begins so.
 _MOST_BYTES = 64
+#: What does not understand a quoted password in its database's URL: Alembic's file has another meaning for ``%`` in
+#: keystone/common/sql/upgrades.py, and nova/objects/cell_mapping.py fills in the braces of a URL without its quotes.
+_URL_READERS = {"KEYSTONE_DBPASS": "keystone's migrations", "NOVA_DBPASS": "nova's cell mappings"}
 #: What a URL has without percent signs.
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]*")
 #: The first words of every list of passwords that were stolen, and those of install guides.
@@ -24,7 +27,7 @@ admin123 1q2w3e4r 1qaz2wsx unix1234
 """
 
 
-def _obstacle(name: str, value: str) -> str | None:
+def obstacle(name: str, value: str) -> str | None:
     """Why a lab cannot have this secret."""
     if not value:
         return "must not be empty"
@@ -36,8 +39,10 @@ def _obstacle(name: str, value: str) -> str | None:
         return "must not begin or end with a blank: configuration files have none there"
     if name.endswith("_DBPASS") and not value.isascii():
         return "must have ASCII characters only: PyMySQL would send others in Latin 1"
-    if name == "KEYSTONE_DBPASS" and not _UNRESERVED.fullmatch(value):
-        return "must be letters, digits, '-', '.', '_' or '~': keystone's migrations cannot read a URL with a '%'"
+    if (reader := _URL_READERS.get(name)) and not _UNRESERVED.fullmatch(value):
+        return f"must be letters, digits, '-', '.', '_' or '~': {reader} cannot read others in a URL"
+    if name.endswith("_DBPASS") and re.search(r"%[0-9A-Fa-f]{2}", value):
+        return "must have no two digits after a '%': SQLAlchemy reads its own URLs twice"
     if name.startswith("SWIFT_") and re.search(r"%|\s;|^\"\"$", value):
         return "must have no '%', and no ';' after a blank: Swift's configuration files give them a meaning"
     return None
@@ -47,7 +52,7 @@ def secrets_can_be_carried(topology: Topology, at: Positions) -> Iterator[Proble
     """Every program that a secret passes through keeps it as it is."""
     for name, value in topology.passwords.items():
         # The value itself stays out of the message: it may be a real secret.
-        if reason := _obstacle(name.upper(), value):
+        if reason := obstacle(name.upper(), value):
             yield at.problem(("passwords", name), reason)
 
 

@@ -132,6 +132,8 @@ def test_a_flavor_is_whole_mebibytes_and_fits_on_a_compute_node(lab: Lab) -> Non
         ("GLANCE_PASS", "blank ", "begin or end with a blank"),
         ("NOVA_DBPASS", "ü", "ASCII"),
         ("KEYSTONE_DBPASS", "p@ss", "keystone's migrations"),
+        ("NOVA_DBPASS", "{0}", "nova's cell mappings"),
+        ("GLANCE_DBPASS", "a%41", "SQLAlchemy"),
         ("swift_pass", "50%", "Swift's configuration files"),
         ("SWIFT_HASH_PREFIX", "a ;b", "Swift's configuration files"),
     ],
@@ -152,7 +154,7 @@ def test_a_secret_that_a_program_cannot_carry_is_refused_with_the_reason(
 def test_any_other_secret_is_carried(lab: Lab, value: str) -> None:
     lab["passwords"] = {
         "ADMIN_PASS": value + "비",
-        "NOVA_DBPASS": value,
+        "GLANCE_DBPASS": value,
         "RABBIT_PASS": value,
         "METADATA_SECRET": value,
     }
