@@ -1,14 +1,20 @@
-"""Entry point. The only place that turns errors into exit statuses: 1 user, 3 bug, 130 interrupted."""
+"""Entry point. The only place that turns errors into exit statuses: 1 user, 3 bug, 128 + a signal's number.
+
+SIGTERM and SIGHUP interrupt a command as ^C does.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 import threading
 import traceback
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 import typer
 
@@ -16,11 +22,11 @@ from labctl import __version__
 from labctl.cli import app
 from labctl.commands.terminal import streams, visible
 from labctl.errors import LabError
-from labctl.host import files, home, paths
+from labctl.host import files, home, lock, paths
 from labctl.secret import Redactor
 
 BUG = 3
-INTERRUPTED = 130
+INTERRUPTED = 128 + signal.SIGINT
 #: What the system answers that is no bug: a full disk, a name that is too long, a file of another user.
 OUTSIDE = frozenset(
     {
@@ -93,8 +99,30 @@ def _run() -> int:
             return int(error.exit_code)
         return _bug(error)
     if status == INTERRUPTED and sys.argv[1:2] in (["up"], ["down"]):  # typer turns ^C into this status itself
-        typer.echo("interrupted: run the same command again to resume; labctl list shows the current state", err=True)
+        with suppress(OSError):  # the terminal is gone
+            typer.echo(
+                "interrupted: run the same command again to resume; labctl list shows the current state", err=True
+            )
     return status if isinstance(status, int) else 0
+
+
+def _interruptible() -> list[int]:
+    """Let signals interrupt this process; returns the list of those that come.
+
+    A shell starts a background job with SIGINT ignored, but apt and others that labctl starts do not ignore it, so
+    labctl takes it back, unless nohup asks to go on.
+    """
+    came: list[int] = []
+
+    def interrupt(number: int, _: FrameType | None) -> NoReturn:
+        came.append(number)
+        lock.ending()
+        raise KeyboardInterrupt
+
+    nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    for number in (signal.SIGTERM,) if nohup else (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, interrupt)
+    return came
 
 
 def main() -> None:
@@ -103,14 +131,17 @@ def main() -> None:
     Worker threads may wait minutes for a node, and their work is safe to repeat; the interpreter would
     join them first.
     """
+    came = _interruptible()
     try:
         run()
     except SystemExit as left:
+        status = 128 + came[0] if left.code == INTERRUPTED and came else left.code
         if left.code == INTERRUPTED and threading.active_count() > 1:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(INTERRUPTED)
-        raise
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError, AttributeError):
+                    stream.flush()
+            os._exit(int(status or 0))
+        sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -195,7 +195,7 @@ class Nspawn:
             "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
         }
         with files.appended(self.console(lab, node), 0o644) as log:
-            started = process.start(command, log=log, env=env)
+            started = process.start(command, log=log, env=env, outlives=True)
         record = {"pid": started.pid, "started": process.start_time(started.pid)}
         files.write_atomic(directory / "machine.json", json.dumps(record))
 

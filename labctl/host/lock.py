@@ -1,5 +1,8 @@
 """Lock files, each held by one process alone or shared by several.
 
+Processes that labctl starts inherit its locks, so the locks of a labctl that was killed are free only when those have
+ended too; a labctl that goes on gives a lock up for all of them, one that is interrupted does not.
+
 A lock that was removed or replaced while it was opened is not the lock any more, so its inode is compared once it is
 held. Only its owner can open one: whoever can open a file can lock it.
 """
@@ -8,6 +11,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,18 +33,38 @@ def held(path: Path, holder: str, refused: Callable[[str], LabError]) -> Iterato
     :raises LabError: another process holds it, or its directory is not writable.
     """
     with _open(path) as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            handle.seek(0)
-            raise refused(handle.read().strip()) from error
+        _begin(handle, refused)
         if not current(path, handle):
             raise refused("")  # its holder removed it at this moment
         handle.seek(0)
         handle.truncate()
         with suppress(OSError):  # on a full disk it is held all the same: what frees space needs none
             os.write(handle.fileno(), f"pid {os.getpid()}{holder and ': '}{holder}".encode(errors="backslashreplace"))
-        yield
+        with given_up(handle):
+            yield
+
+
+def _begin(handle: IO[str], refused: Callable[[str], LabError]) -> None:
+    """Take a lock, waiting only for what a labctl that was killed had started, which is ending."""
+    deadline = time.monotonic() + ENDING
+    while True:
+        try:
+            _lock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError as error:
+            handle.seek(0)
+            holder = handle.read().strip()
+            if _runs(holder):
+                raise refused(holder) from error
+            if time.monotonic() > deadline:
+                raise refused(f"processes of a labctl that was killed ({holder})") from error
+        time.sleep(0.1)
+
+
+def _runs(holder: str) -> bool:
+    """Whether the process that a lock file names is running; True when it names none."""
+    pid = re.match(r"pid (\d+)", holder)
+    return pid is None or Path(f"/proc/{pid[1]}").exists()
 
 
 @contextmanager
@@ -52,14 +78,14 @@ def free(path: Path) -> Iterator[bool]:
     except OSError:  # a link or a directory in its place
         yield False
         return
-    with handle:
+    with handle, given_up(handle):
         yield _taken(path, handle)
 
 
 @contextmanager
 def tried(path: Path) -> Iterator[bool]:
     """Hold a lock if nobody else does, creating its file: True; without waiting."""
-    with _open(path) as handle:
+    with _open(path) as handle, given_up(handle):
         yield _taken(path, handle)
 
 
@@ -70,7 +96,7 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
     :param what: what its holder is doing, as in "builds NAME".
     """
     while True:
-        with _open(path) as handle:
+        with _open(path) as handle, given_up(handle):
             wait(handle, what)
             if current(path, handle):
                 yield
@@ -78,7 +104,7 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
 
 
 def shared(path: Path, what: str) -> IO[str]:
-    """Share a lock with others who do, waiting for who holds it alone; closing the returned file ends that.
+    """Share a lock with others who do, waiting for who holds it alone; :func:`give_up` ends that.
 
     :param what: what its holder is doing, as in "builds NAME".
     """
@@ -89,9 +115,41 @@ def shared(path: Path, what: str) -> IO[str]:
             if current(path, handle):
                 return handle
         except BaseException:
-            handle.close()
+            give_up(handle)
             raise
-        handle.close()
+        give_up(handle)
+
+
+def ending() -> None:
+    """Give no lock up any more: this process ends, and its threads and what they started go on until then."""
+    _ends.set()
+
+
+def give_up(handle: IO[Any]) -> None:
+    """Give up a lock, also for the processes that inherited it, and close its file."""
+    _unlock(handle)
+    handle.close()
+
+
+@contextmanager
+def given_up(handle: IO[Any]) -> Iterator[None]:
+    """Give up what a block locks in an open file when it ends, also for the processes that inherited it."""
+    try:
+        yield
+    finally:
+        _unlock(handle)
+
+
+def _unlock(handle: IO[Any]) -> None:
+    if _ends.is_set():
+        os.set_inheritable(os.dup(handle.fileno()), True)  # the kernel unlocks it
+    else:
+        fcntl.flock(handle, fcntl.LOCK_UN)
+
+
+def _lock(handle: IO[Any], kind: int) -> None:
+    fcntl.flock(handle, kind)
+    os.set_inheritable(handle.fileno(), True)
 
 
 def current(path: Path, handle: IO[Any]) -> bool:
@@ -104,12 +162,15 @@ def current(path: Path, handle: IO[Any]) -> bool:
 
 def _taken(path: Path, handle: IO[Any]) -> bool:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return current(path, handle)
 
 
+_ends = threading.Event()
+#: Seconds within which the processes of a labctl that was killed end.
+ENDING = 10.0
 #: A FIFO in its place does not block, and a link is not followed.
 _PLAIN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -135,7 +196,7 @@ def wait(handle: IO[Any], what: str, kind: int = fcntl.LOCK_EX) -> None:
     :param kind: ``fcntl.LOCK_SH`` shares it.
     """
     try:
-        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+        _lock(handle, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         note("image", f"another labctl {what}; waiting for it")
-        fcntl.flock(handle, kind)
+        _lock(handle, kind)

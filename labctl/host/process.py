@@ -2,12 +2,14 @@
 
 Commands are argument lists, never shell text. Every call has a deadline. The first line of a failure says what
 failed and why, quoting the program's own error line; if the output is too long for a message, it names a log.
+
+The kernel ends a process with the thread that started it, and so with labctl; it inherits labctl's locks, so none is
+free before it has ended (docs/decisions.md). What should outlive labctl says so.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import selectors
 import shlex
 import shutil
@@ -22,23 +24,17 @@ from typing import IO
 
 from labctl.errors import DeadlineError, LabError
 from labctl.host import files, paths
+from labctl.host.telling import last_words
 
 Argument = str | Path
 #: Raised by libraries that start processes themselves: ``returncode``, ``cmd``.
 Failed = subprocess.CalledProcessError
 
-
+#: Runs a command that the kernel kills when the thread that started it ends; its own children are not killed. It is
+#: not run if the process that started it, the next word, has ended before.
+MORTAL = ("setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')
 #: A message shows at most this many characters of a command line, and lines of its output.
 SHOWN, LINES = 200, 12
-#: How programs start the line that says why they failed, most specific first. dpkg's names a package; the line
-#: after it says what went wrong.
-_TELLING = (
-    re.compile(r"(?i)no space left on device"),
-    re.compile(r"^dpkg: error processing .*"),
-    re.compile(r"^(?:E|error|fatal|ERROR|CommandError): |^[\w./-]+: (?:error|fatal|cannot)\b"),
-    re.compile(r"^Err\b.*"),
-    re.compile(r"^\w*(\.\w+)*(Error|Exception)\b"),
-)
 
 
 class CommandError(LabError):
@@ -63,6 +59,13 @@ def _words(command: Sequence[Argument]) -> list[str]:
     return [str(word) for word in command]
 
 
+def _mortal(words: list[str], env: Mapping[str, str] | None) -> list[str]:
+    """A command that ends with this process; FileNotFoundError when there is no such program."""
+    if shutil.which(words[0], path=(os.environ if env is None else env).get("PATH")) is None:
+        raise FileNotFoundError(words[0])
+    return [*MORTAL, str(os.getpid()), *words]
+
+
 def _tail(text: str, lines: int = LINES) -> str:
     return "\n".join(line[:SHOWN] for line in text.strip().splitlines()[-lines:])
 
@@ -71,20 +74,6 @@ def shown(command: Sequence[Argument]) -> str:
     """A command line as shown in messages."""
     line = shlex.join(_words(command))
     return line if len(line) <= SHOWN else f"{line[: SHOWN - 2]} …"
-
-
-def last_words(text: str) -> str:
-    """The line in which a program says why it failed: the most specific one, else the last; up to 400 characters.
-
-    dpkg says on one line which package failed and on the next how; these are joined.
-    """
-    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
-    for pattern in _TELLING:
-        for number, line in enumerate(lines):
-            if pattern.search(line):
-                follows = f" {lines[number + 1]}" if line.endswith(":") and number + 1 < len(lines) else ""
-                return (line + follows)[:400]
-    return lines[-1][:400] if lines else "no output"
 
 
 def _failure(name: str, words: list[str], status: int, said: str, log: Path | None) -> CommandError:
@@ -130,6 +119,7 @@ def run(
     check: bool = True,
     name: str = "",
     listener: Listener | None = None,
+    outlives: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command and return its output (stdout and stderr separate, as UTF-8, invalid bytes replaced).
 
@@ -137,36 +127,41 @@ def run(
     :param log: append the output to this file instead of returning it.
     :param name: the command's name in messages; by default its command line.
     :param listener: gets the output line by line before it is written to ``log``.
+    :param outlives: what it starts should outlive this process: a daemon.
     :raises CommandError: status other than 0, unless ``check`` is off.
     :raises DeadlineError: timed out.
     """
     words = _words(command)
     begin = 0
+
+    def plain(out: IO[str] | int, err: IO[str] | int) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            started,
+            input=stdin,
+            stdout=out,
+            stderr=err,
+            text=True,
+            errors="replace",
+            close_fds=outlives,
+            timeout=timeout,
+            env=env,
+            cwd=cwd,
+        )
+
     try:
+        started = words if outlives else _mortal(words, env)
         if log is not None:
             with files.continued(log, 0o644) as sink:
                 sink.write(f"$ {shlex.join(words)}\n")
                 sink.flush()
                 begin = sink.tell()
                 if listener is not None:
-                    status = _heard(words, sink, timeout, listener, env, cwd)
+                    status = _heard(started, sink, timeout, listener, env, cwd)
                     done = subprocess.CompletedProcess(words, status, "", "")
                 else:
-                    done = subprocess.run(
-                        words,
-                        input=stdin,
-                        stdout=sink,
-                        stderr=sink,
-                        text=True,
-                        errors="replace",
-                        timeout=timeout,
-                        env=env,
-                        cwd=cwd,
-                    )
+                    done = plain(sink, sink)
         else:
-            done = subprocess.run(
-                words, input=stdin, capture_output=True, text=True, errors="replace", timeout=timeout, env=env, cwd=cwd
-            )
+            done = plain(subprocess.PIPE, subprocess.PIPE)
     except FileNotFoundError as error:
         raise LabError(f"{words[0]} is not installed", "labctl doctor") from error
     except subprocess.TimeoutExpired as error:
@@ -204,7 +199,13 @@ def _heard(
     deadline = time.monotonic() + timeout
     with (
         subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env, cwd=cwd
+            words,
+            close_fds=False,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=env,
+            cwd=cwd,
         ) as child,
         selectors.DefaultSelector() as ready,
     ):
@@ -247,26 +248,34 @@ def start(
     *,
     log: IO[bytes] | None = None,
     env: Mapping[str, str] | None = None,
-    pass_fds: Sequence[int] = (),
     cwd: Path | None = None,
+    pass_fds: Sequence[int] = (),
+    outlives: bool = False,
 ) -> subprocess.Popen[bytes]:
-    """Start a process that outlives this one (own session, no terminal) and return it.
+    """Start a process in its own session, without a terminal, and return it.
 
     SIGINT ends it even if this process ignores that signal, as a shell's background jobs do.
+
+    :param pass_fds: all it inherits: no locks.
+    :param outlives: it does not end with this process, or rather with the thread that starts it.
     """
+    words = _words(command)
     sink: IO[bytes] | int = log if log is not None else subprocess.DEVNULL
     ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     # env also unblocks it; one that comes earlier waits for that: Linux keeps a blocked signal even if it is ignored
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT} if ignored else ())
     try:
+        if not outlives:
+            words = _mortal(words, env)
         return subprocess.Popen(
-            ["env", "--default-signal=INT", *_words(command)] if ignored else _words(command),
+            ["env", "--default-signal=INT", *words] if ignored else words,
+            close_fds=outlives or bool(pass_fds),
+            pass_fds=tuple(pass_fds),
             stdin=subprocess.DEVNULL,
             stdout=sink,
             stderr=sink,
             start_new_session=True,
             env=env,
-            pass_fds=tuple(pass_fds),
             cwd=cwd,
         )
     finally:
@@ -381,7 +390,7 @@ def end_stray(known: Mapping[str, str | int], grace: float = 30) -> bool:
 def interactive(command: Sequence[Argument], *, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> int:
     """Run a command on the user's terminal, without a deadline; return its status."""
     try:
-        return subprocess.run(_words(command), env=env, cwd=cwd).returncode
+        return subprocess.run(_mortal(_words(command), env), env=env, cwd=cwd).returncode
     except FileNotFoundError as error:
         raise LabError(f"{command[0]} is not installed", "labctl doctor") from error
 

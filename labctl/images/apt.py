@@ -178,7 +178,7 @@ class Archive:
     def _alone(self) -> Iterator[None]:
         """Lock lists and cache against other labctl processes."""
         files.make_directories(self.directory)
-        with files.appended(self.directory / ".lock", 0o644) as handle:
+        with files.appended(self.directory / ".lock", 0o644) as handle, lock.given_up(handle):
             lock.wait(handle, "downloads packages")
             yield
 

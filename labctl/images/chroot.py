@@ -13,11 +13,8 @@ from pathlib import Path
 from labctl.host import files, process
 from labctl.host.overlay import escaped
 
-#: Runs a command with its own mounts; it and its children are killed when this process ends.
-WITH_LABCTL = (
-    *("setpriv", "--pdeathsig", "KILL"),
-    *("unshare", "--mount", "--pid", "--fork", "--kill-child=KILL"),
-)
+#: Runs a command with its own mounts; its children are killed when it ends, as it is when labctl ends.
+WITH_LABCTL = ("unshare", "--mount", "--pid", "--fork", "--kill-child=KILL")
 SCRIPT = Path(__file__).with_name("chroot.sh")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

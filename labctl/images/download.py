@@ -105,7 +105,7 @@ def _downloaded(partial: Path, wanted: Digest, download: Callable[[Path], None])
 def _alone(partial: Path) -> Iterator[None]:
     """Lock a partial file; it is removed if it stays empty."""
     while True:
-        with files.appended(partial, 0o644) as handle:
+        with files.appended(partial, 0o644) as handle, lock.given_up(handle):
             lock.wait(handle, f"downloads {partial.name[1:].removesuffix('.part')}")
             if not lock.current(partial, handle):
                 continue  # it was completed or removed meanwhile

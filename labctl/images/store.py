@@ -90,7 +90,7 @@ def keeping() -> Iterator[None]:
     finally:
         _kept.reset(token)
         for handle in locks.values():
-            handle.close()
+            lock.give_up(handle)
 
 
 def keep(image: Path) -> None:
@@ -109,7 +109,7 @@ def _share(image: Path, locks: dict[Path, IO[str]]) -> bool:
         locks[image] = lock.shared(lock_of(image), f"builds {image.name}")
     if image.exists():
         return True
-    locks.pop(image).close()
+    lock.give_up(locks.pop(image))
     return False
 
 
@@ -117,7 +117,7 @@ def _share(image: Path, locks: dict[Path, IO[str]]) -> bool:
 def building(final: Path) -> Iterator[None]:
     """Hold the lock of an image being built; waits for another labctl that is building the same."""
     if (mine := (_kept.get() or {}).pop(final, None)) is not None:
-        mine.close()  # a process that shares a lock would wait for itself
+        lock.give_up(mine)  # a process that shares a lock would wait for itself
     with lock.exclusive(lock_of(final), f"builds {final.name}"):
         yield
 

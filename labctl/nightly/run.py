@@ -124,12 +124,13 @@ def _cell(row: dict[str, Any]) -> Cell:
 
 @contextmanager
 def terminated() -> Iterator[None]:
-    """Treat SIGTERM, as a service manager sends it, like ^C."""
+    """Treat SIGTERM, as a service manager sends it, like ^C, where labctl's entry point does not."""
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    if threading.current_thread() is not threading.main_thread():
+    threaded = threading.current_thread() is not threading.main_thread()
+    if threaded or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
     before = signal.signal(signal.SIGTERM, stop)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from labctl.errors import DeadlineError
-from labctl.host import paths, process
+from labctl.host import paths, process, telling
 
 
 def test_a_process_that_ended_is_not_running_even_before_it_is_reaped() -> None:
@@ -127,7 +127,7 @@ def test_a_command_that_is_late_says_so_in_short_and_what_it_said_last(home: Pat
     ],
 )
 def test_last_words_are_those_that_say_why(said: str, why: str) -> None:
-    assert process.last_words(said) == why
+    assert telling.last_words(said) == why
 
 
 def test_a_listener_hears_lines_and_keeps_status_out_of_the_log(tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def _start(name: str) -> dict[str, Any]:
             RUN / "dev",
             *command,
         ]
-    done = process.run(command, check=False)
+    done = process.run(command, check=False, outlives=True)
     deadline = time.monotonic() + _SECONDS
     while done.returncode == 0 and time.monotonic() < deadline:
         if pid_file.exists() and (text := pid_file.read_text().strip()):

@@ -26,6 +26,8 @@ PLUGIN = "vagrant-libvirt"
 LOOK, BOX = 300, 1800
 #: Statuses of timeout(1): the command timed out; it had to be killed.
 _TIMED_OUT = (124, 137, -9)
+#: Tells timeout(1) to end the command when labctl ends.
+ENDING = ("setpriv", "--pdeathsig", "TERM", "--")
 #: Joins the control groups of its first argument, then becomes the rest.
 JOIN = 'for group in $0; do echo $$ >"$group" || exit; done; exec "$@"'
 
@@ -95,7 +97,7 @@ class Vagrant:
         files.write_atomic(log, "")
         sink = library().make_file_cm(str(log))
         client = _client()(root=str(self.root), env=environment(), out_cm=sink, err_cm=sink)
-        client.words = ("timeout", "--foreground", "--kill-after=10", f"{seconds:.0f}", *self.words)
+        client.words = (*ENDING, "timeout", "--foreground", "--kill-after=10", f"{seconds:.0f}", *self.words)
         return client
 
     @contextmanager

@@ -110,7 +110,7 @@ class Hypervisor:
         files.write_atomic(self.state / "etc/qemu.conf", QEMU_CONF)
         files.write_atomic(self.state / "etc/libvirtd.conf", LIBVIRTD_CONF)
         note("host", "starting a libvirtd for the lab's machines in the lab's namespace")
-        done = process.run(self._command(), check=False, timeout=60)
+        done = process.run(self._command(), check=False, timeout=60, outlives=True)
         deadline = time.monotonic() + _SECONDS
         while done.returncode == 0 and not self.answers:
             if time.monotonic() > deadline:
