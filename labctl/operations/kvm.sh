@@ -17,7 +17,8 @@ trap 'exit 2' HUP INT TERM
 why=
 for model in host qemu64; do
     rm -f "$work/serial"
-    "$qemu" -machine pc,accel=kvm -cpu "$model" -m 256 -smp 1 -nodefaults -no-user-config -no-reboot \
+    # ends with this shell, whose trap does not run when it is killed
+    setpriv --pdeathsig KILL "$qemu" -machine pc,accel=kvm -cpu "$model" -m 256 -smp 1 -nodefaults -no-user-config -no-reboot \
         -display none -serial "file:$work/serial" -kernel "$kernel" \
         -append "console=ttyS0 earlyprintk=ttyS0 panic=-1" >"$work/said" 2>&1 </dev/null &
     pid=$!

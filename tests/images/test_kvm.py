@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from labctl.errors import LabError
 from labctl.host import process
 from labctl.images import kvm
+from labctl.operations.script import KVM_PROBE
 
 FIRST_LINE = "[    0.000000] Linux version 6.1.0 (stock)"
 #: Find the file behind -serial and write what a kernel prints.
@@ -67,6 +69,19 @@ def test_an_emulator_that_ends_is_quoted_and_the_next_model_is_tried(tmp_path: P
 
 def test_a_kernel_that_printed_and_ended_at_once_counts(tmp_path: Path) -> None:
     assert boot(tmp_path, f'echo "{FIRST_LINE}" >"$serial"').works
+
+
+def test_an_emulator_ends_with_a_probe_that_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    qemu, pids = emulator(tmp_path, "exec sleep 60"), tmp_path / "pids"
+    with subprocess.Popen(["sh", KVM_PROBE, qemu, tmp_path / "vmlinuz", "60"]) as probe:
+        while not (pids.exists() and pids.read_text()):
+            time.sleep(0.01)
+        probe.kill()
+    deadline = time.monotonic() + 5
+    while not nothing_left(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert nothing_left(tmp_path)
 
 
 @pytest.fixture
