@@ -265,6 +265,7 @@ BREAKAGES = (
         "systemctl disable -q nova-conductor",
         ("B63",),
     ),
+    Breakage("keys-owner", "keystone cannot read its keys", _C.KEYSTONE, "chown root: /etc/keystone/*-keys/*", ("L7",)),
     Breakage("keystone-stopped", "keystone is stopped", _C.KEYSTONE, "systemctl stop keystone", ("A8",)),
     Breakage("compute-stopped", "nova-compute is stopped", _C.NOVA_COMPUTE, "systemctl stop nova-compute", ("B63",)),
     Breakage(

@@ -10,6 +10,7 @@ from labctl.diagnose.model import Level
 from labctl.operations.node import Command, Operation, quote
 from labctl.services.base import Context
 from labctl.services.infra import time_server
+from labctl.services.keystone import BOOTSTRAPPED
 from labctl.topology.model import NetworkRole
 from labctl.topology.spec import NodeSpec
 
@@ -49,7 +50,7 @@ class Probe:
 
 def of_node(ctx: Context, node: NodeSpec) -> tuple[Probe, ...]:
     """The tests of one node."""
-    parts = (_names, _cards, _time, _disk, _messaging, _storage, _nova)
+    parts = (_names, _cards, _time, _disk, _messaging, _identity, _storage, _nova)
     return tuple(probe for part in parts for probe in part(ctx, node))
 
 
@@ -86,6 +87,16 @@ def _messaging(ctx: Context, node: NodeSpec) -> Iterator[Probe]:
         yield Probe("A10", Level.MESSAGING, "rabbitmq", ("look_permissions", "openstack"), grant, True)
         limit = "rabbitmqctl -q set_disk_free_limit 50MB"
         yield Probe("A10", Level.MESSAGING, "rabbitmq", ("look_alarms",), limit, True)
+
+
+def _identity(ctx: Context, node: NodeSpec) -> Iterator[Probe]:
+    if not node.has(Component.KEYSTONE):
+        return
+    for kind in ("fernet", "credential") if ctx.release.credential_keys else ("fernet",):
+        keys = f"/etc/keystone/{kind}-keys"
+        # what was encrypted with other keys stays unreadable; from now on these are the lab's
+        fix = f"chown -R keystone:keystone {keys}; chmod 700 {keys}; chmod 600 {keys}/*; touch {BOOTSTRAPPED}"
+        yield Probe("L7", Level.FILES, "keystone", ("look_keys", keys, "keystone", BOOTSTRAPPED), fix, True)
 
 
 def _storage(ctx: Context, node: NodeSpec) -> Iterator[Probe]:

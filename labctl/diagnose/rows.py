@@ -63,6 +63,7 @@ _ROWS = (
     Row("L3", "files run out", "a daemon has nearly all file descriptors that its unit allows", "B7"),
     Row("L4", "step of the installation was undone", "it was changed by hand", "labctl"),
     Row("L5", "the lab's own object is missing", "it was deleted or changed", "labctl"),
+    Row("L7", "keystone's keys are wrong", "they are not keystone's, or were replaced: older tokens are refused", "A8"),
     Row("L6", "a check failed itself", "this is a bug in the check; the others ran", "labctl"),
 )
 ROWS = {row.id: row for row in _ROWS}

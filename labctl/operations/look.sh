@@ -79,8 +79,14 @@ look_unit() { # unit
     return 1
 }
 
-look_ready() { # test
-    said=$(timeout $((10 * patience)) sh -c "$1" 2>&1) || { echo "${said:-no answer}" | tail -n 3; return 1; }
+look_ready() { # test; one that is busy gets three tries, one that refuses a single one
+    for _ in 1 2 3; do
+        began=$(date +%s)
+        said=$(timeout $((20 * patience)) sh -c "$1" 2>&1) && return 0
+        [ $(($(date +%s) - began)) -ge 4 ] || break
+    done
+    echo "${said:-no answer}" | tail -n 3
+    return 1
 }
 
 # --- what no operation of the plan sets
@@ -141,6 +147,13 @@ look_alarms() {
 look_mapped() { # host
     count=$(mysql -u root -N -e "select count(*) from nova_api.host_mappings where host = '$1'" 2>&1)
     [ "$count" = 1 ] || { echo "$1 is not mapped to any cell"; return 1; }
+}
+
+look_keys() { # directory account stamp; a rotation never writes key 1 again, and the stamp is younger than labctl's
+    said=$(runuser -u "$2" -- cat "$1/0" "$1"/* 2>&1 >/dev/null) || { echo "$said" | head -n 1; return 1; }
+    [ -e "$3" ] && [ -n "$(find "$1/1" -newer "$3" 2>/dev/null)" ] || return 0
+    echo "$1 has keys that are newer than the installation"
+    return 1
 }
 
 look_writable() { # directory account

@@ -13,6 +13,8 @@ from labctl.services.wsgi import processes
 from labctl.topology.spec import NodeSpec
 
 GUIDE = "guide: keystone install, install and configure components; facts 6.1"
+#: Younger than the keys that labctl made.
+BOOTSTRAPPED = "/var/lib/labctl/stamps/keystone-bootstrap"
 
 
 def configuration(ctx: Context) -> File:
@@ -45,15 +47,14 @@ def bootstrap(ctx: Context) -> Chain:
     """The admin's account and the identity endpoints; needs the tables and the keys."""
     url = f"{ctx.auth_url}/v3/"
     admin = f"http://{ctx.identity_host}:{ctx.release.identity_admin_port}/v3/"
-    stamp = "/var/lib/labctl/stamps/keystone-bootstrap"
     rest = (
         f"--bootstrap-admin-url {admin} --bootstrap-internal-url {url} --bootstrap-public-url {url} "
-        f"--bootstrap-region-id {ctx.lab.region} && touch {stamp}"
+        f"--bootstrap-region-id {ctx.lab.region} && touch {BOOTSTRAPPED}"
     )
     password = quote(mark("ADMIN_PASS"))
     run = f"OS_BOOTSTRAP_PASSWORD={password} keystone-manage bootstrap {rest}"
     typed = f"keystone-manage bootstrap --bootstrap-password {password} {rest}"
-    return Chain("bootstrap", (Command("bootstrap", run, unless=f"[ -e {stamp} ]", source=GUIDE, typed=typed),))
+    return Chain("bootstrap", (Command("bootstrap", run, unless=f"[ -e {BOOTSTRAPPED} ]", source=GUIDE, typed=typed),))
 
 
 def _log() -> Command:

@@ -12,7 +12,19 @@ import pytest
 from support import specify, variants
 
 from labctl.operations.look import FUNCTIONS, look, looks
-from labctl.operations.node import Assign, Chain, Command, Directory, File, Link, Operation, Parallel, Unit, flatten
+from labctl.operations.node import (
+    Assign,
+    Chain,
+    Command,
+    Directory,
+    File,
+    Link,
+    Operation,
+    Parallel,
+    Unit,
+    Wait,
+    flatten,
+)
 from labctl.operations.script import prelude, program
 from labctl.plan.planner import plan
 from labctl.services.base import Context
@@ -20,14 +32,15 @@ from labctl.services.base import Context
 USER, GROUP = pwd.getpwuid(os.geteuid()).pw_name, grp.getgrgid(os.getegid()).gr_name
 
 
-def run(operation: Operation, directory: Path) -> tuple[int, str]:
-    """Look at one thing; a file's payload is written as an upload would."""
+def run(operation: Operation, directory: Path, *, direct: bool = False) -> tuple[int, str]:
+    """Look at one thing, with ``direct`` by its own shell text; a file's payload is written as an upload would."""
     if isinstance(operation, File):
         payload = directory / operation.payload
         payload.parent.mkdir(parents=True, exist_ok=True)
         payload.write_text(operation.content)
     script = directory / "program.sh"
-    script.write_text(f"{prelude()}\n{FUNCTIONS.read_text()}\nlook_it() {{\n{look(operation)}\n}}\nlook_it\n")
+    text = operation.test if direct and isinstance(operation, Wait) else look(operation)
+    script.write_text(f"{prelude()}\n{FUNCTIONS.read_text()}\nlook_it() {{\n{text}\n}}\nlook_it\n")
     environment = {**os.environ, "LABCTL_FACTS": str(directory / "no-facts")}
     done = subprocess.run(["sh", script], capture_output=True, text=True, timeout=30, check=False, env=environment)
     return done.returncode, done.stdout + done.stderr
@@ -77,6 +90,41 @@ def test_only_the_test_of_a_command_runs(tmp_path: Path) -> None:
     assert run(Command("once", touch, unless="false"), tmp_path)[0] == 1
     assert run(Chain("both", (Command("once", touch, unless="true"),)), tmp_path)[0] == 0
     assert not (tmp_path / "ran").exists()
+
+
+def test_who_is_busy_is_asked_again_and_who_refuses_is_not(tmp_path: Path) -> None:
+    def asked(answer: str) -> tuple[int, str, int]:
+        count = tmp_path / "count"
+        count.write_text("")
+        status, said = run(Wait("service answers", f"echo >>{count}; {answer}"), tmp_path)
+        return status, said, len(count.read_text())
+
+    slow = 'sleep 4.1; [ "$(wc -l <' + str(tmp_path / "count") + ')" = 2 ]'
+    assert asked(slow) == (0, "", 2)
+    assert asked("echo refused; false") == (1, "refused\n", 1)
+    assert asked("false") == (1, "no answer\n", 1)
+
+
+def test_keys_are_readable_and_older_than_the_installation(tmp_path: Path) -> None:
+    keys, stamp = tmp_path / "keys", tmp_path / "stamp"
+    keys.mkdir()
+    call = f'runuser() {{ shift 3; "$@"; }}; look_keys {keys} {USER} {stamp}'
+
+    def seen() -> tuple[int, str]:
+        return run(Wait("keys", call), tmp_path, direct=True)
+
+    assert seen()[0] == 1  # there are none
+    for number, age in (("0", 50), ("1", 60)):
+        (keys / number).write_text("key")
+        os.utime(keys / number, (age, age))
+    assert seen() == (0, "")
+    stamp.write_text("")
+    os.utime(stamp, (70, 70))
+    assert seen() == (0, "")
+    (keys / "2").write_text("rotated")
+    assert seen() == (0, "")
+    os.utime(keys / "1", (80, 80))
+    assert seen() == (1, f"{keys} has keys that are newer than the installation\n")
 
 
 def test_what_is_set_twice_is_compared_with_the_last() -> None:
