@@ -21,8 +21,9 @@ import typer
 from labctl import __version__
 from labctl.cli import app
 from labctl.commands.terminal import streams, visible
-from labctl.errors import LabError
-from labctl.host import files, home, lock, paths
+from labctl.errors import LabError, NoSpaceError
+from labctl.host import files, home, lock, paths, state
+from labctl.lab import room
 from labctl.secret import Redactor
 
 BUG = 3
@@ -44,14 +45,20 @@ def _say(message: str, hint: str = "") -> None:
         typer.echo(visible(f"  try: {hint}"), err=True)
 
 
+def _told(error: LabError) -> None:
+    freed = room.said() if isinstance(error, NoSpaceError) else ""
+    _say(error.message, "; ".join(text for text in (freed, error.hint) if text))
+
+
 def _of_system(error: OSError) -> LabError:
     """What the system answered: of a disk that nothing can be written to, what would free it."""
     place = Path(os.fsdecode(error.filename or paths.home()))
     if error.errno == errno.EROFS:
         return LabError(f"{place} is on a read-only file system", "LABCTL_HOME on a writable file system")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        hint = "labctl gc; labctl image prune --unused; labctl list names the labs whose snapshots may be deleted"
-        return LabError(f"no space left on the file system of {place}: {error.strerror}", hint)
+        return NoSpaceError(f"no space left on the file system of {place}: {error.strerror}")
+    if error.errno == errno.EIO:
+        return state.failing(place)
     where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
     sudo = isinstance(error, PermissionError) and place.is_relative_to(paths.home())
     return LabError(f"{where}{error.strerror or error}", "the same command with sudo" if sudo else "")
@@ -79,15 +86,14 @@ def _run() -> int:
         status = app(standalone_mode=False)
         sys.stdout.flush()
     except LabError as error:
-        _say(error.message, error.hint)
+        _told(error)
         status = 1
     except BrokenPipeError:  # the reader has enough
         status = 1
     except OSError as error:
         if error.errno not in OUTSIDE:
             return _bug(error)
-        told = _of_system(error)
-        _say(told.message, told.hint)
+        _told(_of_system(error))
         status = 1
     except typer.Exit as error:
         status = error.exit_code

@@ -22,6 +22,10 @@ class LabError(Exception):
         self.hint = hint
 
 
+class NoSpaceError(LabError):
+    """A file system is full; whoever prints this adds what would free how much."""
+
+
 class DeadlineError(LabError):
     """A wait timed out. The message contains the last observed state."""
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from labctl.components import Component
 from labctl.engine.cloud import Cloud, ask
-from labctl.errors import LabError
+from labctl.errors import LabError, NoSpaceError
 from labctl.host import files, memory
 from labctl.host.ssh import Session
 from labctl.host.threads import on_each, results, side_by_side
@@ -90,7 +90,8 @@ def check_resources(spec: LabSpec, running: set[str], home: Path) -> None:
     # overlays grow with what a lab writes: a small part of its disks' size
     needed = len(nodes) * 2**30
     if needed > free_disk:
-        raise LabError(f"{home} has {show_size(free_disk)} free; {len(nodes)} new nodes need about {show_size(needed)}")
+        said = f"{home} has {show_size(free_disk)} free; {len(nodes)} new nodes need about {show_size(needed)}"
+        raise NoSpaceError(said)
 
 
 def no_guest() -> GuestImage:

@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from labctl.errors import DeadlineError, LabError
+from labctl.errors import DeadlineError, LabError, NoSpaceError
 from labctl.host import files, process, tarball
 from labctl.host.tarball import Member
 from labctl.progress import every
@@ -218,7 +218,7 @@ def _within(
         if done > looked:
             looked = done + _RESERVE // 4
             if shutil.disk_usage(directory).free < _RESERVE:
-                raise LabError(f"no space left on the file system of {directory}", "labctl gc --images")
+                raise NoSpaceError(f"no space left on the file system of {directory}", "labctl gc --images")
         if time.monotonic() > until:
             raise DeadlineError(f"unpacking timed out after {seconds:g} s")
         if due():

@@ -5,6 +5,7 @@ Machines need nothing from others' permissions: containers have their own root f
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -47,6 +48,8 @@ def _secured(home: Path) -> tuple[str, ...]:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         said = [text for path in _closed(home) if (text := _mend(path))]
     except OSError as error:
+        if error.errno == errno.EROFS and home.is_dir():  # it can be looked at, and nothing can be mended
+            return ()
         raise LabError(f"labctl cannot write to {home}: {error.strerror}", "the same command with sudo") from error
     _done.add(home)
     return tuple(said)

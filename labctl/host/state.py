@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from errno import EIO
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from labctl.errors import LabError
-from labctl.host import files
+from labctl.host import files, paths
 
 #: More than any state file, in bytes.
 LARGEST = 64 * 2**20
@@ -18,6 +20,12 @@ LARGEST = 64 * 2**20
 @cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
+
+
+def failing(path: Path) -> LabError:
+    """The error of a file that the disk did not give, or did not take: to remove it would lose it."""
+    hint = f"dmesg | tail -n 20 names the disk; copy what you need of {paths.home()} before anything else"
+    return LabError(f"{path} cannot be read or written: input/output error; the disk may be failing", hint)
 
 
 def read(path: Path, kind: Any, hint: str) -> Any:
@@ -29,10 +37,13 @@ def read(path: Path, kind: Any, hint: str) -> Any:
     """
     try:
         with files.opened(path) as source:
-            content = source.read(LARGEST + 1)
-        if len(content) > LARGEST:
+            large = os.fstat(source.fileno()).st_size > LARGEST
+            content = b"" if large else source.read(LARGEST + 1)
+        if large or len(content) > LARGEST:
             raise ValueError("it is too large")
         return _adapter(kind).validate_json(content)
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno == EIO:
+            raise failing(path) from error
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "labctl did not write this"
         raise LabError(f"{path} cannot be read: {reason}", hint) from error

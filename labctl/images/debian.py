@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from labctl.bases.model import Base
-from labctl.errors import LabError
+from labctl.errors import NoSpaceError
 from labctl.host import files, process, threads
 from labctl.images import apt, dashboard, debian_files, retry, stack, store
 from labctl.images.chroot import WITH_LABCTL, Bind, Chroot
@@ -150,7 +150,7 @@ def _ensure(wanted: Sequence[Layer]) -> tuple[Path, ...]:
         ) -> Any:
             free = shutil.disk_usage(work).free
             if free < ROOM:
-                raise LabError(
+                raise NoSpaceError(
                     f"building an image needs {ROOM / 2**30:g} GiB free; {work.parent} has {free / 2**30:.1f} GiB",
                     "labctl gc --images, or LABCTL_HOME on a larger file system",
                 )

@@ -20,7 +20,7 @@ from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from typing import IO, Any
 
-from labctl.errors import LabError
+from labctl.errors import LabError, NoSpaceError
 from labctl.host import lock, paths, process, state
 from labctl.host.files import write_atomic
 from labctl.progress import step
@@ -241,7 +241,7 @@ def out_of_space(error: BaseException, place: Path) -> LabError | None:
     if "no space left on device" not in said.lower() and getattr(error, "errno", None) not in (ENOSPC, EDQUOT):
         return None
     free = shutil.disk_usage(place).free
-    return LabError(
+    return NoSpaceError(
         f"no space left on the file system of {place.parent} ({show_size(free)} free) to build the image\n{said}",
         "labctl gc --images, or LABCTL_HOME on a larger file system; finished layers are kept",
     )

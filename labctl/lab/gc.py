@@ -312,7 +312,7 @@ def _needed() -> Callable[[Path], bool]:
     recorded: set[Path] = set()
     for name in names():
         lab = Lab.load(name)  # unless every lab's needs are known, no image is safe to remove
-        facts = [lab.meta, *(s["facts"] for s in lab.meta["snapshots"].values())]
+        facts = [lab.meta, *(snapshot.facts for snapshot in snaps.snapshots(lab))]
         recorded |= {Path(layer).resolve() for fact in facts for layer in fact["image"]}
     mounted = {path.resolve() for path in overlay.lower()}
 

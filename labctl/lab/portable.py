@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from labctl import __version__, drivers
-from labctl.errors import LabError
+from labctl.errors import LabError, NoSpaceError
 from labctl.host import archive, files, paths, qcow2, signature, sparse
 from labctl.host.tarball import Member
 from labctl.images import store
@@ -146,7 +146,7 @@ def import_(path: Path, header: Header, *, boot: bool = False, signers: Path | N
     paths.labs().mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(paths.labs()).free
     if header.bytes > free:
-        raise LabError(
+        raise NoSpaceError(
             f"{paths.labs()} has {show_size(free)} free; {path} needs {show_size(header.bytes)}", "labctl gc --images"
         )
     before = archive.version(path)

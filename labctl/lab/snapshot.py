@@ -17,9 +17,9 @@ import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from labctl.components import Component
 from labctl.engine.health import gate
@@ -45,6 +45,18 @@ LASTING = ("id", "created", "topology_file", "stack", "snapshots")
 _CARRIED = ("journal.json", "secrets.json")
 
 
+class Facts(BaseModel):
+    """What a snapshot keeps of its lab's record, besides the spec: at least the golden image."""
+
+    model_config = ConfigDict(extra="allow")
+    image: list[str]
+
+
+def _facts(given: dict[str, Any]) -> dict[str, Any]:
+    Facts.model_validate(given)
+    return given
+
+
 class Entry(Frozen):
     """A snapshot in a lab's record, under its name.
 
@@ -56,7 +68,7 @@ class Entry(Frozen):
     parent: str
     stage: str
     spec: LabSpec
-    facts: dict[str, Any]
+    facts: Annotated[dict[str, Any], AfterValidator(_facts)]
 
 
 class Snapshot(Entry):

@@ -14,7 +14,6 @@ the new one, and a layer that no record names is a leftover.
 from __future__ import annotations
 
 import json
-import re
 import secrets as randomness
 import sys
 import time
@@ -25,6 +24,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel, Field
+
 from labctl import drivers
 from labctl.errors import LabError
 from labctl.host import files, lock, network, paths, state
@@ -34,7 +35,7 @@ from labctl.records import hints
 from labctl.records.journal import Journal, StageRecord
 from labctl.secret import Secret
 from labctl.services.base import Context
-from labctl.topology.model import LAYER
+from labctl.topology.model import LayerNumber
 from labctl.topology.spec import LabSpec
 
 if TYPE_CHECKING:
@@ -44,8 +45,21 @@ SCHEMA = 3
 RECORD = "lab.json"
 #: Next to a node's files in a layer: a machine's saved memory, and the layer whose memory it resumes from, once.
 MEMORY, GOES_ON = "memory", "goes-on"
+#: More than any key, in bytes.
+_LARGEST_KEY = 2**16
 #: The record of a lab that is being removed; removal is all it allows.
 REMOVED = "removed.json"
+
+
+class _Meta(BaseModel):
+    """The least that a record says besides the spec."""
+
+    id: str
+    created: float
+    topology_file: str
+    image: list[str]
+    stack: list[LayerNumber] = Field(min_length=1)
+    snapshots: dict[str, dict[str, Any]]
 
 
 class Lab:
@@ -194,19 +208,27 @@ class Lab:
 
     def private_key(self) -> str:
         """labctl's own key for the nodes' root accounts."""
-        return (self.directory / "keys" / "id_ed25519").read_text()
+        return self._key("id_ed25519")
 
     def public_key(self) -> str:
         """Its public half."""
-        return (self.directory / "keys" / "id_ed25519.pub").read_text()
+        return self._key("id_ed25519.pub")
 
     def host_key(self, node: str) -> str:
         """The public host key of a node."""
-        return (self.directory / "keys" / f"{node}.pub").read_text()
+        return self._key(f"{node}.pub")
 
     def host_private_key(self, node: str) -> str:
         """The private host key of a node."""
-        return (self.directory / "keys" / node).read_text()
+        return self._key(node)
+
+    def _key(self, name: str) -> str:
+        path = self.directory / "keys" / name
+        try:
+            with files.opened(path) as source:
+                return source.read(_LARGEST_KEY).decode("ascii")
+        except (OSError, ValueError) as error:
+            raise LabError(f"{path} cannot be read, or is no key", f"labctl down {self.name}") from error
 
     def ensure_keys(self) -> None:
         """Create labctl's key and every node's host key, and a known_hosts file for users' ssh."""
@@ -269,7 +291,8 @@ class Lab:
             if content.pop("schema") != SCHEMA:
                 raise ValueError("another schema")
             spec = LabSpec.model_validate(content.pop("spec"))
-            if spec.name != name or not all(re.fullmatch(LAYER, number) for number in content.get("stack", ())):
+            _Meta.model_validate(content)
+            if spec.name != name:
                 raise ValueError("a name that this lab does not have")
         except (ValueError, LookupError, TypeError) as error:
             raise LabError(

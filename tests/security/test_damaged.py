@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commandline import Labctl
@@ -17,6 +18,7 @@ from labctl.drivers.fake import Fake
 from labctl.errors import LabError
 from labctl.host import files, paths, state
 from labctl.images import store
+from labctl.records.lab import Lab
 
 Run = Callable[..., tuple[int, str]]
 
@@ -138,3 +140,43 @@ def test_nothing_is_read_beyond_a_limit(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "a").write_text('["123456789"]')
     with pytest.raises(LabError, match="cannot be read"):
         state.read(tmp_path / "a", list[str], "")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda record: record.update(created={"a": 1}),
+        lambda record: record.pop("image"),
+        lambda record: record.update(image=[1]),
+        lambda record: record.update(stack=[]),
+        lambda record: record.update(stack=["../1"]),
+        lambda record: record.update(snapshots=[]),
+        lambda record: record["snapshots"].update(one={"facts": {}}),
+        lambda record: record.pop("id"),
+    ],
+)
+def test_every_part_of_a_record_is_checked(change: Callable[[dict[str, Any]], None], lab: Path, labctl: Run) -> None:
+    """Found by the fuzzer: parts that no type described ended in a bug of list and gc."""
+    record = json.loads((lab / "lab.json").read_text())
+    change(record)
+    (lab / "lab.json").write_text(json.dumps(record))
+    status, said = labctl("list")
+    assert (status, "identity" in said) == (0, True)
+    paths.images().mkdir()
+    assert labctl("gc", "--images", "--dry-run")[0] == 1
+    status, said = labctl("snapshot", "list", "identity")
+    assert status == 1
+    assert f"{lab / 'lab.json'} cannot be read" in said
+    assert labctl("down", "identity")[0] == 0
+
+
+@pytest.mark.parametrize("name", ["data", "data.pub", "id_ed25519", "id_ed25519.pub"])
+def test_a_damaged_key_is_named(name: str, lab: Path) -> None:
+    keys = lab / "keys"
+    (keys / name).write_bytes(b"ssh-ed25519 \xc3\x28")
+    found = Lab.load("identity")
+    read = {"data": lambda: found.host_private_key("data"), "data.pub": lambda: found.host_key("data")}
+    read |= {"id_ed25519": found.private_key, "id_ed25519.pub": found.public_key}
+    with pytest.raises(LabError, match=f"keys/{name} cannot be read") as raised:
+        read[name]()
+    assert raised.value.hint == "labctl down identity"
