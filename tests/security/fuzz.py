@@ -194,7 +194,10 @@ def _bad_programs(place: Path, thorough: bool) -> str:
     if thorough and files and shutil.which("shellcheck"):
         commands.append(["shellcheck", "-s", "sh", "-e", IGNORED, *files])
     for command in commands:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=300, check=False)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=300, check=False)
+        except subprocess.TimeoutExpired:  # a busy machine is no fault of the program's
+            continue
         if done.returncode:
             return (done.stdout + done.stderr)[:3000]
     return ""
