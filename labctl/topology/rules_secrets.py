@@ -43,6 +43,8 @@ def obstacle(name: str, value: str) -> str | None:
         return f"must be letters, digits, '-', '.', '_' or '~': {reader} cannot read others in a URL"
     if name.endswith("_DBPASS") and re.search(r"%[0-9A-Fa-f]{2}", value):
         return "must have no two digits after a '%': SQLAlchemy reads its own URLs twice"
+    if name == "RABBIT_PASS" and "/" in value:
+        return "must have no '/': oslo.messaging gives it to kombu in a URL, unquoted"
     if name.startswith("SWIFT_") and re.search(r"%|\s;|^\"\"$", value):
         return "must have no '%', and no ';' after a blank: Swift's configuration files give them a meaning"
     return None
