@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import pytest
 
 from labctl.drivers.nspawn import PROPAGATE
 from labctl.errors import LabError
-from labctl.host import cgroup, loops, overlay, paths
+from labctl.host import cgroup, loops, overlay, paths, process
 from labctl.lab import gc
 from labctl.lab.down import remains
 from labctl.records.lab import Lab
@@ -95,8 +94,17 @@ class Home:
             start_new_session=True,
         )
 
-    def run(self, *words: str, kill_after: float | None = None, timeout: float = 600) -> Done:
-        """Run labctl to its end, or kill it (and nothing it has started) after so many seconds."""
+    def run(
+        self,
+        *words: str,
+        kill_after: float | None = None,
+        kill: Callable[[subprocess.Popen[str]], object] = subprocess.Popen.kill,
+        timeout: float = 600,
+    ) -> Done:
+        """Run labctl to its end, or kill it (and nothing it has started) after so many seconds.
+
+        :param kill: what to do to it instead.
+        """
         began = time.monotonic()
         running = self.start(*words)
         killed = False
@@ -104,7 +112,7 @@ class Home:
             try:
                 running.wait(kill_after)
             except subprocess.TimeoutExpired:
-                running.send_signal(signal.SIGKILL)
+                kill(running)
                 killed = True
         try:
             # children of a killed labctl may hold its pipes for a moment
@@ -172,6 +180,37 @@ class Home:
         for name in {*self.names, *(p.name for p in (self.path / "labs").glob("*"))}:
             self.run("down", name)
         self.run("gc")
+
+
+@contextmanager
+def small_disk(directory: Path) -> Iterator[Path]:
+    """A file system of 3 GiB of its own, while a block runs."""
+    file, point = directory / "disk.img", directory / "disk"
+    point.mkdir(parents=True, exist_ok=True)
+    with file.open("wb") as sink:
+        sink.truncate(3 * 2**30)
+    process.run(["mkfs.ext4", "-q", file])
+    process.run(["mount", "-o", "loop", file, point])
+    try:
+        yield point
+    finally:
+        process.run(["umount", point])
+        file.unlink()
+
+
+def fill(disk: Path, leave: int) -> None:
+    """Leave so many bytes free, by a file ``ballast``."""
+    status = os.statvfs(disk)
+    size = status.f_bfree * status.f_frsize - leave  # root may use what is reserved, too
+    with (disk / "ballast").open("wb", buffering=0) as sink:
+        if leave:
+            os.posix_fallocate(sink.fileno(), 0, size)
+            return
+        with suppress(OSError):  # the file system needs some of it for itself
+            os.posix_fallocate(sink.fileno(), 0, size - 64 * 2**20)
+            sink.seek(0, os.SEEK_END)
+            while True:
+                sink.write(bytes(2**20))
 
 
 def moment(longest: float, dice: random.Random) -> float:

@@ -7,11 +7,10 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from harness import STORE, TOPOLOGY, Home
+from harness import STORE, TOPOLOGY, Home, fill, small_disk
 
 from labctl.host import process
 
@@ -84,17 +83,10 @@ def test_a_lab_comes_back_after_the_host_lost_everything_but_its_disks(home: Hom
 # --- disks -----------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 3 GiB of its own."""
-    file, point = tmp_path / "disk.img", tmp_path / "disk"
-    point.mkdir()
-    with file.open("wb") as sink:
-        sink.truncate(3 * 2**30)
-    process.run(["mkfs.ext4", "-q", file])
-    process.run(["mount", "-o", "loop", file, point])
-    yield point
-    process.run(["umount", point])
+@pytest.fixture(name="small_disk")
+def _small_disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path) as point:
+        yield point
 
 
 def test_a_full_disk_stops_what_writes_and_nothing_is_lost(small_disk: Path) -> None:
@@ -137,19 +129,6 @@ def test_a_full_disk_stops_what_writes_and_nothing_is_lost(small_disk: Path) -> 
         (small_disk / "ballast").unlink(missing_ok=True)
         home.clear()
     assert home.leaks(*home.names) == []
-
-
-def fill(disk: Path, leave: int) -> None:
-    """Leave so many bytes free."""
-    status = os.statvfs(disk)
-    size = status.f_bfree * status.f_frsize - leave  # root may use what is reserved, too
-    with (disk / "ballast").open("wb") as sink:
-        if leave:
-            os.posix_fallocate(sink.fileno(), 0, size)
-            return
-        with suppress(OSError):  # the file system needs some of it for itself
-            while True:
-                sink.write(bytes(2**20))
 
 
 def test_state_that_cannot_be_written_is_an_error_and_no_bug(home: Home) -> None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import random
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from harness import Home
-from torture import HEAD, Torture, line, summary
+from torture import HEAD, Round, line, summary, torture
 
 from labctl.host import process
 
@@ -19,18 +17,17 @@ ROUNDS = int(os.environ.get("TORTURE", "30"))
 pytestmark = [
     pytest.mark.system,
     pytest.mark.skipif(os.geteuid() != 0, reason="real labs need root"),
-    pytest.mark.skipif(bool(process.missing("systemd-nspawn")), reason="needs systemd-nspawn"),
+    pytest.mark.skipif(bool(process.missing("systemd-nspawn", "mkfs.ext4")), reason="needs systemd-nspawn, mkfs.ext4"),
 ]
 
 
 def test_killed_anywhere_labctl_goes_on_or_leaves_nothing(tmp_path: Path, tell: Callable[[str], None]) -> None:
-    home, seed = Home(tmp_path / "home"), int(time.time())
+    seed, made = int(time.time()), list[Round]()
     said = [f"seed {seed}", HEAD]
     try:
-        made = Torture(home, random.Random(seed)).run(ROUNDS, lambda r: said.append(line(r)))
+        made = torture(tmp_path, ROUNDS, seed, lambda r: said.append(line(r)))
         said.append(summary(made))
     finally:
-        home.clear()
         tell("\n".join(said))
     wrong = [f"round {r.number}, {r.command}, killed {r.killed}: {r.wrong}" for r in made if r.wrong]
     assert wrong == [], f"seed {seed}"

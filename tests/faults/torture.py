@@ -4,14 +4,17 @@
 
 Each round starts a command on a small lab, kills it, and recovers: by ``up`` or ``repair``, after which the
 lab must be well and hold what it held before or after that command, or by ``down`` or ``gc``, after which
-nothing of it may be left on the machine. Prints a table; status 1 when any round went wrong.
+nothing of it may be left on the machine. Other rounds fill its disk or run two ``gc`` beside it. Prints a table; status
+1 when any round went wrong.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import shutil
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -19,9 +22,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness import Done, Home, moment
+from harness import Done, Home, fill, moment, small_disk
 
-LAB, OTHER = "torture", "torture-2"
+LAB = f"torture-{os.getpid()}"  # networks have a lab's name, whatever its home
+OTHER = f"{LAB}-2"
 
 
 @dataclass
@@ -34,6 +38,23 @@ class Round:
     recovered: str = ""
     seconds: float = 0.0
     wrong: str = ""
+    #: what came at that moment
+    by: str = "kill"
+
+
+#: An image that takes two seconds.
+BUILD = """
+import time
+from labctl.images import store
+
+def build(work):
+    (work / "tree").mkdir()
+    time.sleep(2)
+    (work / "tree/file").write_text("whole")
+    return {}
+
+print((store.ensure(store.Recipe("torture", {}), build) / "tree/file").read_text())
+"""
 
 
 @dataclass
@@ -41,6 +62,8 @@ class Torture:
     """A lab, what it should hold, and the rounds so far."""
 
     home: Home
+    #: the file system of the home
+    disk: Path
     dice: random.Random
     rounds: list[Round] = field(default_factory=list)
     #: how long each command takes when nobody kills it (seconds)
@@ -57,10 +80,10 @@ class Torture:
     def run(self, rounds: int, show: Callable[[Round], None]) -> list[Round]:
         """Do so many rounds and remove everything."""
         self._calibrate()
-        kinds = [self._up, self._down, self._snapshot, self._restore, self._delete, self._clone, self._gc]
-        weights = [4, 4, 6, 6, 1, 2, 1]
+        deck: list[Callable[[Round], None]] = []
         for number in range(1, rounds + 1):
-            kind = self.dice.choices(kinds, weights)[0] if self.up else self._up
+            deck = deck or self._deck()
+            kind = deck.pop() if self.up else self._up
             made = Round(number, kind.__name__.strip("_"), None)
             began = time.monotonic()
             try:
@@ -76,6 +99,12 @@ class Torture:
         if left := self.home.leaks(LAB, OTHER):
             self.rounds.append(Round(rounds + 1, "the end", None, wrong=f"left: {left}"))
         return self.rounds
+
+    def _deck(self) -> list[Callable[[Round], None]]:
+        """Every kind of round, in any order."""
+        often = [self._up, self._down, self._snapshot, self._restore, self._snapshot, self._restore] * 3
+        rare = [self._delete, self._clone, self._gc, self._full, self._full, self._beside, self._build]
+        return self.dice.sample([*often, *rare], len(often) + len(rare))
 
     # --- rounds --------------------------------------------------------------------------------
 
@@ -151,6 +180,47 @@ class Torture:
             raise AssertionError(f"left: {left}")
         self.home.must("status", "--check", LAB)
 
+    def _full(self, made: Round) -> None:
+        """The disk is full from a moment on: ``down`` needs no space, and what has space again is as it was."""
+        self._mark(made)
+        ballast = self.disk / "ballast"
+        verb = "restore" if self.snapshots and self.dice.random() < 0.5 else "create"
+        name = self.dice.choice(sorted(self.snapshots)) if verb == "restore" else f"s{made.number}"
+        try:
+            self._kill(made, "snapshot", verb, LAB, name, by="disk full")
+            if self.dice.random() < 0.5:
+                made.recovered = "down"
+                self._remove(LAB)
+                return
+        finally:
+            ballast.unlink(missing_ok=True)
+        self._recover(made, {self.mark, self.snapshots.get(name, self.mark)}, down=False)
+        there = self._listed()
+        assert set(self.snapshots) <= there <= {*self.snapshots, name}, f"snapshots: {there}"
+        self.snapshots |= dict.fromkeys(there - set(self.snapshots), self.mark)
+
+    def _beside(self, made: Round) -> None:
+        """Two ``gc`` at once take nothing from an ``up``."""
+        self.home.must("down", LAB)
+        self._forget()
+        self._kill(made, "up", self.topology, by="two gc")
+        self._recover(made, {""}, down=False)
+
+    def _build(self, made: Round) -> None:
+        """Nor from an image that is built."""
+        made.command, made.by = "image build", "two gc"
+        made.killed = self.dice.uniform(0.2, 3)
+        home = Home(self.home.path / "builder")
+        (home.path / "images").unlink()
+        environment = {**os.environ, "LABCTL_HOME": str(home.path)}
+        words = [sys.executable, "-c", BUILD]
+        with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True) as building:
+            time.sleep(made.killed)
+            self._two_gc(home)
+            said = building.communicate(timeout=60)[0]
+        assert (building.returncode, said) == (0, "whole\n"), said
+        shutil.rmtree(home.path)
+
     # --- what they are made of -----------------------------------------------------------------
 
     def _calibrate(self) -> None:
@@ -173,15 +243,28 @@ class Torture:
     def _time(self, *words: str) -> None:
         self.takes[self._verb(words)] = self.home.must(*words).seconds
 
-    def _kill(self, made: Round, *words: str) -> None:
+    def _kill(self, made: Round, *words: str, by: str = "") -> None:
+        """Run a command, and at a moment end it, or do to it what ``by`` says."""
         made.command = self._verb(words)
+        made.by = by or self.dice.choice(["kill", "kill", "term"])
+        acts: dict[str, Callable[[subprocess.Popen[str]], object]] = {
+            "kill": subprocess.Popen.kill,
+            "term": subprocess.Popen.terminate,
+            "disk full": lambda _: fill(self.disk, 0),
+            "two gc": lambda _: self._two_gc(self.home),
+        }
         after = moment(self.takes[made.command] * 1.05, self.dice)
-        done = self.home.run(*words, kill_after=after)
+        done = self.home.run(*words, kill_after=after, kill=acts[made.by])
         self._no_bug(done)
-        if done.killed:
-            made.killed = after
-        else:
-            assert done.status == 0, str(done)
+        made.killed = after if done.killed else None
+        may = {"kill": {-9}, "term": {143, -15}, "disk full": {1}}.get(made.by, set())  # -15: still importing modules
+        assert done.status == 0 or (done.killed and done.status in may), str(done)
+
+    def _two_gc(self, home: Home) -> None:
+        beside = home.start("gc")
+        self._no_bug(home.must("gc"))
+        out, err = beside.communicate(timeout=60)
+        assert beside.returncode == 0, out + err
 
     def _no_bug(self, done: Done) -> None:
         assert done.status != 3, str(done)
@@ -245,12 +328,12 @@ class Torture:
 
 def line(made: Round) -> str:
     """A row of the table."""
-    killed = f"{made.killed:7.2f}" if made.killed is not None else "  ended"
+    killed = f"{made.by:<9}{made.killed:7.2f}" if made.killed is not None else f"{'ended':>16}"
     verdict = "ok" if not made.wrong else "WRONG: " + made.wrong.splitlines()[0][:150]
     return f"{made.number:4}  {made.command:<17}{killed}  {made.recovered:<7}{made.seconds:7.1f}  {verdict}"
 
 
-HEAD = "   #  command          killed  then   seconds"
+HEAD = "   #  command          by             at  then   seconds"
 
 
 def summary(rounds: list[Round]) -> str:
@@ -261,6 +344,16 @@ def summary(rounds: list[Round]) -> str:
     return "\n".join([*rows, f"{'all':<18}{sum(killed.values()):4} killed{sum(wrong.values()):4} wrong"])
 
 
+def torture(directory: Path, rounds: int, seed: int, show: Callable[[Round], None]) -> list[Round]:
+    """So many rounds, on a disk of their own below a directory."""
+    with small_disk(directory) as disk:
+        home = Home(disk / "home")
+        try:
+            return Torture(home, disk, random.Random(seed)).run(rounds, show)
+        finally:
+            home.clear()
+
+
 def main() -> int:
     """Torture from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
@@ -268,18 +361,15 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--home", type=Path, default=Path("/var/lib/labctl-torture"))
     wanted = parser.parse_args()
-    home = Home(wanted.home.resolve())
-    print(f"seed {wanted.seed}, home {home.path}\n{HEAD}", flush=True)
-    try:
-        rounds = Torture(home, random.Random(wanted.seed)).run(wanted.rounds, lambda r: print(line(r), flush=True))
-    finally:
-        home.clear()
+    where = wanted.home.resolve()
+    print(f"seed {wanted.seed}, home below {where}\n{HEAD}", flush=True)
+    rounds = torture(where, wanted.rounds, wanted.seed, lambda r: print(line(r), flush=True))
     print(summary(rounds))
     wrong = [r for r in rounds if r.wrong]
     for made in wrong:
         print(f"\nround {made.number}, {made.command}, killed {made.killed}, then {made.recovered}:\n{made.wrong}")
     if not wrong:
-        shutil.rmtree(home.path)
+        shutil.rmtree(where)
     return 1 if wrong else 0
 
 
