@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -191,17 +192,13 @@ WRITERS = {
     "labctl/host/files.py": "is that module",
     "labctl/host/cgroup.py": "files of the kernel",
     "labctl/host/lock.py": "a lock stays the file that it was",
-    "labctl/__main__.py": "/dev/null, for a closed output",
-    "labctl/commands/snapshot.py": "(later)",
-    "labctl/host/home.py": "(later)",
-    "labctl/host/signature.py": "(later)",
-    "labctl/host/archive.py": "(later)",
-    "labctl/images/store.py": "(later)",
-    "labctl/lab/gc.py": "(later)",
-    "labctl/lab/portable.py": "(later)",
+    "labctl/host/archive.py": "the pipe of a compressor",
+    "labctl/commands/terminal.py": "/dev/null, for a closed output, and the output itself",
+    "labctl/images/kvm.py": "/dev/kvm",
 }
 FORBIDDEN = {
-    "os": "replace rename renames unlink remove rmdir removedirs mkdir makedirs symlink link mkfifo truncate chmod",
+    "os": "replace rename renames unlink remove rmdir removedirs mkdir makedirs symlink link mkfifo truncate chmod "
+    "chown lchown",
     "shutil": "rmtree copy copy2 copyfile copytree move chown",
     "tempfile": "mkstemp mkdtemp TemporaryDirectory TemporaryFile NamedTemporaryFile SpooledTemporaryFile",
 }
@@ -219,6 +216,10 @@ def writes(call: ast.Call) -> bool:
     if not isinstance(done, ast.Attribute):
         return False
     owner = done.value.id if isinstance(done.value, ast.Name) else ""
+    if owner == "os" and done.attr == "fdopen":
+        return opens
+    if owner == "os" and done.attr == "open":
+        return bool(re.search("O_(WRONLY|RDWR|CREAT|APPEND|TRUNC)", ast.unparse(call)))
     if owner in FORBIDDEN:
         return done.attr in FORBIDDEN[owner].split()
     if owner == "os" or owner == "files":

@@ -13,7 +13,7 @@ import typer
 from labctl.commands.console import Format, listing, out, progress
 from labctl.commands.options import LabName, Output
 from labctl.errors import LabError
-from labctl.host import paths, signature
+from labctl.host import files, paths, signature
 from labctl.lab import portable
 from labctl.lab import snapshot as snaps
 from labctl.records.lab import Lab, locked
@@ -120,7 +120,7 @@ def export(
     """Export a snapshot to one file that another machine can import; it contains the lab's keys."""
     began, path = time.monotonic(), (file or Path(f"{name}-{snapshot}.tar.zst")).absolute()
     with changing(name, f"labctl snapshot export {name} {snapshot}") as lab:
-        signature.of(path).unlink(missing_ok=True)  # it is of the file before
+        files.discard(signature.of(path))  # it is of the file before
         size = portable.export(lab, snapshot, path)
         if key is not None:
             signature.sign(path, key)

@@ -15,7 +15,6 @@ import json
 import os
 import shutil
 import struct
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -190,7 +189,7 @@ def _tar(command: list[str]) -> Iterator[IO[bytes]]:
     :raises LabError: it failed.
     """
     end, begin = os.pipe()
-    with tempfile.TemporaryFile() as log, os.fdopen(begin, "wb", buffering=0) as sink:
+    with files.nameless() as log, os.fdopen(begin, "wb", buffering=0) as sink:
         try:
             child = process.start([*command, "-f", f"/proc/self/fd/{end}"], log=log, pass_fds=(end,))
         finally:
@@ -252,7 +251,7 @@ def _follow(command: list[str], sink: IO[bytes], seconds: float, tell: Callable[
             tell()
 
     words = ["sh", "-c", 'exec "$@" >>"/proc/self/fd/$0"', str(sink.fileno()), *command]
-    with tempfile.TemporaryFile() as log:
+    with files.nameless() as log:
         child = process.start(words, log=log, pass_fds=(sink.fileno(),))
         _ended(process.follow(child, timeout=seconds, grace=5, watch=watch), log, seconds)
 

@@ -323,6 +323,20 @@ def erase(path: Path, within: Path | None = None) -> None:
         raise OSError(0, f"cannot be removed: {'; '.join(left)}", str(path))
 
 
+def discard(path: Path) -> None:
+    """Remove one file, or a link itself, wherever a user named it; what does not exist is no error.
+
+    :raises OSError: it cannot be removed, or is a directory.
+    """
+    with suppress(FileNotFoundError), directory(path.parent, None) as place:
+        os.unlink(path.name, dir_fd=place)
+
+
+def nameless() -> IO[bytes]:
+    """A file that ends with its descriptor."""
+    return tempfile.TemporaryFile()
+
+
 def remove_empty(path: Path) -> None:
     """Remove a directory that has nothing in it.
 

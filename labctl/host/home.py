@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from labctl.errors import LabError
-from labctl.host import paths
+from labctl.host import files, paths
 from labctl.progress import note
 
 #: The directories of a home; each is closed by itself where LABCTL_HOME also holds other things.
@@ -45,7 +45,7 @@ def _secured(home: Path) -> tuple[str, ...]:
     if home in _done:
         return ()
     try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files.make_directories(home, 0o700)
         said = [text for path in _closed(home) if (text := _mend(path))]
     except OSError as error:
         if error.errno == errno.EROFS and home.is_dir():  # it can be looked at, and nothing can be mended
@@ -62,7 +62,7 @@ def _closed(home: Path) -> Iterator[Path]:
         return
     for path in (home / name for name in _OWN):
         if not path.is_symlink():
-            path.mkdir(mode=0o700, exist_ok=True)
+            files.make_directories(path, 0o700)
             yield path
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from labctl.errors import LabError
-from labctl.host import process
+from labctl.host import files, process
 
 #: A signature made for another purpose is none for this one.
 _PURPOSE = "labctl"
@@ -24,7 +24,7 @@ def sign(path: Path, key: Path) -> Path:
     :param key: a private key, or the public key of one in an SSH agent.
     :raises LabError: the key cannot be used.
     """
-    of(path).unlink(missing_ok=True)
+    files.discard(of(path))
     process.run(["ssh-keygen", "-Y", "sign", "-q", "-n", _PURPOSE, "-f", key, path], timeout=_TIMEOUT)
     return of(path)
 

@@ -21,8 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from labctl.errors import LabError, NoSpaceError
-from labctl.host import lock, paths, process, state
-from labctl.host.files import write_atomic
+from labctl.host import files, lock, paths, process, state
 from labctl.progress import step
 from labctl.topology.units import show_size
 
@@ -161,10 +160,10 @@ def ensure(recipe: Recipe, build: Callable[[Path], dict[str, Any]], over: Iterab
 def _build(recipe: Recipe, build: Callable[[Path], dict[str, Any]], final: Path) -> None:
     """Build an image; the caller holds its lock."""
     work = cleared(final)
-    work.mkdir(parents=True)
+    files.make_directories(work)
     log = log_of(work)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    log.unlink(missing_ok=True)
+    files.make_directories(log.parent)
+    files.discard(log)
     mask = os.umask(0o022)  # a tree's modes must not depend on the user's umask
     try:
         with step("image", f"build {recipe.name}"):
@@ -176,12 +175,13 @@ def _build(recipe: Recipe, build: Callable[[Path], dict[str, Any]], final: Path)
                 **facts,
             }
             if log.exists():
-                shutil.move(log, work / "build.log")
-            write_atomic(work / "manifest.json", json.dumps(manifest, indent=1))
-            work.rename(final)
+                files.copy(log, work / "build.log")
+                files.discard(log)
+            files.write_atomic(work / "manifest.json", json.dumps(manifest, indent=1))
+            files.move(work, final)
     except BaseException as error:
         full = out_of_space(error, work)
-        shutil.rmtree(work, ignore_errors=True)
+        files.remove(work)
         if full is not None:
             raise full from error
         if isinstance(error, LabError):
@@ -217,12 +217,12 @@ def take(made: Path, digest: str) -> Path:
     """
     if there := find(made.name, digest):  # a lab may share its lock for long
         keep(there)
-        shutil.rmtree(made)
+        files.erase(made)
         return there
     with building(paths.images() / made.name):
         if there := find(made.name, digest):
             keep(there)
-            shutil.rmtree(made)
+            files.erase(made)
             return there
         final = _beside(made.name, digest)
         verify(made)
@@ -230,7 +230,7 @@ def take(made: Path, digest: str) -> Path:
             raise LabError(f"the image {made.name} is not the expected one: its tree has a different hash")
         work = cleared(paths.images() / made.name)
         process.run(["mv", "-T", made, work], timeout=1800)  # perhaps from another file system
-        work.rename(final)
+        files.move(work, final)
     keep(final)
     return final
 
@@ -271,5 +271,5 @@ def cleared(final: Path) -> Path:
     """
     work = final.with_name(f"{BUILDING}{final.name}")
     if work.exists():
-        shutil.rmtree(work)
+        files.erase(work)
     return work

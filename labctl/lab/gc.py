@@ -178,7 +178,7 @@ def _rmdir(path: Path) -> Callable[[], list[str]]:
     def remove() -> list[str]:
         with suppress(FileNotFoundError):
             try:
-                path.rmdir()
+                files.remove_empty(path)
             except OSError as error:
                 return [f"directory {path}: {error.strerror}"]
         return []
@@ -201,7 +201,7 @@ def _unlink(path: Path) -> Callable[[], list[str]]:
     def remove() -> list[str]:
         with lock.free(path) as free:
             if free:
-                path.unlink(missing_ok=True)
+                files.discard(path)
         return []
 
     return remove
@@ -289,7 +289,7 @@ def _end(work: Path) -> Callable[[], list[str]]:
             if left:
                 return left
             left = files.remove(work)
-            path.unlink(missing_ok=True)
+            files.discard(path)
             return left
 
     return remove
@@ -332,9 +332,9 @@ def _image(image: Path) -> Callable[[], list[str]]:
                 return []
             # renamed first: a half-removed image must never pass for a complete one
             work = image.with_name(f"{BUILDING}{image.name}")
-            image.rename(work)
+            files.move(image, work)
             left = files.remove(work)
-            path.unlink(missing_ok=True)
+            files.discard(path)
             return left
 
     return remove

@@ -143,7 +143,7 @@ def import_(path: Path, header: Header, *, boot: bool = False, signers: Path | N
     for image in here.values():
         store.keep(image)
     directory = paths.labs() / spec.name
-    paths.labs().mkdir(parents=True, exist_ok=True)
+    files.make_directories(paths.labs())
     free = shutil.disk_usage(paths.labs()).free
     if header.bytes > free:
         raise NoSpaceError(
@@ -155,7 +155,7 @@ def import_(path: Path, header: Header, *, boot: bool = False, signers: Path | N
         note("lab", f"signed by {signed}" if signed else "not signed: nobody says whose it is")
         size = path.stat().st_size
         archive.check(path, lambda done: note("lab", f"{show_size(done)} of {show_size(size)} read"))
-    directory.mkdir(mode=0o700)
+    files.new_directory(directory, 0o700)
     try:
         with step("lab", f"unpack {path}"):
             expected, size = _expected(header), header.bytes

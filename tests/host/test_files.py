@@ -154,3 +154,17 @@ def test_a_tree_of_others_is_read_and_written_without_its_links(home: Path, tmp_
     with pytest.raises(OSError):
         files.make_directories(root / "home", 0o700, root)
     assert (tmp_path / "victim").read_text() == "theirs"
+
+
+def test_one_file_is_discarded_and_neither_a_directory_nor_what_a_link_names(tmp_path: Path) -> None:
+    kept, link, place = tmp_path / "kept", tmp_path / "link", tmp_path / "x.sig"
+    kept.write_text("kept")
+    link.symlink_to(kept)
+    files.discard(link)
+    files.discard(link)
+    assert not link.is_symlink()
+    assert kept.read_text() == "kept"
+    (place / "below").mkdir(parents=True)
+    with pytest.raises(OSError, match="directory"):
+        files.discard(place)
+    assert (place / "below").is_dir()
