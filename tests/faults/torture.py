@@ -88,7 +88,7 @@ class Torture:
             began = time.monotonic()
             try:
                 kind(made)
-                self._no_bug(self.home.run("list"))
+                self._no_bug(self.home.ask("list"))
             except AssertionError as error:
                 made.wrong = str(error) or "an assertion without words"
                 self._begin_again()
