@@ -50,11 +50,15 @@ def busy(place: Path, command: str = SLEEPS, ignored: tuple[int, ...] = ()) -> t
     names = ",".join(signal.Signals(number).name.removeprefix("SIG") for number in ignored)
     words = ["env", "--default-signal=INT,HUP,TERM", *([f"--ignore-signal={names}"] if names else [])]
     running = subprocess.Popen([*words, sys.executable, "-c", BUSY, place, command], stderr=subprocess.PIPE, text=True)
-    return running, pids_in(place)
+    return running, pids_in(place, running)
 
 
-def pids_in(place: Path) -> list[int]:
-    assert within(LONG, lambda: all((place / name).exists() for name in ("one", "two")))
+def pids_in(place: Path, running: subprocess.Popen[str]) -> list[int]:
+    def begun() -> bool:
+        return all((place / name).exists() for name in ("one", "two"))
+
+    within(LONG, lambda: begun() or running.poll() is not None)
+    assert begun(), running.communicate()[1] if running.poll() is not None else "labctl did not begin"
     return [int((place / name).read_text()) for name in ("one", "two")]
 
 
@@ -100,9 +104,10 @@ def test_commands_end_with_labctl_before_its_lock_is_free(tmp_path: Path, number
 
 def test_a_terminal_that_is_gone_ends_labctl_and_its_commands(tmp_path: Path) -> None:
     inside, outside = os.openpty()
-    running = subprocess.Popen([sys.executable, "-c", BUSY, tmp_path, SLEEPS], stdout=outside, stderr=outside)
+    words = [sys.executable, "-c", BUSY, tmp_path, SLEEPS]
+    running = subprocess.Popen(words, stdout=outside, stderr=outside, text=True)
     os.close(outside)
-    pids = pids_in(tmp_path)
+    pids = pids_in(tmp_path, running)
     os.close(inside)
     running.send_signal(signal.SIGHUP)
     assert running.wait(LONG) == 129
