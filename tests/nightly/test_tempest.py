@@ -35,7 +35,7 @@ def access(state: Lab, directory: Path) -> Access:
     spec = state.spec
     return Access(
         lab=spec.name, namespace="n", hosts_file=directory / "hosts", auth_url="http://controller:5000/v3",
-        region=spec.region, admin_password="very-secret", demo_password="x", demo_project="demo", demo_user="demo",
+        region=spec.region, admin_password="50% $very #s", demo_password="x", demo_project="demo", demo_user="demo",
         release=spec.release, topology=spec.topology, components=frozenset(), external_network="provider",
         external_cidr="203.0.113.0/24", image="cirros", guest_user="cirros", flavors=("m1.nano", "m1.tiny"), nodes={},
         directory=directory, capabilities=frozenset(), up=state.up(), patience=3.0,
@@ -56,6 +56,7 @@ def test_the_configuration_says_what_the_lab_is(topology: str, tmp_path: Path) -
     state = Lab(tmp_path, specify(path), {"topology_file": str(path)})
     release = releases.get(state.spec.release)
     parser = rendered(state, tmp_path, SEEN)
+    assert parser["auth"]["admin_password"] == "50% $$very #s"  # oslo.config replaces $NAME
     assert parser["identity"]["uri_v3"] == "http://controller:5000/v3"
     assert parser["compute"]["image_ref"] == parser["compute"]["image_ref_alt"] == "image-id"
     assert parser["validation"]["image_ssh_user"] == parser["validation"]["image_alt_ssh_user"] == "cirros"
