@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,7 @@ def test_reading_a_tree_does_not_touch_it() -> None:
 
 BUILDER = """
 import sys, time
+from collections.abc import Callable
 from pathlib import Path
 from labctl.images import store
 from labctl.progress import subscribed
@@ -244,3 +246,33 @@ def test_an_image_that_others_use_is_found_without_waiting_for_them() -> None:
     made = store.ensure(RECIPE, build)
     with lock.shared(store.lock_of(made), "uses it"):
         assert store.ensure(RECIPE, fail_to_build) == made
+
+
+def test_an_imported_image_that_claims_to_be_a_built_one_serves_no_build(tmp_path: Path) -> None:
+    """Names, sizes and times decide on an identity, so another content can have the same."""
+    recipe = store.Recipe("base", {"of": "claims"})
+
+    def build(content: str) -> Callable[[Path], dict[str, Any]]:
+        def made(work: Path) -> dict[str, Any]:
+            (work / "tree").mkdir()
+            (work / "tree/file").write_text(content)
+            os.utime(work / "tree/file", (1, 1))
+            os.utime(work / "tree", (1, 1))
+            return {}
+
+        return made
+
+    honest = store.ensure(recipe, build("golden"))
+    digest = store.identity(honest)
+    forged = tmp_path / honest.name
+    shutil.copytree(honest, forged)
+    shutil.rmtree(honest)
+    (forged / "tree/file").write_text("forged")
+    os.utime(forged / "tree/file", (1, 1))
+    os.utime(forged / "tree", (1, 1))
+    assert store.take(forged, digest).name == f"{honest.name}-{digest[:8]}"
+    assert (store.ensure(recipe, build("golden")) / "tree/file").read_text() == "golden"
+    # and once there is a built one, an import of that identity uses it
+    found = store.find(honest.name, digest)
+    assert found is not None
+    assert (found / "tree/file").read_text() == "golden"
