@@ -37,6 +37,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--whole-contract", action="store_true", help="hold every driver to all of the contract")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """The long proof of the diagnosis runs by its own path only."""
+    named = any("sabotage" in word for word in config.invocation_params.args)
+    return True if collection_path.name == "sabotage" and not named else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Order the files, and hold Vagrant, at a minute a test without KVM, to the tests marked ``brief``.
 

@@ -12,6 +12,7 @@ from labctl.diagnose.model import Finding, Level, Mend
 from labctl.diagnose.rows import ROWS
 from labctl.engine.cloud import Cloud
 from labctl.operations import openstack
+from labctl.operations.node import Command
 from labctl.operations.openstack import ApiOperation
 from labctl.records.lab import Lab
 
@@ -26,7 +27,7 @@ def ask(lab: Lab, cloud: Cloud, operations: tuple[ApiOperation, ...]) -> list[Fi
     """The findings of all APIs; one that does not answer is a finding itself."""
     cloud.hurry(PATIENCE)
     found: list[Finding] = []
-    for kind, (service, question) in _QUESTIONS.items():
+    for kind, service, question in _QUESTIONS:
         wanted = [operation for operation in operations if isinstance(operation, kind)]
         if not wanted:
             continue
@@ -58,18 +59,29 @@ def _patiently(cloud: Cloud, asked: Callable[[], T]) -> T:
 
 
 def _finding(
-    lab: Lab, row: str, level: Level, service: str, text: str, fix: str | None = None, again: ApiOperation | None = None
+    lab: Lab,
+    row: str,
+    level: Level,
+    service: str,
+    text: str,
+    fix: str | None = None,
+    again: ApiOperation | None = None,
+    shell: bool = False,
 ) -> Finding:
     """A finding of the APIs.
 
     :param fix: a command, or one of OpenStack's client; by default labctl's own.
     :param again: the plan's operation that mends it.
+    :param shell: the fix is safe, and mends it on the node that has the lab's credentials.
     """
+    mend = Mend(api=(again,)) if again else None
+    if shell and fix:
+        mend = Mend(lab.context.identity_host, (Command(fix, f". /root/admin-openrc; {fix}"),))
     if fix is None:
         fix = f"labctl diagnose {lab.name} --fix" if again else lab.up()
     elif fix.startswith("openstack "):
         fix = f"labctl exec {lab.name} -- {fix}"
-    return Finding(ROWS[row], level, "api", service, text, fix, Mend(api=(again,)) if again else None)
+    return Finding(ROWS[row], level, "api", service, text, fix, mend)
 
 
 def _catalog(lab: Lab, cloud: Cloud, wanted: list[openstack.CatalogEntry]) -> Iterator[Finding]:
@@ -153,9 +165,10 @@ def _computes(lab: Lab, cloud: Cloud, wanted: list[openstack.ComputeHosts]) -> I
             yield _finding(lab, "A19", Level.AGENT, "nova", f"nova-compute on {host} is down", fix)
     for row in rows:
         if row["host"] not in hosts and row["host"] not in lab.spec.later:
+            # nova refuses while the host has servers, and takes its resource provider along
             fix = f"openstack compute service delete {row['id']}"
             text = f"nova-compute under a host name that is no node of the lab: {row['host']}"
-            yield _finding(lab, "B21", Level.AGENT, "nova", text, fix)
+            yield _finding(lab, "L9", Level.AGENT, "nova", text, fix, shell=row["state"] != "up")
 
 
 def _agents(lab: Lab, cloud: Cloud, wanted: list[openstack.AgentsAlive]) -> Iterator[Finding]:
@@ -215,15 +228,67 @@ def _gateways(lab: Lab, cloud: Cloud, wanted: list[openstack.SelfServiceNetwork]
                 yield _finding(lab, "B43", Level.GUEST, "neutron", f"the router {router['name']} has no gateway", fix)
 
 
-#: The questions and whom they ask, by the kind of operation that they are about.
-_QUESTIONS: dict[type, tuple[str, Callable[[Lab, Cloud, list[Any]], Iterator[Finding]]]] = {
-    openstack.CatalogEntry: ("keystone", _catalog),
-    openstack.User: ("keystone", _accounts),
-    openstack.Grant: ("keystone", _grants),
-    openstack.ComputeHosts: ("nova", _computes),
-    openstack.AgentsAlive: ("neutron", _agents),
-    openstack.ServicesUp: ("nova", _states),
-    openstack.FlavorEntry: ("nova", _flavors),
-    openstack.GuestImageUpload: ("glance", _images),
-    openstack.SelfServiceNetwork: ("neutron", _gateways),
-}
+def _refused(lab: Lab, cloud: Cloud, wanted: list[openstack.ComputeHosts]) -> Iterator[Finding]:
+    """Servers for which the scheduler found no host, and why: nova itself says only that."""
+    servers = cloud.get("compute", "/servers/detail?all_tenants=1&status=ERROR")["servers"]
+    refused = [s for s in servers if "No valid host" in s.get("fault", {}).get("message", "")]
+    if not refused:
+        return
+    hosts = cloud.get("compute", "/os-hypervisors/detail")["hypervisors"]
+    flavors = {f["id"]: f for f in cloud.get("compute", "/flavors/detail?is_public=None")["flavors"]}
+    for server in refused:
+        named = server["flavor"]  # since microversion 2.47 the flavor itself
+        flavor = flavors.get(named.get("id", ""), named)
+        fix = f"openstack server delete {server['id']}"
+        text = f"no host for the server {server['name']}: {_why_no_host(flavor, hosts)}"
+        yield _finding(lab, "B21", Level.GUEST, "nova", text, fix)
+
+
+#: What a flavor asks for, what a hypervisor has in all, how that is called, and how often nova gives it away
+#: (initial_allocation_ratio of cpu, ram and disk).
+_SIZES = (
+    ("vcpus", "vcpus", "vCPUs", 16),
+    ("ram", "memory_mb", "MiB of memory", 1.5),
+    ("disk", "local_gb", "GB of disk", 1),
+)
+
+
+def _why_no_host(flavor: dict[str, Any], hosts: list[dict[str, Any]]) -> str:
+    ready = [h for h in hosts if h["status"] == "enabled" and h["state"] == "up"]
+    if not ready:
+        return "no nova-compute is up and enabled"
+    for size, total, unit, ratio in _SIZES:
+        largest = max((h.get(total) or 0) for h in ready)
+        if largest and flavor.get(size, 0) > largest * ratio:
+            return f"its flavor wants {flavor[size]} {unit}, and the largest host has {largest}"
+    return "the hosts are full, in another availability zone, or lack what the image or flavor demands"
+
+
+def _closed(lab: Lab, cloud: Cloud, wanted: list[openstack.AgentsAlive]) -> Iterator[Finding]:
+    """Security groups without a rule on ports that have no other."""
+    groups = {g["id"]: g for g in cloud.get("network", "/v2.0/security-groups")["security_groups"]}
+    empty = {name for name, group in groups.items() if not group["security_group_rules"]}
+    if not empty:
+        return
+    ports = cloud.get("network", "/v2.0/ports")["ports"]
+    used = [set(p["security_groups"]) for p in ports if p["security_groups"] and set(p["security_groups"]) <= empty]
+    for name in sorted(set().union(*used)):
+        fix = f"openstack security group rule create --proto icmp {name}"
+        text = f"the security group {groups[name]['name']} has no rule: its ports are cut off"
+        yield _finding(lab, "L10", Level.GUEST, "neutron", text, fix)
+
+
+#: The kinds of operation that questions are about, whom they ask, and the questions.
+_QUESTIONS: tuple[tuple[type, str, Callable[[Lab, Cloud, list[Any]], Iterator[Finding]]], ...] = (
+    (openstack.CatalogEntry, "keystone", _catalog),
+    (openstack.User, "keystone", _accounts),
+    (openstack.Grant, "keystone", _grants),
+    (openstack.ComputeHosts, "nova", _computes),
+    (openstack.ComputeHosts, "nova", _refused),
+    (openstack.AgentsAlive, "neutron", _agents),
+    (openstack.AgentsAlive, "neutron", _closed),
+    (openstack.ServicesUp, "nova", _states),
+    (openstack.FlavorEntry, "nova", _flavors),
+    (openstack.GuestImageUpload, "glance", _images),
+    (openstack.SelfServiceNetwork, "neutron", _gateways),
+)

@@ -37,6 +37,7 @@ _SETTINGS = (
     (r"physical_interface_mappings|bridge_mappings|flat_networks", "A26"),
     (r"volume_group|enabled_backends", "A29"),
     (r"swift_hash_path", "B55"),
+    (r"nova\.conf \[DEFAULT\] host$", "L9"),
 )
 _SIDE = re.compile(r"^([<>]) (?:(\[[^]]*\]) )?(?:([^=\s]+) = )?(.*)$")
 
@@ -155,7 +156,10 @@ def found(
         case File():
             return [finding(row_of(text), expected.level, text) for text in differences(operation, said, hide)]
         case Unit():
-            fix = f"labctl ssh {lab.name} {node} -- systemctl restart {operation.name}"
+            shell = f"systemctl restart {operation.name}"
+            if added := re.match(r"changed by (\S+);", lines[0]):
+                shell = f"sh -c 'rm {added[1]}; systemctl daemon-reload; {shell}'"
+            fix = f"labctl ssh {lab.name} {node} -- {shell}"
             row = PARTS[expected.service][1] if expected.service in PARTS else "B63"
             row = "A8" if expected.service == "keystone" else row
             return [finding(row, expected.level, f"{operation.name} {'; '.join(lines)}", fix)]

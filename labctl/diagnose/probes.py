@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from labctl.components import Component
 from labctl.diagnose.model import Level
 from labctl.operations.node import Command, Operation, quote
-from labctl.services.base import Context
+from labctl.services import SERVICES
+from labctl.services.base import STAMPS, Context
+from labctl.services.cinder import VOLUME_GROUP
 from labctl.services.infra import time_server
 from labctl.services.keystone import BOOTSTRAPPED
-from labctl.topology.model import NetworkRole
+from labctl.topology.model import Mechanism, NetworkRole, VolumeBackend
 from labctl.topology.spec import NodeSpec
 
 #: Percent of a file system from which on writers fail.
 FULL = 97
+#: What only a shell understands.
+_SHELL = re.compile(r"[;|&<>$*]")
 
 
 @dataclass(frozen=True)
 class Probe:
     """One test on a node: a function of look.sh and its arguments, which prints what is wrong and fails.
 
-    ``fix`` is a command on that node; with ``safe``, labctl may run it itself.
+    ``fix`` is a command on that node, or empty for labctl's own; with ``safe``, labctl may run it itself.
     """
 
     row: str
@@ -31,6 +36,8 @@ class Probe:
     call: tuple[str, ...]
     fix: str
     safe: bool = False
+    #: what labctl may run, where that is more than the command
+    operations: tuple[Operation, ...] = ()
 
     @property
     def title(self) -> str:
@@ -43,14 +50,19 @@ class Probe:
         return self.shell()
 
     @property
+    def words(self) -> str:
+        """The fix as the words of a command on the node: what is more than one command goes to a shell."""
+        return f"sh -c {quote(self.fix)}" if _SHELL.search(self.fix) else self.fix
+
+    @property
     def mend(self) -> tuple[Operation, ...]:
         """The fix as an operation, where it is safe."""
-        return (Command(self.fix, self.fix),) if self.safe else ()
+        return self.operations or ((Command(self.fix, self.fix),) if self.safe else ())
 
 
 def of_node(ctx: Context, node: NodeSpec) -> tuple[Probe, ...]:
     """The tests of one node."""
-    parts = (_names, _cards, _time, _disk, _messaging, _identity, _storage, _nova)
+    parts = (_names, _cards, _time, _disk, _messaging, _tables, _identity, _storage, _nova)
     return tuple(probe for part in parts for probe in part(ctx, node))
 
 
@@ -58,6 +70,8 @@ def _names(ctx: Context, node: NodeSpec) -> Iterator[Probe]:
     for other in ctx.lab.nodes.values():
         call = ("look_name", other.name, str(ctx.lab.address(other)))
         yield Probe("B9", Level.NETWORK, "node", call, "cat /etc/hosts")
+    # it slows down what it does not stop, so it explains nothing else
+    yield Probe("L8", Level.GUEST, "node", ("look_resolver",), "cat /etc/resolv.conf")
 
 
 def _cards(ctx: Context, node: NodeSpec) -> Iterator[Probe]:
@@ -67,6 +81,9 @@ def _cards(ctx: Context, node: NodeSpec) -> Iterator[Probe]:
         yield Probe("M3", Level.NETWORK, "node", ("look_card_up", name), f"ip link set dev {name} up", True)
     tunnel = ctx.lab.interface(node, NetworkRole.OVERLAY)
     if node.has(Component.NEUTRON_L2) and tunnel and tunnel.address:
+        if ctx.lab.mechanism is Mechanism.LINUXBRIDGE:
+            again = "systemctl restart neutron-linuxbridge-agent"
+            yield Probe("A28", Level.AGENT, "neutron", ("look_bridges",), again, True)
         call = ("look_address", str(tunnel.address))
         yield Probe("B33", Level.AGENT, "neutron", call, f"ip address add {tunnel.address} dev {tunnel.name}")
 
@@ -78,7 +95,7 @@ def _time(ctx: Context, node: NodeSpec) -> Iterator[Probe]:
 
 def _disk(ctx: Context, node: NodeSpec) -> Iterator[Probe]:
     yield Probe("L2", Level.DISK, "node", ("look_room", str(FULL)), "du -xh -d 3 /var | sort -h | tail")
-    yield Probe("L3", Level.SERVICE, "node", ("look_descriptors",), "systemctl edit UNIT, LimitNOFILE=65535")
+    yield Probe("L3", Level.SERVICE, "node", ("look_descriptors",), "systemctl edit UNIT")
 
 
 def _messaging(ctx: Context, node: NodeSpec) -> Iterator[Probe]:
@@ -99,11 +116,29 @@ def _identity(ctx: Context, node: NodeSpec) -> Iterator[Probe]:
         yield Probe("L7", Level.FILES, "keystone", ("look_keys", keys, "keystone", BOOTSTRAPPED), fix, True)
 
 
+def _tables(ctx: Context, node: NodeSpec) -> Iterator[Probe]:
+    if not node.has(Component.MARIADB):
+        return
+    for service in SERVICES:
+        if not ctx.lab.has(*service.components):
+            continue
+        chains = [chain for name, chain in service.populate(ctx) if name == node.name]
+        syncs = tuple(replace(c, unless="") for chain in chains for c in chain.commands if STAMPS in c.unless)
+        for database in service.databases(ctx) if syncs else ():
+            call = ("look_tables", database.name, service.name)
+            yield Probe("A3", Level.SCHEMA, service.name, call, "", operations=syncs)
+
+
 def _storage(ctx: Context, node: NodeSpec) -> Iterator[Probe]:
     if node.has(Component.GLANCE):
         store = "/var/lib/glance/images"
         fix = f"install -d -o glance -g glance -m 755 {store}"
         yield Probe("A15", Level.SERVICE, "glance", ("look_writable", store, "glance"), fix, True)
+    if node.has(Component.GLANCE) and node.has(Component.MARIADB):
+        fix = ". /root/admin-openrc; openstack image list"
+        yield Probe("L11", Level.GUEST, "glance", ("look_images", "/var/lib/glance/images"), fix)
+    if node.has(Component.CINDER_VOLUME) and ctx.lab.volume_backend is VolumeBackend.LVM:
+        yield Probe("A30", Level.AGENT, "cinder", ("look_volume_group", VOLUME_GROUP), f"lvs {VOLUME_GROUP}")
 
 
 def _nova(ctx: Context, node: NodeSpec) -> Iterator[Probe]:

@@ -10,6 +10,7 @@ _ROWS = (
     Row("M3", "card is down", "it was switched off, or its cable is out", "labctl"),
     Row("A1", "database account refused", "wrong password or missing grant; the section is [database]", "seed"),
     Row("A2", "database is missing", "CREATE DATABASE was left out, or another name is in the URL", "seed"),
+    Row("A3", "tables are missing or old", "the schema was not synced, or by another release", "seed"),
     Row("A4", "database does not answer", "MariaDB is down, or bound to another address", "seed"),
     Row("A8", "keystone does not answer", "its unit is down, or its log says why it cannot work", "seed"),
     Row("A10", "message queue refuses", "RabbitMQ is down, or its user or the user's permissions are missing", "seed"),
@@ -21,6 +22,7 @@ _ROWS = (
     Row("A19", "nova-compute is not up", "its unit is down, or it cannot reach the message queue", "guide"),
     Row("A24", "network agent is not alive", "its unit is down, or its configuration is wrong", "seed"),
     Row("A26", "port cannot be bound", "the physical network or its bridge has another name", "seed"),
+    Row("A28", "external side is dead", "the bridge of the provider network has no card", "seed"),
     Row("A29", "volume group is missing", "it does not exist, has another name, or LVM's filter hides it", "seed"),
     Row(
         "A30",
@@ -54,6 +56,7 @@ _ROWS = (
     Row("B33", "tunnel address is wrong", "local_ip is not an address of this node", "neutron source"),
     Row("B40", "a card's MTU is too small", "VXLAN needs 50 bytes more than a guest's packets", "neutron docs"),
     Row("B43", "router has no gateway", "it was never set, or no layer-3 agent hosts it", "neutron docs"),
+    Row("B47", "iSCSI targets are gone", "the target service is off, or another address is in use", "cinder source"),
     Row("B54", "ring is missing", "rings were not copied to the storage node", "Debian unit"),
     Row("B55", "hash suffixes differ", "swift.conf is not the same on all nodes", "guide"),
     Row("B63", "unit is not running", "stopped, masked, or failed by its configuration", "labctl"),
@@ -64,6 +67,10 @@ _ROWS = (
     Row("L4", "step of the installation was undone", "it was changed by hand", "labctl"),
     Row("L5", "the lab's own object is missing", "it was deleted or changed", "labctl"),
     Row("L7", "keystone's keys are wrong", "they are not keystone's, or were replaced: older tokens are refused", "A8"),
+    Row("L8", "names resolve slowly", "a name server in /etc/resolv.conf does not answer", "resolv.conf(5)"),
+    Row("L9", "nova-compute has another host name", "host in nova.conf was changed: nova knows two hosts", "nova docs"),
+    Row("L10", "security group lets nothing through", "its owner removed all rules", "neutron docs"),
+    Row("L11", "image is not what its format says", "it was uploaded with a wrong --disk-format", "glance docs"),
     Row("L6", "a check failed itself", "this is a bug in the check; the others ran", "labctl"),
 )
 ROWS = {row.id: row for row in _ROWS}

@@ -139,7 +139,7 @@ def _judged(lab: Lab, node: str, test: Test, said: tuple[str, ...]) -> Iterator[
 
 def _of_probe(lab: Lab, node: str, probe: Probe, said: tuple[str, ...]) -> Finding:
     text = "; ".join(said) or probe.title
-    fix = f"labctl ssh {lab.name} {node} -- {probe.fix}"
+    fix = f"labctl ssh {lab.name} {node} -- {probe.words}" if probe.fix else f"labctl diagnose {lab.name} --fix"
     mend = Mend(node, probe.mend) if probe.mend else None
     return Finding(ROWS[probe.row], probe.level, node, probe.service, text, fix, mend)
 
@@ -157,25 +157,27 @@ def _apis(lab: Lab, finished: set[str]) -> list[Finding]:
 
 
 def mended(
-    lab: Lab, only: str = "", seconds: float = SETTLE, window: Window | None = None
+    lab: Lab, only: str = "", seconds: float = SETTLE, window: Window | None = None, begun: bool = False
 ) -> tuple[list[str], Diagnosis]:
     """Diagnose, apply the safe fixes, and look again until nothing is left that they mend or the time is up.
 
     A fix may uncover the next cause. Daemons that were just started need a moment to report.
 
     :param window: of the first look; what the logs said before a fix says nothing after it.
+    :param begun: something was mended before.
     :return: what was done, and what is left.
     """
     done: list[str] = []
     found = diagnose(lab, only, window)
     deadline = time.monotonic() + seconds * lab.driver.patience
     tried: set[Finding] = set()
-    while found.causes and (done or any(cause.mend for cause in found.causes)) and time.monotonic() < deadline:
+    while found.causes and (begun or any(cause.mend for cause in found.causes)) and time.monotonic() < deadline:
         new = tuple(cause for cause in found.causes if cause.mend and cause not in tried)
         if new:
             done += _mend(lab, new)
             files.write_atomic(lab.directory / MENDED, "")
             tried |= set(new)
+            begun = True
         else:
             time.sleep(2)
         found = diagnose(lab, only)
@@ -187,12 +189,14 @@ def undo(lab: Lab, exercises: Iterable[Fault]) -> None:
 
     :raises BrokenLabError: something is still wrong.
     """
+    begun = False
     for exercise in exercises:
         breakage = BY_NAME.get(exercise.target)
         if breakage and breakage.undo:
+            begun = True
             with step(exercise.node, f"undo {breakage.name}"), lab.connect(exercise.node) as session:
                 session.run(breakage.program(lab.spec, breakage.undo), timeout=NODE * lab.driver.patience)
-    _, left = mended(lab)
+    _, left = mended(lab, begun=begun)
     if left.causes:
         wrong = "\n".join(f"  {cause.where}: {cause.found}" for cause in left.causes)
         raise BrokenLabError(f"{lab.name}: still wrong:\n{wrong}", left.causes[0].fix)

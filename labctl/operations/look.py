@@ -6,7 +6,7 @@ here, or it is not compared.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import singledispatch
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from labctl.operations.node import quote
 
 #: The functions that the answers call; they follow a program's own.
 FUNCTIONS = Path(__file__).with_name("look.sh")
+#: Where files beside unit files lie.
+UNITS = "/etc/systemd/system/"
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,13 @@ class Look:
 def looks(operations: tuple[node.Operation, ...]) -> tuple[Look, ...]:
     """The tests of those operations that have one; each thing is compared with the last operation that sets it."""
     last = {operation.title: operation for operation in operations}
-    return tuple(Look(operation, test) for operation in last.values() if (test := look(operation)))
+    made = tuple(Look(operation, test) for operation in last.values() if (test := look(operation)))
+    # what the plan writes beside unit files is no change by hand
+    beside = [quote(o.path) for o in last.values() if isinstance(o, node.File) and o.path.startswith(UNITS)]
+    return tuple(
+        replace(item, test=" ".join((item.test, *beside))) if isinstance(item.operation, node.Unit) else item
+        for item in made
+    )
 
 
 @singledispatch

@@ -52,7 +52,16 @@ look_packages() {
     [ -z "$wanted" ] || { echo "not installed: $wanted" | tr '\n' ' '; return 1; }
 }
 
-look_unit() { # unit
+look_added() { # unit, files of the plan; what was added to its unit file by hand (images have labctl.conf)
+    unit=$1
+    shift
+    for added in $(systemctl show -p DropInPaths --value "$unit"); do
+        case " $* " in *" $added "*) continue ;; esac
+        case $added in /etc/*/labctl.conf) ;; /etc/*) echo "changed by $added; "; return ;; esac
+    done
+}
+
+look_unit() { # unit, files of the plan beside unit files
     enabled=$(systemctl is-enabled "$1" 2>/dev/null)
     active=$(systemctl is-active "$1" 2>/dev/null)
     restarts=$(systemctl show -p NRestarts "$1" 2>/dev/null | cut -d = -f 2)
@@ -63,9 +72,9 @@ look_unit() { # unit
         [ -n "$sockets" ] && systemctl is-active -q $sockets && return 0
     fi
     if [ "$active" = activating ] && [ "${restarts:-0}" -gt 0 ]; then
-        echo "keeps restarting, $restarts times by now"
+        echo "$(look_added "$@")keeps restarting, $restarts times by now"
     elif [ "$active" != active ]; then
-        echo "is $active"
+        echo "$(look_added "$@")is $active"
     elif [ "$enabled" = disabled ]; then
         echo "runs, but is disabled: it does not start with the machine"
     else
@@ -116,7 +125,7 @@ look_clock() { # seconds of offset from its source, at most one
 }
 
 look_room() { # percent
-    full=$(df -P / /var /var/log /var/lib 2>/dev/null |
+    full=$(df -P / /var /var/log /var/lib /var/lib/mysql /var/lib/glance/images /var/lib/nova/instances /srv/node/* 2>/dev/null |
         awk -v most="$1" 'NR > 1 && $5 + 0 >= most && !seen[$6]++ { print $6 " is " $5 " full" }')
     [ -z "$full" ] || { echo "$full"; return 1; }
 }
@@ -128,7 +137,8 @@ look_descriptors() {
         case $limit in '' | unlimited) continue ;; esac
         used=$(find "$process/fd" 2>/dev/null | wc -l)
         [ $((used * 10)) -lt $((limit * 9)) ] && continue
-        echo "$(cat "$process/comm" 2>/dev/null) has $used of at most $limit open files"
+        unit=$(sed -n 's#.*/\([^/]*\.service\)$#\1#p' "$process/cgroup" 2>/dev/null | head -n 1)
+        echo "${unit:-$(cat "$process/comm" 2>/dev/null)} has $used of at most $limit open files"
         state=1
     done
     return $state
@@ -193,4 +203,61 @@ newest_of() { # file, expressions...; of each the last line, with its number; Er
             { for (i = 1; i < count; i++) if ($0 ~ words[i]) { last[i] = report $0; break } }
             END { for (i in last) print i - 1 "\t" head "\t" last[i] }
         ' "$@"
+}
+
+look_resolver() { # a name that nobody has: a server that answers says so at once
+    begun=$(date +%s)
+    timeout $((30 * patience)) getent ahostsv4 labctl-test.invalid >/dev/null 2>&1
+    took=$(($(date +%s) - begun))
+    [ "$took" -le $((3 * patience)) ] || { echo "an unknown name takes $took s: $(grep ^nameserver /etc/resolv.conf | xargs)"; return 1; }
+}
+
+look_bridges() { # a Linux bridge of neutron with a port of a guest, router or DHCP server, and no card or tunnel
+    for try in 1 2 3; do
+        alone=
+        for bridge in /sys/class/net/brq*; do
+            [ -d "$bridge/brif" ] || continue
+            taps=0 others=0
+            for port in "$bridge"/brif/*; do
+                case $port in */tap*) taps=1 ;; */\*) ;; *) others=1 ;; esac
+            done
+            [ $taps = 1 ] && [ $others = 0 ] && alone="$alone ${bridge##*/}"
+        done
+        [ -n "$alone" ] || return 0
+        [ $try = 3 ] || sleep 1
+    done
+    echo "no card is in the bridge$alone"
+    return 1
+}
+
+look_tables() { # database project; the project's own migrations say which revision is the last
+    count=$(mysql -u root -N -e "select count(*) from information_schema.tables where table_schema = '$1'" 2>&1)
+    [ "$count" -gt 2 ] 2>/dev/null || { echo "$1 has ${count:-no} tables"; return 1; }
+    rows=$(mysql -u root -N -e "select version_num from $1.alembic_version" 2>/dev/null) || return 0
+    program=$(command -v "$2-manage" || command -v "$2-db-manage") || return 0
+    python=$(sed -n '1s/^#! *//p' "$program")
+    place=$($python -c "import importlib.util as u; print(u.find_spec('$2').submodule_search_locations[0])") || return 0
+    state=0
+    for row in $rows; do
+        next=$(find "$place" -path '*versions*' -name '*.py' -exec grep -lE "^down_revision.*['\"]${row}['\"]" {} + | head -n 1)
+        [ -z "$next" ] || { echo "$1 is at $row, and $(basename "$next" .py) was not applied"; state=1; }
+    done
+    return $state
+}
+
+look_images() { # directory; a qcow2 image says so in its first bytes, and a raw one must not
+    mysql -u root -N -e "select id, disk_format, name from glance.images where status = 'active'" 2>/dev/null |
+        while read -r id format name; do
+            [ -r "$1/$id" ] || continue
+            case $format,$(head -c 3 "$1/$id" | tr -d '\0') in
+            qcow2,QFI | raw,[!Q]* | raw, | [!qr]*) ;;
+            *) echo "the image $name ($id) is not $format" ;;
+            esac
+        done | grep . && return 1
+    return 0
+}
+
+look_volume_group() { # name
+    free=$(vgs --noheadings --nosuffix --units m -o vg_free "$1" 2>/dev/null) || return 0
+    awk -v free="$free" 'BEGIN { exit !(free >= 1024) }' || { echo "$1 has $free MiB left"; return 1; }
 }

@@ -326,12 +326,16 @@ def messaging(ctx: Context, conf: Ini) -> None:
     )
 
 
+#: Where nodes keep what was done once for the lab.
+STAMPS = "/var/lib/labctl/stamps"
+
+
 def sync(title: str, run: str, user: str, source: str = "guide: populate the database") -> Command:
     """A schema sync, run as the service's account and once per lab (recorded by a stamp on the node)."""
-    stamp = f"/var/lib/labctl/stamps/sync-{title.replace(' ', '-')}"
+    stamp = f"{STAMPS}/sync-{title.replace(' ', '-')}"
     return Command(
         title,
-        f'su -s /bin/sh -c "{run}" {user} && mkdir -p /var/lib/labctl/stamps && touch {stamp}',
+        f'su -s /bin/sh -c "{run}" {user} && mkdir -p {STAMPS} && touch {stamp}',
         unless=f"[ -e {stamp} ]",
         source=source,
     )

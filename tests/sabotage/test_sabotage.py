@@ -1,0 +1,146 @@
+"""Break a real lab in every known way: the first finding names it, and what is printed or done mends it.
+
+Run by its own path only (pytest tests/sabotage), as it takes an hour and a half on two cores; tests/test_lab.py breaks
+the lab of every test run in some of these ways. A lab of these names that is there already is used, and stays.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from support import ROOT, specify
+
+from labctl.components import Component
+from labctl.diagnose.breakages import BREAKAGES, BY_NAME, Breakage
+from labctl.lab.snapshot import snapshots
+from labctl.records.lab import Lab
+
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(os.geteuid() != 0, reason="a real lab needs root"),
+]
+LABS = {"sab": "zed-2node", "sab6": "ussuri-6node"}
+SNAPSHOT = "good"
+#: On six nodes: what breaks on a node that has no other role in the lab of two.
+APART = {Component.NEUTRON_L3, Component.NEUTRON_DHCP, Component.NEUTRON_METADATA, Component.SWIFT_STORAGE}
+APART |= {Component.NOVA_COMPUTE, Component.CINDER_VOLUME, Component.SWIFT_PROXY}
+#: The tests of the end-to-end suite that prove a service; identity's ask every API.
+PROOF = {
+    "glance": "image",
+    "nova": "compute",
+    "placement": "compute",
+    "neutron": "network",
+    "cinder": "volume",
+    "swift": "object",
+    "heat": "orchestration",
+}
+HEAD = ("lab", "breakage", "first finding", "mended by", "found", "mended", "proven")
+LINE = "{:5} {:26} {:40.40} {:10} {:>7} {:>7} {:>7}"
+ROWS = [LINE.format(*HEAD)]
+
+
+def cases() -> Iterator[tuple[str, str]]:
+    """The labs, and in what ways each is broken."""
+    for lab, topology in LABS.items():
+        spec = specify(ROOT / "topologies" / f"{topology}.yaml")
+        for breakage in BREAKAGES:
+            if breakage.nodes(spec) and (lab == "sab" or breakage.component in APART):
+                yield lab, breakage.name
+
+
+def labctl(*words: str, timeout: float = 900, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run labctl as a user would."""
+    words = (sys.executable, "-m", "labctl", *words)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=timeout, check=False)
+    print(done.stdout, done.stderr, sep="\n")
+    assert done.returncode == 0 or not check, f"{' '.join(words)}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+@pytest.fixture(scope="module")
+def labs() -> Iterator[Callable[[str], str]]:
+    """The labs, each made when its first case comes, with a snapshot to go back to."""
+    made = []
+
+    def lab(name: str) -> str:
+        if name not in (row["name"] for row in json.loads(labctl("list", "-o", "json").stdout)):
+            made.append(name)
+            labctl("up", LABS[name], "--name", name, timeout=2400)
+        if SNAPSHOT not in (kept.name for kept in snapshots(Lab.load(name))):
+            labctl("snapshot", "create", name, SNAPSHOT)
+        return name
+
+    yield lab
+    for name in made:
+        labctl("down", name)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def table(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The table of all cases, in a file of the run."""
+    yield
+    (tmp_path_factory.getbasetemp() / "sabotage.txt").write_text("\n".join(ROWS) + "\n")
+
+
+def diagnosed(lab: str, *words: str) -> list[dict[str, str]]:
+    causes: list[dict[str, str]] = json.loads(labctl("diagnose", lab, "-o", "json", *words, check=False).stdout)[
+        "causes"
+    ]
+    return causes
+
+
+def mended(lab: str) -> str:
+    """Mend a lab as its user would: what labctl may do, then the printed commands, then undo the exercise."""
+    left = diagnosed(lab, "--fix")
+    if not left:
+        return "--fix"
+    for _ in range(2):
+        for cause in left:
+            command = cause["fix"].replace("labctl ", f"{sys.executable} -m labctl ", 1)
+            subprocess.run(command, shell=True, timeout=600, check=False)
+        left = diagnosed(lab)
+        if not left:
+            return "command"
+    labctl("fault", "heal", lab)
+    assert diagnosed(lab) == []
+    return "undoing"
+
+
+@pytest.mark.parametrize(("name", "breakage"), list(cases()))
+def test_a_breakage_is_named_and_mended(
+    labs: Callable[[str], str], name: str, breakage: str, tell: Callable[[str], None]
+) -> None:
+    lab, exercise = labs(name), BY_NAME[breakage]
+    assert diagnosed(lab) == []
+    labctl("break", lab, breakage)
+    begun = time.monotonic()
+    found = diagnosed(lab)
+    seen = time.monotonic()
+    try:
+        assert found, "nothing was found"
+        assert found[0]["row"] in exercise.rows, found
+        assert found[0]["where"] in (exercise.node(Lab.load(lab).spec), "api")
+        how = mended(lab)
+        end = time.monotonic()
+        proven(lab, exercise, found[0]["service"])
+    finally:
+        labctl("snapshot", "restore", lab, SNAPSHOT)
+    first = f"{found[0]['row']} {found[0]['title']}"
+    times = [f"{seconds:.1f}s" for seconds in (seen - begun, end - seen, time.monotonic() - end)]
+    ROWS.append(LINE.format(lab, breakage, first, how, *times))
+    tell(ROWS[-1])
+
+
+def proven(lab: str, exercise: Breakage, service: str) -> None:
+    """The smoke tests of the service that was broken pass."""
+    name = next((s for s in PROOF if exercise.component.value.startswith(s)), service)
+    file = ROOT / "e2e" / f"test_{PROOF.get(name, 'identity')}.py"
+    done = labctl("test", lab, "-n", "0", "--smoke", "--", str(file), check=False)
+    assert " passed" in done.stdout, file
+    assert " failed" not in done.stdout, file
