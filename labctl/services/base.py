@@ -21,6 +21,9 @@ from labctl.releases.model import Release
 from labctl.secret import mark
 from labctl.topology.spec import LabSpec, NodeSpec
 
+#: Where nodes keep what was done once for the lab.
+STAMPS = "/var/lib/labctl/stamps"
+
 
 @dataclass(frozen=True)
 class Context:
@@ -324,10 +327,6 @@ def messaging(ctx: Context, conf: Ini) -> None:
             "rabbit_password": mark("RABBIT_PASS"),
         },
     )
-
-
-#: Where nodes keep what was done once for the lab.
-STAMPS = "/var/lib/labctl/stamps"
 
 
 def sync(title: str, run: str, user: str, source: str = "guide: populate the database") -> Command:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from labctl.components import Component
 from labctl.operations.node import Command, Directory, File, Item, Operation, Parallel, Unit, Wait, quote
 from labctl.secret import mark
-from labctl.services.base import Context, patient
+from labctl.services.base import STAMPS, Context, patient
 from labctl.topology.spec import LabSpec, NodeSpec
 
 #: The ports its components listen on, as PORT/PROTOCOL (facts 5.3).
@@ -50,7 +50,7 @@ def prepare(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
             changes=False,
         ),
         File(ctx.base.paths["chrony.conf"], chrony_conf(ctx, node), source="facts 4.2"),
-        Directory("/var/lib/labctl/stamps"),
+        Directory(STAMPS),
     ]
     return tuple(operations)
 
@@ -124,7 +124,7 @@ def _etcd_conf(ctx: Context, node: NodeSpec) -> str:
 
 def _rabbitmq_user(ctx: Context) -> Command:
     password = quote(mark("RABBIT_PASS"))
-    stamp = "/var/lib/labctl/stamps/rabbitmq-user"
+    stamp = f"{STAMPS}/rabbitmq-user"
     begin, end = (f"printf '%s\\n' {password} | ", "") if ctx.base.rabbitmq_reads_password else ("", f" {password}")
 
     def add(begin: str, end: str) -> str:

@@ -8,13 +8,13 @@ from labctl.operations.node import Chain, Command, Database, File, Operation, qu
 from labctl.operations.openstack import ApiOperation, CatalogAnswers, Project, Role
 from labctl.secret import mark
 from labctl.services import httpd
-from labctl.services.base import Chapter, Check, Context, Daemon, http_ready, sync
+from labctl.services.base import STAMPS, Chapter, Check, Context, Daemon, http_ready, sync
 from labctl.services.wsgi import processes
 from labctl.topology.spec import NodeSpec
 
 GUIDE = "guide: keystone install, install and configure components; facts 6.1"
 #: Younger than the keys that labctl made.
-BOOTSTRAPPED = "/var/lib/labctl/stamps/keystone-bootstrap"
+BOOTSTRAPPED = f"{STAMPS}/keystone-bootstrap"
 
 
 def configuration(ctx: Context) -> File:

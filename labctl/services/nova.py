@@ -18,6 +18,7 @@ from labctl.releases.model import Placement as Where
 from labctl.secret import mark
 from labctl.services import cinder, virt
 from labctl.services.base import (
+    STAMPS,
     Chapter,
     Check,
     Context,
@@ -43,7 +44,7 @@ INSTANCES = "instances"
 #: Sections of a compute node's privileged helpers (nova/privsep, os-brick, os-vif).
 HELPERS = ("nova_sys_admin", "privsep_osbrick", "vif_plug_linux_bridge_privileged", "vif_plug_ovs_privileged")
 #: Prefix of a host's stamp, on the controller, that the host is mapped into cell1.
-MAPPED = "/var/lib/labctl/stamps/nova-host-"
+MAPPED = f"{STAMPS}/nova-host-"
 
 
 def _shared(ctx: Context, node: NodeSpec, conf: Ini) -> None:
@@ -175,7 +176,7 @@ def instance_disk(ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
 
 def _cells() -> Command:
     """Cells v2: cell0 and cell1; create_cell exits with 2 when the cell already exists (B28)."""
-    stamp = "/var/lib/labctl/stamps/nova-cells"
+    stamp = f"{STAMPS}/nova-cells"
     create = 'su -s /bin/sh -c "nova-manage cell_v2 create_cell --name=cell1 --verbose" nova'
     return Command(
         "cell0 and cell1",

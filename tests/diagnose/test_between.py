@@ -80,7 +80,7 @@ def test_rings_are_compared_once_they_were_copied_between_nodes_that_answer(ring
 def test_the_exercise_is_for_labs_whose_rings_are_copied(rings: Rings) -> None:
     exercise = BY_NAME["ring-stale"]
     assert exercise.node(rings.engine.lab.spec) == "first"
-    with pytest.raises(LabError, match="zed-2node runs no swift-storage on a node without swift-proxy"):
+    with pytest.raises(LabError, match="zed-2node has no swift-storage on a node without swift-proxy"):
         exercise.node(specify(ROOT / "topologies" / "zed-2node.yaml"))
 
 
