@@ -33,6 +33,7 @@ OUTSIDE = frozenset(
     {
         *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.ENOMEM, errno.EMFILE, errno.ENFILE),
         *(errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR),
+        0,  # labctl.host.files: a directory, FIFO or device in a file's place
     }
 )
 #: Wrong usage; typer bundles its own copy of click, so the class is taken from one it exports.

@@ -48,6 +48,7 @@ HOLES_IN = {
     "labctl/lab/nodes.py": {"command": UP},
     "labctl/commands/lifecycle.py": {"command": UP},
     "labctl/topology/join.py": {"name": NODE},
+    "labctl/lab/room.py": {"snapshot.name": SNAPSHOT},
     "labctl/lab/snapshot.py": {"name": SNAPSHOT},
     "labctl/commands/snapshot.py": {"snapshot": SNAPSHOT, "snapshot or ''": SNAPSHOT},
 }

@@ -24,12 +24,12 @@ def said() -> str:
         try:
             own, size = threads.result(future, max(until - time.monotonic(), 0))
         except Exception:  # whatever it is, the message about the disk matters more
-            own, size = command or "labctl list names the labs whose snapshots may be deleted", None
+            own, size = command or "labctl list and labctl down free what a lab has", None
         if size is None:
             found.append(own)
         elif size:
             found.append(f"{own} frees {show_size(size)}")
-    return "; ".join(found) or "labctl list shows the labs, labctl down LAB frees what one has"
+    return "; ".join(found) or "labctl list and labctl down free what a lab has"
 
 
 def _leftovers() -> tuple[str, int]:

@@ -173,7 +173,7 @@ def test_figures_that_fail_or_take_long_are_left_out(small: Path, monkeypatch: p
     began = time.monotonic()
     said = room.said()
     assert time.monotonic() - began < 2
-    assert said == "labctl gc; labctl image prune --unused; labctl list names the labs whose snapshots may be deleted"
+    assert said == "labctl gc; labctl image prune --unused; labctl list and labctl down free what a lab has"
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])

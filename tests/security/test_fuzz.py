@@ -26,3 +26,9 @@ def test_damaged_and_hostile_files_of_every_kind_are_only_refused() -> None:
     assert " × " not in said, said
     for kind in ("box", "export", "media", "nightly", "state", "state, other", "topology"):
         assert re.search(rf"^{kind} +[1-9]", said, re.MULTILINE), said
+
+
+def test_a_directory_in_the_place_of_a_layers_journal_is_no_bug() -> None:
+    """An export that the fuzzer found."""
+    said = fuzz("--seed", "99", "--case", "10")
+    assert re.search(r"^export +1 +1 +0 +0 ", said, re.MULTILINE), said
