@@ -240,7 +240,7 @@ def _refused(lab: Lab, cloud: Cloud, wanted: list[openstack.ComputeHosts]) -> It
         named = server["flavor"]  # since microversion 2.47 the flavor itself
         flavor = flavors.get(named.get("id", ""), named)
         fix = f"openstack server delete {server['id']}"
-        text = f"no host for the server {server['name']}: {_why_no_host(flavor, hosts)}"
+        text = f"no host for the server {server['name']}: {why_no_host(flavor, hosts)}"
         yield _finding(lab, "B21", Level.GUEST, "nova", text, fix)
 
 
@@ -253,7 +253,8 @@ _SIZES = (
 )
 
 
-def _why_no_host(flavor: dict[str, Any], hosts: list[dict[str, Any]]) -> str:
+def why_no_host(flavor: dict[str, Any], hosts: list[dict[str, Any]]) -> str:
+    """The cause of a scheduler's "No valid host": what the largest host lacks, or that there is none."""
     ready = [h for h in hosts if h["status"] == "enabled" and h["state"] == "up"]
     if not ready:
         return "no nova-compute is up and enabled"
