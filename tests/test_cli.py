@@ -54,6 +54,28 @@ def test_validate_looks_at_the_release_that_is_asked_for(labctl: Labctl) -> None
     assert "mitaka has no placement service" in err
 
 
+@pytest.mark.parametrize(
+    ("right", "wrong", "said"),
+    [
+        ("release: zed", "release: victoria", "unknown release 'victoria'"),
+        ("bases: [debian12]", "bases: [debian11]", "unknown base 'debian11'"),
+        ("drivers: [nspawn, libvirt, vagrant]", "drivers: [openstack]", "unknown driver 'openstack'"),
+    ],
+)
+def test_what_validate_calls_unknown_is_unknown_to_plan_and_up(
+    labctl: Labctl, tmp_path: Path, right: str, wrong: str, said: str
+) -> None:
+    path = tmp_path / "own.yaml"
+    text = (ROOT / "topologies" / "zed-2node.yaml").read_text()
+    assert right in text
+    path.write_text(text.replace(right, wrong, 1))
+    answers = {
+        labctl(*words, str(path))[2].split("error: ")[-1] for words in (["validate"], ["plan"], ["up", "--dry-run"])
+    }
+    assert len(answers) == 1
+    assert said in answers.pop()
+
+
 def test_what_a_lab_will_be_is_told_before_it_is(labctl: Labctl) -> None:
     status, out, err = labctl("plan", "zed-2node")
     assert status == 0
