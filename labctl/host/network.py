@@ -11,12 +11,14 @@ import json
 from pathlib import Path
 
 from labctl.errors import LabError
-from labctl.host import files, paths, process, uplink
+from labctl.host import files, lock, paths, process, uplink
 from labctl.topology.spec import InterfaceSpec, LabSpec, NodeSpec
 
 NETNS = Path("/run/netns")
 ETC = Path("/etc/netns")
 _MARK = "# labctl home: "
+#: Held while a lab takes its name: of two homes that want one at once, the second sees that it is taken.
+_NAMES = Path("/run/labctl/names.lock")
 
 
 def lab_namespace(name: str) -> str:
@@ -95,11 +97,14 @@ def bridge(spec: LabSpec, network: str) -> str:
 def create(spec: LabSpec) -> None:
     """Create the namespace with its bridges, gateways, names and packet filter; idempotent."""
     namespace = lab_namespace(spec.name)
-    _claim(spec)
-    if not _complete(spec):
-        if (NETNS / namespace).exists():
-            process.run(["ip", "netns", "delete", namespace])
-        process.run(["ip", "netns", "add", namespace])
+    with lock.exclusive(_NAMES, f"makes the network of {spec.name}"):
+        _claim(spec)
+        new = not _complete(spec)
+        if new:
+            if (NETNS / namespace).exists():
+                process.run(["ip", "netns", "delete", namespace])
+            process.run(["ip", "netns", "add", namespace])
+    if new:
         lines = ["link set lo up"]
         for name, network in spec.networks.items():
             device = bridge(spec, name)

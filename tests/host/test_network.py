@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -235,6 +239,32 @@ def test_a_lab_of_another_home_is_neither_taken_over_nor_removed(
     monkeypatch.setenv("LABCTL_HOME", str(mine))
     assert len(network.namespaces(A)) == 3
     assert {A, B} <= set(network.marked())
+
+
+def test_of_two_homes_that_want_a_name_at_once_one_gets_it(
+    labs: tuple[LabSpec, LabSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network.delete(A)
+    words = "import sys, pickle; from labctl.host import network; network.create(pickle.load(sys.stdin.buffer))"
+    claim, other = network._claim, []
+
+    def slow(spec: LabSpec) -> None:
+        claim(spec)
+        environment = {**os.environ, "LABCTL_HOME": str(tmp_path / "other")}
+        one = subprocess.Popen(
+            [sys.executable, "-c", words], stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+        )
+        one.stdin.write(pickle.dumps(spec))
+        one.stdin.close()
+        other.append(one)
+        time.sleep(3)
+
+    monkeypatch.setattr(network, "_claim", slow)
+    network.create(labs[0])
+    said = other[0].stderr.read().decode()
+    assert other[0].wait(60) == 1
+    assert f"a lab named {A} is already running" in said
+    assert A in network.marked()
 
 
 def test_a_mark_without_a_network_keeps_nobody_out(
