@@ -142,7 +142,7 @@ def given_up(handle: IO[Any]) -> Iterator[None]:
 
 def _unlock(handle: IO[Any]) -> None:
     if _ends.is_set():
-        os.set_inheritable(os.dup(handle.fileno()), True)  # the kernel unlocks it
+        os.set_inheritable(fcntl.fcntl(handle, fcntl.F_DUPFD_CLOEXEC, _HIGH), True)  # the kernel unlocks it
     else:
         fcntl.flock(handle, fcntl.LOCK_UN)
 
@@ -169,6 +169,8 @@ def _taken(path: Path, handle: IO[Any]) -> bool:
 
 
 _ends = threading.Event()
+#: Locks are inherited, and programs that write ">&N" into a shell's text need a digit: mmdebstrap's hooks.
+_HIGH = 200
 #: Seconds within which the processes of a labctl that was killed end.
 ENDING = 10.0
 #: A FIFO in its place does not block, and a link is not followed.
@@ -179,7 +181,11 @@ def _open(path: Path) -> IO[str]:
     home.secure()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        number = os.open(path, os.O_RDWR | os.O_CREAT | _PLAIN, 0o600)
+        low = os.open(path, os.O_RDWR | os.O_CREAT | _PLAIN, 0o600)
+        try:
+            number = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, _HIGH)
+        finally:
+            os.close(low)
         handle = os.fdopen(number, "r+", encoding="utf-8", errors="backslashreplace")
         os.fchmod(handle.fileno(), 0o600)
         return handle

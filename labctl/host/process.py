@@ -30,18 +30,17 @@ Argument = str | Path
 #: Raised by libraries that start processes themselves: ``returncode``, ``cmd``.
 Failed = subprocess.CalledProcessError
 
+#: Runs a command with a signal that the kernel sends it when the thread that started it ends.
+BOUND = (shutil.which("setpriv") or "setpriv", "--pdeathsig")
 #: Runs a command that the kernel kills when the thread that started it ends; its own children are not killed. It is
 #: not run if the process that started it, the next word, has ended before.
-MORTAL = ("setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')
+MORTAL = (*BOUND, "KILL", "--", "/bin/sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')
 #: A message shows at most this many characters of a command line, and lines of its output.
 SHOWN, LINES = 200, 12
 
 
 class CommandError(LabError):
-    """A command exited with a non-zero status.
-
-    ``output`` is the end of its output, ``reason`` the line of it that says why.
-    """
+    """A command failed with a status: ``output`` is the end of its output, ``reason`` the line of it that says why."""
 
     def __init__(self, message: str, status: int, output: str, reason: str) -> None:
         super().__init__(message)

@@ -26,6 +26,15 @@ from labctl.secret import Redactor
 
 BY_ID = {pattern.row.id: pattern for pattern in PATTERNS}
 NOW = time.time()
+
+
+@pytest.fixture(autouse=True)
+def _now() -> None:
+    """A test's own time, not that of the import."""
+    global NOW
+    NOW = time.time()
+
+
 #: Lines as the daemons write them, by the row that they are a hint of.
 LINES = {
     "C1": "2026-11-29 10:11:12.123 7 ERROR oslo_db (pymysql.err.OperationalError) (1040, 'Too many connections')",
@@ -67,9 +76,9 @@ def hints(lab: Lab, directory: Path, search: Search, boot: float = 3600) -> list
     return list(patterns.found(lab, "api", search, said(directory, search, boot), Redactor(["hidden-secret"])))
 
 
-def searching(service: str, begin: float = NOW - 600, calm: float = 0) -> Search:
+def searching(service: str, begin: float | None = None, calm: float = 0) -> Search:
     chosen = tuple(pattern for pattern in PATTERNS if service in pattern.services)
-    return Search(service, chosen, ("unit",), Window(begin, calm))
+    return Search(service, chosen, ("unit",), Window(NOW - 600 if begin is None else begin, calm))
 
 
 def log(directory: Path, name: str, *lines: str) -> None:

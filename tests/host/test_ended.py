@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,17 @@ def test_a_command_whose_labctl_ended_before_it_began_is_not_run(tmp_path: Path)
     done = subprocess.run([*process.MORTAL, "1", "touch", tmp_path / "run"])
     assert done.returncode == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_inherited_locks_leave_the_low_numbers_to_programs(tmp_path: Path) -> None:
+    """mmdebstrap has a shell write to its next free descriptor, and dash takes one digit only."""
+    with ExitStack() as stack:
+        for number in range(12):
+            stack.enter_context(lock.exclusive(tmp_path / f"{number}.lock", "tests"))
+        said = process.run(["ls", "/proc/self/fd"]).stdout
+    numbers = [int(word) for word in said.split()]
+    assert sum(number >= 200 for number in numbers) == 12
+    assert all(number < 10 or number >= 200 for number in numbers)
 
 
 def test_a_labctl_that_goes_on_gives_a_lock_up_for_what_it_started(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ LOOK, BOX = 300, 1800
 #: Statuses of timeout(1): the command timed out; it had to be killed.
 _TIMED_OUT = (124, 137, -9)
 #: Tells timeout(1) to end the command when labctl ends.
-ENDING = ("setpriv", "--pdeathsig", "TERM", "--")
+ENDING = (*process.BOUND, "TERM", "--")
 #: Joins the control groups of its first argument, then becomes the rest.
 JOIN = 'for group in $0; do echo $$ >"$group" || exit; done; exec "$@"'
 
