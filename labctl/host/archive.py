@@ -106,7 +106,7 @@ def read_header(path: Path) -> Any:
             if magic != _MAGIC or length > _MAX_HEADER:
                 raise ValueError("another file's beginning")
             return json.loads(source.read(length))
-        except (struct.error, ValueError) as error:
+        except (struct.error, ValueError, RecursionError) as error:
             raise NoArchiveError(f"{path} was not written by labctl snapshot export") from error
 
 

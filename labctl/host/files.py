@@ -109,14 +109,19 @@ def rewrite(path: Path, content: str, mode: int = 0o600) -> None:
             os.close(handle)
 
 
-def copy(source: Path, target: Path, mode: int | None = None, within: Path | None = None) -> None:
+def copy(
+    source: Path, target: Path, mode: int | None = None, within: Path | None = None, largest: int | None = None
+) -> None:
     """Copy a file's content, replacing what has the name.
 
     :param mode: as in :func:`replacing`; by default the permissions and the time of the source.
+    :param largest: refuse a file of more bytes.
     :raises OSError: it cannot be read or written; the old file is unchanged.
     """
     with opened(source) as found:
         status = os.fstat(found.fileno())
+        if largest is not None and status.st_size > largest:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(source))
         wanted = status.st_mode & 0o7777 if mode is None else mode
         with replacing(target, wanted, within) as sink:
             shutil.copyfileobj(found, sink, 2**20)

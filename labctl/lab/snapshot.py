@@ -24,7 +24,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from labctl.components import Component
 from labctl.engine.health import gate
 from labctl.errors import BrokenLabError, LabError
-from labctl.host import files, sparse
+from labctl.host import files, sparse, state
 from labctl.host.threads import on_each
 from labctl.lab import fault
 from labctl.progress import note, step, warn
@@ -220,7 +220,7 @@ def branch(lab: Lab, stack: tuple[str, ...]) -> str:
         lab.driver.branch(lab, stack, number)
         for name in _CARRIED:
             if (below / name).exists():
-                files.copy(below / name, layer / name)
+                files.copy(below / name, layer / name, largest=state.LARGEST)
     except (LabError, OSError):
         files.remove(layer)
         raise
