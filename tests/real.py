@@ -1,8 +1,10 @@
-"""What tests of real machines need: a driver that works here, and an image to make them of; else they are skipped."""
+"""What tests of real machines need: labctl as a user runs it, a driver that works here, and an image for machines."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +17,15 @@ from labctl.images import golden
 
 STORE = Path("/var/lib/labctl/images")
 D = TypeVar("D", bound=Driver)
+
+
+def run_labctl(*words: str, timeout: float = 600, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run labctl as a user would; the output of a failure is shown in full."""
+    done = process.run([sys.executable, "-m", "labctl", *words], timeout=timeout, check=False)
+    print(done.stdout, done.stderr, sep="\n")
+    said = f"labctl {' '.join(words)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+    assert done.returncode == 0 or not check, said
+    return done
 
 
 def usable(driver: D) -> D:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from real import run_labctl
 from support import ROOT
 
 from labctl.diagnose.breakages import BY_NAME
@@ -29,11 +30,9 @@ pytestmark = [
 
 
 def labctl(*words: str, timeout: float = 600) -> str:
-    """Run labctl as a user would; the output of a failure is shown in full."""
-    done = process.run([sys.executable, "-m", "labctl", *words], timeout=timeout, check=False)
-    print(done.stdout, done.stderr, sep="\n")
+    """What labctl prints, which must succeed."""
+    done = run_labctl(*words, timeout=timeout)
     SAID.append(done.stdout + done.stderr)
-    assert done.returncode == 0, f"labctl {' '.join(words)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
 
@@ -100,8 +99,7 @@ ABOVE = ("scheduler-masked", "l3-agent-stopped", "volume-stopped", "proxy-stoppe
 
 def causes(lab: str) -> dict[str, list[dict[str, str]]]:
     """What a diagnosis finds."""
-    words = [sys.executable, "-m", "labctl", "diagnose", lab, "-o", "json"]
-    done = process.run(words, timeout=300, check=False)
+    done = run_labctl("diagnose", lab, "-o", "json", timeout=300, check=False)
     SAID.append(done.stdout + done.stderr)
     found: dict[str, list[dict[str, str]]] = json.loads(done.stdout)
     assert done.returncode == (1 if found["causes"] else 0)

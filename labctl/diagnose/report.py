@@ -63,13 +63,10 @@ def report(name: str, only: str = "", since: float | None = None, seconds: float
 
     :param since: log lines since then (seconds since the epoch).
     """
-
-    def work() -> Report:
-        lab = Lab.load(name)
-        return Report(diagnose(lab, only, Window.of(lab, since)))
-
     try:
-        return result(started(work), seconds * Lab.load(name).spec.patience)
+        lab = Lab.load(name)
+        work = started(lambda: Report(diagnose(lab, only, Window.of(lab, since))))
+        return result(work, seconds * lab.spec.patience)
     except LabError as error:
         return Report(failure=error.message)
     except Exception as error:  # must not hide the failure that it explains

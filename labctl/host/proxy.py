@@ -37,11 +37,14 @@ def url() -> str:
 @contextmanager
 def of_lab(given: str) -> Iterator[None]:
     """Download through a lab's proxy, if it has one."""
-    _of_lab.extend([given] if given else [])
+    if not given:
+        yield
+        return
+    _of_lab.append(given)
     try:
         yield
     finally:
-        del _of_lab[:1]
+        _of_lab.remove(given)
 
 
 def for_requests() -> dict[str, str]:

@@ -12,6 +12,7 @@ from labctl.topology.units import show_size
 
 #: Seconds for all figures: a message does not wait for them longer.
 PATIENCE = 5.0
+_LABS = "labctl list and labctl down free what a lab has"
 
 
 def said() -> str:
@@ -24,12 +25,12 @@ def said() -> str:
         try:
             own, size = threads.result(future, max(until - time.monotonic(), 0))
         except Exception:  # whatever it is, the message about the disk matters more
-            own, size = command or "labctl list and labctl down free what a lab has", None
+            own, size = command or _LABS, None
         if size is None:
             found.append(own)
         elif size:
             found.append(f"{own} frees {show_size(size)}")
-    return "; ".join(found) or "labctl list and labctl down free what a lab has"
+    return "; ".join(found) or _LABS
 
 
 def _leftovers() -> tuple[str, int]:

@@ -9,9 +9,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from looking import seen
 from support import specify, variants
 
-from labctl.operations.look import FUNCTIONS, look, looks
+from labctl.operations.look import look, looks
 from labctl.operations.node import (
     Assign,
     Chain,
@@ -25,7 +26,7 @@ from labctl.operations.node import (
     Wait,
     flatten,
 )
-from labctl.operations.script import prelude, program
+from labctl.operations.script import program
 from labctl.plan.planner import plan
 from labctl.services.base import Context
 
@@ -38,12 +39,7 @@ def run(operation: Operation, directory: Path, *, direct: bool = False) -> tuple
         payload = directory / operation.payload
         payload.parent.mkdir(parents=True, exist_ok=True)
         payload.write_text(operation.content)
-    script = directory / "program.sh"
-    text = operation.test if direct and isinstance(operation, Wait) else look(operation)
-    script.write_text(f"{prelude()}\n{FUNCTIONS.read_text()}\nlook_it() {{\n{text}\n}}\nlook_it\n")
-    environment = {**os.environ, "LABCTL_FACTS": str(directory / "no-facts")}
-    done = subprocess.run(["sh", script], capture_output=True, text=True, timeout=30, check=False, env=environment)
-    return done.returncode, done.stdout + done.stderr
+    return seen(operation.test if direct and isinstance(operation, Wait) else look(operation), directory)
 
 
 def test_a_file_is_compared_by_its_settings(tmp_path: Path) -> None:

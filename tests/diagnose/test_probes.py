@@ -2,35 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 from pathlib import Path
 
+from looking import seen
 from support import ROOT, specify
 
 from labctl.diagnose import apis, probes
-from labctl.operations.look import FUNCTIONS
-from labctl.operations.script import prelude
 from labctl.services.base import Context
-
-
-def seen(call: str, place: Path, **programs: str) -> tuple[int, str]:
-    """The status and output of a look.
-
-    :param programs: programs of the node, as sh.
-    """
-    stand = place / "bin"
-    stand.mkdir(exist_ok=True)
-    for name, text in programs.items():
-        (stand / name.replace("_", "-")).write_text(f"#!/bin/sh\n{text}\n")
-        (stand / name.replace("_", "-")).chmod(0o755)
-    script = f"{prelude()}\n{FUNCTIONS.read_text()}\nPATH={stand}:$PATH\n{call}\n"
-    environment = {**os.environ, "LABCTL_FACTS": str(place / "none")}
-    done = subprocess.run(
-        ["sh", "-c", script], capture_output=True, text=True, timeout=60, check=False, env=environment
-    )
-    return done.returncode, done.stdout
 
 
 def test_tables_are_of_the_last_revision_of_the_installed_release(tmp_path: Path) -> None:
@@ -46,14 +25,14 @@ def test_tables_are_of_the_last_revision_of_the_installed_release(tmp_path: Path
 
     def tables(count: int, revision: str) -> tuple[int, str]:
         answer = f'case "$*" in *information_schema*) echo {count} ;; *) echo {revision} ;; esac'
-        return seen("look_tables cake cake", tmp_path, mysql=answer)
+        return seen("look_tables cake cake", tmp_path, {"mysql": answer})
 
     assert tables(9, "b2") == (0, "")
     assert tables(9, "a1") == (1, "cake is at a1, and b2_second was not applied\n")
     assert tables(0, "") == (1, "cake has 0 tables\n")
     # before Alembic, releases counted their revisions
     counted = 'case "$*" in *information_schema*) echo 9 ;; *) exit 1 ;; esac'
-    assert seen("look_tables cake cake", tmp_path, mysql=counted) == (0, "")
+    assert seen("look_tables cake cake", tmp_path, {"mysql": counted}) == (0, "")
 
 
 def test_an_image_is_what_its_format_says(tmp_path: Path) -> None:
@@ -67,13 +46,13 @@ def test_an_image_is_what_its_format_says(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
     rows = "printf '%s\\t%s\\t%s\\n' 1 qcow2 good 2 raw good 3 raw 'a layer' 4 qcow2 'a disk' 5 vmdk other 6 raw away"
     said = "the image a layer (3) is not raw\nthe image a disk (4) is not qcow2\n"
-    assert seen(f"look_images {tmp_path}", tmp_path, mysql=rows) == (1, said)
-    assert seen(f"look_images {tmp_path}", tmp_path, mysql="printf '1\\tqcow2\\tgood\\n'") == (0, "")
+    assert seen(f"look_images {tmp_path}", tmp_path, {"mysql": rows}) == (1, said)
+    assert seen(f"look_images {tmp_path}", tmp_path, {"mysql": "printf '1\\tqcow2\\tgood\\n'"}) == (0, "")
 
 
 def test_a_name_server_that_does_not_answer_takes_time(tmp_path: Path) -> None:
-    assert seen("look_resolver", tmp_path, getent="exit 2") == (0, "")
-    status, said = seen("look_resolver", tmp_path, getent="sleep 4; exit 2")
+    assert seen("look_resolver", tmp_path, {"getent": "exit 2"}) == (0, "")
+    status, said = seen("look_resolver", tmp_path, {"getent": "sleep 4; exit 2"})
     assert status == 1
     assert said.startswith("an unknown name takes ")
 
@@ -87,7 +66,7 @@ def test_a_unit_that_was_changed_by_hand_names_the_file(tmp_path: Path) -> None:
             f"*DropInPaths*) echo {paths} {more} ;; esac"
         )
         call = "look_unit x /etc/systemd/system/x.service.d/limits.conf"
-        return seen(call, tmp_path, systemctl=answer, journalctl="true")
+        return seen(call, tmp_path, {"systemctl": answer, "journalctl": "true"})
 
     assert unit("active", "/etc/y.conf") == (0, "")
     assert unit("failed") == (1, "is failed\n")

@@ -1,7 +1,7 @@
 """Break a real lab in every known way: the first finding names it, and what is printed or done mends it.
 
-Run by its own path only (pytest tests/sabotage), as it takes an hour and a half on two cores; tests/test_lab.py breaks
-the lab of every test run in some of these ways. A lab of these names that is there already is used, and stays.
+Run by its own path only (pytest tests/sabotage), as it is too long for every test run; tests/test_lab.py breaks the lab
+of those in some of these ways. A lab of these names that is there already is used, and stays.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from real import run_labctl
 from support import ROOT, specify
 
 from labctl.components import Component
@@ -54,31 +55,22 @@ def cases() -> Iterator[tuple[str, str]]:
                 yield lab, breakage.name
 
 
-def labctl(*words: str, timeout: float = 900, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run labctl as a user would."""
-    words = (sys.executable, "-m", "labctl", *words)
-    done = subprocess.run(words, capture_output=True, text=True, timeout=timeout, check=False)
-    print(done.stdout, done.stderr, sep="\n")
-    assert done.returncode == 0 or not check, f"{' '.join(words)}\n{done.stdout}\n{done.stderr}"
-    return done
-
-
 @pytest.fixture(scope="module")
 def labs() -> Iterator[Callable[[str], str]]:
     """The labs, each made when its first case comes, with a snapshot to go back to."""
     made = []
 
     def lab(name: str) -> str:
-        if name not in (row["name"] for row in json.loads(labctl("list", "-o", "json").stdout)):
+        if name not in (row["name"] for row in json.loads(run_labctl("list", "-o", "json").stdout)):
             made.append(name)
-            labctl("up", LABS[name], "--name", name, timeout=2400)
+            run_labctl("up", LABS[name], "--name", name, timeout=2400)
         if SNAPSHOT not in (kept.name for kept in snapshots(Lab.load(name))):
-            labctl("snapshot", "create", name, SNAPSHOT)
+            run_labctl("snapshot", "create", name, SNAPSHOT)
         return name
 
     yield lab
     for name in made:
-        labctl("down", name)
+        run_labctl("down", name)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -89,9 +81,9 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def diagnosed(lab: str, *words: str) -> list[dict[str, str]]:
-    causes: list[dict[str, str]] = json.loads(labctl("diagnose", lab, "-o", "json", *words, check=False).stdout)[
-        "causes"
-    ]
+    """The causes that a diagnosis finds, the first one first."""
+    said = run_labctl("diagnose", lab, "-o", "json", *words, check=False).stdout
+    causes: list[dict[str, str]] = json.loads(said)["causes"]
     return causes
 
 
@@ -107,7 +99,7 @@ def mended(lab: str) -> str:
         left = diagnosed(lab)
         if not left:
             return "command"
-    labctl("fault", "heal", lab)
+    run_labctl("fault", "heal", lab)
     assert diagnosed(lab) == []
     return "undoing"
 
@@ -118,7 +110,7 @@ def test_a_breakage_is_named_and_mended(
 ) -> None:
     lab, exercise = labs(name), BY_NAME[breakage]
     assert diagnosed(lab) == []
-    labctl("break", lab, breakage)
+    run_labctl("break", lab, breakage)
     begun = time.monotonic()
     found = diagnosed(lab)
     seen = time.monotonic()
@@ -130,7 +122,7 @@ def test_a_breakage_is_named_and_mended(
         end = time.monotonic()
         proven(lab, exercise, found[0]["service"])
     finally:
-        labctl("snapshot", "restore", lab, SNAPSHOT)
+        run_labctl("snapshot", "restore", lab, SNAPSHOT)
     first = f"{found[0]['row']} {found[0]['title']}"
     times = [f"{seconds:.1f}s" for seconds in (seen - begun, end - seen, time.monotonic() - end)]
     ROWS.append(LINE.format(lab, breakage, first, how, *times))
@@ -141,6 +133,6 @@ def proven(lab: str, exercise: Breakage, service: str) -> None:
     """The smoke tests of the service that was broken pass."""
     name = next((s for s in PROOF if exercise.component.value.startswith(s)), service)
     file = ROOT / "e2e" / f"test_{PROOF.get(name, 'identity')}.py"
-    done = labctl("test", lab, "-n", "0", "--smoke", "--", str(file), check=False)
+    done = run_labctl("test", lab, "-n", "0", "--smoke", "--", str(file), timeout=900, check=False)
     assert " passed" in done.stdout, file
     assert " failed" not in done.stdout, file
