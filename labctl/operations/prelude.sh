@@ -39,6 +39,7 @@ put_link() { # path target
 
 assign() { # file key separator value
     [ -e "$1" ] || : >"$1" || return 1
+    rm -f "$1.labctl-new" && (umask 077 && : >"$1.labctl-new") || return 1 # a value may be a secret
     # the first active line is replaced and later ones go; only without one, a commented-out line is
     key="$2" line="$2$3$4" awk '
         BEGIN { key = ENVIRON["key"]; line = ENVIRON["line"]; tail = "[ \t]*" key "[ \t]*=" }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from labctl.operations.node import Assign, File, Item
+from labctl.operations.node import Assign, Command, File, Item
+from labctl.secret import names
 from labctl.services.base import Context
 
 #: The installers' files for a proxy.
@@ -11,13 +12,20 @@ FILES = {"yum": "/etc/yum.conf", "dnf": "/etc/dnf/dnf.conf"}
 
 
 def through(ctx: Context) -> tuple[Item, ...]:
-    """The lab's proxy, for its package managers and pip only: daemons and clients of OpenStack never see it."""
+    """The lab's proxy, for its package managers and pip only: daemons and clients of OpenStack never see it.
+
+    Only root reads a password.
+    """
     if not (url := ctx.lab.proxy):
         return ()
-    own: Item
-    if ctx.base.installer in FILES:
-        own = Assign(FILES[ctx.base.installer], (("proxy", url),), "topology: options.proxy", separator="=")
+    source, mode = "topology: options.proxy", "0600" if names(url) else "0644"
+    own: tuple[Item, ...]
+    if path := FILES.get(ctx.base.installer):
+        own = (Assign(path, (("proxy", url),), source, separator="="),)
+        if names(url):
+            closed = f'[ "$(stat -c %a {path})" = 600 ]'
+            own = (Command(f"only root reads {path}", f"chmod {mode} {path}", unless=closed, source=source), *own)
     else:
         text = f'Acquire::http::Proxy "{url}";\nAcquire::https::Proxy "{url}";\n'
-        own = File(APT, text, source="topology: options.proxy")
-    return (own, File(PIP, f"[global]\nproxy = {url}\n", source="topology: options.proxy"))
+        own = (File(APT, text, mode=mode, source=source),)
+    return (*own, File(PIP, f"[global]\nproxy = {url}\n", mode=mode, source=source))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from stand_in import ME, MY_GROUP, RPM, TOOLS, Machine, as_root, chain, file
 
 from labctl.operations import node
 from labctl.operations.node import (
+    CHANGED,
     Assign,
     Chain,
     Command,
@@ -26,6 +28,7 @@ from labctl.operations.node import (
     Unit,
     Wait,
 )
+from labctl.operations.script import prelude
 from labctl.secret import Secret
 
 
@@ -217,6 +220,16 @@ def test_assign_keeps_owner_and_mode_of_the_packages_file(machine: Machine) -> N
 
     assert path.read_text() == "processes=1\nthreads=4\n"
     assert path.stat().st_mode & 0o7777 == 0o604
+
+
+def test_assign_leaves_no_copy_of_a_secret_that_others_read(machine: Machine) -> None:
+    path = package_file(machine, "")
+    path.chmod(0o600)
+    seen = machine.root / "seen"
+    shown = f'cmp() {{ stat -c %a "$2" >{seen}; command cmp "$@"; }}'
+    body = f"{prelude()}\n{shown}\nassign {path} password = hush"
+    assert subprocess.run(["sh", "-c", body], check=False).returncode == CHANGED
+    assert seen.read_text() == "600\n"
 
 
 # --- records ---------------------------------------------------------------------------------------

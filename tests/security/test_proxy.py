@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import re
+import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,10 +20,11 @@ from labctl import bases, progress
 from labctl.errors import LabError
 from labctl.host import proxy
 from labctl.images import apt, bulk, download, installed, kickstart, media, pip
-from labctl.operations.node import File, Operation, flatten
+from labctl.operations.node import CHANGED, File, Operation, flatten
 from labctl.plan.guide import guide
 from labctl.releases import RELEASES
 from labctl.secret import mark
+from labctl.services import packages
 from labctl.topology.load import TopologyError
 from labctl.topology.spec import LabSpec
 
@@ -60,10 +62,11 @@ def test_package_managers_get_the_proxy_and_nothing_else_does(
     found = operations(spec)
     having = [(stage, o) for stage, o in found if "proxy.example" in f"{o} {o.shell()}"]
     assert {o.title for _, o in having} == wanted
+    wanted = wanted | {f"only root reads {path}" for path in packages.FILES.values()}
     assert {stage for stage, _ in having} == {"packages"}
     # before the first download, and each exactly the URL
     first = next(i for i, (stage, _) in enumerate(found) if stage == "packages")
-    assert "proxy" in found[first][1].title
+    assert found[first][1].title in wanted
     texts = [(o.content if isinstance(o, File) else o.shell()).replace(":sh\x03", "\x03") for _, o in having]
     assert all(seen in text for text in texts)
     # all the rest is the lab without a proxy; a record of what came before it has another stamp
@@ -72,6 +75,36 @@ def test_package_managers_get_the_proxy_and_nothing_else_does(
         for made in (found, operations(without))
     )
     assert rest == plain
+
+
+@pytest.mark.parametrize(
+    ("topology", "base", "settings"),
+    [
+        ("zed-2node", "debian12", None),
+        ("train-2node", "centos7", "/etc/yum.conf"),
+        ("ussuri-6node", "centos8", "/etc/dnf/dnf.conf"),
+    ],
+)
+@pytest.mark.parametrize("url", [PLAIN, WITH_PASSWORD])
+def test_only_root_of_a_node_reads_the_proxys_password(
+    topology: str, base: str, settings: str | None, url: str, tmp_path: Path
+) -> None:
+    text = behind((ROOT / "topologies" / f"{topology}.yaml").read_text(), url)
+    found = [o for _, o in operations(specify(write(tmp_path, text), base=base))]
+    files = {o.path: o.mode for o in found if isinstance(o, File) and "proxy.example" in o.content}
+    assert set(files) == ({"/etc/pip.conf"} if settings else {"/etc/pip.conf", "/etc/apt/apt.conf.d/80labctl-proxy"})
+    assert set(files.values()) == {"0644" if url == PLAIN else "0600"}
+    titles = [o.title for o in found]
+    closing = f"only root reads {settings}"
+    assert (closing in titles) == (bool(settings) and url == WITH_PASSWORD)
+    if closing in titles:  # the package's file is closed before it has a password, and once
+        at = titles.index(closing)
+        assert titles[at + 1] == f"set proxy in {settings}"
+        own = tmp_path / "own.conf"
+        own.write_text("[main]\n")
+        body = found[at].shell().replace(str(settings), str(own))
+        assert [subprocess.run(["sh", "-c", body], check=False).returncode for _ in "ab"] == [CHANGED, 0]
+        assert own.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_password_is_a_mark_in_plans_and_records(tmp_path: Path) -> None:
