@@ -130,18 +130,20 @@ look_room() { # percent
     [ -z "$full" ] || { echo "$full"; return 1; }
 }
 
-look_descriptors() {
-    state=0
-    for process in /proc/[0-9]*; do
-        limit=$(awk '/^Max open files/ { print $4 }' "$process/limits" 2>/dev/null)
-        case $limit in '' | unlimited) continue ;; esac
-        used=$(find "$process/fd" 2>/dev/null | wc -l)
-        [ $((used * 10)) -lt $((limit * 9)) ] && continue
-        unit=$(sed -n 's#.*/\([^/]*\.service\)$#\1#p' "$process/cgroup" 2>/dev/null | head -n 1)
-        echo "${unit:-$(cat "$process/comm" 2>/dev/null)} has $used of at most $limit open files"
-        state=1
+look_descriptors() { # three programs for all processes: a node has hundreds
+    near=$({
+        grep -H '^Max open files' /proc/[0-9]*/limits
+        find /proc/[0-9]*/fd -mindepth 1
+    } 2>/dev/null | awk -F '[/ ]+' '
+        $4 ~ /^limits/ { limit[$3] = $7 }
+        $4 == "fd" { used[$3]++ }
+        END { for (p in used) if (limit[p] + 0 && used[p] * 10 >= limit[p] * 9) print p, used[p], limit[p] }')
+    [ -n "$near" ] || return 0
+    echo "$near" | while read -r process used limit; do
+        unit=$(sed -n 's#.*/\([^/]*\.service\)$#\1#p' "/proc/$process/cgroup" 2>/dev/null | head -n 1)
+        echo "${unit:-$(cat "/proc/$process/comm" 2>/dev/null)} has $used of at most $limit open files"
     done
-    return $state
+    return 1
 }
 
 look_permissions() { # RabbitMQ's user

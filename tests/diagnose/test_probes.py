@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 from looking import seen
@@ -55,6 +57,23 @@ def test_a_name_server_that_does_not_answer_takes_time(tmp_path: Path) -> None:
     status, said = seen("look_resolver", tmp_path, {"getent": "sleep 4; exit 2"})
     assert status == 1
     assert said.startswith("an unknown name takes ")
+
+
+def test_a_process_that_is_short_of_descriptors_is_named(tmp_path: Path) -> None:
+    opened = "import time; kept = [open('/dev/null') for _ in range(20)]; print(flush=True); time.sleep(60)"
+    with subprocess.Popen(
+        ["prlimit", "--nofile=24:300", sys.executable, "-c", opened], stdout=subprocess.PIPE
+    ) as process:
+        try:
+            assert process.stdout
+            process.stdout.readline()
+            status, said = seen("look_descriptors", tmp_path)
+            subprocess.run(["prlimit", "--nofile=300:300", "--pid", str(process.pid)], check=True)
+            after = seen("look_descriptors", tmp_path)[1]
+        finally:
+            process.kill()
+    assert (status, " of at most 24 open files" in said) == (1, True)
+    assert " of at most 300 " not in after
 
 
 def test_a_unit_that_was_changed_by_hand_names_the_file(tmp_path: Path) -> None:
