@@ -166,15 +166,16 @@ def _forked(kind: Kind, file: Path, case: Path, seed: str) -> tuple[str, str]:
 
 
 def _awaited(pid: int) -> str:
-    """Wait for a child until it ends, waits for something too long, or worked too long; where it is if it did not end.
+    """Wait for a child until it ends, sleeps for something too long, or worked too long; where it is if it did not end.
 
-    A busy machine is no fault of the child's.
+    A busy machine is no fault of the child's: one that could run, or waits for the disk, is given time.
     """
     handle, before = os.pidfd_open(pid), 0.0
     try:
         while not select.select([handle], [], [], DEADLINE)[0]:
-            worked = sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15])) / TICKS
-            if worked > DEADLINE or worked < before + 0.1:
+            state, *numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            worked = sum(map(int, numbers[10:14])) / TICKS
+            if worked > DEADLINE or (state == "S" and worked < before + 0.1):
                 return Path(f"/proc/{pid}/wchan").read_text() or "no system call"
             before = worked
         return ""
