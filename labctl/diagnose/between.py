@@ -1,4 +1,4 @@
-"""What nodes must have in common: files that one makes and others have a copy of, byte for byte."""
+"""What nodes must have in common: the time, and files that one makes and others have a copy of, byte for byte."""
 
 from __future__ import annotations
 
@@ -7,11 +7,38 @@ from collections.abc import Iterable, Iterator
 from labctl.diagnose.model import Finding, Level, Mend
 from labctl.diagnose.rows import ROWS
 from labctl.engine.converge import Engine
+from labctl.host.threads import on_each
 from labctl.operations.node import Copy
 from labctl.services import SERVICES
+from labctl.services.infra import time_server
 
 #: Rows of a copy that is missing, and of one that differs, by service.
 _COPIES = {"swift": ("B54", "A35")}
+#: Seconds by which clocks may differ, beside the time that asking takes.
+APART = 3
+
+
+def clocks(engine: Engine) -> list[Finding]:
+    """Clocks that differ from the time server's; containers have the one of their host."""
+    lab = engine.lab
+    server = time_server(lab.spec).name
+    nodes = [node for node in lab.spec.nodes if engine.reaches(node)]
+    if not lab.spec.own_kernel or server not in nodes:
+        return []
+    told = dict(zip(nodes, on_each(engine.clock, nodes), strict=True))
+    return [finding for node in nodes for finding in _apart(engine, node, told[node], told[server])]
+
+
+def _apart(engine: Engine, node: str, here: tuple[float, float], server: tuple[float, float]) -> Iterator[Finding]:
+    lab = engine.lab
+    seconds = here[0] - server[0]
+    if not abs(seconds) > APART + here[1] + server[1]:  # also where one gave no time
+        return
+    unit = lab.context.base.unit("chrony")
+    which = "ahead of" if seconds > 0 else "behind"
+    says = f"the clock is {abs(seconds):.0f} s {which} that of {time_server(lab.spec).name}"
+    fix = f"labctl ssh {lab.name} {node} -- systemctl restart {unit}"  # it steps at its first look
+    yield Finding(ROWS["B1"], Level.TIME, node, "chrony", says, fix, Mend(node, restart=(unit,)))
 
 
 def copies(engine: Engine, finished: Iterable[str]) -> list[Finding]:

@@ -61,6 +61,7 @@ def diagnose(lab: Lab, only: str = "", window: Window | None = None) -> Diagnosi
             tests = {node: _tests(lab, node, finished, owners, window) for node in there}
             kept = {node: [t for t in tests[node] if _concerns(t.service, only)] for node in there}
             found += [f for part in on_each(lambda node: _node(engine, node, kept[node]), there) for f in part]
+            found += between.clocks(engine)
             found += between.copies(engine, finished)
             found += _apis(lab, finished)
     finally:

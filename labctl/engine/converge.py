@@ -291,6 +291,13 @@ class Engine:
                     files.make_directories(kept.parent)
                     files.write_atomic(kept, redact(said.stdout, secrets))
 
+    def clock(self, node: str) -> tuple[float, float]:
+        """Seconds by which a node's clock is ahead of this machine's, and by how many that may be wrong."""
+        before = time.time()
+        said = self._sessions[node].run("date +%s.%N", timeout=30).stdout
+        after = time.time()
+        return float(said.strip() or "nan") - (before + after) / 2, (after - before) / 2
+
     def sums(self, copy: Copy, node: str) -> dict[str, str]:
         """The checksums of those files of a copy that a node has, by path."""
         words = " ".join(quote(p) for p in copy.paths)

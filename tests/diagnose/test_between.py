@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,44 @@ nodes:
     disks: {sdb: 1G}
 """
 ACCOUNT, CONTAINER, OBJECT = (f"/etc/swift/{kind}.ring.gz" for kind in ("account", "container", "object"))
+
+
+class Shell:
+    """A node's session that runs its commands here, behind a clock of its own."""
+
+    def __init__(self, seconds: int | None) -> None:
+        self.ahead = "exit 1" if seconds is None else f'date() {{ command date -d "now {seconds} seconds" "$@"; }}'
+
+    def run(self, command: str, timeout: float) -> subprocess.CompletedProcess[str]:
+        words = ["sh", "-c", f"{self.ahead}\n{command}"]
+        return subprocess.run(words, capture_output=True, text=True, check=False, timeout=timeout)
+
+
+def apart(lab: Lab, **seconds: int | None) -> list[Finding]:
+    """What is found where clocks differ by so much from this machine's."""
+    engine = Engine(lab, no_guest)
+    engine._sessions.update({node: Shell(by) for node, by in seconds.items()})  # type: ignore[misc]
+    return between.clocks(engine)
+
+
+def test_a_clock_that_differs_from_the_time_servers_is_set_by_chrony_again(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    spec = specify(path)
+    lab = Lab.create(spec.model_copy(update={"own_kernel": True}), path)
+    assert apart(lab, first=0, second=0) == []
+    assert apart(lab, first=7200, second=7200) == []
+    (found,) = apart(lab, first=0, second=600)
+    assert (found.row.id, found.where, found.found) == (
+        "B1",
+        "second",
+        "the clock is 600 s ahead of that of first",
+    )
+    assert found.mend
+    assert found.mend.restart == ("chrony",)
+    (behind,) = apart(lab, first=600, second=0)
+    assert behind.found == "the clock is 600 s behind that of first"
+    assert apart(lab, first=0, second=None) == []
+    assert apart(lab, second=600) == []
 
 
 class Rings:

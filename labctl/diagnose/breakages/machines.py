@@ -21,6 +21,10 @@ def _lvm(spec: LabSpec) -> bool:
     return spec.volume_backend is VolumeBackend.LVM
 
 
+def _own_clock(spec: LabSpec) -> bool:
+    return spec.own_kernel
+
+
 def _linuxbridge(spec: LabSpec) -> bool:
     return spec.mechanism is Mechanism.LINUXBRIDGE
 
@@ -124,6 +128,14 @@ BREAKAGES = (
         ("L8",),
         undo="[ ! -e /etc/resolv.conf.exercise ] || { cat /etc/resolv.conf.exercise >/etc/resolv.conf; "
         "rm /etc/resolv.conf.exercise; }",
+    ),
+    Breakage(
+        "clock",
+        "the clock is ten minutes ahead, and chrony does not look at it",
+        _C.NOVA_COMPUTE,
+        "systemctl stop chrony 2>/dev/null || systemctl stop chronyd; date -s '+10 minutes'",
+        ("B1",),
+        only=_own_clock,
     ),
     Breakage(
         "bridge-alone",
