@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -18,44 +19,53 @@ from labctl.records.lab import Lab
 
 T = TypeVar("T")
 #: Seconds for one request, and for a second try of one that timed out: a busy API is not a broken one.
-PATIENCE, BUSY = 10, 60
+TRIES = (10, 60)
+#: The same where what all APIs stand on is broken: they often wait for that.
+DOOMED = (5,)
 #: Service names of the types that list their own services.
 _SERVICE_OF = {"compute": "nova", "volumev2": "cinder", "volumev3": "cinder", "orchestration": "heat"}
 
 
-def ask(lab: Lab, cloud: Cloud, operations: tuple[ApiOperation, ...]) -> list[Finding]:
-    """The findings of all APIs; one that does not answer is a finding itself."""
-    cloud.hurry(PATIENCE)
+def ask(lab: Lab, cloud: Cloud, operations: tuple[ApiOperation, ...], tries: tuple[int, ...] = TRIES) -> list[Finding]:
+    """The findings of all APIs; one that does not answer is a finding itself.
+
+    :param tries: seconds for a request, and for each further try of one that timed out.
+    """
     found: list[Finding] = []
     for kind, service, question in _QUESTIONS:
-        wanted = [operation for operation in operations if isinstance(operation, kind)]
-        if not wanted:
-            continue
-        try:
-            found += _patiently(cloud, partial(_answers, question, lab, cloud, wanted))
-        except (exceptions.ClientException, LookupError, ValueError) as error:  # also another API at its address
-            row, level = ("A8", Level.IDENTITY) if service == "keystone" else ("B63", Level.API)
-            found.append(_finding(lab, row, level, service, f"{service} does not answer: {error}", None))
-        except Exception as error:  # a bug in one question must not cost the others
-            text = f"the question about {kind.__name__}: {type(error).__name__}: {error}"
-            found.append(_finding(lab, "L6", Level.GUEST, service, text, f"labctl shell {lab.name}"))
+        for asked, about in _subjects(kind, service, operations):
+            try:
+                found += _patiently(cloud, partial(_answers, question, lab, cloud, about), tries)
+            except (exceptions.ClientException, LookupError, ValueError) as error:  # also another API at its address
+                row, level = ("A8", Level.IDENTITY) if asked == "keystone" else ("B63", Level.API)
+                found.append(_finding(lab, row, level, asked, f"{asked} does not answer: {error}", None))
+            except Exception as error:  # a bug in one question must not cost the others
+                text = f"the question about {kind.__name__}: {type(error).__name__}: {error}"
+                found.append(_finding(lab, "L6", Level.GUEST, asked, text, f"labctl shell {lab.name}"))
     return found
+
+
+def _subjects(kind: type, service: str, operations: tuple[ApiOperation, ...]) -> Iterator[tuple[str, list[Any]]]:
+    """Whom a question asks about which operations: each project knows its own services."""
+    wanted = [operation for operation in operations if isinstance(operation, kind)]
+    if kind is openstack.ServicesUp:
+        yield from ((_SERVICE_OF[o.type], [o]) for o in wanted if isinstance(o, openstack.ServicesUp))
+    elif wanted:
+        yield service, wanted
 
 
 def _answers(question: Callable[..., Iterator[Finding]], *about: Any) -> list[Finding]:
     return list(question(*about))
 
 
-def _patiently(cloud: Cloud, asked: Callable[[], T]) -> T:
-    """What a question returns, at a second try if a request timed out."""
-    try:
-        return asked()
-    except exceptions.ConnectTimeout:
-        cloud.hurry(BUSY)
-        try:
+def _patiently(cloud: Cloud, asked: Callable[[], T], tries: tuple[int, ...]) -> T:
+    """What a question returns, at a further try if a request timed out."""
+    for seconds in tries[:-1]:
+        cloud.hurry(seconds)
+        with suppress(exceptions.ConnectTimeout):
             return asked()
-        finally:
-            cloud.hurry(PATIENCE)
+    cloud.hurry(tries[-1])
+    return asked()
 
 
 def _finding(
@@ -82,6 +92,10 @@ def _finding(
     elif fix.startswith("openstack "):
         fix = f"labctl exec {lab.name} -- {fix}"
     return Finding(ROWS[row], level, "api", service, text, fix, mend)
+
+
+def _restart(lab: Lab, node: str, daemon: str) -> str:
+    return f"labctl ssh {lab.name} {node} -- systemctl restart {lab.context.base.unit(daemon)}"
 
 
 def _catalog(lab: Lab, cloud: Cloud, wanted: list[openstack.CatalogEntry]) -> Iterator[Finding]:
@@ -161,7 +175,7 @@ def _computes(lab: Lab, cloud: Cloud, wanted: list[openstack.ComputeHosts]) -> I
             fix = f"openstack compute service set --enable {host} nova-compute"
             yield _finding(lab, "B21", Level.AGENT, "nova", f"nova-compute on {host} is disabled", fix)
         elif mine[0]["state"] != "up":
-            fix = f"labctl ssh {lab.name} {host} -- systemctl restart nova-compute"
+            fix = _restart(lab, host, "nova-compute")
             yield _finding(lab, "A19", Level.AGENT, "nova", f"nova-compute on {host} is down", fix)
     for row in rows:
         if row["host"] not in hosts and row["host"] not in lab.spec.later:
@@ -176,7 +190,7 @@ def _agents(lab: Lab, cloud: Cloud, wanted: list[openstack.AgentsAlive]) -> Iter
     there = {(r["binary"], r["host"]): r for r in rows}
     for binary, host in (agent for operation in wanted for agent in operation.agents):
         row = there.get((binary, host))
-        fix = f"labctl ssh {lab.name} {host} -- systemctl restart {binary}"
+        fix = _restart(lab, host, binary)
         if row is None:
             yield _finding(lab, "A24", Level.AGENT, "neutron", f"neutron does not know {binary} on {host}", fix)
         elif not row["alive"]:
@@ -189,18 +203,13 @@ def _agents(lab: Lab, cloud: Cloud, wanted: list[openstack.AgentsAlive]) -> Iter
 def _states(lab: Lab, cloud: Cloud, wanted: list[openstack.ServicesUp]) -> Iterator[Finding]:
     for operation in wanted:
         path = "/services" if operation.type == "orchestration" else "/os-services"
-        service = _SERVICE_OF[operation.type]
-        try:
-            rows = _patiently(cloud, partial(cloud.get, operation.type, path))["services"]
-        except exceptions.ClientException as error:
-            yield _finding(lab, "B63", Level.API, service, f"{service} does not answer: {error}")
-            continue
+        rows = cloud.get(operation.type, path)["services"]
         up = {(r["binary"], r["host"]) for r in rows if (r.get("state") or r.get("status")) == "up"}
         for binary, host in operation.services:
             if (binary, host) not in up:
                 row = "A30" if binary == "cinder-volume" else "B63"
-                node = host.partition("@")[0]
-                fix = f"labctl ssh {lab.name} {node} -- systemctl restart {binary}"
+                fix = _restart(lab, host.partition("@")[0], binary)
+                service = _SERVICE_OF[operation.type]
                 yield _finding(lab, row, Level.AGENT, service, f"{binary} on {host} is not up", fix)
 
 

@@ -82,7 +82,7 @@ def _cards(ctx: Context, node: NodeSpec) -> Iterator[Probe]:
     tunnel = ctx.lab.interface(node, NetworkRole.OVERLAY)
     if node.has(Component.NEUTRON_L2) and tunnel and tunnel.address:
         if ctx.lab.mechanism is Mechanism.LINUXBRIDGE:
-            again = "systemctl restart neutron-linuxbridge-agent"
+            again = f"systemctl restart {ctx.base.unit('neutron-linuxbridge-agent')}"
             yield Probe("A28", Level.AGENT, "neutron", ("look_bridges",), again, True)
         call = ("look_address", str(tunnel.address))
         yield Probe("B33", Level.AGENT, "neutron", call, f"ip address add {tunnel.address} dev {tunnel.name}")

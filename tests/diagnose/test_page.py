@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 
 from support import ROOT, specify
 
-from labctl.diagnose.breakages import BREAKAGES
+from labctl import bases
+from labctl.diagnose.breakages import BREAKAGES, BY_NAME
 from labctl.diagnose.page import page
 
 
@@ -23,3 +25,15 @@ def test_every_exercise_is_shell_and_fits_a_lab() -> None:
         for shell in (exercise.shell, exercise.undo):
             text = exercise.program(fitting[0], shell)
             assert subprocess.run(["sh", "-n"], input=text, text=True, timeout=30, check=False).returncode == 0, text
+
+
+def test_an_exercise_names_units_as_the_packages_of_the_lab_do() -> None:
+    for exercise in BREAKAGES:
+        for words in re.findall(r"systemctl ([^;&|)\n]+)", f"{exercise.shell}\n{exercise.undo}"):
+            verb, *units = (word for word in words.split() if word[0] != "-" and word not in ("KILL", "MainPID"))
+            assert verb == "daemon-reload" or all(unit.startswith("unit:") for unit in units), words
+    spec = specify(ROOT / "topologies" / "ussuri-6node.yaml")
+    assert "restart openstack-nova-compute" in BY_NAME["nova-transport"].program(spec)
+    for daemon in {name for b in BREAKAGES for name in re.findall(r"unit:([a-z0-9-]+)", b.shell + b.undo)}:
+        for base in (bases.get("debian12", "debian"), bases.get("debian12", "pypi"), bases.get("centos7", "rdo")):
+            assert base.unit(daemon)

@@ -166,7 +166,11 @@ def test_an_api_that_is_busy_is_asked_again_with_more_time(
     monkeypatch.setattr(Apis, "hurry", lambda self, given: seconds.append(given), raising=False)
     monkeypatch.setattr(questions, "_QUESTIONS", [(User, "keystone", busy(60)), (Grant, "nova", busy(10))])
     assert run.diagnose(lab) == Diagnosis(())
-    assert seconds == [10, 60, 10]
+    assert seconds == [
+        10,
+        60,
+        10,
+    ]
     monkeypatch.setattr(questions, "_QUESTIONS", [(User, "nova", busy(100))])
     assert seen(run.diagnose(lab)) == [("B63", "api")]
 

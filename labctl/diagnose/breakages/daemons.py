@@ -20,11 +20,11 @@ BREAKAGES = (
         "nova's grants are revoked",
         _C.MARIADB,
         "mysql -e \"REVOKE ALL ON nova.* FROM 'nova'@'%'; REVOKE ALL ON nova.* FROM 'nova'@'localhost'\"; "
-        "systemctl restart nova-conductor || true",
+        "systemctl restart unit:nova-conductor || true",
         ("A1", "A2"),
     ),
-    Breakage("database-down", "MariaDB is stopped", _C.MARIADB, "systemctl stop mariadb", ("A4",)),
-    Breakage("rabbit-down", "RabbitMQ is stopped", _C.RABBITMQ, "systemctl stop rabbitmq-server", ("A10",)),
+    Breakage("database-down", "MariaDB is stopped", _C.MARIADB, "systemctl stop unit:mariadb", ("A4",)),
+    Breakage("rabbit-down", "RabbitMQ is stopped", _C.RABBITMQ, "systemctl stop unit:rabbitmq", ("A10",)),
     Breakage(
         "rabbit-permissions",
         "the user openstack may nothing",
@@ -46,58 +46,66 @@ BREAKAGES = (
         "rabbitmqctl -q set_disk_free_limit 100000GB && sleep 12",
         ("A10",),
     ),
-    Breakage("memcached-down", "memcached is stopped", _C.MEMCACHED, "systemctl stop memcached", ("B8",)),
-    Breakage("glance-stopped", "glance is stopped", _C.GLANCE, "systemctl stop glance-api", ("B63",)),
+    Breakage("memcached-down", "memcached is stopped", _C.MEMCACHED, "systemctl stop unit:memcached", ("B8",)),
+    Breakage("glance-stopped", "glance is stopped", _C.GLANCE, "systemctl stop unit:glance-api", ("B63",)),
     Breakage(
         "scheduler-masked",
         "nova-scheduler is stopped and masked",
         _C.NOVA_CONTROLLER,
-        "systemctl disable -q --now nova-scheduler; systemctl mask -q nova-scheduler",
+        "systemctl disable -q --now unit:nova-scheduler; systemctl mask -q unit:nova-scheduler",
         ("B63",),
     ),
     Breakage(
         "conductor-disabled",
         "nova-conductor runs but will not after a reboot",
         _C.NOVA_CONTROLLER,
-        "systemctl disable -q nova-conductor",
+        "systemctl disable -q unit:nova-conductor",
         ("B63",),
     ),
     Breakage("keys-owner", "keystone cannot read its keys", _C.KEYSTONE, "chown root: /etc/keystone/*-keys/*", ("L7",)),
-    Breakage("keystone-stopped", "keystone is stopped", _C.KEYSTONE, "systemctl stop keystone", ("A8",)),
-    Breakage("compute-stopped", "nova-compute is stopped", _C.NOVA_COMPUTE, "systemctl stop nova-compute", ("B63",)),
+    Breakage("keystone-stopped", "keystone is stopped", _C.KEYSTONE, "systemctl stop unit:keystone", ("A8",)),
     Breakage(
-        "l3-agent-stopped", "the layer-3 agent is stopped", _C.NEUTRON_L3, "systemctl stop neutron-l3-agent", ("B63",)
+        "compute-stopped", "nova-compute is stopped", _C.NOVA_COMPUTE, "systemctl stop unit:nova-compute", ("B63",)
+    ),
+    Breakage(
+        "l3-agent-stopped",
+        "the layer-3 agent is stopped",
+        _C.NEUTRON_L3,
+        "systemctl stop unit:neutron-l3-agent",
+        ("B63",),
     ),
     Breakage(
         "dhcp-agent-killed",
         "the DHCP agent is killed and cannot start",
         _C.NEUTRON_DHCP,
-        "systemctl kill -s KILL neutron-dhcp-agent; systemctl stop neutron-dhcp-agent",
+        "systemctl kill -s KILL unit:neutron-dhcp-agent; systemctl stop unit:neutron-dhcp-agent",
         ("B63",),
     ),
-    Breakage("volume-stopped", "cinder-volume is stopped", _C.CINDER_VOLUME, "systemctl stop cinder-volume", ("B63",)),
-    Breakage("heat-stopped", "heat-engine is stopped", _C.HEAT, "systemctl stop heat-engine", ("B63",)),
-    Breakage("proxy-stopped", "swift-proxy is stopped", _C.SWIFT_PROXY, "systemctl stop swift-proxy", ("B63",)),
-    Breakage("chrony-stopped", "the clock follows nobody", _C.NOVA_COMPUTE, "systemctl stop chrony", ("B1",)),
+    Breakage(
+        "volume-stopped", "cinder-volume is stopped", _C.CINDER_VOLUME, "systemctl stop unit:cinder-volume", ("B63",)
+    ),
+    Breakage("heat-stopped", "heat-engine is stopped", _C.HEAT, "systemctl stop unit:heat-engine", ("B63",)),
+    Breakage("proxy-stopped", "swift-proxy is stopped", _C.SWIFT_PROXY, "systemctl stop unit:swift-proxy", ("B63",)),
+    Breakage("chrony-stopped", "the clock follows nobody", _C.NOVA_COMPUTE, "systemctl stop unit:chrony", ("B1",)),
     Breakage(
         "restart-loop",
         "nova-scheduler ends again and again",
         _C.NOVA_CONTROLLER,
-        "mkdir -p /etc/systemd/system/nova-scheduler.service.d; "
+        "mkdir -p /etc/systemd/system/unit:nova-scheduler.service.d; "
         "printf '[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=\nExecStart=/bin/false\n"
-        "Restart=always\nRestartSec=1\n' >/etc/systemd/system/nova-scheduler.service.d/exercise.conf; "
-        "systemctl daemon-reload; systemctl --no-block restart nova-scheduler; sleep 3",
+        "Restart=always\nRestartSec=1\n' >/etc/systemd/system/unit:nova-scheduler.service.d/exercise.conf; "
+        "systemctl daemon-reload; systemctl --no-block restart unit:nova-scheduler; sleep 3",
         ("B63",),
-        undo="rm -f /etc/systemd/system/nova-scheduler.service.d/exercise.conf; systemctl daemon-reload",
+        undo="rm -f /etc/systemd/system/unit:nova-scheduler.service.d/exercise.conf; systemctl daemon-reload",
     ),
     Breakage(
         "descriptors",
         "memcached may open hardly any more files",
         _C.MEMCACHED,
-        "p=$(systemctl show -p MainPID --value memcached); used=$(find /proc/$p/fd | wc -l); "
+        "p=$(systemctl show -p MainPID --value unit:memcached); used=$(find /proc/$p/fd | wc -l); "
         'runuser -u "$(stat -c %U /proc/$p)" -- prlimit --pid "$p" --nofile="$((used + used / 10))"',
         ("L3",),
-        undo="systemctl restart memcached",
+        undo="systemctl restart unit:memcached",
     ),
     Breakage(
         "database-dropped",
@@ -106,7 +114,7 @@ BREAKAGES = (
         f"mysqldump --single-transaction glance >{_DUMP} && mysql -e 'DROP DATABASE glance'",
         ("A2",),
         undo=f"mysql -e 'CREATE DATABASE IF NOT EXISTS glance' && mysql glance <{_DUMP} && rm {_DUMP} && "
-        "systemctl restart glance-api",
+        "systemctl restart unit:glance-api",
     ),
     Breakage(
         "schema-behind",

@@ -6,19 +6,26 @@ data; a restored snapshot, or the fix that the diagnosis names, ends it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from labctl import bases
 from labctl.components import Component
 from labctl.errors import LabError
 from labctl.operations.node import quote
 from labctl.topology.model import NetworkRole
 from labctl.topology.spec import LabSpec, NodeSpec
 
+_UNIT = re.compile(r"\bunit:([a-z0-9-]+)")
+
 
 @dataclass(frozen=True)
 class Breakage:
-    """One exercise: ``shell`` runs on the node of a component; with ``admin`` after loading admin-openrc."""
+    """One exercise: ``shell`` runs on the node of a component; with ``admin`` after loading admin-openrc.
+
+    In it, ``unit:DAEMON`` is the unit that a lab's packages have for this daemon.
+    """
 
     name: str
     title: str
@@ -64,5 +71,7 @@ class Breakage:
             "provider": provider.name if provider else "",
         }
         words = " ".join(f"{name}={quote(value)}" for name, value in names.items())
+        unit = bases.get(spec.base, spec.package_source).unit
+        text = _UNIT.sub(lambda found: unit(found[1]), shell or self.shell)
         login = ". /root/admin-openrc; " if self.admin else ""
-        return f"{words}; {login}{shell or self.shell}"
+        return f"{words}; {login}{text}"

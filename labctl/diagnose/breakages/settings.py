@@ -9,10 +9,10 @@ _C = Component
 
 
 def _option(
-    name: str, title: str, component: Component, path: str, section: str, pattern: str, row: str, unit: str
+    name: str, title: str, component: Component, path: str, section: str, pattern: str, row: str, daemon: str
 ) -> Breakage:
     """A setting of one section, changed by a sed(1) command; its daemon reads it."""
-    shell = f"sed -i '/^\\[{section}\\]/,/^\\[/{pattern}' {path}; systemctl --no-block restart {unit}"
+    shell = f"sed -i '/^\\[{section}\\]/,/^\\[/{pattern}' {path}; systemctl --no-block restart unit:{daemon}"
     return Breakage(name, title, component, shell, (row,))
 
 
@@ -45,7 +45,7 @@ BREAKAGES = (
         "keystone_authtoken",
         "s/^\\[keystone_authtoken\\]/[keystone_authtokens]/",
         "A11",
-        "neutron-api",
+        "neutron-server",
     ),
     _option(
         "nova-transport",
@@ -142,7 +142,7 @@ BREAKAGES = (
         "another hash suffix",
         _C.SWIFT_PROXY,
         "sed -i 's/^swift_hash_path_suffix = .*/swift_hash_path_suffix = other/' /etc/swift/swift.conf; "
-        "systemctl restart swift-proxy",
+        "systemctl restart unit:swift-proxy",
         ("B55",),
     ),
     Breakage(
@@ -150,7 +150,7 @@ BREAKAGES = (
         "glance-api.conf belongs to root alone",
         _C.GLANCE,
         "chown root:root /etc/glance/glance-api.conf; chmod 600 /etc/glance/glance-api.conf; "
-        "systemctl restart glance-api || true",
+        "systemctl restart unit:glance-api || true",
         ("B65",),
     ),
     Breakage(
@@ -165,7 +165,7 @@ BREAKAGES = (
         "nova-compute has another host name",
         _C.NOVA_COMPUTE,
         "sed -i '/^host = /d; s/^\\[DEFAULT\\]$/&\\nhost = labctl-exercise/' /etc/nova/nova.conf; "
-        "systemctl restart nova-compute",
+        "systemctl restart unit:nova-compute",
         ("L9",),
     ),
 )
