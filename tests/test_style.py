@@ -240,3 +240,17 @@ def test_one_module_writes_and_removes_files() -> None:
         if isinstance(item, ast.Call) and writes(item)
     ]
     assert found == []
+
+
+def test_every_variable_that_a_user_can_set_is_in_the_documentation() -> None:
+    # what labctl sets for its programs
+    own = {"LABCTL_OUTSIDE", "LABCTL_ROOT", "LABCTL_NIGHTLY_RUN", "LABCTL_NIGHTLY_STATE", "LABCTL_NIGHTLY_REPORT"}
+    named = {
+        item.value
+        for tree in TREES.values()
+        for item in ast.walk(tree)
+        if isinstance(item, ast.Constant) and isinstance(item.value, str) and re.fullmatch("LABCTL_[A-Z_]+", item.value)
+    }
+    ruby = re.findall(r'ENV(?:\[|\.fetch\()"(LABCTL_[A-Z_]+)"', (ROOT / "vagrant/Vagrantfile").read_text())
+    table = re.findall(r"^\| `(LABCTL_\w+)` \|", (ROOT / "docs/command-line.md").read_text(), re.MULTILINE)
+    assert sorted(table) == sorted({*named, *ruby} - own)
