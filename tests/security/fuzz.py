@@ -5,7 +5,8 @@
 Each case changes one file that a user can hand over (topology, nightly.yaml, export, box, media, a lab's state) or puts
 something else in its place, and gives it to labctl in a process of its own. What counts as a failure: an error that is
 no LabError, more than 5 seconds, more than 300 MB of memory, a file written outside of the home, a program of an
-accepted topology with a syntax error. Prints a table; status 1 when any case failed. ``--case`` repeats one.
+accepted topology with a syntax error. Prints a table; status 1 when any case failed. ``--case`` repeats one. A long run
+says every half minute how far it is.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -48,6 +49,8 @@ from labctl.services.base import Context
 
 DEADLINE = 5.0
 GROWTH = 300 * 2**20
+#: More cases than this, and the seconds between two lines about how far they are.
+LONG, AGAIN = 500, 30.0
 TICKS = os.sysconf("SC_CLK_TCK")
 #: Of the accepted topologies, the share that shellcheck looks at, and what it leaves to the author.
 CHECKED, IGNORED = 10, "SC2016"
@@ -299,6 +302,21 @@ def fault(case: Case) -> str:
     return " ".join((case.outcome, *inner, errors[-1] if errors else case.words[:60]))
 
 
+def told(found: Iterable[Case], number: int, clock: Callable[[], float] = time.monotonic) -> Iterator[Case]:
+    """The cases; of a long run, how far it is, on standard error."""
+    began = due = clock()
+    failed = 0
+    for done, case in enumerate(found, 1):
+        failed += case.outcome in FAILED
+        now = clock()
+        if number > LONG and now - due >= AGAIN:
+            due = now
+            left = (now - began) / done * (number - done)
+            about = f"{left:.0f} s" if left < 90 else f"{left / 60:.0f} min"
+            print(f"{done} of {number} cases, {failed} failed, about {about} left", file=sys.stderr, flush=True)
+        yield case
+
+
 def show(case: Case, seed: int, only: str = "") -> str:
     """A failure, and how to repeat it."""
     kind = f" --kind {only!r}" if only else ""
@@ -320,7 +338,8 @@ def main() -> int:
     number, first = (1, chosen.case) if chosen.case is not None else (chosen.n, 0)
     began, done, seen = time.monotonic(), list[Case](), Counter[str]()
     print(f"seed {chosen.seed}", flush=True)
-    for case in cases(number, chosen.seed, only=chosen.kind, first=first, keep=chosen.keep):
+    found = cases(number, chosen.seed, only=chosen.kind, first=first, keep=chosen.keep)
+    for case in told(found, number):
         done.append(case)
         if case.outcome not in FAILED:
             continue

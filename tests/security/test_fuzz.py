@@ -6,6 +6,7 @@ import re
 import sys
 from pathlib import Path
 
+import fuzz as fuzz_program
 import pytest
 from support import ROOT
 
@@ -27,6 +28,17 @@ def test_damaged_and_hostile_files_of_every_kind_are_only_refused() -> None:
     assert " × " not in said, said
     for kind in ("box", "export", "media", "nightly", "state", "state, other", "topology"):
         assert re.search(rf"^{kind} +[1-9]", said, re.MULTILINE), said
+
+
+@pytest.mark.parametrize(("number", "lines"), [(500, []), (600, ["2 of 600", "4 of 600"])])
+def test_a_long_run_says_how_far_it_is(capsys: pytest.CaptureFixture[str], number: int, lines: list[str]) -> None:
+    made = [fuzz_program.Case(n, "box", "x", "crashed" if n == 3 else "refused", 1.0) for n in range(5)]
+    times = iter(range(0, 120, 20))
+    assert list(fuzz_program.told(iter(made), number, lambda: next(times))) == made
+    said = capsys.readouterr().err.splitlines()
+    assert [line.partition(" cases")[0] for line in said] == lines
+    if lines:
+        assert said == ["2 of 600 cases, 0 failed, about 199 min left", "4 of 600 cases, 1 failed, about 199 min left"]
 
 
 @pytest.mark.parametrize("case", ["99:10", "393197:1650", "393197:1741"])
