@@ -242,6 +242,19 @@ def test_one_module_writes_and_removes_files() -> None:
     assert found == []
 
 
+def test_qemu_img_guesses_no_format() -> None:
+    """A guest writes what a raw disk begins with: guessed as qcow2, it would name any file of the host."""
+    found = [
+        [ast.unparse(word) for word in item.elts]
+        for tree in TREES.values()
+        for item in ast.walk(tree)
+        if isinstance(item, ast.List) and ast.unparse(item).startswith("['qemu-img'")
+    ]
+    assert len(found) > 5
+    assert [words for words in found if "'-f'" not in words] == []
+    assert [words for words in found if "'-b'" in words and "'-F'" not in words] == []
+
+
 def test_every_variable_that_a_user_can_set_is_in_the_documentation() -> None:
     # what labctl sets for its programs
     own = {"LABCTL_OUTSIDE", "LABCTL_ROOT", "LABCTL_NIGHTLY_RUN", "LABCTL_NIGHTLY_STATE", "LABCTL_NIGHTLY_REPORT"}

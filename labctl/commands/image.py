@@ -78,9 +78,10 @@ def verify() -> None:
     wrong: list[str] = []
     with progress():
         for medium in (m for m in media.CATALOGUE if media.present(m)):
-            with step("image", f"check {medium.name}"):
-                if media.digest(media.path_of(medium)) != medium.sha256:
-                    wrong.append(f"{media.path_of(medium)} does not match its checksum")
+            try:
+                media.verify(medium)
+            except LabError as error:
+                wrong.append(error.message)
         for image in _images():
             with step("image", f"check {image.name}"):
                 try:

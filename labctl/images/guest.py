@@ -151,7 +151,7 @@ def build(directory: Path) -> GuestImage:
         with step("image", "write the guest's disk"):
             boot = guest_parts.boot_partition(work / "boot.img", vmlinuz, initrd)
             guest_parts.write_disk(work / "disk.raw", boot, guest_parts.root_partition(work / "root.img", root))
-            process.run(["qemu-img", "convert", "-c", "-O", "qcow2", work / "disk.raw", disk], timeout=120)
+            process.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-c", work / "disk.raw", disk], timeout=120)
         final = directory / "guest.qcow2"
         files.move(disk, final)
     finally:

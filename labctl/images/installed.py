@@ -113,6 +113,8 @@ def ensure(base: Base, release: Release, vault: str = VAULT, mirror_url: str | N
         if medium is None:
             with step("image", "check the installer's components on the mirror"):
                 udebs.check(mirror_url or mirror(), base.suite)
+        else:
+            media.verify(media.get(medium.name))
         scratch = work / "scratch"
         files.new_directory(scratch)
         given, _ = answers_for(base, release, vault, mirror_url, proxy.without_password())
@@ -138,7 +140,9 @@ def _install(boot: Boot, base: Base, work: Path, scratch: Path) -> dict[str, Any
         said = prove(raw, scratch, kvm=accelerated, seconds=300 if accelerated else 1800)
         booted = time.monotonic() - began
     files.new_directory(work / "tree")
-    process.run(["qemu-img", "convert", "-O", "qcow2", "-c", raw, work / "tree/disk.qcow2"], timeout=1800)
+    process.run(
+        ["qemu-img", "convert", "-f", "qcow2", "-O", "qcow2", "-c", raw, work / "tree/disk.qcow2"], timeout=1800
+    )
     for path in scratch.iterdir():
         files.erase(path)
     files.remove_empty(scratch)

@@ -172,6 +172,17 @@ def present(medium: Medium) -> bool:
     return path_of(medium).is_file()
 
 
+def verify(medium: Medium) -> None:
+    """Compare a medium of the store with its checksum.
+
+    :raises LabError: it was changed after it was added.
+    """
+    path = path_of(medium)
+    with step("image", f"check {medium.name}"):
+        if digest(path) != medium.sha256:
+            raise LabError(f"{path} does not match its checksum", f"rm {path}; labctl image fetch {medium.name}")
+
+
 def missing(base: str, point_release: str) -> str | None:
     """The file that a base needs and the store lacks, with URL and checksum; None when nothing is missing."""
     wanted = installers(base, point_release)

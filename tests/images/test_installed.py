@@ -62,6 +62,14 @@ def test_a_disk_is_installed_once_and_kept(medium: media.Medium, runs: Path, mon
     assert isinstance(_boot_of(image), Firmware)
 
 
+def test_a_medium_that_was_changed_in_the_store_is_not_opened(medium: media.Medium, runs: Path) -> None:
+    with media.path_of(medium).open("ab") as sink:
+        sink.write(b"x")
+    with pytest.raises(LabError, match=r"2009\.iso does not match its checksum"):
+        installed.ensure(bases.get("centos7", "rdo"), releases.get("train"))
+    assert runs.read_text() == ""
+
+
 def test_the_console_of_a_failed_installation_is_kept(medium: media.Medium, runs: Path) -> None:
     says = 'for w in "$@"; do case $w in file:*) echo "Pane is dead" >>"${w#file:}" ;; esac; done'
     Path(installer.QEMU).write_text(f"#!/bin/sh\n{says}\nexec sleep 60\n")

@@ -90,7 +90,7 @@ def adopt(lab: Lab, image: Path) -> None:
             up = "../" * len(inner.parts)
             found = qcow2.read(disk)
             if inner.name == "root.qcow2" and found.backing.startswith("/"):
-                process.run(["qemu-img", "rebase", "-u", "-F", "qcow2", "-b", _golden(image), disk])
+                process.run(["qemu-img", "rebase", "-u", "-f", "qcow2", "-F", "qcow2", "-b", _golden(image), disk])
             else:
                 qcow2.check(disk, tuple(f"{up}{below}/{inner}" for below in lab.stack[place + 1 :]))
 
