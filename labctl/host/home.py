@@ -23,8 +23,10 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 def secure() -> None:
     """Create the home for its user alone, or mend its permissions and say so; once in a process.
 
-    :raises LabError: it belongs to another user, or cannot be created.
+    :raises LabError: it belongs to another user, or cannot be created; or the system's files cannot name it.
     """
+    if odd := next((letter for letter in str(paths.home()) if not letter.isprintable()), ""):
+        raise LabError(f"LABCTL_HOME has the character {odd!r}, which is not printed", "use another directory")
     for text in _secured(paths.home()):
         note("host", text)
 

@@ -126,6 +126,8 @@ def _bad_text(error: ErrorDetails, text: str, *, show: bool) -> str:
     shown = repr(shorten(text)) if show else "this"
     if error["type"] == "string_too_long":
         return f"{shown} is too long: at most {error['ctx']['max_length']} characters"
+    if error["ctx"].get("pattern", "").startswith("^http"):
+        return f"{shown} is not a URL: http://HOST/PATH or https://HOST/PATH, without blanks, quotes, '&', '#' and '\\'"
     return f"{shown} is not a name: {_NAME_RULE}"
 
 

@@ -35,7 +35,7 @@ HostName = Annotated[str, Field(pattern=NAME, max_length=MAX_HOST_NAME)]
 #: Names in catalogs, commands and configuration files: regions, physical networks, releases.
 WORD = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 Word = Annotated[str, Field(pattern=WORD, max_length=255)]
-Vault = Annotated[str, Field(pattern=r"^https?://[^\s'\"&\\]+$")]
+Vault = Annotated[str, Field(pattern=r"^https?://[^\s\x00-\x1f\x7f-\x9f'\"&\\#]+$")]
 
 
 def _parse_title(value: str) -> str:
