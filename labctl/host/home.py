@@ -25,7 +25,7 @@ def secure() -> None:
 
     :raises LabError: it belongs to another user, or cannot be created; or the system's files cannot name it.
     """
-    if odd := next((letter for letter in str(paths.home()) if not letter.isprintable()), ""):
+    if odd := next((letter for letter in str(paths.home()) if letter != "\t" and not letter.isprintable()), ""):
         raise LabError(f"LABCTL_HOME has the character {odd!r}, which is not printed", "use another directory")
     for text in _secured(paths.home()):
         note("host", text)

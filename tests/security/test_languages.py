@@ -45,7 +45,7 @@ SHORT = settings(max_examples=10, deadline=None, derandomize=True, suppress_heal
 HOSTILE = "</title></svg><script>x</script>{{ 7*7 }}{% x %}&amp;\"'`$(id)\\[bold]비밀 \x1b[2J\x07\x7f END"
 MEANT = "<>&\"'{}[]%\\/#;:,\x00\x1b é비"
 ANY = st.text(st.characters(exclude_categories=("Cs",)), max_size=20) | st.text(MEANT, max_size=20)
-PRINTED = ANY.filter(str.isprintable)
+PRINTED = ANY.filter(lambda text: text.replace("\t", "").isprintable())
 
 
 class Page(HTMLParser):
@@ -99,8 +99,9 @@ def test_a_page_of_a_night_has_texts_as_they_are(tmp_path_factory: pytest.TempPa
 @example(text="</title></svg><script>&amp;\"'")
 def test_a_chart_has_names_as_they_are(text: str) -> None:
     chart = ElementTree.fromstring(svg.chart(f"a{text}", {f"b{text}": [(1, 60.0)]}))
-    assert chart.get("aria-label") == f"a{text}: b{text} 1.0 min"
     assert [title.text for title in chart.iter("title")] == [f"b{text}"]
+    text = text.replace("\t", " ")  # as XML reads attributes
+    assert chart.get("aria-label") == f"a{text}: b{text} 1.0 min"
     assert ElementTree.fromstring(svg.strip([(1, "passed")], text)).get("aria-label") == f"{text}: 1 passed"
 
 
@@ -151,7 +152,7 @@ def test_a_url_that_installers_or_programs_read_otherwise_is_refused_at_its_plac
 
 @SHORT
 @given(text=PRINTED)
-@example(text="a b,c:d'e\"<f>&\\]]>")
+@example(text="a\tb,c:d'e\"<f>&\\]]>")
 def test_a_machines_xml_has_paths_as_they_are(text: str) -> None:
     place = Path("/", text or "x")
     mark = Mark("lab", "id", "node", str(place))
