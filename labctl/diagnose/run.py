@@ -30,8 +30,8 @@ from labctl.secret import redact
 
 #: Seconds for all tests of one node.
 NODE = 120
-#: Seconds for what was mended to report itself well.
-SETTLE = 90
+#: Seconds for what was mended to report itself well, and for what is gone to count as down: a minute, for nova.
+SETTLE = 120
 #: The node's directory for the tests: in memory, as its disk may be full; one for each diagnosis, as failed tests
 #: may be explained side by side.
 DIRECTORY = "/run/labctl-{}"
@@ -161,7 +161,7 @@ def _apis(lab: Lab, finished: set[str], tries: tuple[int, ...]) -> list[Finding]
 def mended(
     lab: Lab, only: str = "", seconds: float = SETTLE, window: Window | None = None, begun: bool = False
 ) -> tuple[list[str], Diagnosis]:
-    """Diagnose, apply the safe fixes, and look again until nothing is left that they mend or the time is up.
+    """Diagnose, apply the safe fixes, and look again until nothing is left, or nothing changed for so many seconds.
 
     A fix may uncover the next cause. Daemons that were just started need a moment to report.
 
@@ -171,7 +171,8 @@ def mended(
     """
     done: list[str] = []
     found = diagnose(lab, only, window)
-    deadline = time.monotonic() + seconds * lab.driver.patience
+    patience = seconds * lab.driver.patience
+    deadline = time.monotonic() + patience
     tried: set[Finding] = set()
     while found.causes and (begun or any(cause.mend for cause in found.causes)) and time.monotonic() < deadline:
         new = tuple(cause for cause in found.causes if cause.mend and cause not in tried)
@@ -180,6 +181,7 @@ def mended(
             files.write_atomic(lab.directory / MENDED, "")
             tried |= set(new)
             begun = True
+            deadline = time.monotonic() + patience
         else:
             time.sleep(2)
         found = diagnose(lab, only)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +18,8 @@ from support import IDENTITY, SMALL, specify, write
 
 from labctl.diagnose import apis as questions
 from labctl.diagnose import expected, report, run
-from labctl.diagnose.model import Diagnosis, Level
+from labctl.diagnose.model import Diagnosis, Finding, Level, Mend
+from labctl.diagnose.rows import ROWS
 from labctl.drivers.fake import Fake, FakeSession
 from labctl.engine.converge import Engine, no_guest
 from labctl.errors import BrokenLabError, DeadlineError
@@ -231,3 +234,24 @@ def test_a_report_that_fails_or_has_no_time_says_so(
     assert failed.text == "(no diagnosis: ZeroDivisionError: division by zero)"
     assert json.loads(failed.members()["findings.json"])["failure"] == "ZeroDivisionError: division by zero"
     assert "no lab" in report.report("nowhere").text
+
+
+def test_each_fix_has_time_to_show(tmp_path: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = made(tmp_path)
+    first = Finding(ROWS["A4"], Level.DATABASE, "first", "mariadb", "stopped", "start it", Mend("first"))
+    slow = Finding(ROWS["L9"], Level.AGENT, "api", "nova", "another host", "remove it")
+    known = replace(slow, mend=Mend("first"))
+    looks = iter(([first], [slow], [known], [known], []))
+    clock = [0.0]
+
+    def looked(*_: object) -> Diagnosis:
+        clock[0] += 40
+        return Diagnosis.of(next(looks))
+
+    did: list[tuple[Finding, ...]] = []
+    monkeypatch.setattr(run, "diagnose", looked)
+    monkeypatch.setattr(run, "_mend", lambda lab, causes: did.append(causes) or ["done"])
+    monkeypatch.setattr(run, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=lambda seconds: None))
+    done, left = run.mended(lab, seconds=90)
+    assert (done, left.causes) == (["done", "done"], ())
+    assert [cause.row.id for (cause,) in did] == ["A4", "L9"]
