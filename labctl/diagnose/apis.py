@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
 from keystoneauth1 import exceptions
 
-from labctl.diagnose.model import Finding, Level, Mend
+from labctl.diagnose.model import SHARED, Finding, Level, Mend
 from labctl.diagnose.rows import ROWS
 from labctl.engine.cloud import Cloud
 from labctl.operations import openstack
@@ -20,20 +20,22 @@ from labctl.records.lab import Lab
 T = TypeVar("T")
 #: Seconds for one request, and for a second try of one that timed out: a busy API is not a broken one.
 TRIES = (10, 60)
-#: The same where what all APIs stand on is broken: they often wait for that.
+#: The same where what an API stands on is broken: it often waits for that, as heat's for its engine.
 DOOMED = (5,)
 #: Service names of the types that list their own services.
 _SERVICE_OF = {"compute": "nova", "volumev2": "cinder", "volumev3": "cinder", "orchestration": "heat"}
 
 
-def ask(lab: Lab, cloud: Cloud, operations: tuple[ApiOperation, ...], tries: tuple[int, ...] = TRIES) -> list[Finding]:
+def ask(lab: Lab, cloud: Cloud, operations: tuple[ApiOperation, ...], before: Iterable[Finding] = ()) -> list[Finding]:
     """The findings of all APIs; one that does not answer is a finding itself.
 
-    :param tries: seconds for a request, and for each further try of one that timed out.
+    :param before: what is known to be wrong; a question about what stands on it is asked once, and briefly.
     """
+    before = tuple(before)
     found: list[Finding] = []
     for kind, service, question in _QUESTIONS:
         for asked, about in _subjects(kind, service, operations):
+            tries = DOOMED if any(f.level in SHARED or f.service == asked for f in before) else TRIES
             try:
                 found += _patiently(cloud, partial(_answers, question, lab, cloud, about), tries)
             except (exceptions.ClientException, LookupError, ValueError) as error:  # also another API at its address

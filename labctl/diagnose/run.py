@@ -11,7 +11,7 @@ from keystoneauth1 import exceptions
 from labctl.diagnose import apis, between, expected, patterns, probes
 from labctl.diagnose.breakages import BY_NAME
 from labctl.diagnose.expected import Expected, Owners
-from labctl.diagnose.model import SHARED, Diagnosis, Finding, Level, Mend
+from labctl.diagnose.model import Diagnosis, Finding, Level, Mend
 from labctl.diagnose.patterns import MENDED, Search, Window
 from labctl.diagnose.probes import Probe
 from labctl.diagnose.rows import ROWS
@@ -63,8 +63,7 @@ def diagnose(lab: Lab, only: str = "", window: Window | None = None) -> Diagnosi
             found += [f for part in on_each(lambda node: _node(engine, node, kept[node]), there) for f in part]
             found += between.clocks(engine)
             found += between.copies(engine, finished)
-            doomed = any(finding.level in SHARED for finding in found)
-            found += _apis(lab, finished, apis.DOOMED if doomed else apis.TRIES)
+            found += _apis(lab, finished, found)
     finally:
         engine.close()
     found = [finding for finding in found if _concerns(finding.service, only)]
@@ -146,13 +145,13 @@ def _of_probe(lab: Lab, node: str, probe: Probe, said: tuple[str, ...]) -> Findi
     return Finding(ROWS[probe.row], probe.level, node, probe.service, text, fix, mend)
 
 
-def _apis(lab: Lab, finished: set[str], tries: tuple[int, ...]) -> list[Finding]:
+def _apis(lab: Lab, finished: set[str], before: Iterable[Finding]) -> list[Finding]:
     """What the APIs say, once their part of the plan is finished."""
     operations = tuple(o for stage in lab.plan.stages if stage.name in finished for o in stage.api)
     if not operations:
         return []
     try:
-        return ask(lab, lab.secrets(), lambda cloud: apis.ask(lab, cloud, operations, tries))
+        return ask(lab, lab.secrets(), lambda cloud: apis.ask(lab, cloud, operations, before))
     except (exceptions.ClientException, LabError, OSError) as error:
         text = f"keystone does not answer: {error}"
         return [Finding(ROWS["A8"], Level.IDENTITY, "api", "keystone", text, f"labctl status --check {lab.name}")]

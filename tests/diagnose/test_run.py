@@ -174,6 +174,11 @@ def test_an_api_that_is_busy_is_asked_again_with_more_time(
         60,
         10,
     ]
+    seconds.clear()
+    fake.failures |= {UNIT: "is inactive"}
+    run.diagnose(lab)
+    assert seconds == [5, 5]
+    fake.failures.clear()
     monkeypatch.setattr(questions, "_QUESTIONS", [(User, "nova", busy(100))])
     assert seen(run.diagnose(lab)) == [("B63", "api")]
 
