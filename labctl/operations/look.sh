@@ -130,14 +130,14 @@ look_room() { # percent
     [ -z "$full" ] || { echo "$full"; return 1; }
 }
 
-look_descriptors() { # three programs for all processes: a node has hundreds
+look_descriptors() { # in use to 80 percent; three programs for all processes, as a node has hundreds
     near=$({
         grep -H '^Max open files' /proc/[0-9]*/limits
         find /proc/[0-9]*/fd -mindepth 1
     } 2>/dev/null | awk -F '[/ ]+' '
         $4 ~ /^limits/ { limit[$3] = $7 }
         $4 == "fd" { used[$3]++ }
-        END { for (p in used) if (limit[p] + 0 && used[p] * 10 >= limit[p] * 9) print p, used[p], limit[p] }')
+        END { for (p in used) if (limit[p] + 0 && used[p] * 10 >= limit[p] * 8) print p, used[p], limit[p] }')
     [ -n "$near" ] || return 0
     echo "$near" | while read -r process used limit; do
         unit=$(sed -n 's#.*/\([^/]*\.service\)$#\1#p' "/proc/$process/cgroup" 2>/dev/null | head -n 1)
