@@ -140,7 +140,7 @@ def as_json(data: bytes, dice: random.Random) -> bytes:
 
 def as_yaml(data: bytes, dice: random.Random) -> bytes:
     """Change the structure of a YAML text."""
-    changed = tree(json.loads(json.dumps(yaml.load(data, yaml.CSafeLoader))), dice)
+    changed = tree(json.loads(json.dumps(yaml.load(data, yaml.CSafeLoader), default=str, skipkeys=True)), dice)
     flow = dice.choice((None, True, False))
     written: str = yaml.dump(
         changed, Dumper=yaml.CSafeDumper, default_flow_style=flow, allow_unicode=True, sort_keys=False
