@@ -171,19 +171,29 @@ def _forked(kind: Kind, file: Path, case: Path, seed: str) -> tuple[str, str]:
 def _awaited(pid: int) -> str:
     """Wait for a child until it ends, sleeps for something too long, or worked too long; where it is if it did not end.
 
-    A busy machine is no fault of the child's: one that could run, or waits for the disk, is given time.
+    A busy machine is no fault of the child's: it is given time while it or a program of it could run, or waits for the
+    disk.
     """
     handle, before = os.pidfd_open(pid), 0.0
     try:
         while not select.select([handle], [], [], DEADLINE)[0]:
-            state, *numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            worked = sum(map(int, numbers[10:14])) / TICKS
-            if worked > DEADLINE or (state == "S" and worked < before + 0.1):
+            found = list(_session(pid))
+            worked = sum(ticks for _, ticks in found) / TICKS
+            if worked > DEADLINE or (all(state == "S" for state, _ in found) and worked < before + 0.1):
                 return Path(f"/proc/{pid}/wchan").read_text() or "no system call"
             before = worked
         return ""
     finally:
         os.close(handle)
+
+
+def _session(pid: int) -> Iterator[tuple[str, int]]:
+    """The state and processor time of the processes of a session, also for those that they waited for."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # ended
+            state, *numbers = path.read_text().rpartition(")")[2].split()
+            if int(numbers[2]) == pid:
+                yield state, sum(map(int, numbers[10:14]))
 
 
 #: Memory of the process that the cases are forked from.
