@@ -145,5 +145,6 @@ def _nova(ctx: Context, node: NodeSpec) -> Iterator[Probe]:
     if not (ctx.release.cells_v2 and node.has(Component.NOVA_CONTROLLER) and node.has(Component.MARIADB)):
         return
     for compute in ctx.lab.running(Component.NOVA_COMPUTE):
-        fix = 'su -s /bin/sh -c "nova-manage cell_v2 discover_hosts" nova'
+        # by service: a host that was mapped once is passed over by its compute node (Nova, bug 1755602)
+        fix = 'su -s /bin/sh -c "nova-manage cell_v2 discover_hosts --by-service" nova'
         yield Probe("A18", Level.AGENT, "nova", ("look_mapped", compute.name), fix, True)
