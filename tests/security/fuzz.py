@@ -174,12 +174,13 @@ def _awaited(pid: int) -> str:
     A busy machine is no fault of the child's: it is given time while it or a program of it could run, or waits for the
     disk.
     """
-    handle, before = os.pidfd_open(pid), 0.0
+    handle, before, idle = os.pidfd_open(pid), 0.0, 0
     try:
-        while not select.select([handle], [], [], DEADLINE)[0]:
+        while not select.select([handle], [], [], DEADLINE / 2)[0]:
             found = list(_session(pid))
             worked = sum(ticks for _, ticks in found) / TICKS
-            if worked > DEADLINE or (all(state == "S" for state, _ in found) and worked < before + 0.1):
+            idle = idle + 1 if all(state == "S" for state, _ in found) and worked < before + 0.05 else 0
+            if worked > DEADLINE or idle > 1:
                 return Path(f"/proc/{pid}/wchan").read_text() or "no system call"
             before = worked
         return ""
