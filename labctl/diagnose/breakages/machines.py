@@ -14,7 +14,12 @@ _FULL = (
     "mount -t tmpfs -o size=1m,mode=755 labctl-exercise {0} && {{ head -c 2M /dev/zero >{0}/labctl-exercise || true; }}"
 )
 _EMPTY = "umount -l {0}"
-_NO_NAMES = "cp /etc/resolv.conf /etc/resolv.conf.exercise; printf 'nameserver 192.0.2.1\n' >/etc/resolv.conf"
+#: Questions that a firewall drops; a lab without a way out refuses those to an address outside at once.
+_DROPPED = "INPUT -d 127.0.0.9 -p udp --dport 53 -j DROP"
+_NO_NAMES = (
+    "cp /etc/resolv.conf /etc/resolv.conf.exercise; printf 'nameserver 127.0.0.9\n' >/etc/resolv.conf; "
+    f"iptables -w -I {_DROPPED}"
+)
 
 
 def _lvm(spec: LabSpec) -> bool:
@@ -126,7 +131,8 @@ BREAKAGES = (
         _C.NOVA_COMPUTE,
         _NO_NAMES,
         ("L8",),
-        undo="[ ! -e /etc/resolv.conf.exercise ] || { cat /etc/resolv.conf.exercise >/etc/resolv.conf; "
+        undo=f"iptables -w -D {_DROPPED}; "
+        "[ ! -e /etc/resolv.conf.exercise ] || { cat /etc/resolv.conf.exercise >/etc/resolv.conf; "
         "rm /etc/resolv.conf.exercise; }",
     ),
     Breakage(
