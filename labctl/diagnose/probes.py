@@ -79,11 +79,13 @@ def _cards(ctx: Context, node: NodeSpec) -> Iterator[Probe]:
         name = card.name
         yield Probe("B40", Level.NETWORK, "node", ("look_card", name), f"ip link set dev {name} mtu 1500", True)
         yield Probe("M3", Level.NETWORK, "node", ("look_card_up", name), f"ip link set dev {name} up", True)
+    if not node.has(Component.NEUTRON_L2):
+        return
+    if ctx.lab.mechanism is Mechanism.LINUXBRIDGE:
+        again = f"systemctl restart {ctx.base.unit('neutron-linuxbridge-agent')}"
+        yield Probe("A28", Level.AGENT, "neutron", ("look_bridges",), again, True)
     tunnel = ctx.lab.interface(node, NetworkRole.OVERLAY)
-    if node.has(Component.NEUTRON_L2) and tunnel and tunnel.address:
-        if ctx.lab.mechanism is Mechanism.LINUXBRIDGE:
-            again = f"systemctl restart {ctx.base.unit('neutron-linuxbridge-agent')}"
-            yield Probe("A28", Level.AGENT, "neutron", ("look_bridges",), again, True)
+    if tunnel and tunnel.address:
         call = ("look_address", str(tunnel.address))
         yield Probe("B33", Level.AGENT, "neutron", call, f"ip address add {tunnel.address} dev {tunnel.name}")
 

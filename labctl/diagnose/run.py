@@ -225,9 +225,12 @@ def _mend(lab: Lab, causes: Iterable[Finding]) -> list[str]:
             reload = (Command("systemd reads its unit files", "systemctl daemon-reload", changes=False),)
             items = (*operations, *(reload if units else ()), *restarts)
             session = engine.session(node)
-            with step(node, f"mend {len(mends)} findings"):
-                run_stage(session, lab.name, node, "mend", items, lab.secrets(), lambda outcome: None)
-            done += [f"{node}: {item.title}" for item in (*operations, *restarts)]
+            try:
+                with step(node, f"mend {len(mends)} findings"):
+                    run_stage(session, lab.name, node, "mend", items, lab.secrets(), lambda outcome: None)
+                done += [f"{node}: {item.title}" for item in (*operations, *restarts)]
+            except LabError as error:  # its finding stays
+                done.append(f"{node}: {error.message}")
         copies = tuple(dict.fromkeys(copy for cause in causes if cause.mend for copy in cause.mend.copies))
         engine.copy(copies)
         done += [copy.title for copy in copies]

@@ -26,6 +26,10 @@ def _lvm(spec: LabSpec) -> bool:
     return spec.volume_backend is VolumeBackend.LVM
 
 
+def _routed(spec: LabSpec) -> bool:
+    return spec.fixtures.internal_network is not None
+
+
 def _own_clock(spec: LabSpec) -> bool:
     return spec.own_kernel
 
@@ -65,6 +69,7 @@ BREAKAGES = (
         ("B43",),
         True,
         'openstack router set --external-gateway "$external" "$router"',
+        only=_routed,
     ),
     Breakage(
         "image-store",

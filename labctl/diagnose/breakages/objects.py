@@ -99,7 +99,7 @@ BREAKAGES = (
         "flavor-too-large",
         "a server that fits on no host",
         _C.KEYSTONE,
-        "openstack flavor create --ram 1048576 --disk 1 --vcpus 1 labctl-exercise >/dev/null; "
+        "openstack flavor create --ram 64 --disk 1000000 --vcpus 1 labctl-exercise >/dev/null; "
         'openstack server create --wait --flavor labctl-exercise --image "$image" --network "$external" '
         "labctl-exercise >/dev/null || true; openstack server list --status ERROR -f value -c Name | "
         "grep -qx labctl-exercise",
