@@ -38,7 +38,7 @@ def diagnose(
         typer.echo(json.dumps({"lab": name, "done": done, **report.rows(found)}, indent=1))
         raise typer.Exit(1 if found.causes else 0)
     for line in done:
-        out.print(f"done: {line}", markup=False)
+        out.print(line if line.startswith(run.FAILED) else f"done: {line}", markup=False)
     if not found.causes:
         out.print(f"{name}: mended" if done else f"{name}: nothing is wrong")
     for line in found.lines():

@@ -35,7 +35,8 @@ SETTLE = 120
 #: The node's directory for the tests: in memory, as its disk may be full; one for each diagnosis, as failed tests
 #: may be explained side by side.
 DIRECTORY = "/run/labctl-{}"
-
+#: How an attempt to mend begins that did not.
+FAILED = "not done: "
 
 Test = Expected | Probe | Search
 
@@ -166,7 +167,7 @@ def mended(
 
     :param window: of the first look; what the logs said before a fix says nothing after it.
     :param begun: something was mended before.
-    :return: what was done, and what is left.
+    :return: what was done, and what was tried (``FAILED``), and what is left.
     """
     done: list[str] = []
     found = diagnose(lab, only, window)
@@ -230,7 +231,7 @@ def _mend(lab: Lab, causes: Iterable[Finding]) -> list[str]:
                     run_stage(session, lab.name, node, "mend", items, lab.secrets(), lambda outcome: None)
                 done += [f"{node}: {item.title}" for item in (*operations, *restarts)]
             except LabError as error:  # its finding stays
-                done.append(f"{node}: {error.message}")
+                done.append(f"{FAILED}{node}: {error.message}")
         copies = tuple(dict.fromkeys(copy for cause in causes if cause.mend for copy in cause.mend.copies))
         engine.copy(copies)
         done += [copy.title for copy in copies]

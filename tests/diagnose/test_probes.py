@@ -109,3 +109,10 @@ def test_why_a_server_has_no_host_is_told_apart() -> None:
     assert "vCPUs" in apis.why_no_host({**flavor, "vcpus": 64}, [host])
     assert "GB of disk" in apis.why_no_host({**flavor, "disk": 21}, [host])
     assert apis.why_no_host(flavor, [host]).startswith("the hosts are full")
+
+
+def test_bridges_are_looked_at_in_labs_without_an_overlay() -> None:
+    context = Context.of(specify(ROOT / "topologies" / "zed-2node.yaml"))
+    calls = [probe.call for probe in probes.of_node(context, context.lab.nodes["controller"])]
+    assert ("look_bridges",) in calls
+    assert all(call[0] != "look_address" for call in calls)

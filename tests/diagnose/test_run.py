@@ -22,7 +22,7 @@ from labctl.diagnose.model import Diagnosis, Finding, Level, Mend
 from labctl.diagnose.rows import ROWS
 from labctl.drivers.fake import Fake, FakeSession
 from labctl.engine.converge import Engine, no_guest
-from labctl.errors import BrokenLabError, DeadlineError
+from labctl.errors import BrokenLabError, DeadlineError, LabError
 from labctl.host.ssh import Result
 from labctl.operations.openstack import Grant, User
 from labctl.records.lab import Lab, locked
@@ -260,3 +260,21 @@ def test_each_fix_has_time_to_show(tmp_path: Path, fake: Fake, monkeypatch: pyte
     done, left = run.mended(lab, seconds=90)
     assert (done, left.causes) == (["done", "done"], ())
     assert [cause.row.id for (cause,) in did] == ["A4", "L9"]
+
+
+def test_a_fix_that_fails_is_said_and_does_not_end_the_others(
+    tmp_path: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = made(tmp_path)
+
+    def stage(session: object, name: str, node: str, *_: object) -> None:
+        if node == "first":
+            raise LabError("'restart nova-scheduler' failed")
+
+    monkeypatch.setattr(run, "run_stage", stage)
+    broken, other = (
+        Finding(ROWS["B63"], Level.SERVICE, node, "nova", "is inactive", "start it", Mend(node, restart=("x",)))
+        for node in ("first", "second")
+    )
+    done = run._mend(lab, (broken, other))
+    assert done == ["not done: first: 'restart nova-scheduler' failed", "second: restart x"]
