@@ -38,7 +38,11 @@ HOLES_IN = {
         "' '.join(words)": f"heal {LAB}",
         "' '.join(words[3:])": "node-1 network-1",
     },
-    "labctl/diagnose/apis.py": {"host": NODE, "lab.context.base.unit(daemon)": UNIT, "fix": "openstack endpoint list"},
+    "labctl/diagnose/apis.py": {
+        "host": NODE,
+        "lab.context.base.unit(daemon)": UNIT,
+        "words": "openstack endpoint list",
+    },
     "labctl/diagnose/expected.py": {"operation.name": UNIT, "shell": f"systemctl restart {UNIT}"},
     "labctl/diagnose/patterns.py": {"search.service": "nova", "since": "2026-01-31T09:30:00+00:00"},
     "labctl/images/media.py": {"medium.name": "CentOS-7-x86_64-Minimal-2009.iso", "path": "/media.iso"},

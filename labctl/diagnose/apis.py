@@ -16,6 +16,7 @@ from labctl.operations import openstack
 from labctl.operations.node import Command
 from labctl.operations.openstack import ApiOperation
 from labctl.records.lab import Lab
+from labctl.text.quoting import sh
 
 T = TypeVar("T")
 #: Seconds for one request, and for a second try of one that timed out: a busy API is not a broken one.
@@ -92,7 +93,8 @@ def _finding(
     if fix is None:
         fix = f"labctl diagnose {lab.name} --fix" if again else lab.up()
     elif fix.startswith("openstack "):
-        fix = f"labctl exec {lab.name} -- {fix}"
+        words = f"sh -c {sh(fix)}" if "$(" in fix else fix
+        fix = f"labctl exec {lab.name} -- {words}"
     return Finding(ROWS[row], level, "api", service, text, fix, mend)
 
 
@@ -182,8 +184,9 @@ def _computes(lab: Lab, cloud: Cloud, wanted: list[openstack.ComputeHosts]) -> I
     for row in rows:
         if row["host"] not in hosts and row["host"] not in lab.spec.later:
             # nova refuses while the host has servers, and takes its resource provider along
-            # by number, as this was asked for: newer clients take names of the later API otherwise
-            fix = f"openstack --os-compute-api-version 2.1 compute service delete {row['id']}"
+            # clients know it by number or by UUID
+            listed = f"openstack compute service list --service nova-compute --host {sh(row['host'])} -f value -c ID"
+            fix = f"openstack compute service delete $({listed})"
             text = f"nova-compute under a host name that is no node of the lab: {row['host']}"
             yield _finding(lab, "L9", Level.AGENT, "nova", text, fix, shell=row["state"] != "up")
 

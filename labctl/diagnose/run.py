@@ -177,7 +177,10 @@ def mended(
     while found.causes and (begun or any(cause.mend for cause in found.causes)) and time.monotonic() < deadline:
         new = tuple(cause for cause in found.causes if cause.mend and cause not in tried)
         if new:
-            done += _mend(lab, new)
+            did = _mend(lab, new)
+            done += did
+            if all(line.startswith(FAILED) for line in did):
+                return done, diagnose(lab, only)
             files.write_atomic(lab.directory / MENDED, "")
             tried |= set(new)
             begun = True
