@@ -19,6 +19,7 @@ def test_the_page_is_current() -> None:
 
 def test_every_exercise_is_shell_and_fits_a_lab() -> None:
     specs = [specify(ROOT / "topologies" / "zed-6node.yaml", driver=driver) for driver in ("nspawn", "libvirt")]
+    specs.append(specify(ROOT / "topologies" / "ussuri-6node.yaml"))  # a router
     for exercise in BREAKAGES:
         fitting = [spec for spec in specs if exercise.nodes(spec)]
         assert fitting, exercise.name
