@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
 from keystoneauth1 import exceptions
 
-from labctl.diagnose.model import SHARED, Finding, Level, Mend
+from labctl.diagnose.model import Finding, Level, Mend
 from labctl.diagnose.rows import ROWS
 from labctl.engine.cloud import Cloud
 from labctl.operations import openstack
@@ -27,25 +28,29 @@ DOOMED = (5,)
 _SERVICE_OF = {"compute": "nova", "volumev2": "cinder", "volumev3": "cinder", "orchestration": "heat"}
 
 
-def ask(lab: Lab, cloud: Cloud, operations: tuple[ApiOperation, ...], before: Iterable[Finding] = ()) -> list[Finding]:
+def ask(lab: Lab, cloud: Cloud, operations: tuple[ApiOperation, ...], before: Sequence[Finding] = ()) -> list[Finding]:
     """The findings of all APIs; one that does not answer is a finding itself.
 
-    :param before: what is known to be wrong; a question about what stands on it is asked once, and briefly.
+    :param before: what is known to be wrong; an API whose silence it explains is asked once, and briefly.
     """
-    before = tuple(before)
     found: list[Finding] = []
     for kind, service, question in _QUESTIONS:
         for asked, about in _subjects(kind, service, operations):
-            tries = DOOMED if any(f.level in SHARED or f.service == asked for f in before) else TRIES
+            silent = _silence(lab, asked)
+            tries = DOOMED if any(finding.explains(silent) for finding in before) else TRIES
             try:
                 found += _patiently(cloud, partial(_answers, question, lab, cloud, about), tries)
             except (exceptions.ClientException, LookupError, ValueError) as error:  # also another API at its address
-                row, level = ("A8", Level.IDENTITY) if asked == "keystone" else ("B63", Level.API)
-                found.append(_finding(lab, row, level, asked, f"{asked} does not answer: {error}", None))
+                found.append(replace(silent, found=f"{silent.found}: {error}"))
             except Exception as error:  # a bug in one question must not cost the others
                 text = f"the question about {kind.__name__}: {type(error).__name__}: {error}"
                 found.append(_finding(lab, "L6", Level.GUEST, asked, text, f"labctl shell {lab.name}"))
     return found
+
+
+def _silence(lab: Lab, service: str) -> Finding:
+    row, level = ("A8", Level.IDENTITY) if service == "keystone" else ("B63", Level.API)
+    return _finding(lab, row, level, service, f"{service} does not answer")
 
 
 def _subjects(kind: type, service: str, operations: tuple[ApiOperation, ...]) -> Iterator[tuple[str, list[Any]]]:

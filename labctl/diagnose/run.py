@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from secrets import token_hex
 
 from keystoneauth1 import exceptions
@@ -146,7 +146,7 @@ def _of_probe(lab: Lab, node: str, probe: Probe, said: tuple[str, ...]) -> Findi
     return Finding(ROWS[probe.row], probe.level, node, probe.service, text, fix, mend)
 
 
-def _apis(lab: Lab, finished: set[str], before: Iterable[Finding]) -> list[Finding]:
+def _apis(lab: Lab, finished: set[str], before: Sequence[Finding]) -> list[Finding]:
     """What the APIs say, once their part of the plan is finished."""
     operations = tuple(o for stage in lab.plan.stages if stage.name in finished for o in stage.api)
     if not operations:
@@ -210,7 +210,10 @@ def undo(lab: Lab, exercises: Iterable[Fault]) -> None:
 
 
 def _mend(lab: Lab, causes: Iterable[Finding]) -> list[str]:
-    """Apply the fixes of some findings, and restart what reads them; return what was done."""
+    """Apply the fixes of some findings, and restart what reads them.
+
+    :return: what was done, and what was tried (``FAILED``); a finding whose fix failed stays.
+    """
     done: list[str] = []
     asked = tuple(dict.fromkeys(o for cause in causes if cause.mend for o in cause.mend.api))
     engine = Engine(lab, no_guest)
@@ -233,12 +236,16 @@ def _mend(lab: Lab, causes: Iterable[Finding]) -> list[str]:
                 with step(node, f"mend {len(mends)} findings"):
                     run_stage(session, lab.name, node, "mend", items, lab.secrets(), lambda outcome: None)
                 done += [f"{node}: {item.title}" for item in (*operations, *restarts)]
-            except LabError as error:  # its finding stays
+            except LabError as error:
                 done.append(f"{FAILED}{node}: {error.message}")
         copies = tuple(dict.fromkeys(copy for cause in causes if cause.mend for copy in cause.mend.copies))
-        engine.copy(copies)
-        done += [copy.title for copy in copies]
+        try:
+            engine.copy(copies)
+            done += [copy.title for copy in copies]
+        except LabError as error:
+            done.append(f"{FAILED}{error.message}")
         failed = dict(engine.ask(asked, lab.secrets()))
+        done += [f"{FAILED}api: {error.message}" for error in failed.values()]
         done += [f"api: {operation.title}" for operation in asked if operation not in failed]
     finally:
         engine.close()

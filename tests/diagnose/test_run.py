@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,7 +25,8 @@ from labctl.drivers.fake import Fake, FakeSession
 from labctl.engine.converge import Engine, no_guest
 from labctl.errors import BrokenLabError, DeadlineError, LabError
 from labctl.host.ssh import Result
-from labctl.operations.openstack import Grant, User
+from labctl.operations.node import Copy
+from labctl.operations.openstack import ComputeHosts, Grant, User
 from labctl.records.lab import Lab, locked
 
 UNIT = "start mariadb"
@@ -169,11 +171,7 @@ def test_an_api_that_is_busy_is_asked_again_with_more_time(
     monkeypatch.setattr(Apis, "hurry", lambda self, given: seconds.append(given), raising=False)
     monkeypatch.setattr(questions, "_QUESTIONS", [(User, "keystone", busy(60)), (Grant, "nova", busy(10))])
     assert run.diagnose(lab) == Diagnosis(())
-    assert seconds == [
-        10,
-        60,
-        10,
-    ]
+    assert seconds == [10, 60, 10]
     seconds.clear()
     fake.failures |= {UNIT: "is inactive"}
     run.diagnose(lab)
@@ -265,16 +263,66 @@ def test_each_fix_has_time_to_show(tmp_path: Path, fake: Fake, monkeypatch: pyte
 def test_a_fix_that_fails_is_said_and_does_not_end_the_others(
     tmp_path: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lab = made(tmp_path)
+    apis = Apis.instead(monkeypatch)
+    lab = made(tmp_path, IDENTITY)
 
     def stage(session: object, name: str, node: str, *_: object) -> None:
-        if node == "first":
+        if node == "data":
             raise LabError("'restart nova-scheduler' failed")
 
     monkeypatch.setattr(run, "run_stage", stage)
     broken, other = (
         Finding(ROWS["B63"], Level.SERVICE, node, "nova", "is inactive", "start it", Mend(node, restart=("x",)))
-        for node in ("first", "second")
+        for node in ("data", "api")
     )
-    done = run._mend(lab, (broken, other))
-    assert done == ["not done: first: 'restart nova-scheduler' failed", "second: restart x"]
+    copy, user = Copy(("/etc/x",), "data", ("api",)), User("glance", "GLANCE_PASS")
+    stale, gone = replace(broken, mend=Mend(copies=(copy,))), replace(broken, mend=Mend(api=(user,)))
+    apis.failure = user.title
+    done = run._mend(lab, (broken, other, stale, gone))
+    missing = "files are missing on data"
+    assert done == [
+        "not done: data: 'restart nova-scheduler' failed",
+        "api: restart x",
+        f"not done: {copy.title}: {missing}",
+        f"not done: api: {user.title}: HTTP 503",
+    ]
+
+
+class Services:
+    """An API that knows these compute services, and the seconds that each request was given."""
+
+    def __init__(self, *services: dict[str, Any]) -> None:
+        self.services, self.given = services, list[float]()
+
+    def hurry(self, seconds: float) -> None:
+        self.given.append(seconds)
+
+    def get(self, service: str, path: str) -> dict[str, Any]:
+        return {"services": self.services, "servers": []}
+
+
+def test_a_compute_service_of_no_node_is_deleted_by_the_id_that_the_client_knows(
+    tmp_path: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Apis.instead(monkeypatch)
+    lab = made(tmp_path, IDENTITY)
+    up = {"binary": "nova-compute", "host": "data", "status": "enabled", "state": "up", "id": 1}
+    wanted = (ComputeHosts(("data",)),)
+    for state, mended in (("up", False), ("down", True)):
+        (found,) = questions.ask(lab, Services(up, {**up, "host": "old; x", "state": state, "id": 6}), wanted)  # type: ignore[arg-type]
+        words = shlex.split(found.fix)
+        assert (found.row.id, words[:5]) == ("L9", ["labctl", "exec", "identity", "--", "sh"])
+        listed = "openstack compute service list --service nova-compute --host 'old; x' -f value -c ID"
+        assert words[5:] == ["-c", f"openstack compute service delete $({listed})"]
+        assert bool(found.mend) == mended
+
+
+def test_a_line_of_a_log_makes_no_question_short(tmp_path: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    Apis.instead(monkeypatch)
+    lab = made(tmp_path, IDENTITY)
+    up = {"binary": "nova-compute", "host": "data", "status": "enabled", "state": "up", "id": 1}
+    for level, seconds in ((Level.LOG, 10), (Level.SERVICE, 5)):
+        before = Finding(ROWS["B63"], level, "data", "nova", "x", "y")
+        cloud = Services(up)
+        assert questions.ask(lab, cloud, (ComputeHosts(("data",)),), [before]) == []  # type: ignore[arg-type]
+        assert set(cloud.given) == {seconds}
