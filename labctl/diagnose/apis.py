@@ -14,7 +14,6 @@ from labctl.diagnose.model import Finding, Level, Mend
 from labctl.diagnose.rows import ROWS
 from labctl.engine.cloud import Cloud
 from labctl.operations import openstack
-from labctl.operations.node import Command
 from labctl.operations.openstack import ApiOperation
 from labctl.records.lab import Lab
 from labctl.text.quoting import sh
@@ -84,17 +83,13 @@ def _finding(
     text: str,
     fix: str | None = None,
     again: ApiOperation | None = None,
-    shell: bool = False,
 ) -> Finding:
     """A finding of the APIs.
 
     :param fix: a command, or one of OpenStack's client; by default labctl's own.
     :param again: the plan's operation that mends it.
-    :param shell: the fix is safe, and mends it on the node that has the lab's credentials.
     """
     mend = Mend(api=(again,)) if again else None
-    if shell and fix:
-        mend = Mend(lab.context.identity_host, (Command(fix, f". /root/admin-openrc; {fix}"),))
     if fix is None:
         fix = f"labctl diagnose {lab.name} --fix" if again else lab.up()
     elif fix.startswith("openstack "):
@@ -188,12 +183,12 @@ def _computes(lab: Lab, cloud: Cloud, wanted: list[openstack.ComputeHosts]) -> I
             yield _finding(lab, "A19", Level.AGENT, "nova", f"nova-compute on {host} is down", fix)
     for row in rows:
         if row["host"] not in hosts and row["host"] not in lab.spec.later:
-            # nova refuses while the host has servers, and takes its resource provider along
-            # clients know it by number or by UUID
-            listed = f"openstack compute service list --service nova-compute --host {sh(row['host'])} -f value -c ID"
-            fix = f"openstack compute service delete $({listed})"
+            gone = openstack.ComputeServiceGone(row["host"])
             text = f"nova-compute under a host name that is no node of the lab: {row['host']}"
-            yield _finding(lab, "L9", Level.AGENT, "nova", text, fix, shell=row["state"] != "up")
+            if row["state"] == "up":
+                yield _finding(lab, "L9", Level.AGENT, "nova", text, gone.guide())
+            else:
+                yield _finding(lab, "L9", Level.AGENT, "nova", text, again=gone)
 
 
 def _agents(lab: Lab, cloud: Cloud, wanted: list[openstack.AgentsAlive]) -> Iterator[Finding]:
@@ -251,6 +246,8 @@ def _gateways(lab: Lab, cloud: Cloud, wanted: list[openstack.SelfServiceNetwork]
 def _refused(lab: Lab, cloud: Cloud, wanted: list[openstack.ComputeHosts]) -> Iterator[Finding]:
     """Servers for which the scheduler found no host, and why: nova itself says only that."""
     servers = cloud.get("compute", "/servers/detail?all_tenants=1&status=ERROR")["servers"]
+    # a list has no faults of servers that reached no cell
+    servers = [s if "fault" in s else cloud.get("compute", f"/servers/{s['id']}")["server"] for s in servers]
     refused = [s for s in servers if "No valid host" in s.get("fault", {}).get("message", "")]
     if not refused:
         return

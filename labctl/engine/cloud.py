@@ -1,107 +1,35 @@
-"""Run API operations with keystoneauth, inside the lab's namespace, where the APIs are reachable."""
+"""Run API operations inside the lab's namespace."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
 from functools import singledispatchmethod
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from keystoneauth1 import exceptions
-from keystoneauth1.identity import v3
 
-from labctl.errors import DeadlineError, LabError
+from labctl.engine.client import Client, Json
+from labctl.errors import LabError
 from labctl.host import namespace
-from labctl.host.polling import pause
 from labctl.images.guest import GuestImage
 from labctl.operations import openstack
-from labctl.records.cloud import Session
 from labctl.records.lab import Lab
 from labctl.secret import Secret, reveal
 
-Json = dict[str, Any]
 T = TypeVar("T")
 
 
-@dataclass
-class _Known:
-    """Identity objects looked up once: name to id."""
+class Cloud(Client):
+    """What the plan's API operations do.
 
-    projects: dict[str, str] = field(default_factory=dict)
-    domains: dict[str, str] = field(default_factory=dict)
-    roles: dict[str, str] = field(default_factory=dict)
-    users: dict[tuple[str, str], str] = field(default_factory=dict)
-
-
-class Cloud:
-    """One authenticated session as the lab's admin; must be used inside the lab's namespace.
-
-    Deadlines are as many times longer as the lab's machines are slower than the host.
+    :param guest: the image that an operation uploads.
     """
 
     def __init__(self, lab: Lab, secrets: Mapping[str, Secret], guest: GuestImage | None) -> None:
-        self._lab, self._region = lab.name, lab.spec.region
-        self._patience = lab.driver.patience
-        self._auth_url = f"{lab.context.auth_url}/v3"
-        self._secrets = secrets
+        super().__init__(lab, secrets)
         self._guest = guest
-        self._auth = self._login("admin", "admin", secrets["ADMIN_PASS"].reveal())
-        self._session = Session(auth=self._auth, timeout=60 * self._patience)
-        self._known: _Known | None = None
-
-    def _login(self, user: str, project: str, password: str) -> v3.Password:
-        return v3.Password(
-            auth_url=self._auth_url,
-            username=user,
-            password=password,
-            project_name=project,
-            user_domain_name="Default",
-            project_domain_name="Default",
-        )
-
-    def hurry(self, seconds: float) -> None:
-        """Wait only so many seconds for each further request."""
-        self._session.timeout = seconds * self._patience
-
-    # --- requests ------------------------------------------------------------------------------
-
-    def _request(self, service: str, method: str, path: str, **options: Any) -> Any:
-        """A JSON request to a service of the catalog."""
-        where = {"service_type": service, "interface": "public", "region_name": self._region}
-        answer = self._session.request(path, method, endpoint_filter=where, **options)
-        return answer.json() if answer.content else {}
-
-    def get(self, service: str, path: str) -> Json:
-        """GET, as JSON."""
-        found: Json = self._request(service, "GET", path)
-        return found
-
-    def post(self, service: str, path: str, body: Json) -> Json:
-        """POST, as JSON."""
-        made: Json = self._request(service, "POST", path, json=body)
-        return made
-
-    def put(self, service: str, path: str, body: Json) -> Json:
-        """PUT, as JSON."""
-        changed: Json = self._request(service, "PUT", path, json=body)
-        return changed
-
-    def delete(self, service: str, path: str) -> None:
-        """DELETE."""
-        self._request(service, "DELETE", path)
-
-    @property
-    def _identity(self) -> _Known:
-        if self._known is None:
-            self._known = _Known(
-                {p["name"]: p["id"] for p in self.get("identity", "/projects")["projects"]},
-                {d["name"]: d["id"] for d in self.get("identity", "/domains")["domains"]},
-                {r["name"]: r["id"] for r in self.get("identity", "/roles")["roles"]},
-                {(u["domain_id"], u["name"]): u["id"] for u in self.get("identity", "/users")["users"]},
-            )
-        return self._known
 
     # --- identity ------------------------------------------------------------------------------
 
@@ -150,16 +78,6 @@ class Cloud:
         if self.password_holds(found, wanted.password):
             return False
         self._request("identity", "PATCH", f"/users/{found}", json={"user": {"password": password}})
-        return True
-
-    def password_holds(self, user_id: str, password: str) -> bool:
-        """Whether an account accepts a password, the mark of a secret."""
-        password = reveal(password, self._secrets)
-        auth = v3.Password(auth_url=self._auth_url, user_id=user_id, password=password, unscoped=True)
-        try:
-            Session(auth=auth, timeout=self._session.timeout).get_token()
-        except exceptions.Unauthorized:
-            return False
         return True
 
     @run.register
@@ -284,32 +202,29 @@ class Cloud:
             self._request("network", "PUT", path, json={"subnet_id": subnet["id"]})
         return made_network or made_subnet or made_router or not ports
 
-    def _ensure(self, kind: str, identity: Json, rest: Json | None = None) -> tuple[Json, bool]:
-        """The network object with these attributes, and whether it was created."""
-        query = "&".join(f"{key}={value}" for key, value in identity.items())
-        found = self.get("network", f"/v2.0/{kind}s?{query}")[f"{kind}s"]
-        if found:
-            return found[0], False
-        return self.post("network", f"/v2.0/{kind}s", {kind: {**identity, **(rest or {})}})[kind], True
+    @run.register
+    def _(self, wanted: openstack.ComputeServiceGone) -> bool:
+        rows = self.get("compute", "/os-services?binary=nova-compute")["services"]
+        stale = [f"/os-services/{row['id']}" for row in rows if row["host"] == wanted.host]
+        for path in stale:
+            try:
+                self.delete("compute", path)
+            except exceptions.InternalServerError:
+                self._provide(wanted.host)
+                self.delete("compute", path)
+        return bool(stale)
+
+    def _provide(self, host: str) -> None:
+        """Make the resource providers of a compute service: nova does not delete the service without.
+
+        They are missing where another host had their name: a node whose daemon was told another host name.
+        """
+        for row in self._request("compute", "GET", "/os-hypervisors/detail", microversion="2.53")["hypervisors"]:
+            if row["service"]["host"] == host:
+                with suppress(exceptions.Conflict):  # it is there
+                    self.post("placement", "/resource_providers", {"uuid": row["id"], "name": row["id"]})
 
     # --- waiting and checking ------------------------------------------------------------------
-
-    def _until(self, what: str, seconds: float, look: Callable[[], str]) -> bool:
-        """Wait until ``look`` returns an empty string; any other value says what is missing."""
-        seconds *= self._patience
-        deadline = time.monotonic() + seconds
-        while True:
-            asked = time.monotonic()
-            try:
-                missing = look()
-            except (exceptions.ClientException, KeyError) as error:
-                missing = f"{type(error).__name__}: {error}"
-            if not missing:
-                return False
-            now = time.monotonic()
-            if now > deadline:
-                raise DeadlineError(f"{what}: timed out after {seconds:g} s: {missing}", f"labctl status {self._lab}")
-            time.sleep(pause(now - asked, 0.4))
 
     @run.register
     def _(self, wanted: openstack.ComputeHosts) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from labctl.components import Component
-from labctl.engine.cloud import Cloud, Json
+from labctl.engine.client import Json
+from labctl.engine.cloud import Cloud
+from labctl.operations import openstack
 from labctl.topology.spec import NodeSpec
 
 
@@ -42,8 +44,6 @@ def enable(cloud: Cloud, disabled: list[tuple[str, Json]]) -> None:
 def forget(cloud: Cloud, node: NodeSpec) -> list[tuple[str, str]]:
     """Delete the agents and services of a host whose daemons have stopped: running ones would register again.
 
-    Nova deletes the host's mapping, its aggregates' entries and its resource providers with the service.
-
     :returns: (binary, host) of services that their API cannot delete: cinder's.
     """
     if node.has(Component.NEUTRON_L2):
@@ -52,7 +52,7 @@ def forget(cloud: Cloud, node: NodeSpec) -> list[tuple[str, str]]:
     left: list[tuple[str, str]] = []
     for kind, binary, row in _services(cloud, node):
         if kind == "compute":
-            cloud.delete(kind, f"/os-services/{row['id']}")
+            cloud.run(openstack.ComputeServiceGone(node.name))
         else:
             left.append((binary, row["host"]))
     return left

@@ -224,6 +224,24 @@ class ComputeHosts:
 
 
 @dataclass(frozen=True)
+class ComputeServiceGone:
+    """Delete the compute service of a host whose daemon has stopped, with its mapping and resource provider.
+
+    A running one would register again; nova refuses (409) while the host has servers.
+    """
+
+    host: str
+
+    @property
+    def title(self) -> str:
+        return f"no compute service on {self.host}"
+
+    def guide(self) -> str:
+        listed = f"openstack compute service list --service nova-compute --host {quote(self.host)} -f value -c ID"
+        return f"openstack compute service delete $({listed})"
+
+
+@dataclass(frozen=True)
 class HypervisorsMapped:
     """Wait until the API lists these hypervisors, which it does once they are mapped into a cell.
 
@@ -336,6 +354,7 @@ ApiOperation = (
     | ProviderNetwork
     | SelfServiceNetwork
     | ComputeHosts
+    | ComputeServiceGone
     | HypervisorsMapped
     | AgentsAlive
     | DhcpPlugged

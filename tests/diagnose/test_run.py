@@ -26,7 +26,7 @@ from labctl.engine.converge import Engine, no_guest
 from labctl.errors import BrokenLabError, DeadlineError, LabError
 from labctl.host.ssh import Result
 from labctl.operations.node import Copy
-from labctl.operations.openstack import ComputeHosts, Grant, User
+from labctl.operations.openstack import ComputeHosts, ComputeServiceGone, Grant, User
 from labctl.records.lab import Lab, locked
 
 UNIT = "start mariadb"
@@ -301,20 +301,55 @@ class Services:
         return {"services": self.services, "servers": []}
 
 
-def test_a_compute_service_of_no_node_is_deleted_by_the_id_that_the_client_knows(
+def test_a_compute_service_of_no_node_is_deleted_once_it_is_down(
     tmp_path: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Apis.instead(monkeypatch)
     lab = made(tmp_path, IDENTITY)
     up = {"binary": "nova-compute", "host": "data", "status": "enabled", "state": "up", "id": 1}
     wanted = (ComputeHosts(("data",)),)
-    for state, mended in (("up", False), ("down", True)):
-        (found,) = questions.ask(lab, Services(up, {**up, "host": "old; x", "state": state, "id": 6}), wanted)  # type: ignore[arg-type]
-        words = shlex.split(found.fix)
-        assert (found.row.id, words[:5]) == ("L9", ["labctl", "exec", "identity", "--", "sh"])
-        listed = "openstack compute service list --service nova-compute --host 'old; x' -f value -c ID"
-        assert words[5:] == ["-c", f"openstack compute service delete $({listed})"]
-        assert bool(found.mend) == mended
+    stale = {**up, "host": "old; x", "id": 6}
+    (running,) = questions.ask(lab, Services(up, stale), wanted)  # type: ignore[arg-type]
+    words = shlex.split(running.fix)
+    assert (running.row.id, words[:5], running.mend) == ("L9", ["labctl", "exec", "identity", "--", "sh"], None)
+    listed = "openstack compute service list --service nova-compute --host 'old; x' -f value -c ID"
+    assert words[5:] == ["-c", f"openstack compute service delete $({listed})"]
+    (down,) = questions.ask(lab, Services(up, {**stale, "state": "down"}), wanted)  # type: ignore[arg-type]
+    assert down.fix == "labctl diagnose identity --fix"
+    assert down.mend == Mend(api=(ComputeServiceGone("old; x"),))
+
+
+def test_servers_without_a_host_are_found_where_a_list_has_no_faults(
+    tmp_path: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Apis.instead(monkeypatch)
+    lab = made(tmp_path, IDENTITY)
+    flavor = {"vcpus": 1, "ram": 1048576, "disk": 1}
+    host = {"status": "enabled", "state": "up", "vcpus": 2, "memory_mb": 4096, "local_gb": 20}
+    no_host = {"code": 500, "message": "No valid host was found. "}
+    answers: dict[str, dict[str, Any]] = {
+        "/os-services": {"services": [{"binary": "nova-compute", "host": "data", "status": "enabled", "state": "up"}]},
+        "/servers/detail?all_tenants=1&status=ERROR": {
+            "servers": [
+                {"id": "1", "name": "far", "flavor": flavor},
+                {"id": "2", "name": "near", "flavor": flavor, "fault": no_host},
+                {"id": "3", "name": "other", "flavor": flavor, "fault": {"message": "Build failed"}},
+                {"id": "4", "name": "silent", "flavor": flavor},
+            ]
+        },
+        "/servers/1": {"server": {"id": "1", "name": "far", "flavor": flavor, "fault": no_host}},
+        "/servers/4": {"server": {"id": "4", "name": "silent", "flavor": flavor}},
+        "/os-hypervisors/detail": {"hypervisors": [host]},
+        "/flavors/detail?is_public=None": {"flavors": []},
+    }
+    cloud = Services()
+    monkeypatch.setattr(cloud, "get", lambda service, path: answers[path])
+    found = questions.ask(lab, cloud, (ComputeHosts(("data",)),))  # type: ignore[arg-type]
+    assert [(f.row.id, f.found.partition(":")[0]) for f in found] == [
+        ("B21", "no host for the server far"),
+        ("B21", "no host for the server near"),
+    ]
+    assert all("1048576 MiB of memory" in f.found for f in found)
 
 
 def test_a_line_of_a_log_makes_no_question_short(tmp_path: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,10 +7,11 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from keystoneauth1 import exceptions
 
 from labctl.engine.cloud import Cloud
 from labctl.errors import DeadlineError
-from labctl.operations.openstack import DhcpPlugged
+from labctl.operations.openstack import ComputeServiceGone, DhcpPlugged
 from labctl.records.lab import Lab
 from labctl.secret import Secret
 
@@ -69,3 +70,46 @@ def test_network_whose_dhcp_was_switched_off_is_not_waited_for() -> None:
     neutron = Neutron(1000, "13")
     neutron.run(BOTH)
     assert neutron.left == 999
+
+
+class Nova(Cloud):
+    """Two compute services of one hypervisor name: nova deletes the second only once it has a resource provider."""
+
+    def __init__(self, *providers: str) -> None:
+        super().__init__(cast(Lab, LAB), {"ADMIN_PASS": Secret("x")}, None)
+        self.asked, self.providers = list[str](), set(providers)
+
+    def _request(self, service: str, method: str, path: str, **options: Any) -> Any:
+        self.asked.append(f"{method} {path}")
+        if method == "GET" and path.startswith("/os-services"):
+            return {"services": [{"id": 1, "host": "compute"}, {"id": 2, "host": "renamed"}]}
+        if method == "GET":
+            assert (path, options["microversion"]) == ("/os-hypervisors/detail", "2.53")
+            names = (("u-1", "compute"), ("u-2", "renamed"))
+            return {"hypervisors": [{"id": uuid, "service": {"host": host}} for uuid, host in names]}
+        if method == "POST":
+            assert (service, path) == ("placement", "/resource_providers")
+            if options["json"]["uuid"] in self.providers:
+                raise exceptions.Conflict
+            self.providers.add(options["json"]["uuid"])
+        elif "u-2" not in self.providers:
+            raise exceptions.InternalServerError
+        return {}
+
+
+def test_a_compute_service_without_a_resource_provider_is_deleted() -> None:
+    nova = Nova()
+    assert nova.run(ComputeServiceGone("renamed"))
+    assert nova.asked[-4:] == [
+        "DELETE /os-services/2",
+        "GET /os-hypervisors/detail",
+        "POST /resource_providers",
+        "DELETE /os-services/2",
+    ]
+
+
+def test_a_compute_service_with_its_resource_provider_is_deleted_at_once() -> None:
+    nova = Nova("u-2")
+    assert nova.run(ComputeServiceGone("renamed"))
+    assert nova.asked[1:] == ["DELETE /os-services/2"]
+    assert not nova.run(ComputeServiceGone("unknown"))
