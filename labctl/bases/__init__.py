@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from labctl.bases.centos7 import CENTOS7
 from labctl.bases.centos8 import CENTOS8
-from labctl.bases.debian import DEBIAN12
-from labctl.bases.debian_pypi import DEBIAN12_PYPI
+from labctl.bases.debian import DEBIAN12, DEBIAN13
+from labctl.bases.debian_pypi import DEBIAN12_PYPI, DEBIAN13_PYPI
 from labctl.bases.model import Base
 from labctl.components import Component
 from labctl.drivers import DRIVERS
@@ -15,7 +15,7 @@ from labctl.errors import LabError
 from labctl.releases.model import PackageSource, Release
 
 BASES: dict[tuple[str, PackageSource], Base] = {
-    (b.name, b.source): b for b in (DEBIAN12, DEBIAN12_PYPI, CENTOS7, CENTOS8)
+    (b.name, b.source): b for b in (DEBIAN12, DEBIAN13, DEBIAN12_PYPI, DEBIAN13_PYPI, CENTOS7, CENTOS8)
 }
 
 

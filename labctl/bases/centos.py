@@ -94,6 +94,7 @@ PATHS = {
     "plugin-ini": "/etc/neutron/plugin.ini",
     "novnc": "/usr/share/novnc",
     "httpd": "/etc/httpd/conf.d",
+    "apache-group": "/etc/httpd/conf.d/00-labctl-dashboard.conf",
     "keystone-wsgi": "/usr/share/keystone/wsgi-keystone.conf",
     "horizon": "/etc/openstack-dashboard/labctl_settings.py",
     "horizon-main": "/etc/openstack-dashboard/local_settings",

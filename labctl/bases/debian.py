@@ -1,8 +1,11 @@
-"""Debian's packages of OpenStack: section 10 of docs/facts/releases.md, taken from bookworm's packages."""
+"""Debian's packages of OpenStack: section 10 of docs/facts/releases.md for Debian 12, section 2 of
+docs/facts/modern-releases.md for Debian 13.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from labctl.bases.model import Base, WsgiApi
 from labctl.components import Component as C
@@ -278,6 +281,13 @@ def openstack_units(units: Mapping[str, tuple[str, ...]], extra: tuple[str, ...]
 #: Debian's own units among them; a lab's nodes start what their components need.
 SERVICE_UNITS = openstack_units(SYSTEM_UNITS, SYSTEM_EXTRA_UNITS)
 
+#: What costs most when forty Python daemons start on two cores, with what follows 0.5 s of processor time each:
+#: eventlet's own resolver, which nova disables itself (nova/monkey_patch.py) and a lab's hosts files do not need.
+ENVIRONMENT = {"EVENTLET_NO_GREENDNS": "yes"}
+#: eventlet imports distutils, which setuptools replaces with its own, which reads the metadata of 400 packages. From
+#: Python 3.12 on there is no other.
+OWN_DISTUTILS = {"SETUPTOOLS_USE_DISTUTILS": "stdlib"}
+
 DEBIAN12 = Base(
     name="debian12",
     title="Debian 12",
@@ -289,6 +299,7 @@ DEBIAN12 = Base(
     system_packages=SYSTEM,
     service_packages=SERVICES,
     service_units=SERVICE_UNITS,
+    environment={**OWN_DISTUTILS, **ENVIRONMENT},
     packages=PACKAGES,
     l2_packages={
         "linuxbridge": ("neutron-linuxbridge-agent",),
@@ -299,4 +310,60 @@ DEBIAN12 = Base(
     wsgi=WSGI,
     openstack_units=openstack_units(UNITS, EXTRA_UNITS),
     unwanted_units=UNWANTED_UNITS,
+)
+
+#: Open Virtual Network: its databases and northd, and what runs beside Open vSwitch on each chassis.
+OVN_CENTRAL = ("ovn-central",)
+OVN_HOST = ("ovn-host", *OPENVSWITCH)
+OVN_UNITS: dict[str, tuple[str, ...]] = {
+    # the last one starts the others at boot
+    "ovn-northd": ("ovn-northd", "ovn-ovsdb-server-nb", "ovn-ovsdb-server-sb", "ovn-central"),
+    "ovn-controller": ("ovn-controller", "ovn-host"),
+}
+
+_UNITS13 = {
+    **UNITS,
+    **OVN_UNITS,
+    "neutron-api": ("neutron-api",),
+    "neutron-ovn-maintenance-worker": ("neutron-ovn-maintenance-worker",),
+    "neutron-ovn-metadata-agent": ("neutron-ovn-metadata-agent",),
+}
+
+#: Libraries whose packages have other names since their times have 64 bits.
+_RENAMED = {name: f"{name}t64" for name in ("libssl3", "libreadline8", "libtirpc3")}
+
+
+def in_trixie(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Packages of bookworm by their names in trixie, each once."""
+    return tuple(dict.fromkeys(_RENAMED.get(name, name) for name in names))
+
+
+DEBIAN13 = replace(
+    DEBIAN12,
+    name="debian13",
+    title="Debian 13",
+    suite="trixie",
+    service_packages=in_trixie((*SERVICES, *OVN_CENTRAL, *OVN_HOST)),
+    service_units=openstack_units({**SYSTEM_UNITS, **OVN_UNITS}, SYSTEM_EXTRA_UNITS),
+    l2_packages={
+        "openvswitch": ("neutron-openvswitch-agent", *OPENVSWITCH),
+        "ovn": ("neutron-ovn-metadata-agent", *OVN_HOST),
+    },
+    environment=ENVIRONMENT,
+    units_start_services=True,
+    userspace_tunnels=True,
+    # MariaDB 11.6.2 and later refuse with error 1020 what older ones let wait (Launchpad bug 2116186)
+    mariadb={"innodb_snapshot_isolation": "OFF"},
+    daemon_packages={
+        "neutron-ovn-maintenance-worker": ("neutron-ovn-maintenance-worker",),
+        "ovn-northd": OVN_CENTRAL,
+    },
+    units=_UNITS13,
+    paths={
+        **PATHS,
+        "apache-group": "/etc/apache2/conf-enabled/labctl-group.conf",
+        "ovn-central": "/etc/default/ovn-central",
+        "ovn-maintenance-script": "/etc/init.d/neutron-ovn-maintenance-worker",
+    },
+    openstack_units=openstack_units(_UNITS13, EXTRA_UNITS),
 )

@@ -6,6 +6,8 @@ Debian provides everything that is not OpenStack; the projects are in ``/opt/ope
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from labctl.bases import debian
 from labctl.bases.model import Base, WsgiApi
 from labctl.components import Component as C
@@ -60,6 +62,7 @@ DEBIAN12_PYPI = Base(
     service_packages=debian.SERVICES,
     service_units=debian.SERVICE_UNITS,
     common_packages=(*debian.SYSTEM, *debian.LIBRARIES),
+    environment=debian.DEBIAN12.environment,
     packages={c: (*debian.PARTS.get(c, ()), *debian.NEEDED.get(c, ())) for c in C},
     l2_packages={"linuxbridge": (), "openvswitch": debian.OPENVSWITCH},
     units=UNITS,
@@ -72,4 +75,42 @@ DEBIAN12_PYPI = Base(
     ),
     openstack_units=debian.openstack_units(UNITS, debian.SYSTEM_EXTRA_UNITS),
     unwanted_units=debian.UNWANTED_UNITS,
+)
+
+_UNITS13 = {
+    **UNITS,
+    **debian.OVN_UNITS,
+    "nova-api": ("openstack-nova-api", "openstack-nova-metadata-api"),
+    "neutron-server": ("neutron-api", "neutron-rpc-server", "neutron-periodic-workers"),
+    "neutron-api": ("neutron-api",),
+    "neutron-ovn-maintenance-worker": ("neutron-ovn-maintenance-worker",),
+    "neutron-ovn-metadata-agent": ("neutron-ovn-metadata-agent",),
+}
+
+DEBIAN13_PYPI = replace(
+    DEBIAN12_PYPI,
+    name=debian.DEBIAN13.name,
+    title=f"{debian.DEBIAN13.title}, OpenStack from PyPI",
+    suite=debian.DEBIAN13.suite,
+    service_packages=debian.DEBIAN13.service_packages,
+    service_units=debian.DEBIAN13.service_units,
+    common_packages=(*debian.SYSTEM, *debian.in_trixie(debian.LIBRARIES)),
+    environment=debian.DEBIAN13.environment,
+    userspace_tunnels=debian.DEBIAN13.userspace_tunnels,
+    mariadb=debian.DEBIAN13.mariadb,
+    l2_packages={"openvswitch": debian.OPENVSWITCH, "ovn": debian.OVN_HOST},
+    daemon_packages={"ovn-northd": debian.OVN_CENTRAL},
+    units=_UNITS13,
+    paths={**DEBIAN12_PYPI.paths, "ovn-central": debian.DEBIAN13.paths["ovn-central"]},
+    # the commands of these APIs are gone; the others are the projects' own servers still
+    wsgi=(
+        WsgiApi("keystone", "/etc/keystone/keystone-uwsgi.ini", threads=True),
+        WsgiApi("placement-api", "/etc/placement/placement-api-uwsgi.ini", threads=True),
+        WsgiApi("nova-api", "/etc/nova/nova-api-uwsgi.ini", threads=True),
+        WsgiApi("nova-api", "/etc/nova/nova-api-metadata-uwsgi.ini", threads=True),
+        WsgiApi("neutron-server", "/etc/neutron/neutron-api-uwsgi.ini", threads=True),
+        WsgiApi("heat-api", "/etc/heat/heat-api-uwsgi.ini", threads=True),
+        WsgiApi("heat-api-cfn", "/etc/heat/heat-api-cfn-uwsgi.ini", threads=True),
+    ),
+    openstack_units=debian.openstack_units(_UNITS13, debian.SYSTEM_EXTRA_UNITS),
 )

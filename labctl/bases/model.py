@@ -75,6 +75,12 @@ class Base:
     system_packages: tuple[str, ...] = ()
     service_packages: tuple[str, ...] = ()
     service_units: tuple[str, ...] = ()
+    #: its packages' units start database, messaging and keystone beside them, whatever the node is for
+    units_start_services: bool = False
+    #: variables of all daemons and sessions
+    environment: Mapping[str, str] = field(default_factory=dict)
+    #: Open vSwitch's own datapath tunnels what offloads have left unfinished (3.5; earlier ones drop it)
+    userspace_tunnels: bool = False
     #: qemu-img requires the format of the backing file for an overlay (QEMU 6.1 and later)
     backing_format: bool = False
     #: the package manager's command
@@ -83,6 +89,8 @@ class Base:
     daemon_packages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     #: flags supported by Erlang's emulator to turn off busy waiting in its schedulers
     erlang_quiet: str = "+sbwt none +sbwtdcpu none +sbwtdio none"
+    #: lines of MariaDB's section [mysqld] that only this base's version needs
+    mariadb: Mapping[str, str] = field(default_factory=dict)
     #: rabbitmqctl reads a password that is no argument of it (3.7.16 and later), so no list of processes shows it
     rabbitmq_reads_password: bool = True
     #: its systemd needs what the host's kernel does not have, so it cannot run in a container

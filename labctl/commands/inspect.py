@@ -233,7 +233,8 @@ def list_releases(
     keys.sort(key=lambda key: list(rows[0]).index(key.split(" ")[0]))
     facts = [{"fact": key, **{name: leaves.get(key, "-") for name, leaves in by_release.items()}} for key in keys]
     if diff:
-        facts = [fact for fact in facts if fact[diff[0]] != fact[diff[1]]]
+        one, other = by_release
+        facts = [fact for fact in facts if fact[one] != fact[other]]
     listing(output, facts, ["fact", *by_release])
 
 

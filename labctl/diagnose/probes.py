@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, replace
 
 from labctl.components import Component
 from labctl.diagnose.model import Level
 from labctl.operations.node import Command, Operation, quote
-from labctl.services import SERVICES
+from labctl.services import SERVICES, openvswitch
 from labctl.services.base import STAMPS, Context
 from labctl.services.cinder import VOLUME_GROUP
 from labctl.services.infra import time_server
@@ -60,10 +60,12 @@ class Probe:
         return self.operations or ((Command(self.fix, self.fix),) if self.safe else ())
 
 
-def of_node(ctx: Context, node: NodeSpec) -> tuple[Probe, ...]:
-    """The tests of one node."""
-    parts = (_names, _cards, _time, _disk, _messaging, _tables, _identity, _storage, _nova)
-    return tuple(probe for part in parts for probe in part(ctx, node))
+def of_node(ctx: Context, node: NodeSpec, finished: Container[str]) -> tuple[Probe, ...]:
+    """The tests of one node.
+
+    :param finished: the stages that have made what a test looks at.
+    """
+    return tuple(probe for stage, parts in _PARTS for part in parts if stage in finished for probe in part(ctx, node))
 
 
 def _names(ctx: Context, node: NodeSpec) -> Iterator[Probe]:
@@ -87,7 +89,8 @@ def _cards(ctx: Context, node: NodeSpec) -> Iterator[Probe]:
     tunnel = ctx.lab.interface(node, NetworkRole.OVERLAY)
     if tunnel and tunnel.address:
         call = ("look_address", str(tunnel.address))
-        yield Probe("B33", Level.AGENT, "neutron", call, f"ip address add {tunnel.address} dev {tunnel.name}")
+        device = openvswitch.bridge_of(tunnel) if openvswitch.tunnels_on_bridge(ctx, node) else tunnel.name
+        yield Probe("B33", Level.AGENT, "neutron", call, f"ip address add {tunnel.address} dev {device}")
 
 
 def _time(ctx: Context, node: NodeSpec) -> Iterator[Probe]:
@@ -150,3 +153,13 @@ def _nova(ctx: Context, node: NodeSpec) -> Iterator[Probe]:
         # by service: a host that was mapped once is passed over by its compute node (Nova, bug 1755602)
         fix = 'su -s /bin/sh -c "nova-manage cell_v2 discover_hosts --by-service" nova'
         yield Probe("A18", Level.AGENT, "nova", ("look_mapped", compute.name), fix, True)
+
+
+#: What can be tested after which stage.
+_PARTS = (
+    ("infrastructure", (_names, _cards, _time, _disk, _messaging)),
+    ("keystone", (_identity,)),
+    ("databases", (_tables,)),
+    ("services", (_storage,)),
+    ("compute", (_nova,)),
+)

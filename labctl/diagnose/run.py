@@ -83,10 +83,10 @@ def _lost(lab: Lab, node: str) -> Finding:
 def _tests(lab: Lab, node: str, finished: set[str], owners: Owners, window: Window | None) -> list[Test]:
     """All tests of a node."""
     made: list[Test] = [*expected.of_node(lab.plan, node, finished, owners)]
-    if "infrastructure" not in finished:
-        return made
-    made += probes.of_node(lab.context, lab.spec.nodes[node])
-    return made + list(patterns.of_node(lab.context, lab.spec.nodes[node], owners, window) if window else ())
+    made += probes.of_node(lab.context, lab.spec.nodes[node], finished)
+    if window and "infrastructure" in finished:
+        made += patterns.of_node(lab.context, lab.spec.nodes[node], owners, window)
+    return made
 
 
 def _node(engine: Engine, node: str, tests: list[Test]) -> list[Finding]:

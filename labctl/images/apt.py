@@ -77,6 +77,29 @@ def sources() -> Path:
     raise LabError(f"no apt sources found in {' or '.join(map(str, SOURCES))}: no mirror to install from")
 
 
+#: Suites in sources: of deb822 files, which may go on in further lines, and of one-line files.
+_SUITES = re.compile(r"^(Suites:)((?:.*)(?:\n[ \t].*)*)", re.MULTILINE)
+_ONE_LINE = re.compile(r"^(deb(?:-src)?\s+(?:\[[^\]]*\]\s+)?\S+\s+)(\S+)", re.MULTILINE)
+
+
+def for_suite(text: str, suite: str) -> str:
+    """Apt sources for another suite of the same mirror, with its updates and security updates.
+
+    Backports and proposed updates are left out.
+    """
+
+    def renamed(found: re.Match[str]) -> str:
+        name = re.fullmatch(r"[a-z]+(?:(-updates)|(-security|/updates)|-[a-z-]+)?", found[0])
+        if name is None:  # a flat repository
+            return found[0]
+        return f"{suite}-updates" if name[1] else f"{suite}-security" if name[2] else suite
+
+    def line(found: re.Match[str]) -> str:
+        return found[1] + re.sub(r"\S+", renamed, found[2])
+
+    return _ONE_LINE.sub(line, _SUITES.sub(line, text))
+
+
 class Status:
     """Follows apt's status lines: reports progress, and aborts a stalled download."""
 
@@ -115,16 +138,25 @@ class Status:
         return process.Listener(self.line)
 
 
-_ARCHIVES: dict[tuple[str, str], Archive] = {}
+_ARCHIVES: dict[tuple[str, str, str], Archive] = {}
 
 
 class Archive:
-    """The packages of the machine's mirror, as this build sees them."""
+    """The packages of one suite of the machine's mirror, as this build sees them.
 
-    def __init__(self) -> None:
-        self.sources = sources()
-        self.directory = paths.cache() / "apt"
+    :param suite: the machine's own if empty.
+    """
+
+    def __init__(self, suite: str = "") -> None:
+        self.directory = paths.cache() / "apt" / (suite or "own")
         self._updated = False
+        self.sources = sources()
+        if suite:
+            wanted = for_suite(self.sources.read_text(), suite)
+            self.sources = self.directory / self.sources.name
+            files.make_directories(self.directory)
+            if not (self.sources.exists() and self.sources.read_text() == wanted):
+                files.write_atomic(self.sources, wanted)
 
     @property
     def archives(self) -> Path:
@@ -208,11 +240,17 @@ class Archive:
         self._updated = True
 
     @classmethod
-    def here(cls) -> Archive:
-        """This process's archive, which reads the mirror's index once."""
-        known = (str(paths.cache()), str(sources()))
+    def here(cls, suite: str = "") -> Archive:
+        """This process's archive of a suite, which reads the mirror's index once.
+
+        :param suite: the machine's own if empty.
+        """
+        own = sources()
+        if suite and for_suite(text := own.read_text(), suite) == text:
+            suite = ""
+        known = (str(paths.cache()), str(own), suite)
         if known not in _ARCHIVES:
-            _ARCHIVES[known] = cls()
+            _ARCHIVES[known] = cls(suite)
         return _ARCHIVES[known]
 
     def mirror(self) -> str:

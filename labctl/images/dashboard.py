@@ -10,6 +10,7 @@ from pathlib import Path
 
 from labctl.host import files, process
 from labctl.images.chroot import Chroot
+from labctl.releases.model import Release
 
 PROJECT = "horizon"
 WEBROOT = "/dashboard"
@@ -19,8 +20,12 @@ _DJANGO = ("-m", "django")
 _SETTINGS = "--settings=openstack_dashboard.settings"
 
 
-def settings(environment: str) -> str:
+def settings(release: Release) -> str:
     """local_settings.py: the settings for all labs; the lab's own file in local_settings.d is read after it."""
+    environment = release.environment
+    # the default asks memcached, which nothing answers while an image is built; python-memcached does not mind
+    local = 'CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}\n'
+    caches = local if release.django_cache == "PyMemcacheCache" else ""
     return f'''# Made by labctl, after local_settings.py.example
 from horizon.utils import secret_key
 
@@ -28,7 +33,7 @@ DEBUG = False
 WEBROOT = "{WEBROOT}/"
 STATIC_ROOT = "{environment}/share/openstack-dashboard/static"
 COMPRESS_OFFLINE = True
-SECRET_KEY = secret_key.generate_or_read_from_file("{STATE}/secret-key")
+{caches}SECRET_KEY = secret_key.generate_or_read_from_file("{STATE}/secret-key")
 LOGGING = {{
     "version": 1,
     "disable_existing_loggers": False,

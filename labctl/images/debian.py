@@ -10,6 +10,7 @@ restart keep two cores busy (docs/platform.md).
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -82,6 +83,7 @@ class Layer:
 
 def system_layers(base: Base) -> tuple[Layer, ...]:
     """The layers of a base that all its releases share, lowest first."""
+    contents = sorted((name, text, oct(mode)) for name, text, mode in debian_files.contents(base.environment))
     return (
         Layer(
             f"{base.name}-system",
@@ -91,7 +93,7 @@ def system_layers(base: Base) -> tuple[Layer, ...]:
                 "suite": base.suite,
                 "masked": sorted(base.unwanted_units),
                 "paths": [EXCLUDED, INCLUDED],
-                "files": sorted((name, text, oct(mode)) for name, text, mode in debian_files.contents()),
+                "files": contents,
             },
             lambda layer, below, archive, work: _bootstrap(base, layer, archive, work),
         ),
@@ -109,15 +111,22 @@ def layers(base: Base) -> tuple[Layer, ...]:
     """All layers of a base whose OpenStack comes from Debian, lowest first."""
     below = system_layers(base)
     lower = {name for layer in below for name in layer.packages}
-    projects = tuple(name for name in packages(base) if name not in lower)
+    daemons = [name for names in base.daemon_packages.values() for name in names]
+    projects = tuple(name for name in dict.fromkeys((*packages(base), *daemons)) if name not in lower)
     return (
         *below,
         Layer(
             f"{base.name}-openstack",
             f"{base.title}: OpenStack",
             projects,
-            {"disabled": sorted(base.openstack_units), "without": dashboard.MANAGE},
-            lambda layer, below, archive, work: _add(layer, below, archive, work, base.openstack_units),
+            {
+                "disabled": sorted(base.openstack_units),
+                "without": dashboard.MANAGE,
+                **({"units": "start nothing else"} if base.units_start_services else {}),
+            },
+            lambda layer, below, archive, work: _add(
+                layer, below, archive, work, base.openstack_units, alone=base.units_start_services
+            ),
         ),
         Layer(
             f"{base.name}-{base.source}",
@@ -135,11 +144,11 @@ def ensure(base: Base) -> tuple[Path, ...]:
 
     :raises LabError: a layer failed to build; the layers below it are kept.
     """
-    return _ensure(layers(base) if base.source is PackageSource.DEBIAN else system_layers(base))
+    wanted = layers(base) if base.source is PackageSource.DEBIAN else system_layers(base)
+    return _ensure(wanted, apt.Archive.here(base.suite))
 
 
-def _ensure(wanted: Sequence[Layer]) -> tuple[Path, ...]:
-    archive = apt.Archive.here()
+def _ensure(wanted: Sequence[Layer], archive: apt.Archive) -> tuple[Path, ...]:
     ahead: list[tuple[Future[None], Path]] = []
     done: tuple[Path, ...] = ()
     for number, layer in enumerate(wanted):
@@ -233,7 +242,7 @@ def _bootstrap(base: Base, layer: Layer, archive: apt.Archive, work: Path) -> di
             for path in tree.glob(name):
                 files.erase(path, within=tree)
         files.write_atomic(tree / "etc/machine-id", "", within=tree)
-        debian_files.write(tree)
+        debian_files.write(tree, base.environment)
         files.erase(staged)
     return {"packages": _versions(process.output(["chroot", str(tree), *_LISTING]))}
 
@@ -285,10 +294,12 @@ def _add(
     units: tuple[str, ...],
     *,
     compiled: bool = False,
+    alone: bool = False,
 ) -> dict[str, Any]:
     """Install a layer's packages on top of the layers below.
 
     :param units: units to disable.
+    :param alone: let them start no other unit.
     :param compiled: compile Python modules too; else that is left to a layer above.
     """
     stubs = work / "stubs"
@@ -305,6 +316,8 @@ def _add(
         present = [f"{unit}.service" for unit in units if _has_unit(inside, unit)]
         if present:
             inside.run("systemctl", "--root=/", "disable", *present, timeout=120)
+        if alone:
+            _part(inside.upper)
         inside.run("sh", "-c", "rm -f /etc/rc[0-6S].d/[SK]*", timeout=10)
         private = (stubs / "private").read_text().split() if (stubs / "private").exists() else []
         if "openstack-dashboard" in (inside.upper / "var/lib/dpkg/status").read_text():
@@ -317,6 +330,19 @@ def _add(
             private = []
     finish(inside, work)
     return {"packages": versions, "private": sorted(set(private))}
+
+
+def _part(tree: Path) -> None:
+    """Let units want targets only: they want daemons that another node of a lab may run."""
+    for path in (tree / "usr/lib/systemd/system").glob("*.service"):
+        if path.is_symlink():
+            continue
+        text = path.read_text()
+        wanted = re.sub(
+            r"^Wants=.*$", lambda line: re.sub(r"(?<=[=\s])\S+\.service\s*", "", line[0]), text, flags=re.MULTILINE
+        )
+        if wanted != text:
+            files.write_atomic(path, wanted, path.stat().st_mode & 0o7777, within=tree)
 
 
 def _has_unit(inside: Chroot, unit: str) -> bool:

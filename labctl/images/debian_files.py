@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from labctl.host import files
@@ -14,16 +15,8 @@ KbdInteractiveAuthentication no
 UseDNS no
 """
 JOURNALD = "[Journal]\nStorage=persistent\nSystemMaxUse=256M\nRateLimitIntervalSec=0\n"
-#: Avoids what costs most when forty Python daemons start on two cores, 0.5 s of processor time each: eventlet imports
-#: distutils, which setuptools replaces with its own, which reads the metadata of 400 packages; and eventlet's own
-#: resolver, which nova disables itself (nova/monkey_patch.py) and a lab's hosts files do not need.
-ENVIRONMENT = {"SETUPTOOLS_USE_DISTUTILS": "stdlib", "EVENTLET_NO_GREENDNS": "yes"}
-SYSTEM = "[Manager]\nDefaultTimeoutStartSec=300\nDefaultTimeoutStopSec=20\nDefaultEnvironment={}\n".format(
-    " ".join(f"{name}={value}" for name, value in ENVIRONMENT.items())
-)
-#: Also in sessions, which create the database tables, and through sudo, with which agents start privileged commands.
-SESSIONS = "".join(f"{name}={value}\n" for name, value in ENVIRONMENT.items())
-SUDO = "".join(f'Defaults env_keep += "{name}"\n' for name in ENVIRONMENT)
+#: Manager's settings of systemd; the environment is the base's.
+SYSTEM = "[Manager]\nDefaultTimeoutStartSec=300\nDefaultTimeoutStopSec=20\nDefaultEnvironment={}\n"
 #: Seconds for a daemon to stop. OpenStack's daemons keep their state in the database, but some wait for responses
 #: from others that are already gone.
 STOP = "[Service]\nTimeoutStopSec=3\n"
@@ -34,14 +27,19 @@ FIRST = "[Service]\nNice=-10\n"
 RABBITMQ = FIRST + "ExecStop=\n"
 
 
-def contents() -> list[tuple[str, str, int]]:
-    """Path, content and mode of labctl's files in the tree."""
+def contents(environment: Mapping[str, str]) -> list[tuple[str, str, int]]:
+    """Path, content and mode of labctl's files in the tree.
+
+    :param environment: of daemons, of sessions, which create the database tables, and of what agents start by sudo.
+    """
+    set_ = [f"{name}={value}" for name, value in environment.items()]
+    kept = "".join(f'Defaults env_keep += "{name}"\n' for name in environment)
     return [
         ("etc/ssh/sshd_config.d/labctl.conf", SSHD, 0o644),
         ("etc/systemd/journald.conf.d/labctl.conf", JOURNALD, 0o644),
-        ("etc/systemd/system.conf.d/labctl.conf", SYSTEM, 0o644),
-        ("etc/environment", SESSIONS, 0o644),
-        ("etc/sudoers.d/labctl", SUDO, 0o440),
+        ("etc/systemd/system.conf.d/labctl.conf", SYSTEM.format(" ".join(set_)), 0o644),
+        ("etc/environment", "".join(f"{line}\n" for line in set_), 0o644),
+        ("etc/sudoers.d/labctl", kept, 0o440),
         # a drop-in directory whose name ends in a hyphen applies to all units with that prefix (systemd.unit(5))
         *((f"etc/systemd/system/{name}-.service.d/labctl.conf", STOP, 0o644) for name in STOPPED),
         *((f"etc/systemd/system/{name}.service.d/labctl.conf", STOP, 0o644) for name in ("keystone", "apache2")),
@@ -50,9 +48,9 @@ def contents() -> list[tuple[str, str, int]]:
     ]
 
 
-def write(tree: Path) -> None:
+def write(tree: Path, environment: Mapping[str, str]) -> None:
     """Write all files."""
-    for name, text, mode in contents():
+    for name, text, mode in contents(environment):
         path = tree / name
         files.make_directories(path.parent, 0o755, within=tree)
         files.write_atomic(path, text, mode, within=tree)

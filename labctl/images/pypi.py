@@ -41,7 +41,7 @@ def ensure(base: Base, release: Release) -> tuple[Path, ...]:
     system = debian.ensure(base)
     runtime = python.ensure(found)
     packages = store.manifest_of(system[0])["packages"]
-    projects = venv.Environment(release, release.pypi, found, system, runtime, packages).ensure()
+    projects = venv.Environment(release, release.pypi, found, system, runtime, packages, base.suite).ensure()
     names = list(release.pins)
     recipe = store.Recipe(
         f"{base.name}-{release.name}",
@@ -66,7 +66,7 @@ def _files(release: Release) -> Iterator[tuple[str, str, str]]:
         if isinstance(daemon, Wsgi):
             yield daemon.needs, daemon.ini.lstrip("/"), daemon.configuration(release.environment)
     settings = f"{dashboard.DIRECTORY}/local_settings.py".lstrip("/")
-    yield "lib/python*/site-packages/openstack_dashboard", settings, dashboard.settings(release.environment)
+    yield "lib/python*/site-packages/openstack_dashboard", settings, dashboard.settings(release)
 
 
 def _has(environment: Path, pattern: str) -> bool:

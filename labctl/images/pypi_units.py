@@ -183,6 +183,13 @@ def _swift(kind: str, *daemons: str) -> tuple[Daemon, ...]:
     )
 
 
+def _module(name: str, title: str, user: str, module: str, ini: str, port: int, log: str, *lines: str) -> Wsgi:
+    """An API that is a module of its project, which has no command or script for it (from 2025.2 and 2026.1 on)."""
+    needs = f"lib/python*/site-packages/{module.replace('.', '/')}.py"
+    text = "".join(f"{line}\n" for line in (f"module = {module}:application", *lines))
+    return Wsgi(name, title, user, needs, ini, port, log, lambda place: text)
+
+
 DAEMONS: tuple[Daemon | Wsgi, ...] = (
     Wsgi(
         "openstack-keystone",
@@ -221,6 +228,66 @@ DAEMONS: tuple[Daemon | Wsgi, ...] = (
         "horizon.log",
         dashboard.uwsgi,
     ),
+    _module(
+        "openstack-keystone",
+        "Identity (keystone)",
+        "keystone",
+        "keystone.wsgi.api",
+        "/etc/keystone/keystone-uwsgi.ini",
+        5000,
+        "keystone-uwsgi.log",
+    ),
+    _module(
+        "openstack-placement-api",
+        "Placement API",
+        "placement",
+        "placement.wsgi.api",
+        "/etc/placement/placement-api-uwsgi.ini",
+        8778,
+        "placement-api.log",
+    ),
+    _module(
+        "openstack-nova-api",
+        "Nova API Server",
+        "nova",
+        "nova.wsgi.osapi_compute",
+        "/etc/nova/nova-api-uwsgi.ini",
+        8774,
+        "nova-api.log",
+    ),
+    _module(
+        "openstack-nova-metadata-api",
+        "Nova Metadata API Server",
+        "nova",
+        "nova.wsgi.metadata",
+        "/etc/nova/nova-api-metadata-uwsgi.ini",
+        8775,
+        "nova-metadata-api.log",
+    ),
+    _module(
+        "neutron-api",
+        "Neutron API",
+        "neutron",
+        "neutron.wsgi.api",
+        "/etc/neutron/neutron-api-uwsgi.ini",
+        9696,
+        "neutron-api.log",
+        "env = OS_NEUTRON_CONFIG_FILES=/etc/neutron/neutron.conf;/etc/neutron/plugins/ml2/ml2_conf.ini",
+        # all processes must know since when the server runs (release notes of 2025.1, add-7c25db94790c671c)
+        "start-time = %t",
+    ),
+    *(
+        _module(
+            f"openstack-heat-{name}",
+            f"Heat {name}",
+            "heat",
+            module,
+            f"/etc/heat/heat-{name}-uwsgi.ini",
+            port,
+            f"heat-{name}.log",
+        )
+        for name, module, port in (("api", "heat.wsgi.api", 8004), ("api-cfn", "heat.wsgi.cfn", 8000))
+    ),
     Daemon("openstack-glance-api", "Image (glance) API", "glance", "glance-api", "api.log"),
     Daemon("openstack-glance-registry", "Image (glance) Registry", "glance", "glance-registry", "registry.log"),
     _nova("api", "API Server"),
@@ -230,6 +297,10 @@ DAEMONS: tuple[Daemon | Wsgi, ...] = (
     _nova("novncproxy", "NoVNC Proxy Server", "--web /usr/share/novnc/", notifies=False),
     _nova("compute", "Compute Server", after="libvirtd.service"),
     _neutron("server", "Server", "plugin.ini"),
+    _neutron("rpc-server", "RPC Server", "plugins/ml2/ml2_conf.ini"),
+    _neutron("periodic-workers", "Periodic Workers", "plugins/ml2/ml2_conf.ini"),
+    _neutron("ovn-maintenance-worker", "OVN Maintenance Worker", "plugins/ml2/ml2_conf.ini"),
+    _neutron("ovn-metadata-agent", "OVN Metadata Agent", "neutron_ovn_metadata_agent.ini"),
     _neutron("linuxbridge-agent", "Linux Bridge Agent", "plugins/ml2/linuxbridge_agent.ini"),
     _neutron("openvswitch-agent", "Open vSwitch Agent", "plugins/ml2/openvswitch_agent.ini"),
     _neutron("l3-agent", "Layer 3 Agent", "l3_agent.ini"),

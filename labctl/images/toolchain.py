@@ -27,21 +27,22 @@ PACKAGES = (
 )
 
 
-def ensure(system: tuple[Path, ...]) -> Path:
+def ensure(system: tuple[Path, ...], suite: str) -> Path:
     """Return the layer with a compiler for a system's layers, installing it if needed.
 
     :param system: uppermost first.
+    :param suite: of the mirror, which the system is from.
     """
     inputs = {
         "version": RECIPE_VERSION,
         "system": [store.identity(layer) for layer in system],
         "packages": sorted(PACKAGES),
     }
-    return store.ensure(store.Recipe("toolchain", inputs), lambda work: _build(system, work), over=system)
+    return store.ensure(store.Recipe("toolchain", inputs), lambda work: _build(system, suite, work), over=system)
 
 
-def _build(system: tuple[Path, ...], work: Path) -> dict[str, Any]:
-    archive, log = apt.Archive.here(), store.log_of(work)
+def _build(system: tuple[Path, ...], suite: str, work: Path) -> dict[str, Any]:
+    archive, log = apt.Archive.here(suite), store.log_of(work)
     inside = Chroot(system, work / "build", log=log)
     with step("image", "download build packages"):
         archive.fetch(PACKAGES, log, stack.dpkg_status(system))

@@ -35,12 +35,9 @@ BESIDES = (
     "PyMySQL",
     "python-memcached",
     "keystonemiddleware",
-    "uWSGI==2.0.21",
 )
-#: setuptools 58 dropped 2to3, which packages of that time run when they are built.
-TOOLS = ("pip>=21.3,<25", "setuptools<58", "wheel<0.44")
 #: Packages that compiled parts are linked with; the rest of a system may change without rebuilding the projects.
-LINKED = ("libc6", "libstdc++6", "liberasurecode1", "libffi8", "libssl3", "libvirt0", "libxml2", "zlib1g")
+LINKED = ("libc6", "libstdc++6", "liberasurecode1", "libffi8", "libssl3", "libssl3t64", "libvirt0", "libxml2", "zlib1g")
 _CONSTRAINT = re.compile(r"^(?P<name>[\w.-]+)===(?P<version>[^;\s]+)(?:;python_version=='(?P<minor>[\d.]+)')?$")
 
 
@@ -84,6 +81,7 @@ class Environment:
     :param system: the layers it will run on, uppermost first.
     :param runtime: the layer with its interpreter.
     :param packages: the system's packages and their versions.
+    :param suite: the system's.
     """
 
     release: Release
@@ -92,6 +90,7 @@ class Environment:
     system: tuple[Path, ...]
     runtime: Path
     packages: Mapping[str, str]
+    suite: str
 
     @property
     def libvirt(self) -> str:
@@ -110,6 +109,7 @@ class Environment:
             *(f"{name}=={version}" for name, version in self.release.pins.items()),
             *self.pypi.extra,
             *BESIDES,
+            f"uWSGI=={self.pypi.uwsgi}",
             f"libvirt-python=={self.libvirt}",
         )
 
@@ -128,9 +128,10 @@ class Environment:
                 "libraries": self.libraries,
                 "python": self.runtime.name,
                 "toolchain": sorted(toolchain.PACKAGES),
-                "requirements": sorted([*self.requirements, *TOOLS]),
+                "requirements": sorted([*self.requirements, *self.pypi.tools]),
+                **({"build": sorted(self.pypi.build)} if self.pypi.build else {}),
                 "constraints": hashlib.sha256(self.constraints.encode()).hexdigest(),
-                "dashboard": dashboard.settings(self.release.environment) if self._has_dashboard else "",
+                "dashboard": dashboard.settings(self.release) if self._has_dashboard else "",
             },
         )
 
@@ -149,9 +150,10 @@ class Environment:
             files.make_directories(path)
         files.write_atomic(given / "requirements.txt", "".join(f"{r}\n" for r in self.requirements))
         files.write_atomic(given / "constraints.txt", self.constraints)
-        files.write_atomic(given / "local_settings.py", dashboard.settings(place))
+        files.write_atomic(given / "build.txt", "".join(f"{r}\n" for r in self.pypi.build))
+        files.write_atomic(given / "local_settings.py", dashboard.settings(self.release))
         inside = Chroot(
-            (toolchain.ensure(self.system), self.runtime, *self.system),
+            (toolchain.ensure(self.system, self.suite), self.runtime, *self.system),
             work / "build",
             (
                 Bind(made, place, writable=True),
@@ -166,10 +168,13 @@ class Environment:
         with step("image", f"create the virtual environment with Python {self.interpreter.minor}"):
             inside.run(self.interpreter.program, "-c", f"import {', '.join(MODULES)}", timeout=300)
             inside.run(self.interpreter.program, "-m", "venv", place, timeout=600)
-            retry.again(lambda: inside.run(python, *install, "--upgrade", *TOOLS, timeout=1200, name="pip install"))
+            retry.again(
+                lambda: inside.run(python, *install, "--upgrade", *self.pypi.tools, timeout=1200, name="pip install")
+            )
         with step("image", f"{self.release.title}: pip install {len(self.requirements)} projects and dependencies"):
             limited = ("-c", "/requirements/constraints.txt", "-r", "/requirements/requirements.txt")
-            words = (python, *install, "--progress-bar=off", *limited)
+            build = ("--build-constraint", "/requirements/build.txt") if self.pypi.build else ()
+            words = (python, *install, "--progress-bar=off", *build, *limited)
             retry.again(lambda: inside.run(*words, timeout=3600, name="pip install", listener=pip.Told().listener))
         site = next(made.glob("lib/python*/site-packages"))
         with step("image", "remove tests, compile Python modules"):

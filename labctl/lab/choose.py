@@ -13,6 +13,7 @@ from labctl.host import proxy
 from labctl.images import media
 from labctl.progress import note
 from labctl.releases.model import PackageSource, Release
+from labctl.topology import mechanism
 from labctl.topology.check import first_driver
 from labctl.topology.model import Mechanism, Topology, VirtType, VolumeBackend
 from labctl.topology.problems import unknown
@@ -106,10 +107,7 @@ def _resolve(
     able: Capabilities,
     patience: float = 1.0,
 ) -> LabSpec:
-    mechanism = topology.options.mechanism
-    if mechanism is Mechanism.AUTO:
-        prefers = release.openvswitch_documented and able.openvswitch
-        mechanism = Mechanism.OPENVSWITCH if prefers else Mechanism.LINUXBRIDGE
+    chosen = mechanism.choose(topology, release, base, able.openvswitch)
     virt_type = topology.options.virt_type
     if virt_type is VirtType.AUTO and not able.own_kernel:  # else each node detects it, see labctl.services.virt
         virt_type = VirtType.QEMU
@@ -118,7 +116,8 @@ def _resolve(
         name=name,
         base=base,
         driver=driver,
-        mechanism=mechanism,
+        mechanism=chosen,
+        userspace_datapath=chosen is not Mechanism.LINUXBRIDGE and not able.openvswitch,
         virt_type=virt_type,
         volume_backend=_volume_backend(topology, driver, able),
         own_kernel=able.own_kernel,

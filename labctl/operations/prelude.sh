@@ -114,7 +114,7 @@ $(cat "$ini" 2>/dev/null)"
 }
 
 show_unit() {
-    echo "unit $1 does not run; its last log lines:"
+    echo "unit $1 is $(systemctl is-active "$1"); its last log lines:"
     journalctl -u "$1" -n 15 --no-pager -o cat 2>/dev/null
     for log in $(unit_logs "$1"); do
         [ -f "$log" ] && echo "== $log" && tail -n 15 "$log"

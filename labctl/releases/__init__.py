@@ -1,6 +1,9 @@
 """The releases labctl has a recipe for; adding one takes one file and one line here."""
 
 from labctl.errors import LabError
+from labctl.releases.caracal import CARACAL
+from labctl.releases.epoxy import EPOXY
+from labctl.releases.gazpacho import GAZPACHO
 from labctl.releases.mitaka import MITAKA
 from labctl.releases.model import PackageSource, Release
 from labctl.releases.rocky import ROCKY
@@ -8,14 +11,35 @@ from labctl.releases.train import TRAIN
 from labctl.releases.ussuri import USSURI
 from labctl.releases.zed import ZED
 
-RELEASES: dict[str, Release] = {r.name: r for r in (MITAKA, ROCKY, TRAIN, USSURI, ZED)}
+RELEASES: dict[str, Release] = {
+    release.name: release
+    for release in (
+        MITAKA,
+        ROCKY,
+        TRAIN,
+        USSURI,
+        ZED,
+        CARACAL,
+        EPOXY,
+        GAZPACHO,
+    )
+}
+
+#: The releases' names by their numbers.
+NUMBERS = {r.number: r.name for r in RELEASES.values() if r.number}
+
+
+def named(word: str) -> str:
+    """The name of a release that may be given by its number; any other word as it is."""
+    return NUMBERS.get(word, word)
 
 
 def get(name: str) -> Release:
-    """Return a release's facts.
+    """Return a release's facts, by its name or number.
 
     :raises LabError: when labctl has no recipe for it.
     """
+    name = named(name)
     if name not in RELEASES:
         raise LabError(
             f"labctl has no recipe for the release '{name}'; it has {', '.join(RELEASES)}", "labctl releases"
@@ -23,4 +47,4 @@ def get(name: str) -> Release:
     return RELEASES[name]
 
 
-__all__ = ["RELEASES", "PackageSource", "Release", "get"]
+__all__ = ["NUMBERS", "RELEASES", "PackageSource", "Release", "get", "named"]

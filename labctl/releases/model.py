@@ -55,6 +55,12 @@ class PyPI:
     python: tuple[str, ...]
     #: additional requirements, which override the upper constraints: "mock<4"
     extra: tuple[str, ...] = ()
+    #: what installs them; setuptools 58 dropped 2to3, which packages of old releases run when they are built
+    tools: tuple[str, ...] = ("pip>=21.3,<25", "setuptools<58", "wheel<0.44")
+    #: constraints of what builds them, apart from the release's: "setuptools<81"
+    build: tuple[str, ...] = ()
+    #: the version of uWSGI
+    uwsgi: str = "2.0.21"
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,8 @@ class Release:
 
     name: str
     title: str
+    #: its number, by which it is known too, where it has one: "2025.1"
+    number: str
     #: base name -> package source
     bases: Mapping[str, PackageSource]
     #: package source -> project -> version (matrix, section 1)
@@ -105,25 +113,33 @@ class Release:
     transport_url: bool
     #: nova and cinder need service tokens (bug 2004555)
     service_token: bool
+    #: users that other services know by the role "service"
+    service_users: tuple[str, ...]
     #: keystone-manage bootstrap creates the role "service" itself
     service_role_bootstrapped: bool
     #: role of ordinary users, created by bootstrap or by the guide
     member_role: str
     member_role_bootstrapped: bool
-    #: section of nova's auth_strategy: "api", or "DEFAULT" (mitaka)
+    #: section of nova's auth_strategy: "api", "DEFAULT" (mitaka), or none where there is no such option
     nova_auth_strategy: str
+    #: nova has its own servers for its APIs, with options for them; later ones run under uWSGI only
+    nova_api_servers: bool
     #: nova.conf has [scheduler] workers
     nova_scheduler_workers: bool
     nova_use_neutron: bool
     nova_vnc_names: VncNames
     nova_neutron_url: bool
+    #: nova gives away each processor 16 times and memory 1.5 times; later only 4 times and once
+    nova_overcommits: bool
     #: nova passes the format of a backing file, which qemu-img from 6.1 on requires for an overlay
     nova_backing_format: bool
     neutron_allow_overlapping_ips: bool
+    #: ml2's option for the types of projects' networks
+    neutron_network_types: str
     #: [experimental] linuxbridge = true is needed (zed)
     linuxbridge_experimental: bool
-    #: Open vSwitch is the layer-2 agent of the documented labs, if the kernel has it (matrix, section 1)
-    openvswitch_documented: bool
+    #: neutron's mechanism drivers that labctl installs, the documented one first (matrix, section 1)
+    mechanisms: tuple[str, ...]
     neutron_metadata_host_key: str
     l3_interface_drivers: Mapping[str, str]
     #: l3 agent's external_network_bridge must be set to empty (mitaka)
@@ -140,6 +156,8 @@ class Release:
     client_networks: bool
     #: the openstack command reads multi-word commands from standard input (python-openstackclient 4)
     client_batch: bool
+    #: Django's class of caches in memcached: Django 4.1 has no other
+    django_cache: str
     #: endpoint template variable of the project id
     endpoint_project: str
     nova_endpoint_path: str

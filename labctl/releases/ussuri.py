@@ -23,6 +23,6 @@ USSURI = replace(
     },
     rdo=rdo.USSURI,
     nova_use_neutron=False,  # facts 12
-    openvswitch_documented=True,  # facts 6.6
+    mechanisms=("openvswitch", "linuxbridge"),  # facts 6.6
     tempest=("tempest==24.0.0",),
 )

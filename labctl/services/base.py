@@ -349,6 +349,7 @@ def http_ready(what: str, url: str) -> tuple[str, str]:
     )
 
 
-def service_account(name: str) -> tuple[ApiOperation, ...]:
-    """The service user with the role admin on the project service."""
-    return (User(name, mark(f"{name.upper()}_PASS")), Grant("admin", name, "service"))
+def service_account(ctx: Context, name: str) -> tuple[ApiOperation, ...]:
+    """The service user with the role admin on the project service, and the role service where others ask for it."""
+    roles = ("admin", "service") if name in ctx.release.service_users else ("admin",)
+    return (User(name, mark(f"{name.upper()}_PASS")), *(Grant(role, name, "service") for role in roles))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from labctl.components import Component
 from labctl.operations.ini import Ini
 from labctl.operations.node import Chain, Command, Database, Directory, File, Operation, quote
-from labctl.operations.openstack import ApiOperation, CatalogAnswers, CatalogEntry, Grant, ServicesUp
+from labctl.operations.openstack import ApiOperation, CatalogAnswers, CatalogEntry, ServicesUp
 from labctl.secret import mark
 from labctl.services.base import (
     Chapter,
@@ -176,8 +176,7 @@ class Cinder(Chapter):
             )
             for version in ctx.release.cinder_api_versions
         ]
-        token = (Grant("service", "cinder", "service"),) if ctx.release.service_token else ()
-        return (*service_account("cinder"), *token, *entries)
+        return (*service_account(ctx, "cinder"), *entries)
 
     def configure(self, ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
         if not node.has(*self.components):

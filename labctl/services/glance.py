@@ -77,7 +77,7 @@ class Glance(Chapter):
     def identity(self, ctx: Context) -> tuple[ApiOperation, ...]:
         url = f"http://{ctx.host(Component.GLANCE)}:9292"
         return (
-            *service_account("glance"),
+            *service_account(ctx, "glance"),
             CatalogEntry("glance", "image", "OpenStack Image", url, ctx.lab.region),
         )
 

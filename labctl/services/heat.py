@@ -89,7 +89,7 @@ class Heat(Chapter):
     def identity(self, ctx: Context) -> tuple[ApiOperation, ...]:
         host, region = ctx.host(Component.HEAT), ctx.lab.region
         return (
-            *service_account("heat"),
+            *service_account(ctx, "heat"),
             CatalogEntry("heat", "orchestration", "Orchestration", f"http://{host}:8004/v1/%(tenant_id)s", region),
             CatalogEntry("heat-cfn", "cloudformation", "Orchestration", f"http://{host}:8000/v1", region),
             Domain("heat", "Stack projects and users"),

@@ -21,7 +21,7 @@ ALLOWED_HOSTS = ["*"]
 SESSION_ENGINE = "django.contrib.sessions.backends.cache"
 CACHES = {{
     "default": {{
-        "BACKEND": "django.core.cache.backends.memcached.MemcachedCache",
+        "BACKEND": "django.core.cache.backends.memcached.{ctx.release.django_cache}",
         "LOCATION": "{ctx.memcached}",
     }}
 }}

@@ -55,9 +55,13 @@ def placement(ctx: Context, log: str, user: str) -> tuple[Operation, ...]:
 
 
 def dashboard(ctx: Context) -> tuple[Operation, ...]:
-    """Horizon in Apache's main interpreter, without which it can hang (facts 6.10)."""
-    directory = ctx.base.paths.get("httpd")
-    if directory is None:
+    """Horizon in Apache's main interpreter.
+
+    Without it horizon can hang (facts 6.10), and what is written in Rust, as cryptography is from Debian 13 on, fails:
+    "PyO3 modules compiled for CPython 3.8 or older may only be initialized once per interpreter process".
+    """
+    path = ctx.base.paths.get("apache-group")
+    if path is None:
         return ()
     text = "# Made by labctl; facts 6.10\nWSGIApplicationGroup %{GLOBAL}\n"
-    return (File(f"{directory}/00-labctl-dashboard.conf", text, source="guide: horizon install; facts 6.10"),)
+    return (File(path, text, source="guide: horizon install for Ubuntu and Red Hat; facts 6.10"),)

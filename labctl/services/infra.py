@@ -57,6 +57,7 @@ def prepare(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
 
 def mariadb_cnf(ctx: Context, node: NodeSpec) -> str:
     """The guide's server file (facts 4.3), and memory sized for a lab instead of a dedicated host."""
+    own = "".join(f"{option} = {value}\n" for option, value in ctx.base.mariadb.items())
     return f"""# Made by labctl; guide: SQL database; facts 4.3
 [mysqld]
 bind-address = 0.0.0.0
@@ -71,7 +72,7 @@ innodb_buffer_pool_size = 128M
 skip-name-resolve = off
 # a client that has not said who it is by then is sent away
 connect_timeout = {patient(ctx, 10)}
-# {node.name} serves {ctx.lab.address(node)} and its own localhost
+{own}# {node.name} serves {ctx.lab.address(node)} and its own localhost
 """
 
 
@@ -127,17 +128,18 @@ def _rabbitmq_user(ctx: Context) -> Command:
     stamp = f"{STAMPS}/rabbitmq-user"
     begin, end = (f"printf '%s\\n' {password} | ", "") if ctx.base.rabbitmq_reads_password else ("", f" {password}")
 
+    # without options: from 4.0 on it reads its input only when exactly the password is missing
     def add(begin: str, end: str) -> str:
         return (
-            f"{{ {begin}rabbitmqctl -q add_user openstack{end} || "
-            f"{begin}rabbitmqctl -q change_password openstack{end}; }} && "
+            f"{{ {begin}rabbitmqctl add_user openstack{end} || "
+            f"{begin}rabbitmqctl change_password openstack{end}; }} && "
             f"rabbitmqctl -q set_permissions openstack '.*' '.*' '.*' && touch {stamp}"
         )
 
     return Command(
         "rabbitmq user openstack",
         add(begin, end),
-        unless=f"[ -e {stamp} ] && {begin}rabbitmqctl -q authenticate_user openstack{end}",
+        unless=f"[ -e {stamp} ] && {begin}rabbitmqctl authenticate_user openstack{end}",
         typed=add("", f" {password}"),
         source="guide: message queue; facts 4.4",
     )

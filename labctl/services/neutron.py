@@ -7,6 +7,7 @@ from labctl.operations.ini import Ini
 from labctl.operations.node import Chain, Command, Database, Directory, File, Link, Operation
 from labctl.operations.openstack import AgentsAlive, ApiOperation, CatalogAnswers, CatalogEntry
 from labctl.secret import mark
+from labctl.services import openvswitch, ovn
 from labctl.services.base import (
     Chapter,
     Check,
@@ -23,29 +24,28 @@ from labctl.services.base import (
 )
 from labctl.services.wsgi import processes
 from labctl.topology.model import Mechanism, NetworkRole
-from labctl.topology.spec import InterfaceSpec, NodeSpec
+from labctl.topology.spec import NodeSpec
 
 GUIDE = "guide: neutron install, networking option 2, self-service networks; facts 6.5"
-OVS = "guide: neutron install, Open vSwitch; facts 6.6"
+OVS = openvswitch.GUIDE
 L2_AGENT = {
     Mechanism.LINUXBRIDGE: "neutron-linuxbridge-agent",
     Mechanism.OPENVSWITCH: "neutron-openvswitch-agent",
 }
+#: VLANs of projects' networks, where Open vSwitch cannot tunnel.
+TENANT_VLANS = "1000:1999"
 #: Sections of the agents' privileged helpers (neutron/privileged).
 HELPERS = ("privsep", *(f"privsep_{of}" for of in ("dhcp_release", "ovs_vsctl", "namespace", "conntrack", "link")))
-COMPONENTS = (
-    Component.NEUTRON_SERVER,
-    Component.NEUTRON_L2,
-    Component.NEUTRON_L3,
-    Component.NEUTRON_DHCP,
-    Component.NEUTRON_METADATA,
-)
+#: Components whose work OVN does without an agent.
+AGENTS = (Component.NEUTRON_L3, Component.NEUTRON_DHCP, Component.NEUTRON_METADATA)
+COMPONENTS = (Component.NEUTRON_SERVER, Component.NEUTRON_L2, *AGENTS)
 
 
 def neutron_conf(ctx: Context, node: NodeSpec) -> File:
     """neutron.conf; only the server's node has the database and nova's account."""
     conf = Ini("/etc/neutron/neutron.conf", group="neutron")
-    conf.set("DEFAULT", GUIDE, {"core_plugin": "ml2", "service_plugins": "router", "auth_strategy": "keystone"})
+    router = "ovn-router" if ctx.lab.mechanism is Mechanism.OVN else "router"
+    conf.set("DEFAULT", GUIDE, {"core_plugin": "ml2", "service_plugins": router, "auth_strategy": "keystone"})
     messaging(ctx, conf)
     authtoken(ctx, conf, "neutron")
     conf.set("oslo_concurrency", GUIDE, {"lock_path": "/var/lib/neutron/tmp"})
@@ -92,21 +92,36 @@ def _physical(ctx: Context) -> str:
 
 def ml2_conf(ctx: Context) -> File:
     """ml2_conf.ini: the available network types."""
-    source = GUIDE if ctx.lab.mechanism is Mechanism.LINUXBRIDGE else OVS
+    source = {Mechanism.LINUXBRIDGE: GUIDE, Mechanism.OPENVSWITCH: OVS, Mechanism.OVN: ovn.GUIDE}[ctx.lab.mechanism]
     conf = Ini("/etc/neutron/plugins/ml2/ml2_conf.ini", group="neutron")
+    tenants = "geneve" if ctx.lab.mechanism is Mechanism.OVN else "vxlan" if openvswitch.tunnels(ctx) else "vlan"
+    drivers = [ctx.lab.mechanism.value]
+    if tenants == "vxlan":
+        drivers.append("l2population")
     conf.set(
         "ml2",
         source,
         {
-            "type_drivers": "flat,vlan,vxlan",
-            "tenant_network_types": "vxlan",
-            "mechanism_drivers": f"{ctx.lab.mechanism.value},l2population",
+            "type_drivers": ",".join(dict.fromkeys(("flat", "vlan", tenants))),
+            ctx.release.neutron_network_types: tenants,
+            "mechanism_drivers": ",".join(drivers),
             "extension_drivers": "port_security",
         },
     )
     conf.set("ml2_type_flat", source, {"flat_networks": _physical(ctx)})
-    conf.set("ml2_type_vxlan", source, {"vni_ranges": "1:1000"})
-    conf.set("securitygroup", source, {"enable_ipset": True})
+    match tenants:
+        case "geneve":
+            conf.set("ml2_type_geneve", source, {"vni_ranges": "1:65536", "max_header_size": ovn.HEADER})
+        case "vxlan":
+            conf.set("ml2_type_vxlan", source, {"vni_ranges": "1:1000"})
+        case _:
+            ranges = f"{_physical(ctx)}:{TENANT_VLANS}"
+            conf.set("ml2_type_vlan", openvswitch.USERSPACE, {"network_vlan_ranges": ranges})
+    if ctx.lab.mechanism is Mechanism.OVN:
+        conf.set("securitygroup", source, {"enable_security_group": True})
+        conf.set("ovn", source, ovn.connections(ctx))
+    else:
+        conf.set("securitygroup", source, {"enable_ipset": True})
     return conf.file()
 
 
@@ -123,10 +138,15 @@ def l2_agent(ctx: Context, node: NodeSpec) -> File:
         conf.set("securitygroup", GUIDE, {"enable_security_group": True, "firewall_driver": driver})
         return conf.file()
     conf = Ini("/etc/neutron/plugins/ml2/openvswitch_agent.ini", group="neutron")
-    conf.set("ovs", OVS, {"local_ip": tunnel})
+    if openvswitch.tunnels(ctx):
+        conf.set("ovs", OVS, {"local_ip": tunnel})
+    if ctx.lab.userspace_datapath:
+        # the agent makes each of its bridges so, also those that are there
+        conf.set("ovs", openvswitch.USERSPACE, {"datapath_type": openvswitch.datapath(ctx)})
     if provider:
-        conf.set("ovs", OVS, {"bridge_mappings": f"{_physical(ctx)}:br-{provider.name}"})
-    conf.set("agent", OVS, {"tunnel_types": "vxlan", "l2_population": True})
+        conf.set("ovs", OVS, {"bridge_mappings": f"{_physical(ctx)}:{openvswitch.bridge_of(provider)}"})
+    if openvswitch.tunnels(ctx):
+        conf.set("agent", OVS, {"tunnel_types": "vxlan", "l2_population": True})
     conf.set("securitygroup", OVS, {"enable_security_group": True, "firewall_driver": "openvswitch"})
     return conf.file()
 
@@ -136,6 +156,7 @@ def l3_agent(ctx: Context) -> File:
     conf = Ini("/etc/neutron/l3_agent.ini", group="neutron")
     driver = ctx.release.l3_interface_drivers[ctx.lab.mechanism.value]
     conf.set("DEFAULT", GUIDE, {"interface_driver": driver})
+    _veth(ctx, conf)
     if ctx.release.external_network_bridge_empty:
         conf.set("DEFAULT", "troubleshooting B44", {"external_network_bridge": ""})
     return conf.file()
@@ -153,7 +174,15 @@ def dhcp_agent(ctx: Context) -> File:
             "enable_isolated_metadata": True,
         },
     )
+    _veth(ctx, conf)
     return conf.file()
+
+
+def _veth(ctx: Context, conf: Ini) -> None:
+    """Ports of agents outlive a restart of Open vSwitch, whose own ports in namespaces are left dead by it."""
+    if ctx.lab.userspace_datapath:
+        source = "neutron configuration, ovs_use_veth; docs/platform.md"
+        conf.set("DEFAULT", source, {"ovs_use_veth": True})
 
 
 def metadata_agent(ctx: Context) -> File:
@@ -169,18 +198,6 @@ def metadata_agent(ctx: Context) -> File:
     )
     conf.set("DEFAULT", "topology: options.workers", {"metadata_workers": ctx.lab.workers})
     return conf.file()
-
-
-def _provider_bridge(ctx: Context, card: InterfaceSpec) -> Command:
-    """The bridge in bridge_mappings; Open vSwitch keeps it across reboots (troubleshooting A26)."""
-    bridge, unit = f"br-{card.name}", ctx.base.unit("openvswitch")
-    return Command(
-        f"{card.name} in the bridge {bridge}",
-        f"systemctl enable {unit} && systemctl restart {unit} && ovs-vsctl --may-exist add-br {bridge} -- "
-        f"--may-exist add-port {bridge} {card.name} && ip link set dev {bridge} up",
-        unless=f'[ "$(ovs-vsctl port-to-br {card.name})" = {bridge} ]',
-        source=f"{OVS}; errata 3-55 to 3-58",
-    )
 
 
 def _bridge_filtering() -> Command:
@@ -241,6 +258,28 @@ def _ebtables(link: str) -> tuple[Operation, ...]:
     )
 
 
+def _agents(ctx: Context) -> tuple[tuple[Component, str], ...]:
+    """The agents that a lab without OVN has on its nodes."""
+    return (
+        (Component.NEUTRON_L2, L2_AGENT[ctx.lab.mechanism]),
+        (Component.NEUTRON_L3, "neutron-l3-agent"),
+        (Component.NEUTRON_DHCP, "neutron-dhcp-agent"),
+        (Component.NEUTRON_METADATA, "neutron-metadata-agent"),
+    )
+
+
+def _layer2(ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
+    """What joins a node's guests and routers to their networks."""
+    match ctx.lab.mechanism:
+        case Mechanism.OVN:
+            metadata = (ovn.metadata_agent(ctx),) if ovn.has_metadata(node) else ()
+            return (*openvswitch.prepare(ctx, node), *ovn.chassis(ctx, node), *metadata)
+        case Mechanism.OPENVSWITCH:
+            return (l2_agent(ctx, node), *openvswitch.prepare(ctx, node))
+    link = ctx.base.paths.get("ebtables-link")
+    return (l2_agent(ctx, node), _bridge_filtering(), *(_ebtables(link) if link else ()))
+
+
 class Neutron(Chapter):
     name = "neutron"
     components = COMPONENTS
@@ -255,14 +294,17 @@ class Neutron(Chapter):
         ),
     }
     ports = {Component.NEUTRON_SERVER: ("9696/tcp",)}
-    logs = ("neutron",)
+    logs = ("neutron", "openvswitch", "ovn")
     tempest = True
 
     def packages(self, ctx: Context, node: NodeSpec) -> tuple[str, ...]:
         names = super().packages(ctx, node)
         if node.has(Component.NEUTRON_L2):
             names += ctx.base.l2_packages[ctx.lab.mechanism.value]
-        return names
+        if ctx.lab.mechanism is not Mechanism.OVN:
+            return names
+        agents = {name for component in AGENTS for name in ctx.base.packages[component]}
+        return tuple(name for name in names if name not in agents)
 
     def databases(self, ctx: Context) -> tuple[Database, ...]:
         return (Database("neutron", "neutron", mark("NEUTRON_DBPASS")),)
@@ -270,7 +312,7 @@ class Neutron(Chapter):
     def identity(self, ctx: Context) -> tuple[ApiOperation, ...]:
         url = f"http://{ctx.host(Component.NEUTRON_SERVER)}:9696"
         return (
-            *service_account("neutron"),
+            *service_account(ctx, "neutron"),
             CatalogEntry("neutron", "network", "OpenStack Networking", url, ctx.lab.region),
         )
 
@@ -281,21 +323,19 @@ class Neutron(Chapter):
             neutron_conf(ctx, node),
             Directory("/var/lib/neutron/tmp", "neutron", "neutron", "0755"),
         ]
-        if node.has(Component.NEUTRON_SERVER, Component.NEUTRON_L2):
+        mechanism = ctx.lab.mechanism
+        if node.has(Component.NEUTRON_SERVER) or (node.has(Component.NEUTRON_L2) and mechanism is not Mechanism.OVN):
             made.append(ml2_conf(ctx))
         if node.has(Component.NEUTRON_SERVER):
             made += processes(ctx, "neutron-server")
+            if mechanism is Mechanism.OVN:
+                made += ovn.central(ctx)
             if "plugin-ini" in ctx.base.paths:
                 made.append(Link(ctx.base.paths["plugin-ini"], "/etc/neutron/plugins/ml2/ml2_conf.ini"))
         if node.has(Component.NEUTRON_L2):
-            made.append(l2_agent(ctx, node))
-            provider = ctx.lab.interface(node, NetworkRole.PROVIDER)
-            if ctx.lab.mechanism is Mechanism.OPENVSWITCH and provider:
-                made.append(_provider_bridge(ctx, provider))
-            if ctx.lab.mechanism is Mechanism.LINUXBRIDGE:
-                made.append(_bridge_filtering())
-                if "ebtables-link" in ctx.base.paths:
-                    made += _ebtables(ctx.base.paths["ebtables-link"])
+            made += _layer2(ctx, node)
+        if mechanism is Mechanism.OVN:
+            return tuple(made)
         if node.has(Component.NEUTRON_L3):
             made.append(l3_agent(ctx))
         if node.has(Component.NEUTRON_DHCP):
@@ -312,29 +352,24 @@ class Neutron(Chapter):
     def daemons(self, ctx: Context, node: NodeSpec) -> tuple[Daemon, ...]:
         daemons: list[Daemon] = []
         if node.has(Component.NEUTRON_SERVER):
-            daemons.append(Daemon("neutron-server", (http_ready("neutron", "http://127.0.0.1:9696/"),)))
-        if node.has(Component.NEUTRON_L2):
-            if ctx.lab.mechanism is Mechanism.OPENVSWITCH:
-                daemons.append(Daemon("openvswitch", order=1))
-            daemons.append(Daemon(L2_AGENT[ctx.lab.mechanism], order=2, stage="compute"))
-        for component, daemon in (
-            (Component.NEUTRON_L3, "neutron-l3-agent"),
-            (Component.NEUTRON_DHCP, "neutron-dhcp-agent"),
-            (Component.NEUTRON_METADATA, "neutron-metadata-agent"),
-        ):
+            answers = (http_ready("neutron", "http://127.0.0.1:9696/"),)
+            # without agents there is nobody to serve by messages
+            server = "neutron-api" if ctx.lab.mechanism is Mechanism.OVN else "neutron-server"
+            daemons.append(Daemon(server, answers))
+        if node.has(Component.NEUTRON_L2) and ctx.lab.mechanism is not Mechanism.LINUXBRIDGE:
+            daemons.append(Daemon("openvswitch", order=0))
+        if ctx.lab.mechanism is Mechanism.OVN:
+            return (*daemons, *ovn.daemons(ctx, node))
+        for component, daemon in _agents(ctx):
             if node.has(component):
                 daemons.append(Daemon(daemon, order=2, stage="compute"))
         return tuple(daemons)
 
     def verify(self, ctx: Context) -> tuple[ApiOperation, ...]:
-        wanted: list[tuple[str, str]] = []
-        for component, binary in (
-            (Component.NEUTRON_L2, L2_AGENT[ctx.lab.mechanism]),
-            (Component.NEUTRON_L3, "neutron-l3-agent"),
-            (Component.NEUTRON_DHCP, "neutron-dhcp-agent"),
-            (Component.NEUTRON_METADATA, "neutron-metadata-agent"),
-        ):
-            wanted += [(binary, n.name) for n in ctx.lab.running(component)]
+        if ctx.lab.mechanism is Mechanism.OVN:
+            wanted = ovn.agents(ctx)
+        else:
+            wanted = [(binary, n.name) for component, binary in _agents(ctx) for n in ctx.lab.running(component)]
         answers = CatalogAnswers(ctx.lab.region, ("network",))
         return (answers, AgentsAlive(tuple(wanted))) if wanted else (answers,)
 

@@ -10,13 +10,12 @@ from labctl.operations.openstack import (
     CatalogAnswers,
     CatalogEntry,
     ComputeHosts,
-    Grant,
     HypervisorsMapped,
     ServicesUp,
 )
 from labctl.releases.model import Placement as Where
 from labctl.secret import mark
-from labctl.services import cinder, virt
+from labctl.services import cinder, openvswitch, virt
 from labctl.services.base import (
     STAMPS,
     Chapter,
@@ -57,7 +56,8 @@ def _shared(ctx: Context, node: NodeSpec, conf: Ini) -> None:
     if release.nova_use_neutron:
         driver = "nova.virt.firewall.NoopFirewallDriver"
         conf.set("DEFAULT", GUIDE, {"use_neutron": True, "firewall_driver": driver})
-    conf.set(release.nova_auth_strategy, GUIDE, {"auth_strategy": "keystone"})
+    if release.nova_auth_strategy:
+        conf.set(release.nova_auth_strategy, GUIDE, {"auth_strategy": "keystone"})
     authtoken(ctx, conf, "nova")
     if release.service_token:
         conf.set(
@@ -90,12 +90,10 @@ def configuration(ctx: Context, node: NodeSpec) -> File:
     controller = ctx.host(Component.NOVA_CONTROLLER)
     if node.has(Component.NOVA_CONTROLLER):
         workers = ctx.lab.workers
-        conf.set("DEFAULT", CONTROLLER, {"enabled_apis": "osapi_compute,metadata"})
-        conf.set(
-            "DEFAULT",
-            "topology: options.workers",
-            {"osapi_compute_workers": workers, "metadata_workers": workers},
-        )
+        if ctx.release.nova_api_servers:
+            conf.set("DEFAULT", CONTROLLER, {"enabled_apis": "osapi_compute,metadata"})
+            numbers = {"osapi_compute_workers": workers, "metadata_workers": workers}
+            conf.set("DEFAULT", "topology: options.workers", numbers)
         conf.set("conductor", "topology: options.workers", {"workers": workers})
         if ctx.release.nova_scheduler_workers:
             conf.set("scheduler", "topology: options.workers", {"workers": workers})
@@ -132,6 +130,9 @@ def configuration(ctx: Context, node: NodeSpec) -> File:
             },
         )
         conf.set("DEFAULT", LAB, {"reserved_host_memory_mb": 256, "resize_confirm_window": 0})
+        if not ctx.release.nova_overcommits:
+            ratios = {"initial_cpu_allocation_ratio": "16.0", "initial_ram_allocation_ratio": "1.5"}
+            conf.set("DEFAULT", "labctl: guests share what hosts have, as they did before 2023.1", ratios)
         if ctx.base.backing_format and not ctx.release.nova_backing_format:
             conf.set("DEFAULT", "QEMU 6.1 removed features: backing file without format", {"use_cow_images": False})
         conf.set("DEFAULT", "nova.conf: guests run again after a restart", {"resume_guests_state_on_host_boot": True})
@@ -214,10 +215,8 @@ class Nova(Chapter):
 
     def identity(self, ctx: Context) -> tuple[ApiOperation, ...]:
         url = f"http://{ctx.host(Component.NOVA_CONTROLLER)}:8774{ctx.release.nova_endpoint_path}"
-        token = (Grant("service", "nova", "service"),) if ctx.release.service_token else ()
         return (
-            *service_account("nova"),
-            *token,
+            *service_account(ctx, "nova"),
             CatalogEntry("nova", "compute", "OpenStack Compute", url, ctx.lab.region),
         )
 
@@ -236,7 +235,7 @@ class Nova(Chapter):
                 proxy = (("NOVA_CONSOLE_PROXY_TYPE", "novnc"),)
                 made.append(Assign(ctx.base.paths["console-proxy"], proxy, "facts 10, B25", separator="="))
         if node.has(Component.NOVA_COMPUTE):
-            made += instance_disk(ctx, node)
+            made += (*instance_disk(ctx, node), *openvswitch.hook(ctx))
             if "nova-compute.conf" in ctx.base.paths:
                 conf = Ini(ctx.base.paths["nova-compute.conf"], group="nova")
                 conf.set("libvirt", "facts 10: this file wins over nova.conf", virt.options(ctx))

@@ -42,7 +42,7 @@ class Placement(Chapter):
     def identity(self, ctx: Context) -> tuple[ApiOperation, ...]:
         url = f"http://{ctx.host(Component.PLACEMENT)}:8778"
         return (
-            *service_account("placement"),
+            *service_account(ctx, "placement"),
             CatalogEntry("placement", "placement", "Placement API", url, ctx.lab.region),
         )
 

@@ -206,7 +206,7 @@ class Swift(Chapter):
         base = f"http://{ctx.host(Component.SWIFT_PROXY)}:8080/v1"
         url = f"{base}/AUTH_%({ctx.release.endpoint_project})s"
         entry = CatalogEntry("swift", "object-store", "OpenStack Object Storage", url, ctx.lab.region, base)
-        return (*service_account("swift"), entry)
+        return (*service_account(ctx, "swift"), entry)
 
     def configure(self, ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
         if not node.has(*self.components):

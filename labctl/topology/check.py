@@ -12,8 +12,8 @@ from labctl import bases
 from labctl.bases import runs_on
 from labctl.drivers import DRIVERS
 from labctl.errors import LabError
-from labctl.releases import RELEASES
-from labctl.topology import rules_component, rules_names, rules_network, rules_secrets, rules_values
+from labctl.releases import RELEASES, named
+from labctl.topology import rules_component, rules_mechanism, rules_names, rules_network, rules_secrets, rules_values
 from labctl.topology.model import Topology
 from labctl.topology.problems import Positions, Problem, unknown
 
@@ -35,6 +35,7 @@ def with_release(topology: Topology, release: str) -> Topology:
 
     :raises LabError: there is no such release.
     """
+    release = named(release)
     if release not in RELEASES:
         raise LabError(unknown("release", release, RELEASES), "labctl releases")
     documented = bases.of(RELEASES[release])
@@ -114,6 +115,7 @@ RULES = (
     bases_and_drivers_fit,
     *rules_network.RULES,
     *rules_component.RULES,
+    *rules_mechanism.RULES,
     *rules_values.RULES,
     *rules_secrets.RULES,
     *rules_names.RULES,

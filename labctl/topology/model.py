@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from labctl.components import Component
+from labctl.releases import NUMBERS
 from labctl.topology.proxy import GIVEN
 from labctl.topology.units import parse_disk, parse_memory
 
@@ -83,9 +84,10 @@ class NetworkRole(StrEnum):
 class Mechanism(StrEnum):
     """Neutron's ML2 mechanism driver."""
 
-    AUTO = "auto"  # openvswitch where every node's kernel has it and the release prefers it
+    AUTO = "auto"  # the documented one that release, base, kernel and the placed agents allow
     LINUXBRIDGE = "linuxbridge"
     OPENVSWITCH = "openvswitch"
+    OVN = "ovn"
 
 
 class VirtType(StrEnum):
@@ -227,12 +229,19 @@ class Fixtures(Frozen):
     flavors: Mapping[Title, Flavor] = Field(default_factory=_flavors)
 
 
+def _release(value: object) -> object:
+    """The name of a release given by its number, which YAML reads as a number."""
+    return NUMBERS.get(str(value), value)
+
+
 class Topology(Frozen):
     """A whole topology file."""
 
     name: Name
     description: str = ""
-    release: str = Field(description="the OpenStack release, as listed by labctl releases")
+    release: Annotated[str, BeforeValidator(_release)] = Field(
+        description="the OpenStack release, as listed by labctl releases"
+    )
     bases: tuple[str, ...] = Field(min_length=1, description="operating systems, the documented one first")
     drivers: tuple[str, ...] = Field(
         ("nspawn", "libvirt"),

@@ -6,7 +6,7 @@ from typing import Any
 
 from labctl import bases
 from labctl.drivers import DRIVERS
-from labctl.releases import RELEASES
+from labctl.releases import NUMBERS, RELEASES
 from labctl.topology.model import NAME, Topology
 from labctl.topology.units import LEAST_MEMORY
 
@@ -53,7 +53,7 @@ def schema() -> dict[str, Any]:
     pool["anyOf"] = [_POOL, *pool["anyOf"]]
     _mapping(result["properties"]["networks"], {"$ref": "#/$defs/Network"})
     _mapping(result["properties"]["nodes"], {"$ref": "#/$defs/Node"})
-    result["properties"]["release"]["enum"] = list(RELEASES)
+    result["properties"]["release"]["enum"] = [*RELEASES, *NUMBERS]
     result["properties"]["bases"]["items"]["enum"] = list(bases.TITLES)
     result["properties"]["drivers"]["items"]["enum"] = list(DRIVERS)
     return result

@@ -103,6 +103,7 @@ class LabSpec(Frozen):
     workers: int
     threads: int
     mechanism: Mechanism  # never AUTO
+    userspace_datapath: bool = False  # Open vSwitch forwards in its own process: the kernel has no module for it
     virt_type: VirtType
     volume_backend: VolumeBackend  # never AUTO
     own_kernel: bool = False  # VMs, not containers
@@ -130,6 +131,14 @@ class LabSpec(Frozen):
             for key, found in kind.items():
                 if key != found.name:
                     raise ValueError(f"{key!r} has another name: {found.name!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _nodes_can_be_reached(self) -> LabSpec:
+        management = {n.name for n in self.networks.values() if n.role is NetworkRole.MANAGEMENT}
+        for node in (*self.nodes.values(), *self.later.values()):
+            if not any(card.network in management and card.address for card in node.interfaces):
+                raise ValueError(f"{node.name} has no address in the management network")
         return self
 
     def node(self, name: str) -> NodeSpec:

@@ -20,6 +20,7 @@ def test_the_page_is_current() -> None:
 def test_every_exercise_is_shell_and_fits_a_lab() -> None:
     specs = [specify(ROOT / "topologies" / "zed-6node.yaml", driver=driver) for driver in ("nspawn", "libvirt")]
     specs.append(specify(ROOT / "topologies" / "ussuri-6node.yaml"))  # a router
+    specs.append(specify(ROOT / "topologies" / "epoxy-2node.yaml"))  # OVN
     for exercise in BREAKAGES:
         fitting = [spec for spec in specs if exercise.nodes(spec)]
         assert fitting, exercise.name
@@ -36,5 +37,5 @@ def test_an_exercise_names_units_as_the_packages_of_the_lab_do() -> None:
     spec = specify(ROOT / "topologies" / "ussuri-6node.yaml")
     assert "restart openstack-nova-compute" in BY_NAME["nova-transport"].program(spec)
     for daemon in {name for b in BREAKAGES for name in re.findall(r"unit:([a-z0-9-]+)", b.shell + b.undo)}:
-        for base in (bases.get("debian12", "debian"), bases.get("debian12", "pypi"), bases.get("centos7", "rdo")):
+        for base in bases.BASES.values() if "ovn" not in daemon else (bases.get("debian13", "debian"),):
             assert base.unit(daemon)

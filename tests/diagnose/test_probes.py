@@ -12,6 +12,7 @@ from support import ROOT, specify
 
 from labctl.diagnose import apis, probes
 from labctl.services.base import Context
+from labctl.topology.stages import STAGES
 
 
 def test_tables_are_of_the_last_revision_of_the_installed_release(tmp_path: Path) -> None:
@@ -95,7 +96,7 @@ def test_a_unit_that_was_changed_by_hand_names_the_file(tmp_path: Path) -> None:
 def test_a_fix_of_more_than_one_command_goes_to_a_shell() -> None:
     spec = specify(ROOT / "topologies" / "zed-2node.yaml")
     ctx = Context.of(spec)
-    made = [probe for node in spec.nodes.values() for probe in probes.of_node(ctx, node) if probe.fix]
+    made = [probe for node in spec.nodes.values() for probe in probes.of_node(ctx, node, STAGES) if probe.fix]
     assert {probe.words.startswith("sh -c ") for probe in made} == {True, False}
     assert all(probe.words == probe.fix for probe in made if not re.search("[;|*]", probe.fix))
 
@@ -113,6 +114,16 @@ def test_why_a_server_has_no_host_is_told_apart() -> None:
 
 def test_bridges_are_looked_at_in_labs_without_an_overlay() -> None:
     context = Context.of(specify(ROOT / "topologies" / "zed-2node.yaml"))
-    calls = [probe.call for probe in probes.of_node(context, context.lab.nodes["controller"])]
+    calls = [probe.call for probe in probes.of_node(context, context.lab.nodes["controller"], STAGES)]
     assert ("look_bridges",) in calls
     assert all(call[0] != "look_address" for call in calls)
+
+
+def test_nothing_is_missed_that_up_has_not_made_yet() -> None:
+    context = Context.of(specify(ROOT / "topologies" / "zed-2node.yaml"))
+    node = context.lab.nodes["controller"]
+    calls = {stage: probes.of_node(context, node, STAGES[: n + 1]) for n, stage in enumerate(STAGES)}
+    assert calls["packages"] == ()
+    assert "A18" not in {probe.row for probe in calls["services"]}
+    assert "A3" not in {probe.row for probe in calls["configure"]}
+    assert {"A18", "A3", "L7"} <= {probe.row for probe in calls["compute"]}

@@ -247,7 +247,8 @@ def test_errata_3_58_nothing_sets_addresses_at_boot_but_the_cards_own_files(ussu
     units = [p for files in ussuri.files.values() for p in files if p.startswith("/etc/systemd/system/")]
     assert not [p for p in units if "interface" in p or "network" in p]
     for node, command in bridges(ussuri).items():
-        assert command.run.index("systemctl restart openvswitch") < command.run.index("add-br")
+        done = [operation.title for operation in ussuri.operations("configure", node)]
+        assert done.index("Open vSwitch runs") < done.index(command.title)
         agents = [o.name for o in ussuri.operations("compute", node) if isinstance(o, Unit)]
         assert "neutron-openvswitch-agent" in agents  # a later stage than the bridge's
 

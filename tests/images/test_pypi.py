@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from labctl import releases
-from labctl.bases.debian_pypi import DEBIAN12_PYPI
+from labctl.bases.debian_pypi import DEBIAN12_PYPI, DEBIAN13_PYPI
 from labctl.errors import LabError
 from labctl.host import process
 from labctl.images import dashboard, pypi
@@ -153,13 +153,14 @@ def test_projects_files_are_where_rootwrap_and_paste_look(built: Path) -> None:
 
 
 def test_the_base_and_the_image_name_the_same_units() -> None:
-    theirs = {u for units in DEBIAN12_PYPI.units.values() for u in units if u.startswith(("openstack-", "neutron-"))}
+    units = [names for base in (DEBIAN12_PYPI, DEBIAN13_PYPI) for names in base.units.values()]
+    theirs = {u for names in units for u in names if u.startswith(("openstack-", "neutron-"))}
     assert {d.unit for d in DAEMONS} == theirs
 
 
 def test_the_base_and_the_image_name_the_same_files() -> None:
     files = {d.ini for d in DAEMONS if isinstance(d, Wsgi) and d.unit != "openstack-dashboard"}
-    assert {api.ini for api in DEBIAN12_PYPI.wsgi} == files
+    assert {api.ini for base in (DEBIAN12_PYPI, DEBIAN13_PYPI) for api in base.wsgi} == files
     assert DEBIAN12_PYPI.paths["horizon-url"] == dashboard.WEBROOT
     assert DEBIAN12_PYPI.paths["horizon"].startswith(f"{dashboard.DIRECTORY}/local_settings.d/")
 

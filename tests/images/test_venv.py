@@ -52,7 +52,7 @@ LIBRARIES = {"libvirt0": "9.0.0-4+deb12u2", "libc6": "2.36-9", "novnc": "1:1.3.0
 def made_from(release: releases.Release, packages: dict[str, str]) -> venv.Environment:
     assert release.pypi
     found = python.Interpreter(release.pypi.python[0], "3", *[Path("/")] * 4, None)
-    return venv.Environment(release, release.pypi, found, (Path("system"),), Path("python"), packages)
+    return venv.Environment(release, release.pypi, found, (Path("system"),), Path("python"), packages, "bookworm")
 
 
 def test_only_a_library_that_is_linked_with_makes_projects_be_built_anew() -> None:
@@ -80,6 +80,8 @@ def test_a_release_from_pypi_has_its_constraints_and_pins_every_project(release:
 
 @pytest.mark.parametrize("release", FROM_PYPI, ids=lambda r: r.name)
 def test_a_projects_pin_is_in_the_series_that_the_release_documents(release: releases.Release) -> None:
+    if releases.PackageSource.RDO not in release.versions:
+        pytest.skip("RDO did not build it for a base of labctl's")
     for project, version in release.versions[releases.PackageSource.PYPI].items():
         packaged = release.versions[releases.PackageSource.RDO][project]
         assert version.rpartition(".")[0] == packaged.rpartition(".")[0], project

@@ -86,8 +86,8 @@ def test_every_release_pins_its_tempest_once(release: str) -> None:
 def test_the_version_is_the_one_of_the_releases_constraints() -> None:
     for name, release in releases.RELEASES.items():
         file = ROOT / "labctl" / "releases" / "constraints" / f"{name}.txt"
-        if file.exists():
-            assert release.tempest[0].replace("==", "===") in file.read_text().splitlines()
+        named = [line for line in file.read_text().splitlines() if line.startswith("tempest=")] if file.exists() else []
+        assert named in ([], [release.tempest[0].replace("==", "===")])  # of later releases none is published
 
 
 def test_what_an_api_can_decides_which_tests_are_enabled(tmp_path: Path) -> None:

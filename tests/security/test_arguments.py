@@ -17,9 +17,7 @@ from labctl.secret import MARK
 INSIDE = {"printf", "echo", "[", "test", "export", ":", "start_unit", "assign"}
 KEYWORDS = {"{", "}", "!", "if", "then", "else", "elif", "while", "until", "do", "exec"}
 #: RabbitMQ before 3.7.16, on CentOS 7, takes a password as an argument only (docs/security.md).
-KNOWN = {
-    ("centos7", f"rabbitmqctl -q {verb} openstack") for verb in ("add_user", "change_password", "authenticate_user")
-}
+KNOWN = {("centos7", f"rabbitmqctl {verb} openstack") for verb in ("add_user", "change_password", "authenticate_user")}
 
 
 def commands(text: str) -> Iterator[list[str]]:

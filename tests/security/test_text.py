@@ -147,8 +147,8 @@ PROGRAMS = r"""
 touch() { :; }
 mysql() { case "$*" in *root*) cat >&3 ;; *) printf 'test %s\n' "$MYSQL_PWD" >&3; return 1 ;; esac; }
 rabbitmqctl() {
-    [ "$2" = add_user ] || return 0
-    [ $# -eq 4 ] && told=$4 || IFS= read -r told
+    [ "$1" = add_user ] || return 0
+    [ $# -eq 3 ] && told=$3 || IFS= read -r told
     printf %s "$told" >&3
 }
 keystone() { printf %s "$OS_BOOTSTRAP_PASSWORD" >&3; }

@@ -57,7 +57,7 @@ def test_a_role_comes_from_the_name_unless_given() -> None:
     spec = lab()
     assert spec.networks["provider"].role is NetworkRole.PROVIDER
     renamed = ZED.model_copy(
-        update={"networks": {"lan": ZED.networks["management"].model_copy(update={"role": NetworkRole.OVERLAY})}}
+        update={"networks": ZED.networks | {"lan": Network(cidr="10.9.0.0/24", role=NetworkRole.OVERLAY)}}
     )
     assert lab(renamed).networks["lan"].role is NetworkRole.OVERLAY
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support import SMALL, write
+from support import ROOT, SMALL, write
 from typer.testing import CliRunner
 
 from labctl import bases, drivers
@@ -14,8 +14,8 @@ from labctl.cli import app
 from labctl.drivers.fake import Fake
 from labctl.errors import LabError
 from labctl.lab.choose import draft
-from labctl.releases import RELEASES
-from labctl.topology.load import load
+from labctl.releases import NUMBERS, RELEASES
+from labctl.topology.load import load, parse
 from labctl.topology.schema import schema
 
 VERBS = (("validate",), ("plan",), ("up", "--dry-run"))
@@ -32,9 +32,9 @@ def refused(*words: str) -> str:
     ("key", "written"),
     [
         ("release", "release: victoria"),
-        ("release", "release: epoxy"),
+        ("release", "release: dalmatian"),
         ("bases", "bases: [debian11]"),
-        ("bases", "bases: [debian13]"),
+        ("bases", "bases: [debian14]"),
         ("drivers", "drivers: [openstack]"),
         ("drivers", "drivers: [fake]"),
     ],
@@ -61,7 +61,7 @@ def test_such_a_word_is_refused_as_an_option_too() -> None:
 
 def test_every_word_that_an_editor_offers_exists() -> None:
     offered = schema()["properties"]
-    assert offered["release"]["enum"] == list(RELEASES)
+    assert offered["release"]["enum"] == [*RELEASES, *NUMBERS]
     assert set(offered["bases"]["items"]["enum"]) == {name for name, _ in bases.BASES}
     assert offered["drivers"]["items"]["enum"] == list(drivers.DRIVERS)
     for release in RELEASES.values():
@@ -81,3 +81,10 @@ def test_whatever_is_valid_has_a_plan(
     spec = draft(load(write(tmp_path, text))).spec
     assert (spec.release, spec.base, spec.driver) == (release, base, driver)
     assert bases.get(base, spec.package_source)
+
+
+@pytest.mark.parametrize("written", ["2025.1", "'2025.1'", "epoxy"])
+def test_a_release_is_known_by_its_number_too(written: str) -> None:
+    text = (ROOT / "topologies" / "epoxy-2node.yaml").read_text().replace("release: epoxy", f"release: {written}")
+    assert parse(text, "f").release == "epoxy"
+    assert parse(text, "f", "2025.1").release == "epoxy"

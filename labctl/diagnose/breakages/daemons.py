@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from labctl.components import Component
-from labctl.diagnose.breakages.model import Breakage
+from labctl.diagnose.breakages.model import Breakage, mechanism
+from labctl.topology.model import Mechanism
 from labctl.topology.spec import LabSpec
 
 _C = Component
@@ -73,6 +74,7 @@ BREAKAGES = (
         _C.NEUTRON_L3,
         "systemctl stop unit:neutron-l3-agent",
         ("B63",),
+        only=mechanism(Mechanism.LINUXBRIDGE, Mechanism.OPENVSWITCH),
     ),
     Breakage(
         "dhcp-agent-killed",
@@ -80,6 +82,30 @@ BREAKAGES = (
         _C.NEUTRON_DHCP,
         "systemctl kill -s KILL unit:neutron-dhcp-agent; systemctl stop unit:neutron-dhcp-agent",
         ("B63",),
+    ),
+    Breakage(
+        "ovn-controller-stopped",
+        "ovn-controller is stopped",
+        _C.NEUTRON_L2,
+        "systemctl stop unit:ovn-controller",
+        ("B63",),
+        only=mechanism(Mechanism.OVN),
+    ),
+    Breakage(
+        "northd-stopped",
+        "OVN's northd is stopped",
+        _C.NEUTRON_SERVER,
+        "systemctl stop unit:ovn-northd",
+        ("B63",),
+        only=mechanism(Mechanism.OVN),
+    ),
+    Breakage(
+        "ovn-metadata-stopped",
+        "OVN's metadata agent is stopped",
+        _C.NOVA_COMPUTE,
+        "systemctl stop unit:neutron-ovn-metadata-agent",
+        ("B63",),
+        only=mechanism(Mechanism.OVN),
     ),
     Breakage(
         "volume-stopped", "cinder-volume is stopped", _C.CINDER_VOLUME, "systemctl stop unit:cinder-volume", ("B63",)

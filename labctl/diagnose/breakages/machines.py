@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from labctl.components import Component
-from labctl.diagnose.breakages.model import Breakage
+from labctl.diagnose.breakages.model import Breakage, mechanism
 from labctl.topology.model import Mechanism, VolumeBackend
 from labctl.topology.spec import LabSpec
 
@@ -32,10 +32,6 @@ def _routed(spec: LabSpec) -> bool:
 
 def _own_clock(spec: LabSpec) -> bool:
     return spec.own_kernel
-
-
-def _linuxbridge(spec: LabSpec) -> bool:
-    return spec.mechanism is Mechanism.LINUXBRIDGE
 
 
 BREAKAGES = (
@@ -154,7 +150,7 @@ BREAKAGES = (
         _C.NEUTRON_L3,
         'ip link set dev "$provider" nomaster',
         ("A28",),
-        only=_linuxbridge,
+        only=mechanism(Mechanism.LINUXBRIDGE),
     ),
     Breakage(
         "image-format",

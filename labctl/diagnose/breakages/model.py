@@ -14,10 +14,15 @@ from labctl import bases
 from labctl.components import Component
 from labctl.errors import LabError
 from labctl.operations.node import quote
-from labctl.topology.model import NetworkRole
+from labctl.topology.model import Mechanism, NetworkRole
 from labctl.topology.spec import LabSpec, NodeSpec
 
 _UNIT = re.compile(r"\bunit:([a-z0-9-]+)")
+
+
+def mechanism(*wanted: Mechanism) -> Callable[[LabSpec], bool]:
+    """Labs with one of these mechanism drivers."""
+    return lambda spec: spec.mechanism in wanted
 
 
 @dataclass(frozen=True)

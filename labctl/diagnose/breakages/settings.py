@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from labctl.components import Component
-from labctl.diagnose.breakages.model import Breakage
+from labctl.diagnose.breakages.model import Breakage, mechanism
+from labctl.topology.model import Mechanism
+from labctl.topology.spec import LabSpec
 
 _C = Component
 
 
 def _option(
-    name: str, title: str, component: Component, path: str, section: str, pattern: str, row: str, daemon: str
+    name: str,
+    title: str,
+    component: Component,
+    path: str,
+    section: str,
+    pattern: str,
+    row: str,
+    daemon: str,
+    only: Callable[[LabSpec], bool] = bool,
 ) -> Breakage:
     """A setting of one section, changed by a sed(1) command; its daemon reads it."""
     shell = f"sed -i '/^\\[{section}\\]/,/^\\[/{pattern}' {path}; systemctl --no-block restart unit:{daemon}"
-    return Breakage(name, title, component, shell, (row,))
+    return Breakage(name, title, component, shell, (row,), only=only)
 
 
 BREAKAGES = (
@@ -86,6 +98,7 @@ BREAKAGES = (
         "s/^physical_interface_mappings = [^:]*:/physical_interface_mappings = external:/",
         "A26",
         "neutron-linuxbridge-agent",
+        mechanism(Mechanism.LINUXBRIDGE),
     ),
     _option(
         "tunnel-address",
@@ -96,6 +109,7 @@ BREAKAGES = (
         "s/^local_ip = .*/local_ip = 192.0.2.9/",
         "B33",
         "neutron-linuxbridge-agent",
+        mechanism(Mechanism.LINUXBRIDGE),
     ),
     _option(
         "my-ip",

@@ -1,0 +1,24 @@
+"""Epoxy (2025.1, April 2025), as Debian 13 packages it, as differences from Caracal."""
+
+from dataclasses import replace
+
+from labctl.releases.caracal import CARACAL
+from labctl.releases.model import PackageSource, series
+
+EPOXY = replace(
+    CARACAL,
+    name="epoxy",
+    title="Epoxy",
+    number="2025.1",
+    bases={"debian13": PackageSource.DEBIAN},
+    pypi=None,
+    versions={
+        PackageSource.DEBIAN: series(
+            "keystone 27.0.0, glance 30.0.0, placement 13.0.0, nova 31.0.0, neutron 26.0.3, cinder 26.0.0,"
+            "swift 2.35.1, heat 24.0.0, horizon 25.3.0, python-openstackclient 7.4.0"
+        )
+    },
+    mechanisms=("ovn", "openvswitch"),  # modern 4.1
+    linuxbridge_experimental=False,  # modern 4.1: removed
+    tempest=("tempest==43.0.0",),
+)

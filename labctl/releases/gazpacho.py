@@ -1,0 +1,26 @@
+"""Gazpacho (2026.1, April 2026): projects from PyPI on Debian 13, as differences from Epoxy."""
+
+from dataclasses import replace
+
+from labctl.releases.caracal import BUILD, TOOLS
+from labctl.releases.epoxy import EPOXY
+from labctl.releases.model import PackageSource, PyPI, series
+
+GAZPACHO = replace(
+    EPOXY,
+    name="gazpacho",
+    title="Gazpacho",
+    number="2026.1",
+    bases={"debian13": PackageSource.PYPI},
+    pypi=PyPI(python=("3.13", "3.12", "3.11"), extra=("pymemcache",), tools=TOOLS, build=BUILD, uwsgi="2.0.30"),
+    versions={
+        PackageSource.PYPI: series(
+            "keystone 29.1.0, glance 32.0.0, placement 15.0.0, nova 33.0.2, neutron 28.0.2, cinder 28.0.0,"
+            "swift 2.37.4, heat 26.0.2, horizon 25.7.3"
+        )
+    },
+    nova_auth_strategy="",  # its options
+    nova_api_servers=False,  # modern 4.2
+    neutron_network_types="project_network_types",  # modern 4.1
+    tempest=("tempest==46.0.0",),
+)

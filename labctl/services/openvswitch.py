@@ -1,0 +1,138 @@
+"""Open vSwitch on a node: the datapath, and the bridges of its cards.
+
+Where the kernel has no datapath (containers on most hosts) Open vSwitch forwards packets itself,
+``datapath_type=netdev``. It then reads cards through packet sockets, which hand over frames before their checksums are
+computed: without ``userspace-tso-enable`` no TCP connection opens (docs/platform.md).
+"""
+
+from __future__ import annotations
+
+from labctl.operations.node import Command, File, Operation
+from labctl.services.base import Context
+from labctl.topology.model import NetworkRole
+from labctl.topology.spec import InterfaceSpec, NodeSpec
+
+#: The bridge with the guests' ports.
+INTEGRATION = "br-int"
+GUIDE = "guide: neutron install, Open vSwitch; facts 6.6"
+USERSPACE = "Open vSwitch: Userspace TSO; Using Open vSwitch without kernel support"
+#: Commands that Open vSwitch's own scripts find before the system's.
+COMMANDS = "/usr/local/lib/labctl/openvswitch"
+MODPROBE = """#!/bin/sh
+# Made by labctl: a container loads no kernel module, and ovs-ctl would not start without (ovs-kmod-ctl).
+exit 0
+"""
+PATH = f"[Service]\nEnvironment=PATH={COMMANDS}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin\n"
+
+
+#: libvirt runs it before it makes a machine's devices. A machine that is rebooted gets a new tap device under the old
+#: name; Open vSwitch's own datapath would go on reading the old one, and the machine has no network. Another number of
+#: the port makes it open the device anew.
+HOOK = """#!/bin/sh
+# Made by labctl: a tap device that is made anew is a new port (docs/platform.md)
+[ "$2" = prepare ] || exit 0
+sed -n "s/.*<target dev=['\\"]\\(tap[^'\\"]*\\)['\\"].*/\\1/p" | while read -r tap; do
+    port=$(ovs-vsctl --timeout=20 --if-exists get interface "$tap" ofport)
+    case $port in
+    *[!0-9]* | '') ;; # not there before
+    *) ovs-vsctl --timeout=20 set interface "$tap" ofport_request=$(((port + 30000) % 60000)) ;;
+    esac
+done
+"""
+
+
+def bridge_of(card: InterfaceSpec) -> str:
+    """The bridge that holds a card."""
+    return f"br-{card.name}"
+
+
+def datapath(ctx: Context) -> str:
+    """The type of all bridges of the lab: patch ports join only bridges of one type."""
+    return "netdev" if ctx.lab.userspace_datapath else "system"
+
+
+def tunnels(ctx: Context) -> bool:
+    """True if projects' networks are tunnels; else they are VLANs of the provider network."""
+    return not ctx.lab.userspace_datapath or ctx.base.userspace_tunnels
+
+
+def tunnels_on_bridge(ctx: Context, node: NodeSpec) -> InterfaceSpec | None:
+    """The card that Open vSwitch itself sends tunnels through: its own datapath uses no other."""
+    own = ctx.lab.userspace_datapath and tunnels(ctx)
+    return ctx.lab.interface(node, NetworkRole.OVERLAY) if own else None
+
+
+def prepare(ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
+    """Start Open vSwitch with its datapath, and give it the node's cards."""
+    made: list[Operation] = []
+    unit = ctx.base.unit("openvswitch")
+    if ctx.lab.userspace_datapath:
+        wanted = "ovs-vsctl --no-wait get Open_vSwitch . other_config:userspace-tso-enable"
+        made += [
+            File(f"{COMMANDS}/modprobe", MODPROBE, mode="0755", source=USERSPACE),
+            File("/etc/systemd/system/ovs-vswitchd.service.d/labctl.conf", PATH, source=USERSPACE),
+            Command(
+                "Open vSwitch's own datapath, with segmentation offload",
+                # read when the daemon starts, and never again
+                f"systemctl daemon-reload && systemctl stop {unit} && systemctl start ovsdb-server && ovs-vsctl "
+                "--no-wait set Open_vSwitch . other_config:userspace-tso-enable=true",
+                unless=f"{wanted} 2>/dev/null | grep -q true",
+                source=USERSPACE,
+            ),
+        ]
+    made.append(
+        Command(
+            "Open vSwitch runs",
+            f"systemctl enable -q {unit} && systemctl restart {unit}",
+            unless=f"systemctl is-enabled -q {unit} && systemctl is-active -q {unit} ovs-vswitchd",
+            source=f"{GUIDE}; errata 3-55 to 3-58",
+        )
+    )
+    if provider := ctx.lab.interface(node, NetworkRole.PROVIDER):
+        made.append(_bridge(ctx, provider))
+    if overlay := tunnels_on_bridge(ctx, node):
+        made += (_bridge(ctx, overlay), *_moved(ctx, overlay))
+    return tuple(made)
+
+
+def hook(ctx: Context) -> tuple[Operation, ...]:
+    """What a hypervisor must do before it starts a machine; before libvirtd starts, which looks for it only then."""
+    if not ctx.lab.userspace_datapath:
+        return ()
+    return (File("/etc/libvirt/hooks/qemu", HOOK, mode="0755", source="libvirt: Hooks for specific system management"),)
+
+
+def _bridge(ctx: Context, card: InterfaceSpec) -> Command:
+    """A bridge with a card; Open vSwitch keeps it across reboots (troubleshooting A26)."""
+    bridge, kind = bridge_of(card), datapath(ctx)
+    return Command(
+        f"{card.name} in the bridge {bridge}",
+        f"ovs-vsctl --may-exist add-br {bridge} -- set bridge {bridge} datapath_type={kind} -- "
+        f"--may-exist add-port {bridge} {card.name} && ip link set dev {bridge} up",
+        unless=f'[ "$(ovs-vsctl port-to-br {card.name})" = {bridge} ] && '
+        f'[ "$(ovs-vsctl get bridge {bridge} datapath_type)" = {kind} ]',
+        source=f"{GUIDE}; errata 3-55 to 3-58",
+    )
+
+
+def _moved(ctx: Context, card: InterfaceSpec) -> tuple[Operation, ...]:
+    """The card's address on its bridge, now and after each start of Open vSwitch."""
+    bridge, unit = bridge_of(card), f"labctl-{bridge_of(card)}.service"
+    network = ctx.lab.networks[card.network]
+    address = f"{card.address}/{network.cidr.prefixlen}"
+    text = (
+        f"[Unit]\nDescription=Address of tunnels on {bridge}\nAfter=ovs-vswitchd.service\n"
+        "PartOf=ovs-vswitchd.service\n\n[Service]\nType=oneshot\nRemainAfterExit=yes\n"
+        f"ExecStart=/bin/sh -c 'ip address flush dev {card.name} scope global; ip address replace {address} "
+        f"dev {bridge} && ip link set dev {bridge} up'\n\n[Install]\nWantedBy=ovs-vswitchd.service\n"
+    )
+    source = "Open vSwitch: Native Tunneling; a tunnel's own address is on a bridge"
+    return (
+        File(f"/etc/systemd/system/{unit}", text, source=source),
+        Command(
+            f"{card.address} on the bridge {bridge}",
+            f"systemctl daemon-reload && systemctl enable -q {unit} && systemctl restart {unit}",
+            unless=f"ip -o address show dev {bridge} 2>/dev/null | grep -qF ' {address} '",
+            source=source,
+        ),
+    )

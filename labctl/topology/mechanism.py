@@ -1,0 +1,51 @@
+"""Which ML2 mechanism driver a lab has: what its release, base and topology allow."""
+
+from __future__ import annotations
+
+from labctl import bases
+from labctl.components import Component
+from labctl.releases.model import Release
+from labctl.topology.defaults import role_of
+from labctl.topology.model import Mechanism, NetworkRole, Topology
+
+#: Agents whose work OVN does itself.
+REPLACED = {
+    Component.NEUTRON_DHCP: "answers DHCP itself",
+    Component.NEUTRON_METADATA: "has a metadata agent of its own on each compute node",
+}
+
+
+def possible(release: Release, base: str) -> tuple[Mechanism, ...]:
+    """The mechanism drivers that a release has on a base, the documented one first."""
+    known = bases.get(base, release.bases[base]).l2_packages
+    return tuple(Mechanism(name) for name in release.mechanisms if name in known)
+
+
+def choose(topology: Topology, release: Release, base: str, kernel: bool) -> Mechanism:
+    """The topology's mechanism driver; for ``auto`` the documented one that fits its nodes.
+
+    A topology that places DHCP or metadata agents is not one for OVN, which has no use for them.
+
+    :param kernel: the nodes' kernel has Open vSwitch's datapath.
+    """
+    if topology.options.mechanism is not Mechanism.AUTO:
+        return topology.options.mechanism
+    can = possible(release, base)
+    if any(component in REPLACED for node in topology.nodes.values() for component in node.runs):
+        can = tuple(m for m in can if m is not Mechanism.OVN) or can
+    return Mechanism.LINUXBRIDGE if not kernel and Mechanism.LINUXBRIDGE in can else can[0]
+
+
+def tunnels(release: Release, base: str) -> bool:
+    """True if Open vSwitch's own datapath can tunnel on a base."""
+    return bases.get(base, release.bases[base]).userspace_tunnels
+
+
+def layer2_nodes(topology: Topology) -> list[str]:
+    """The nodes that guests and routers are on."""
+    return [name for name, node in topology.nodes.items() if Component.NEUTRON_L2 in node.runs]
+
+
+def network_of(topology: Topology, role: NetworkRole) -> str | None:
+    """The network with a role, if there is one."""
+    return next((name for name, network in topology.networks.items() if role_of(name, network) is role), None)

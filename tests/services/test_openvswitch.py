@@ -1,0 +1,115 @@
+"""Open vSwitch and OVN on nodes, in containers and in virtual machines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support import ROOT, planned, specify, write
+
+from labctl.images.debian import _part
+from labctl.operations.node import Command, File, Unit, flatten
+from labctl.services.openvswitch import COMMANDS
+from labctl.topology.spec import LabSpec
+
+EPOXY = ROOT / "topologies" / "epoxy-2node.yaml"
+USSURI = ROOT / "topologies" / "ussuri-6node.yaml"
+
+
+def commands(spec: LabSpec, node: str) -> dict[str, Command]:
+    """The configure stage's commands on a node, in order."""
+    (stage,) = (stage for stage in planned(spec).stages if stage.name == "configure")
+    return {o.title: o for o in flatten(tuple(stage.nodes[node])) if isinstance(o, Command)}
+
+
+def files(spec: LabSpec, node: str) -> dict[str, File]:
+    return {file.path: file for file in planned(spec).files(node)}
+
+
+def units(spec: LabSpec, node: str) -> set[str]:
+    stages = planned(spec).stages
+    return {o.name for stage in stages for o in flatten(tuple(stage.nodes.get(node, ()))) if isinstance(o, Unit)}
+
+
+def settings(file: File) -> dict[str, str]:
+    lines = (line.partition(" = ") for line in file.content.splitlines() if " = " in line and line[0] != "#")
+    return {key: value for key, _, value in lines}
+
+
+@pytest.fixture(scope="module")
+def contained() -> LabSpec:
+    return specify(EPOXY)
+
+
+@pytest.fixture(scope="module")
+def machines() -> LabSpec:
+    return specify(EPOXY, base="debian13", driver="libvirt")
+
+
+def test_offload_is_set_before_the_daemon_of_the_datapath_starts(contained: LabSpec) -> None:
+    titles = list(commands(contained, "compute"))
+    offload = next(title for title in titles if "segmentation offload" in title)
+    assert titles.index(offload) < titles.index("Open vSwitch runs") < titles.index("eth2 in the bridge br-eth2")
+    made = commands(contained, "compute")[offload].run
+    assert made.index("stop openvswitch-switch") < made.index("userspace-tso-enable=true")
+    assert f"{COMMANDS}/modprobe" in files(contained, "compute")
+
+
+def test_machines_with_their_own_kernel_use_its_datapath(machines: LabSpec) -> None:
+    made = commands(machines, "compute")
+    assert not [title for title in made if "offload" in title or "eth1" in title]
+    assert "datapath_type=system" in made["eth2 in the bridge br-eth2"].run
+    assert f"{COMMANDS}/modprobe" not in files(machines, "compute")
+
+
+def test_the_card_of_tunnels_is_in_a_bridge_that_has_its_address(contained: LabSpec) -> None:
+    made = commands(contained, "compute")
+    assert list(made).index("eth1 in the bridge br-eth1") < list(made).index("10.0.1.31 on the bridge br-eth1")
+    text = files(contained, "compute")["/etc/systemd/system/labctl-br-eth1.service"].content
+    assert "address replace 10.0.1.31/24 dev br-eth1" in text
+    assert "PartOf=ovs-vswitchd.service" in text
+
+
+def test_a_chassis_says_who_it_is_and_only_the_gateway_is_one(contained: LabSpec) -> None:
+    compute, controller = (commands(contained, node)["chassis of OVN"].run for node in ("compute", "controller"))
+    for word in ("system-id=compute", "ovn-encap-ip=10.0.1.31", "ovn-remote=tcp:10.0.0.11:6642"):
+        assert f"external_ids:{word}" in compute
+    assert "ovn-bridge-mappings=provider:br-eth2" in compute
+    assert "ovn-bridge-datapath-type=netdev" in compute
+    assert "enable-chassis-as-gw" in controller
+    assert "enable-chassis-as-gw" not in compute
+
+
+def test_ovn_has_no_agents_but_for_metadata(contained: LabSpec) -> None:
+    assert "neutron-ovn-metadata-agent" in units(contained, "compute")
+    assert "neutron-ovn-metadata-agent" not in units(contained, "controller")
+    both = units(contained, "compute") | units(contained, "controller")
+    agents = {"neutron-l3-agent", "neutron-dhcp-agent", "neutron-metadata-agent", "neutron-rpc-server"}
+    assert not both & agents
+    assert {"ovn-northd", "ovn-controller", "neutron-ovn-maintenance-worker", "neutron-api"} <= both
+    assert "/etc/neutron/l3_agent.ini" not in files(contained, "controller")
+
+
+def test_without_tunnels_networks_are_vlans_of_the_provider_network(tmp_path: Path) -> None:
+    text = USSURI.read_text().replace("networks:\n", "options: {mechanism: openvswitch}\nnetworks:\n", 1)
+    spec = specify(write(tmp_path, text))
+    assert spec.userspace_datapath
+    ml2 = settings(files(spec, "controller")["/etc/neutron/plugins/ml2/ml2_conf.ini"])
+    assert ml2["tenant_network_types"] == "vlan"
+    assert ml2["network_vlan_ranges"] == "physnet1:1000:1999"
+    agent = settings(files(spec, "compute")["/etc/neutron/plugins/ml2/openvswitch_agent.ini"])
+    assert agent["datapath_type"] == "netdev"
+    assert not {"local_ip", "tunnel_types"} & agent.keys()
+    for name in ("l3_agent.ini", "dhcp_agent.ini"):
+        assert settings(files(spec, "network")[f"/etc/neutron/{name}"])["ovs_use_veth"] == "true"
+
+
+def test_units_of_an_image_start_no_other_nodes_daemons(tmp_path: Path) -> None:
+    place = tmp_path / "usr/lib/systemd/system"
+    place.mkdir(parents=True)
+    unit = "[Unit]\nAfter=keystone.service mysql.service\nWants={}network-online.target \nWants={}\n[Service]\nUser=x\n"
+    (place / "agent.service").write_text(unit.format("mysql.service keystone.service ", "rabbitmq-server.service"))
+    (place / "alias.service").symlink_to("agent.service")
+    _part(tmp_path)
+    assert (place / "agent.service").read_text() == unit.format("", "")
+    assert (place / "alias.service").is_symlink()
