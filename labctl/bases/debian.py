@@ -321,13 +321,12 @@ OVN_UNITS: dict[str, tuple[str, ...]] = {
     "ovn-controller": ("ovn-controller", "ovn-host"),
 }
 
-_UNITS13 = {
-    **UNITS,
-    **OVN_UNITS,
-    "neutron-api": ("neutron-api",),
-    "neutron-ovn-maintenance-worker": ("neutron-ovn-maintenance-worker",),
-    "neutron-ovn-metadata-agent": ("neutron-ovn-metadata-agent",),
+#: Neutron's daemons beside OVN, the same whatever the source of OpenStack.
+NEUTRON_OVN_UNITS = {
+    name: (name,) for name in ("neutron-api", "neutron-ovn-maintenance-worker", "neutron-ovn-metadata-agent")
 }
+
+_UNITS13 = {**UNITS, **OVN_UNITS, **NEUTRON_OVN_UNITS}
 
 #: Libraries whose packages have other names since their times have 64 bits.
 _RENAMED = {name: f"{name}t64" for name in ("libssl3", "libreadline8", "libtirpc3")}

@@ -80,11 +80,9 @@ DEBIAN12_PYPI = Base(
 _UNITS13 = {
     **UNITS,
     **debian.OVN_UNITS,
+    **debian.NEUTRON_OVN_UNITS,
     "nova-api": ("openstack-nova-api", "openstack-nova-metadata-api"),
     "neutron-server": ("neutron-api", "neutron-rpc-server", "neutron-periodic-workers"),
-    "neutron-api": ("neutron-api",),
-    "neutron-ovn-maintenance-worker": ("neutron-ovn-maintenance-worker",),
-    "neutron-ovn-metadata-agent": ("neutron-ovn-metadata-agent",),
 }
 
 DEBIAN13_PYPI = replace(

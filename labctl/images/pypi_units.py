@@ -8,7 +8,7 @@ there, have their own units with the same WSGI scripts under uWSGI.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from labctl.images import dashboard
 
@@ -183,32 +183,39 @@ def _swift(kind: str, *daemons: str) -> tuple[Daemon, ...]:
     )
 
 
-def _module(name: str, title: str, user: str, module: str, ini: str, port: int, log: str, *lines: str) -> Wsgi:
-    """An API that is a module of its project, which has no command or script for it (from 2025.2 and 2026.1 on)."""
-    needs = f"lib/python*/site-packages/{module.replace('.', '/')}.py"
+def _served_by(api: Wsgi, module: str, *lines: str) -> Wsgi:
+    """An API whose project has a module for it, and no script (from 2025.2 and 2026.1 on)."""
     text = "".join(f"{line}\n" for line in (f"module = {module}:application", *lines))
-    return Wsgi(name, title, user, needs, ini, port, log, lambda place: text)
+    needs = f"lib/python*/site-packages/{module.replace('.', '/')}.py"
+    return replace(api, needs=needs, served=lambda place: text)
 
 
+def _module(name: str, title: str, user: str, module: str, ini: str, port: int, log: str, *lines: str) -> Wsgi:
+    """An API whose project had a command for it before."""
+    return _served_by(Wsgi(name, title, user, "", ini, port, log), module, *lines)
+
+
+KEYSTONE = Wsgi(
+    "openstack-keystone",
+    "Identity (keystone)",
+    "keystone",
+    "bin/keystone-wsgi-public",
+    "/etc/keystone/keystone-uwsgi.ini",
+    5000,
+    "keystone-uwsgi.log",
+)
+PLACEMENT = Wsgi(
+    "openstack-placement-api",
+    "Placement API",
+    "placement",
+    "bin/placement-api",
+    "/etc/placement/placement-api-uwsgi.ini",
+    8778,
+    "placement-api.log",
+)
 DAEMONS: tuple[Daemon | Wsgi, ...] = (
-    Wsgi(
-        "openstack-keystone",
-        "Identity (keystone)",
-        "keystone",
-        "bin/keystone-wsgi-public",
-        "/etc/keystone/keystone-uwsgi.ini",
-        5000,
-        "keystone-uwsgi.log",
-    ),
-    Wsgi(
-        "openstack-placement-api",
-        "Placement API",
-        "placement",
-        "bin/placement-api",
-        "/etc/placement/placement-api-uwsgi.ini",
-        8778,
-        "placement-api.log",
-    ),
+    KEYSTONE,
+    PLACEMENT,
     Wsgi(
         "openstack-nova-placement-api",
         "Nova Placement API",
@@ -228,24 +235,8 @@ DAEMONS: tuple[Daemon | Wsgi, ...] = (
         "horizon.log",
         dashboard.uwsgi,
     ),
-    _module(
-        "openstack-keystone",
-        "Identity (keystone)",
-        "keystone",
-        "keystone.wsgi.api",
-        "/etc/keystone/keystone-uwsgi.ini",
-        5000,
-        "keystone-uwsgi.log",
-    ),
-    _module(
-        "openstack-placement-api",
-        "Placement API",
-        "placement",
-        "placement.wsgi.api",
-        "/etc/placement/placement-api-uwsgi.ini",
-        8778,
-        "placement-api.log",
-    ),
+    _served_by(KEYSTONE, "keystone.wsgi.api"),
+    _served_by(PLACEMENT, "placement.wsgi.api"),
     _module(
         "openstack-nova-api",
         "Nova API Server",

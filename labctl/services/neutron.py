@@ -185,17 +185,18 @@ def _veth(ctx: Context, conf: Ini) -> None:
         conf.set("DEFAULT", source, {"ovs_use_veth": True})
 
 
+def _nova_metadata(ctx: Context) -> dict[str, str]:
+    """Where nova answers for metadata, and the secret that it asks for."""
+    return {
+        ctx.release.neutron_metadata_host_key: ctx.host(Component.NOVA_CONTROLLER),
+        "metadata_proxy_shared_secret": mark("METADATA_SECRET"),
+    }
+
+
 def metadata_agent(ctx: Context) -> File:
     """metadata_agent.ini."""
     conf = Ini("/etc/neutron/metadata_agent.ini", group="neutron")
-    conf.set(
-        "DEFAULT",
-        GUIDE,
-        {
-            ctx.release.neutron_metadata_host_key: ctx.host(Component.NOVA_CONTROLLER),
-            "metadata_proxy_shared_secret": mark("METADATA_SECRET"),
-        },
-    )
+    conf.set("DEFAULT", GUIDE, _nova_metadata(ctx))
     conf.set("DEFAULT", "topology: options.workers", {"metadata_workers": ctx.lab.workers})
     return conf.file()
 
@@ -272,7 +273,7 @@ def _layer2(ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
     """What joins a node's guests and routers to their networks."""
     match ctx.lab.mechanism:
         case Mechanism.OVN:
-            metadata = (ovn.metadata_agent(ctx),) if ovn.has_metadata(node) else ()
+            metadata = (ovn.metadata_agent(ctx, _nova_metadata(ctx)),) if ovn.has_metadata(node) else ()
             return (*openvswitch.prepare(ctx, node), *ovn.chassis(ctx, node), *metadata)
         case Mechanism.OPENVSWITCH:
             return (l2_agent(ctx, node), *openvswitch.prepare(ctx, node))

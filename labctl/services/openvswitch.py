@@ -12,8 +12,6 @@ from labctl.services.base import Context
 from labctl.topology.model import NetworkRole
 from labctl.topology.spec import InterfaceSpec, NodeSpec
 
-#: The bridge with the guests' ports.
-INTEGRATION = "br-int"
 GUIDE = "guide: neutron install, Open vSwitch; facts 6.6"
 USERSPACE = "Open vSwitch: Userspace TSO; Using Open vSwitch without kernel support"
 #: Commands that Open vSwitch's own scripts find before the system's.

@@ -6,10 +6,11 @@ https://docs.openstack.org/neutron/latest/install/ovn/manual_install.html).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from labctl.components import Component
 from labctl.operations.ini import Ini
 from labctl.operations.node import Assign, Command, File, Operation
-from labctl.secret import mark
 from labctl.services import openvswitch
 from labctl.services.base import Context, Daemon
 from labctl.topology.model import NetworkRole
@@ -37,11 +38,6 @@ def connections(ctx: Context) -> dict[str, str | bool]:
         "ovn_sb_connection": _database(ctx, SOUTHBOUND),
         "ovn_metadata_enabled": True,
     }
-
-
-def gateway(ctx: Context, node: NodeSpec) -> bool:
-    """True where routers reach the provider network."""
-    return node.has(Component.NEUTRON_L3)
 
 
 def has_metadata(node: NodeSpec) -> bool:
@@ -89,7 +85,7 @@ def chassis(ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
     if provider:
         network = ctx.lab.networks[provider.network]
         values["ovn-bridge-mappings"] = f"{network.physical}:{openvswitch.bridge_of(provider)}"
-    if gateway(ctx, node):
+    if node.has(Component.NEUTRON_L3):  # where routers reach the provider network
         values["ovn-cms-options"] = "enable-chassis-as-gw"
     words = " ".join(f"external_ids:{key}={value}" for key, value in values.items())
     test = " && ".join(
@@ -109,17 +105,13 @@ def chassis(ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
     )
 
 
-def metadata_agent(ctx: Context) -> File:
-    """neutron_ovn_metadata_agent.ini."""
+def metadata_agent(ctx: Context, nova: Mapping[str, str]) -> File:
+    """neutron_ovn_metadata_agent.ini.
+
+    :param nova: options of where nova answers, as every metadata agent has them.
+    """
     conf = Ini("/etc/neutron/neutron_ovn_metadata_agent.ini", group="neutron")
-    conf.set(
-        "DEFAULT",
-        GUIDE,
-        {
-            ctx.release.neutron_metadata_host_key: ctx.host(Component.NOVA_CONTROLLER),
-            "metadata_proxy_shared_secret": mark("METADATA_SECRET"),
-        },
-    )
+    conf.set("DEFAULT", GUIDE, nova)
     conf.set("ovs", GUIDE, {"ovsdb_connection": DATABASE})
     conf.set("ovn", GUIDE, {"ovn_sb_connection": _database(ctx, SOUTHBOUND)})
     return conf.file()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from support import ROOT, planned, specify, write
 
 from labctl.images.debian import _part
 from labctl.operations.node import Command, File, Unit, flatten
-from labctl.services.openvswitch import COMMANDS
+from labctl.services.openvswitch import COMMANDS, HOOK
 from labctl.topology.spec import LabSpec
 
 EPOXY = ROOT / "topologies" / "epoxy-2node.yaml"
@@ -113,3 +114,23 @@ def test_units_of_an_image_start_no_other_nodes_daemons(tmp_path: Path) -> None:
     _part(tmp_path)
     assert (place / "agent.service").read_text() == unit.format("", "")
     assert (place / "alias.service").is_symlink()
+
+
+@pytest.mark.parametrize(("number", "wanted"), [("7", "30007"), ("30007", "7"), ("", None), ("-1", None), ("[]", None)])
+def test_a_machine_that_starts_again_gets_another_port(tmp_path: Path, number: str, wanted: str | None) -> None:
+    """A port whose device is made anew is dead (docs/platform.md); one that is not there yet has no number."""
+    asked = tmp_path / "asked"
+    (tmp_path / "ovs-vsctl").write_text(
+        f'#!/bin/sh\ncase "$*" in *get*) echo \'{number}\' ;; *) echo "$*" >{asked} ;; esac\n'
+    )
+    (tmp_path / "ovs-vsctl").chmod(0o755)
+    domain = "<disk><target dev='vda' bus='virtio'/></disk>\n<interface>\n  <target dev='tap1a-2'/>\n</interface>\n"
+    for stage in ("prepare", "started"):
+        words = ["sh", "-c", HOOK, "qemu", "instance-1", stage, "begin", "-"]
+        env = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+        subprocess.run(words, input=domain, text=True, env=env, check=True, timeout=30)
+        told = asked.read_text() if asked.exists() else ""
+        assert told.rpartition("ofport_request=")[2].strip() == (wanted or "")
+        assert "interface tap1a-2 " in told or not wanted
+        asked.unlink(missing_ok=True)
+        wanted = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from copy import deepcopy
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from labctl.components import Component
 from labctl.errors import LabError
@@ -151,3 +153,13 @@ def test_disks_sizes_and_secrets_are_kept() -> None:
     assert [(d.name, d.size) for d in spec.nodes["compute"].disks] == [("a", 2**30), ("b", 2**31)]
     assert spec.passwords == {"ADMIN_PASS": "given"}
     assert spec.nodes["compute"].memory == 2**31
+
+
+@pytest.mark.parametrize("role", ["nodes", "later"])
+def test_a_record_of_a_node_that_nothing_reaches_is_refused(role: str) -> None:
+    record = lab().model_dump()
+    record[role] = {"lost": {**deepcopy(record["nodes"]["compute"]), "name": "lost"}}
+    LabSpec.model_validate(record)
+    record[role]["lost"]["interfaces"][0]["address"] = None
+    with pytest.raises(ValidationError, match="lost has no address in the management network"):
+        LabSpec.model_validate(record)
