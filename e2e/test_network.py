@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -13,6 +14,11 @@ from labctl.testing.waits import patient, wait_for
 
 RULE_DEADLINE = 60  # seconds until the agent applies a changed rule
 PEER_DEADLINE = 150
+ADDRESS_DEADLINE = 60  # a router advertises itself when it is asked, and DHCPv6 answers in seconds
+#: Bytes of the headers of an ICMP echo, with IPv4 and with IPv6.
+HEADERS, IPV6_HEADERS = 28, 48
+#: Prefixes of the projects' networks: documentation's (RFC 3849), which no topology of labctl's has outside.
+INNER_PREFIXES = {"slaac": "2001:db8:e2e:1::/64", "dhcpv6-stateful": "2001:db8:e2e:2::/64"}
 
 
 def opens(address, port=22):
@@ -54,14 +60,24 @@ def test_guest_has_its_allocated_address_and_the_security_group_decides_who_gets
     assert guest.connect().output("echo in") == "in"
 
 
-def test_two_guests_of_a_network_reach_each_other(project, boot, ssh):
+def echoes(address, size):
+    """True when the answers to echoes of that many bytes come back; they may not be cut on their way."""
+    words = ["ping", "-M", "do", "-s", str(size - HEADERS), "-c", "2", "-W", "3", address]
+    return subprocess.run(words, check=False, capture_output=True, timeout=30).returncode == 0
+
+
+def test_two_guests_of_a_network_reach_each_other_and_the_largest_packet_passes_whole(project, network, boot, ssh):
+    neutron = project.connection.network
+    inner, outer = (neutron.get_network(each).mtu for each in (network.id, network.external))
     first, second = boot("first", wait=False), boot("second", wait=False)
     first, second = resources.wait_servers(project.connection, (first, second))
     guest = ssh(first)
     other = resources.fixed_address(project, second)
+    # the guest's card has the network's size: nothing on its way may need to cut a packet of it
+    assert guest.output("cat /sys/class/net/eth0/mtu") == str(inner)
     wait_for(
-        f"ping from {first.name} to {other}",
-        lambda: guest.run(f"ping -c 3 -w 6 {other}", check=False),
+        f"echoes of {inner} bytes from {first.name} to {other}",
+        lambda: guest.run(f"ping -c 3 -w 6 -s {inner - HEADERS} {other}", check=False),
         done=lambda seen: seen.status == 0,
         failed=lambda _: resources.fault(project.connection.compute.get_server(second.id)),
         deadline=PEER_DEADLINE,
@@ -70,6 +86,81 @@ def test_two_guests_of_a_network_reach_each_other(project, boot, ssh):
     back = resources.fixed_address(project, first)
     assert peer.run(f"ping -c 3 -w 10 {back}").status == 0
     assert peer.output("cat /proc/sys/kernel/random/boot_id") != guest.output("cat /proc/sys/kernel/random/boot_id")
+
+    most = min(inner, outer)
+    assert echoes(guest.address, most)
+    assert not echoes(guest.address, most + 1), f"a packet of {most + 1} bytes passed networks of {inner} and {outer}"
+
+
+def test_guests_on_and_behind_every_further_provider_network_answer(lab, project, name, boot, ssh):
+    if not lab.more_networks:
+        pytest.skip("the lab has one provider network")
+    neutron = project.connection.network
+    for number, other in enumerate(lab.more_networks):
+        outside = resources.external_network_id(project, other)
+        (cidr,) = (s.cidr for s in neutron.subnets(network_id=outside, ip_version=4))
+        own = resources.make_network(project, name(other), f"172.16.{80 + number}.0/24", other)
+        on, behind = boot("on", wait=False, network=outside), boot("behind", wait=False, network=own.id)
+        on, behind = resources.wait_servers(project.connection, (on, behind))
+        addresses = {
+            on: resources.fixed_address(project, on),
+            behind: resources.floating_address(project, behind, outside),
+        }
+        for server, address in addresses.items():
+            assert ip_address(address) in ip_network(cidr)
+            guest = ssh(server, address=address)
+            size = int(guest.output("cat /sys/class/net/eth0/mtu"))
+            assert echoes(address, min(size, neutron.get_network(outside).mtu))
+
+
+@pytest.mark.parametrize("mode", ["slaac", "dhcpv6-stateful"])
+def test_guests_speak_ipv6_with_each_other_and_with_the_outside(lab, project, name, security_group, boot, ssh, mode):
+    if not lab.external_ipv6:
+        pytest.skip("the lab's provider network has no IPv6 prefix")
+    neutron = project.connection.network
+    own = resources.make_network(project, name("six"), "172.16.90.0/24")
+    modes = {"ipv6_ra_mode": mode, "ipv6_address_mode": mode}
+    prefix = INNER_PREFIXES[mode]
+    inner = neutron.create_subnet(name=name("six"), network_id=own.id, ip_version=6, cidr=prefix, **modes)
+    neutron.add_interface_to_router(own.router.id, subnet=inner.id)
+    for protocol, port in (("ipv6-icmp", None), ("tcp", 22)):
+        resources.allow(project, security_group, protocol, port, "::/0")
+    servers = [boot(label, wait=False, network=own.id) for label in ("first", "second")]
+    servers = resources.wait_servers(project.connection, servers)
+    first, second = (_ipv6_of(project, server) for server in servers)
+    guest = ssh(servers[0])
+    wait_for(
+        f"{servers[0].name} to have its address {first}",
+        lambda: guest.output("ip -6 -o addr show dev eth0 scope global"),
+        done=lambda seen: f" {first}/" in seen,
+        deadline=ADDRESS_DEADLINE,
+    )
+    size = int(guest.output("cat /sys/class/net/eth0/mtu")) - IPV6_HEADERS
+    wait_for(
+        f"echoes from {first} to {second}",
+        lambda: guest.run(f"ping6 -c 3 -w 6 -s {size} {second}", check=False),
+        done=lambda seen: seen.status == 0,
+        failed=lambda _: resources.fault(project.connection.compute.get_server(servers[1].id)),
+        deadline=PEER_DEADLINE,
+    )
+
+    router = neutron.get_router(own.router.id)
+    fixed = (ip_address(each["ip_address"]) for each in router.external_gateway_info["external_fixed_ips"])
+    (outer,) = (address for address in fixed if address.version == 6)
+    assert outer in ip_network(lab.external_ipv6)
+    # the lab's namespace is the router outside: it is told where the project's prefix is
+    subprocess.run(["ip", "-6", "route", "add", prefix, "via", str(outer)], check=True)
+    try:
+        wait_for(f"SSH at {first}", lambda: opens(first), done=bool, deadline=PEER_DEADLINE)
+        assert ssh(servers[0], address=first).output("echo in") == "in"
+    finally:
+        subprocess.run(["ip", "-6", "route", "del", prefix], check=True)
+
+
+def _ipv6_of(project, server):
+    fixed = resources.port_of(project, server).fixed_ips
+    (address,) = (each["ip_address"] for each in fixed if ":" in each["ip_address"])
+    return address
 
 
 def test_port_changed_while_plugged_does_not_keep_the_next_one_from_coming_up(project, network, boot):

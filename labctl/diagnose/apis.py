@@ -14,6 +14,7 @@ from labctl.diagnose.model import Finding, Level, Mend
 from labctl.diagnose.rows import ROWS
 from labctl.engine.cloud import Cloud
 from labctl.operations import openstack
+from labctl.operations.networks import SelfServiceNetwork
 from labctl.operations.openstack import ApiOperation
 from labctl.records.lab import Lab
 from labctl.text.quoting import sh
@@ -234,7 +235,7 @@ def _images(lab: Lab, cloud: Cloud, wanted: list[openstack.GuestImageUpload]) ->
             yield _finding(lab, "A15", Level.GUEST, "glance", f"the image {image.name} is {state}")
 
 
-def _gateways(lab: Lab, cloud: Cloud, wanted: list[openstack.SelfServiceNetwork]) -> Iterator[Finding]:
+def _gateways(lab: Lab, cloud: Cloud, wanted: list[SelfServiceNetwork]) -> Iterator[Finding]:
     routers = cloud.get("network", "/v2.0/routers")["routers"]
     for network in wanted:
         for router in (r for r in routers if r["name"] == network.router):
@@ -308,5 +309,5 @@ _QUESTIONS: tuple[tuple[type, str, Callable[[Lab, Cloud, list[Any]], Iterator[Fi
     (openstack.ServicesUp, "nova", _states),
     (openstack.FlavorEntry, "nova", _flavors),
     (openstack.GuestImageUpload, "glance", _images),
-    (openstack.SelfServiceNetwork, "neutron", _gateways),
+    (SelfServiceNetwork, "neutron", _gateways),
 )

@@ -79,7 +79,9 @@ def _names(ctx: Context, node: NodeSpec) -> Iterator[Probe]:
 def _cards(ctx: Context, node: NodeSpec) -> Iterator[Probe]:
     for card in node.interfaces:
         name = card.name
-        yield Probe("B40", Level.NETWORK, "node", ("look_card", name), f"ip link set dev {name} mtu 1500", True)
+        mtu = str(ctx.lab.networks[card.network].mtu)
+        again = f"ip link set dev {name} mtu {mtu}"
+        yield Probe("B40", Level.NETWORK, "node", ("look_card", name, mtu), again, True)
         yield Probe("M3", Level.NETWORK, "node", ("look_card_up", name), f"ip link set dev {name} up", True)
     if not node.has(Component.NEUTRON_L2):
         return

@@ -22,6 +22,7 @@ class Capabilities:
     block_devices: bool
     device_mapper: bool
     openvswitch: bool
+    vlan: bool
     nested_kvm: bool
 
     def names(self) -> frozenset[str]:

@@ -112,7 +112,7 @@ class Fake:
 
     def capabilities(self) -> Capabilities:
         return Capabilities(
-            own_kernel=False, block_devices=False, device_mapper=False, openvswitch=False, nested_kvm=False
+            own_kernel=False, block_devices=False, device_mapper=False, openvswitch=False, vlan=False, nested_kvm=False
         )
 
     def image(self, lab: Lab) -> tuple[Path, ...]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from labctl.drivers import reach
 from labctl.drivers.base import Capabilities, Machine, shutdown_order
 from labctl.errors import BrokenLabError, LabError
-from labctl.host import cgroup, files, links, loops, network, overlay, paths, process, sparse, state
+from labctl.host import cgroup, files, links, loops, network, overlay, paths, process, sparse, state, tagging
 from labctl.host.ssh import Session
 from labctl.host.threads import on_each
 from labctl.images import golden, store
@@ -60,7 +60,12 @@ class Nspawn:
 
     def capabilities(self) -> Capabilities:
         return Capabilities(
-            own_kernel=False, block_devices=True, device_mapper=False, openvswitch=False, nested_kvm=False
+            own_kernel=False,
+            block_devices=True,
+            device_mapper=False,
+            openvswitch=False,
+            vlan=tagging.kernel_has_devices(),
+            nested_kvm=False,
         )
 
     def probe(self) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlencode
 
 from keystoneauth1 import exceptions
 from keystoneauth1.identity import v3
@@ -108,8 +109,7 @@ class Client:
 
     def _ensure(self, kind: str, identity: Json, rest: Json | None = None) -> tuple[Json, bool]:
         """The network object with these attributes, and whether it was created."""
-        query = "&".join(f"{key}={value}" for key, value in identity.items())
-        found = self.get("network", f"/v2.0/{kind}s?{query}")[f"{kind}s"]
+        found = self.get("network", f"/v2.0/{kind}s?{urlencode(identity)}")[f"{kind}s"]
         if found:
             return found[0], False
         return self.post("network", f"/v2.0/{kind}s", {kind: {**identity, **(rest or {})}})[kind], True

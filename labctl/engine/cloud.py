@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import singledispatchmethod
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from keystoneauth1 import exceptions
 
@@ -15,6 +15,7 @@ from labctl.errors import LabError
 from labctl.host import namespace
 from labctl.images.guest import GuestImage
 from labctl.operations import openstack
+from labctl.operations.networks import ProviderNetwork, SelfServiceNetwork
 from labctl.records.lab import Lab
 from labctl.secret import Secret, reveal
 
@@ -154,53 +155,76 @@ class Cloud(Client):
         return True
 
     @run.register
-    def _(self, wanted: openstack.ProviderNetwork) -> bool:
+    def _(self, wanted: ProviderNetwork) -> bool:
         changed = False
-        networks = self.get("network", f"/v2.0/networks?name={wanted.name}")["networks"]
+        networks = self.get("network", f"/v2.0/networks?{urlencode({'name': wanted.name})}")["networks"]
         if not networks:
-            body = {
+            body: Json = {
                 "name": wanted.name,
                 "shared": True,
                 "router:external": True,
-                "provider:network_type": "flat",
+                "provider:network_type": "flat" if wanted.vlan is None else "vlan",
                 "provider:physical_network": wanted.physical,
             }
+            if wanted.vlan is not None:
+                body["provider:segmentation_id"] = wanted.vlan
+            if wanted.mtu:
+                body["mtu"] = wanted.mtu
             networks = [self.post("network", "/v2.0/networks", {"network": body})["network"]]
             changed = True
-        if not networks[0]["subnets"]:
-            subnet: Json = {
-                "name": wanted.name,
-                "network_id": networks[0]["id"],
-                "ip_version": 4,
-                "cidr": wanted.cidr,
-                "gateway_ip": wanted.gateway,
-                "allocation_pools": [{"start": wanted.first, "end": wanted.last}],
-            }
-            if wanted.dns:
-                subnet["dns_nameservers"] = [wanted.dns]
-            self.post("network", "/v2.0/subnets", {"subnet": subnet})
-            changed = True
+        # external networks' subnets are found by their network: projects may use the same names
+        network = {"network_id": networks[0]["id"]}
+        subnet: Json = {
+            "ip_version": 4,
+            "cidr": wanted.cidr,
+            "gateway_ip": wanted.gateway,
+            "allocation_pools": [{"start": wanted.first, "end": wanted.last}],
+        }
+        if wanted.dns:
+            subnet["dns_nameservers"] = [wanted.dns]
+        changed |= self._ensure("subnet", {"name": wanted.name, **network}, subnet)[1]
+        if wanted.ipv6:
+            subnet = {"ip_version": 6, "cidr": wanted.ipv6, "gateway_ip": wanted.ipv6_gateway, "enable_dhcp": False}
+            changed |= self._ensure("subnet", {"name": wanted.ipv6_name, **network}, subnet)[1]
         return changed
 
     @run.register
-    def _(self, wanted: openstack.SelfServiceNetwork) -> bool:
+    def _(self, wanted: SelfServiceNetwork) -> bool:
         owner = {"project_id": self._identity.projects[wanted.project]}
-        network, made_network = self._ensure("network", {"name": wanted.name, **owner})
-        subnet, made_subnet = self._ensure(
-            "subnet",
-            {"name": wanted.name, "network_id": network["id"], **owner},
-            {"ip_version": 4, "cidr": wanted.cidr},
-        )
-        router, made_router = self._ensure("router", {"name": wanted.router, **owner})
+        size: Json = {"mtu": wanted.mtu} if wanted.mtu else {}
+        network, changed = self._ensure("network", {"name": wanted.name, **owner}, size)
+        bodies: dict[str, Json] = {wanted.name: {"ip_version": 4, "cidr": wanted.cidr}}
+        if wanted.ipv6:
+            modes = {"ipv6_ra_mode": wanted.ipv6_mode, "ipv6_address_mode": wanted.ipv6_mode}
+            bodies[wanted.ipv6_name] = {"ip_version": 6, "cidr": wanted.ipv6, **modes}
+        subnets = []
+        for name, body in bodies.items():
+            subnet, made = self._ensure("subnet", {"name": name, "network_id": network["id"], **owner}, body)
+            subnets.append(subnet["id"])
+            changed |= made
+        router, made = self._ensure("router", {"name": wanted.router, **owner})
         if not router["external_gateway_info"]:
-            (outside,) = self.get("network", f"/v2.0/networks?name={wanted.external}")["networks"]
-            gateway = {"router": {"external_gateway_info": {"network_id": outside["id"]}}}
+            gateway = {"router": {"external_gateway_info": self._outside(wanted)}}
             self._request("network", "PUT", f"/v2.0/routers/{router['id']}", json=gateway)
         ports = self.get("network", f"/v2.0/ports?device_id={router['id']}&network_id={network['id']}")["ports"]
-        if not ports:
+        plugged = {fixed["subnet_id"] for port in ports for fixed in port["fixed_ips"]}
+        for subnet in (subnet for subnet in subnets if subnet not in plugged):
             path = f"/v2.0/routers/{router['id']}/add_router_interface"
-            self._request("network", "PUT", path, json={"subnet_id": subnet["id"]})
-        return made_network or made_subnet or made_router or not ports
+            self._request("network", "PUT", path, json={"subnet_id": subnet})
+        return changed or made or not set(subnets) <= plugged
+
+    def _outside(self, wanted: SelfServiceNetwork) -> Json:
+        """The gateway of a router; with IPv6, at the address by which the lab's namespace routes."""
+        (network,) = self.get("network", f"/v2.0/networks?{urlencode({'name': wanted.external})}")["networks"]
+        found: Json = {"network_id": network["id"]}
+        if wanted.ipv6_router:
+            subnets = self.get("network", f"/v2.0/subnets?network_id={network['id']}")["subnets"]
+            ids = {subnet["ip_version"]: subnet["id"] for subnet in subnets}
+            found["external_fixed_ips"] = [
+                {"subnet_id": ids[4]},
+                {"subnet_id": ids[6], "ip_address": wanted.ipv6_router},
+            ]
+        return found
 
     @run.register
     def _(self, wanted: openstack.ComputeServiceGone) -> bool:

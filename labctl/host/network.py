@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 from labctl.errors import LabError
-from labctl.host import files, lock, paths, process, uplink
+from labctl.host import files, lock, paths, process, tagging, uplink
 from labctl.topology.spec import InterfaceSpec, LabSpec, NodeSpec
 
 NETNS = Path("/run/netns")
@@ -90,8 +90,15 @@ def _ip_batch(namespace: str, lines: list[str]) -> None:
 
 
 def bridge(spec: LabSpec, network: str) -> str:
-    """Name of a network's bridge inside the lab's namespace."""
-    return f"br{list(spec.networks).index(network)}-{network}"[:15]
+    """Name of the bridge inside the lab's namespace that carries a network's frames."""
+    wire = spec.networks[network].wire or network
+    return f"br{list(spec.networks).index(wire)}-{wire}"[:15]
+
+
+def gateway(spec: LabSpec, network: str) -> str:
+    """Name of the device with the namespace's address in a network: its bridge, or one for its tag on that."""
+    tag = spec.networks[network].vlan
+    return bridge(spec, network) if tag is None else f"{bridge(spec, network).partition('-')[0]}.{tag}"
 
 
 def create(spec: LabSpec) -> None:
@@ -105,27 +112,51 @@ def create(spec: LabSpec) -> None:
                 process.run(["ip", "netns", "delete", namespace])
             process.run(["ip", "netns", "add", namespace])
     if new:
-        lines = ["link set lo up"]
-        for name, network in spec.networks.items():
-            device = bridge(spec, name)
-            lines += [
-                f"link add {device} type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
-                f"address add {network.gateway}/{network.cidr.prefixlen} dev {device}",
-                f"link set {device} up",
-            ]
-        _ip_batch(namespace, lines)
+        _lay(spec, namespace)
     inside(spec.name, ["sysctl", "-q", "-w", "net.ipv4.ip_forward=1"])
+    if any(n.ipv6 for n in spec.networks.values()):
+        inside(spec.name, ["sysctl", "-q", "-w", "net.ipv6.conf.all.forwarding=1"])
     if any(n.nat for n in spec.networks.values()):
         uplink.connect(spec.name, namespace, [n.cidr for n in spec.networks.values() if n.nat])
 
 
+#: What is done last in a lab's namespace.
+_LAST = "link set lo up"
+
+
+def _lay(spec: LabSpec, namespace: str) -> None:
+    """Create the bridges, the devices for their tags, and the namespace's addresses and routes."""
+    lines = []
+    for name, network in spec.networks.items():
+        if not network.wire:
+            lines += [
+                f"link add name {bridge(spec, name)} mtu {network.mtu} type bridge "
+                "stp_state 0 forward_delay 0 mcast_snooping 0",
+                f"link set {bridge(spec, name)} up",
+            ]
+    _ip_batch(namespace, lines)
+    for name, network in spec.networks.items():
+        if network.vlan is not None:
+            tagging.attach(namespace, bridge(spec, name), gateway(spec, name), network.vlan, network.mtu)
+    lines = []
+    for name, network in spec.networks.items():
+        lines.append(f"address add {network.gateway}/{network.cidr.prefixlen} dev {gateway(spec, name)}")
+        if network.ipv6 is not None:
+            address = f"{network.ipv6_gateway}/{network.ipv6.prefixlen}"
+            lines.append(f"address add {address} dev {gateway(spec, name)} nodad")
+    inner = spec.fixtures.internal_ipv6
+    if inner and spec.providers and spec.providers[0].ipv6_router:
+        lines.append(f"route add {inner} via {spec.providers[0].ipv6_router}")
+    lines.append(_LAST)
+    _ip_batch(namespace, lines)
+
+
 def _complete(spec: LabSpec) -> bool:
-    """False when there is no namespace, or labctl was killed before the last bridge was up."""
+    """False when there is no namespace, or labctl was killed before all of it was there."""
     namespace = lab_namespace(spec.name)
     if not (NETNS / namespace).exists():
         return False
-    last = bridge(spec, list(spec.networks)[-1])
-    return "UP" in process.run(["ip", "-n", namespace, "-br", "link", "show", "dev", last, "up"], check=False).stdout
+    return "UP" in process.run(["ip", "-n", namespace, "-br", "link", "show", "dev", "lo", "up"], check=False).stdout
 
 
 def port(card: InterfaceSpec) -> str:
@@ -147,8 +178,10 @@ def attach_container(spec: LabSpec, node: NodeSpec) -> None:
     process.run(["ip", "netns", "add", namespace])
     outside, inner = [], ["link set lo up"]
     for card in node.interfaces:
+        mtu = spec.networks[card.network].mtu
         outside += [
-            f"link add {port(card)} type veth peer name {card.name} address {card.mac} netns {namespace}",
+            f"link add name {port(card)} mtu {mtu} type veth "
+            f"peer name {card.name} mtu {mtu} address {card.mac} netns {namespace}",
             f"link set {port(card)} master {bridge(spec, card.network)}",
             f"link set {port(card)} up",
         ]

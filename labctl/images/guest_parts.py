@@ -24,12 +24,12 @@ MBR_CODE = Path("/usr/lib/syslinux/mbr/mbr.bin")
 KERNEL = kernel.PACKAGE
 PACKAGES = (
     "busybox-static", "dropbear-bin", "sudo", "e2fsprogs", "util-linux",
-    "openssh-client", "openssh-sftp-server", "libpam-modules",
+    "openssh-client", "openssh-sftp-server", "libpam-modules", "dhcpcd-base",
 )  # fmt: skip
 PROGRAMS = (
     "usr/sbin/dropbear", "usr/bin/dropbearkey", "usr/bin/dbclient", "usr/bin/sudo", "usr/bin/scp",
     "usr/bin/lsblk", "usr/sbin/blkid", "usr/sbin/mke2fs", "usr/sbin/resize2fs", "usr/sbin/e2fsck",
-    "usr/lib/openssh/sftp-server",
+    "usr/lib/openssh/sftp-server", "usr/sbin/dhcpcd",
 )  # fmt: skip
 LINKS = {
     "usr/bin/ssh": "dbclient",
@@ -71,7 +71,7 @@ def assemble_root(root: Path, tree: Path, modules: kernel.Modules, version: str)
         files.make_directories(root / "usr" / name)
         files.link(root / name, f"usr/{name}")
     for name in ("dev", "proc", "sys", "run", "tmp", "mnt", "root", "etc/dropbear", "var/log", "var/lib",
-                 "var/tmp", "usr/local/bin", "home/cirros"):  # fmt: skip
+                 "var/lib/dhcpcd", "var/tmp", "usr/local/bin", "home/cirros"):  # fmt: skip
         files.make_directories(root / name)
     files.link(root / "var/run", "../run")
     files.set_mode(root / "var/tmp", 0o1777)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from labctl.operations.networks import ProviderNetwork, SelfServiceNetwork
 from labctl.operations.node import quote
 
 
@@ -150,58 +151,6 @@ class GuestImageUpload:
         return (
             f"openstack image create --disk-format qcow2 --container-format bare --public "
             f"--file GUEST_IMAGE {quote(self.name)}"
-        )
-
-
-@dataclass(frozen=True)
-class ProviderNetwork:
-    """The flat external network and its subnet, shared by all projects."""
-
-    name: str
-    physical: str
-    cidr: str
-    gateway: str
-    first: str
-    last: str
-    dns: str = ""
-
-    @property
-    def title(self) -> str:
-        return f"network {self.name} ({self.cidr})"
-
-    def guide(self) -> str:
-        name = quote(self.name)
-        dns = f" --dns-nameserver {self.dns}" if self.dns else ""
-        return (
-            f"openstack network create --share --external --provider-physical-network {self.physical} "
-            f"--provider-network-type flat {name}\n"
-            f"openstack subnet create --network {name} --allocation-pool start={self.first},end={self.last}"
-            f"{dns} --gateway {self.gateway} --subnet-range {self.cidr} {name}"
-        )
-
-
-@dataclass(frozen=True)
-class SelfServiceNetwork:
-    """A project's own network, its subnet, and a router to the outside."""
-
-    name: str
-    cidr: str
-    project: str
-    router: str
-    external: str
-
-    @property
-    def title(self) -> str:
-        return f"network {self.name} ({self.cidr}) behind {self.router}"
-
-    def guide(self) -> str:
-        name, project, router = quote(self.name), quote(self.project), quote(self.router)
-        return (
-            f"openstack network create --project {project} {name}\n"
-            f"openstack subnet create --project {project} --network {name} --subnet-range {self.cidr} {name}\n"
-            f"openstack router create --project {project} {router}\n"
-            f"openstack router add subnet {router} {name}\n"
-            f"openstack router set --external-gateway {quote(self.external)} {router}"
         )
 
 

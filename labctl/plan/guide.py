@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from labctl.components import Component
 from labctl.operations import openstack
+from labctl.operations.networks import ProviderNetwork, SelfServiceNetwork
 from labctl.operations.node import Database, File, Item, Operation, Unit, Wait, flatten
 from labctl.plan.planner import Plan, Stage, plan, served
 from labctl.plan.words import Words
@@ -185,25 +186,8 @@ def said(ctx: Context, call: openstack.ApiOperation) -> str:
         return "neutron port-list --device_owner network:dhcp"
     if isinstance(call, openstack.ServicesUp) and call.type.startswith("volume"):
         return "cinder service-list"
-    if isinstance(call, openstack.ProviderNetwork):
-        name = shlex.quote(call.name)
-        dns = f" --dns-nameserver {call.dns}" if call.dns else ""
-        return (
-            f"neutron net-create --shared --router:external True --provider:physical_network {call.physical} "
-            f"--provider:network_type flat {name}\n"
-            f"neutron subnet-create --name {name} --allocation-pool start={call.first},end={call.last}"
-            f"{dns} --gateway {call.gateway} {name} {call.cidr}"
-        )
-    if isinstance(call, openstack.SelfServiceNetwork):
-        name, router = shlex.quote(call.name), shlex.quote(call.router)
-        tenant = f'--tenant-id "$(openstack project show -f value -c id {shlex.quote(call.project)})"'
-        return (
-            f"neutron net-create {tenant} {name}\n"
-            f"neutron subnet-create {tenant} --name {name} {name} {call.cidr}\n"
-            f"neutron router-create {tenant} {router}\n"
-            f"neutron router-interface-add {router} {name}\n"
-            f"neutron router-gateway-set {router} {shlex.quote(call.external)}"
-        )
+    if isinstance(call, ProviderNetwork | SelfServiceNetwork):
+        return call.early()
     return call.guide()
 
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from labctl.components import Component
 from labctl.operations import openstack
+from labctl.operations.networks import ProviderNetwork, SelfServiceNetwork
 from labctl.operations.node import (
     Copy,
     Distributions,
@@ -30,7 +31,6 @@ from labctl.releases.model import PackageSource
 from labctl.secret import mark, names, unwritten
 from labctl.services import SERVICES, infra, keystone, nova, packages, redhat
 from labctl.services.base import Context, Daemon, Service
-from labctl.topology.model import NetworkRole
 from labctl.topology.spec import NodeSpec
 
 
@@ -212,39 +212,61 @@ def _fixtures(ctx: Context) -> tuple[openstack.ApiOperation, ...]:
         made += [openstack.FlavorEntry(name, f.vcpus, f.ram // 2**20, f.disk) for name, f in wanted.flavors.items()]
     if ctx.lab.has(Component.GLANCE):
         made.append(openstack.GuestImageUpload(wanted.image))
-    provider = ctx.lab.network(NetworkRole.PROVIDER)
-    if provider and provider.pool and ctx.lab.has(Component.NEUTRON_L3):
+    if ctx.lab.has(Component.NEUTRON_L3):
+        made += _networks(ctx)
+    return tuple(made)
+
+
+def _networks(ctx: Context) -> Iterator[ProviderNetwork | SelfServiceNetwork]:
+    """The provider networks, the first under the name of the fixtures, and the project's own."""
+    wanted = ctx.lab.fixtures
+    made: list[ProviderNetwork] = []
+    for network in ctx.lab.providers:
+        if network.pool is None:
+            continue
+        wire = ctx.lab.networks[network.wire or network.name]
         made.append(
-            openstack.ProviderNetwork(
-                wanted.external_network,
-                provider.physical,
-                str(provider.cidr),
-                str(provider.gateway),
-                str(provider.pool.start),
-                str(provider.pool.end),
-                str(provider.dns) if provider.dns else "",
+            ProviderNetwork(
+                network.name if made else wanted.external_network,
+                network.physical,
+                str(network.cidr),
+                str(network.gateway),
+                str(network.pool.start),
+                str(network.pool.end),
+                str(network.dns or ""),
+                vlan=network.vlan,
+                mtu=network.mtu if network.mtu != wire.mtu else None,
+                ipv6=str(network.ipv6 or ""),
+                ipv6_gateway=str(network.ipv6_gateway or ""),
             )
         )
-        if wanted.internal_network:
-            made.append(
-                openstack.SelfServiceNetwork(
-                    wanted.internal_network,
-                    str(wanted.internal_cidr),
-                    wanted.project,
-                    wanted.router,
-                    wanted.external_network,
-                )
+    yield from made
+    if made and wanted.internal_network:
+        outside = ctx.lab.providers[0]
+        inner = SelfServiceNetwork(
+            wanted.internal_network,
+            str(wanted.internal_cidr),
+            wanted.project,
+            wanted.router,
+            wanted.external_network,
+            mtu=wanted.internal_mtu,
+        )
+        if wanted.internal_ipv6:
+            inner = replace(
+                inner,
+                ipv6=str(wanted.internal_ipv6),
+                ipv6_mode=wanted.internal_ipv6_mode.value,
+                ipv6_outside=made[0].ipv6_name,
+                ipv6_router=str(outside.ipv6_router or ""),
             )
-    return tuple(made)
+        yield inner
 
 
 def served(ctx: Context) -> tuple[openstack.ApiOperation, ...]:
     """What emulated machines must finish before anyone creates networks."""
     if ctx.lab.patience <= 1 or not ctx.lab.has(Component.NEUTRON_DHCP):
         return ()
-    networks = tuple(
-        o.name for o in _fixtures(ctx) if isinstance(o, openstack.ProviderNetwork | openstack.SelfServiceNetwork)
-    )
+    networks = tuple(o.name for o in _fixtures(ctx) if isinstance(o, ProviderNetwork | SelfServiceNetwork))
     return (openstack.DhcpPlugged(networks),) if networks else ()
 
 

@@ -36,6 +36,10 @@ class Access:
     components: frozenset[str]
     external_network: str
     external_cidr: str
+    #: provider networks beside the external one, by the names that they have in neutron
+    more_networks: tuple[str, ...]
+    #: IPv6 prefix of the external network; empty: none
+    external_ipv6: str
     image: str
     guest_user: str
     flavors: tuple[str, ...]
@@ -75,6 +79,8 @@ def load(name: str) -> Access:
         components=frozenset(c.value for n in spec.nodes.values() for c in n.runs),
         external_network=spec.fixtures.external_network,
         external_cidr=str(provider.cidr) if provider else "",
+        more_networks=tuple(network.name for network in spec.providers[1:]),
+        external_ipv6=str(provider.ipv6 or "") if provider else "",
         image=spec.fixtures.image,
         guest_user="cirros",
         flavors=tuple(spec.fixtures.flavors),

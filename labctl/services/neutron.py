@@ -7,7 +7,7 @@ from labctl.operations.ini import Ini
 from labctl.operations.node import Chain, Command, Database, Directory, File, Link, Operation
 from labctl.operations.openstack import AgentsAlive, ApiOperation, CatalogAnswers, CatalogEntry
 from labctl.secret import mark
-from labctl.services import openvswitch, ovn
+from labctl.services import ml2, openvswitch, ovn
 from labctl.services.base import (
     Chapter,
     Check,
@@ -23,17 +23,16 @@ from labctl.services.base import (
     sync,
 )
 from labctl.services.wsgi import processes
+from labctl.topology.defaults import MTU
 from labctl.topology.model import Mechanism, NetworkRole
 from labctl.topology.spec import NodeSpec
 
-GUIDE = "guide: neutron install, networking option 2, self-service networks; facts 6.5"
+GUIDE = ml2.GUIDE
 OVS = openvswitch.GUIDE
 L2_AGENT = {
     Mechanism.LINUXBRIDGE: "neutron-linuxbridge-agent",
     Mechanism.OPENVSWITCH: "neutron-openvswitch-agent",
 }
-#: VLANs of projects' networks, where Open vSwitch cannot tunnel.
-TENANT_VLANS = "1000:1999"
 #: Sections of the agents' privileged helpers (neutron/privileged).
 HELPERS = ("privsep", *(f"privsep_{of}" for of in ("dhcp_release", "ovs_vsctl", "namespace", "conntrack", "link")))
 #: Components whose work OVN does without an agent.
@@ -67,6 +66,8 @@ def neutron_conf(ctx: Context, node: NodeSpec) -> File:
         conf.set("experimental", "neutron source: B35", {"linuxbridge": True})
     if node.has(Component.NEUTRON_SERVER):
         workers = ctx.lab.workers
+        if (largest := ml2.largest_packet(ctx)) != MTU:
+            conf.set("DEFAULT", ml2.PACKETS, {"global_physnet_mtu": largest})
         if ctx.release.neutron_allow_overlapping_ips:
             conf.set("DEFAULT", GUIDE, {"allow_overlapping_ips": True})
         conf.set(
@@ -85,53 +86,13 @@ def neutron_conf(ctx: Context, node: NodeSpec) -> File:
     return conf.file()
 
 
-def _physical(ctx: Context) -> str:
-    provider = ctx.lab.network(NetworkRole.PROVIDER)
-    return provider.physical if provider else "provider"
-
-
-def ml2_conf(ctx: Context) -> File:
-    """ml2_conf.ini: the available network types."""
-    source = {Mechanism.LINUXBRIDGE: GUIDE, Mechanism.OPENVSWITCH: OVS, Mechanism.OVN: ovn.GUIDE}[ctx.lab.mechanism]
-    conf = Ini("/etc/neutron/plugins/ml2/ml2_conf.ini", group="neutron")
-    tenants = "geneve" if ctx.lab.mechanism is Mechanism.OVN else "vxlan" if openvswitch.tunnels(ctx) else "vlan"
-    drivers = [ctx.lab.mechanism.value]
-    if tenants == "vxlan":
-        drivers.append("l2population")
-    conf.set(
-        "ml2",
-        source,
-        {
-            "type_drivers": ",".join(dict.fromkeys(("flat", "vlan", tenants))),
-            ctx.release.neutron_network_types: tenants,
-            "mechanism_drivers": ",".join(drivers),
-            "extension_drivers": "port_security",
-        },
-    )
-    conf.set("ml2_type_flat", source, {"flat_networks": _physical(ctx)})
-    match tenants:
-        case "geneve":
-            conf.set("ml2_type_geneve", source, {"vni_ranges": "1:65536", "max_header_size": ovn.HEADER})
-        case "vxlan":
-            conf.set("ml2_type_vxlan", source, {"vni_ranges": "1:1000"})
-        case _:
-            ranges = f"{_physical(ctx)}:{TENANT_VLANS}"
-            conf.set("ml2_type_vlan", openvswitch.USERSPACE, {"network_vlan_ranges": ranges})
-    if ctx.lab.mechanism is Mechanism.OVN:
-        conf.set("securitygroup", source, {"enable_security_group": True})
-        conf.set("ovn", source, ovn.connections(ctx))
-    else:
-        conf.set("securitygroup", source, {"enable_ipset": True})
-    return conf.file()
-
-
 def l2_agent(ctx: Context, node: NodeSpec) -> File:
     """The L2 agent's own file: its tunnel address and its interface in the provider network."""
-    provider = ctx.lab.interface(node, NetworkRole.PROVIDER)
+    wires = ctx.lab.wires(node)
     tunnel = str(ctx.lab.address(node, NetworkRole.OVERLAY))
     if ctx.lab.mechanism is Mechanism.LINUXBRIDGE:
         conf = Ini("/etc/neutron/plugins/ml2/linuxbridge_agent.ini", group="neutron")
-        mapping = f"{_physical(ctx)}:{provider.name}" if provider else ""
+        mapping = ",".join(f"{physical}:{card.name}" for physical, card in wires)
         conf.set("linux_bridge", GUIDE, {"physical_interface_mappings": mapping})
         conf.set("vxlan", GUIDE, {"enable_vxlan": True, "local_ip": tunnel, "l2_population": True})
         driver = "neutron.agent.linux.iptables_firewall.IptablesFirewallDriver"
@@ -143,8 +104,8 @@ def l2_agent(ctx: Context, node: NodeSpec) -> File:
     if ctx.lab.userspace_datapath:
         # the agent makes each of its bridges so, also those that are there
         conf.set("ovs", openvswitch.USERSPACE, {"datapath_type": openvswitch.datapath(ctx)})
-    if provider:
-        conf.set("ovs", OVS, {"bridge_mappings": f"{_physical(ctx)}:{openvswitch.bridge_of(provider)}"})
+    if wires:
+        conf.set("ovs", OVS, {"bridge_mappings": openvswitch.mappings(wires)})
     if openvswitch.tunnels(ctx):
         conf.set("agent", OVS, {"tunnel_types": "vxlan", "l2_population": True})
     conf.set("securitygroup", OVS, {"enable_security_group": True, "firewall_driver": "openvswitch"})
@@ -326,7 +287,7 @@ class Neutron(Chapter):
         ]
         mechanism = ctx.lab.mechanism
         if node.has(Component.NEUTRON_SERVER) or (node.has(Component.NEUTRON_L2) and mechanism is not Mechanism.OVN):
-            made.append(ml2_conf(ctx))
+            made.append(ml2.conf(ctx))
         if node.has(Component.NEUTRON_SERVER):
             made += processes(ctx, "neutron-server")
             if mechanism is Mechanism.OVN:

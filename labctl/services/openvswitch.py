@@ -7,6 +7,8 @@ computed: without ``userspace-tso-enable`` no TCP connection opens (docs/platfor
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from labctl.operations.node import Command, File, Operation
 from labctl.services.base import Context
 from labctl.topology.model import NetworkRole
@@ -37,6 +39,11 @@ sed -n "s/.*<target dev=['\\"]\\(tap[^'\\"]*\\)['\\"].*/\\1/p" | while read -r t
     esac
 done
 """
+
+
+def mappings(wires: Iterable[tuple[str, InterfaceSpec]]) -> str:
+    """The bridges of physical networks, as agents and OVN read them."""
+    return ",".join(f"{physical}:{bridge_of(card)}" for physical, card in wires)
 
 
 def bridge_of(card: InterfaceSpec) -> str:
@@ -86,8 +93,7 @@ def prepare(ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
             source=f"{GUIDE}; errata 3-55 to 3-58",
         )
     )
-    if provider := ctx.lab.interface(node, NetworkRole.PROVIDER):
-        made.append(_bridge(ctx, provider))
+    made += [_bridge(ctx, card) for _, card in ctx.lab.wires(node)]
     if overlay := tunnels_on_bridge(ctx, node):
         made += (_bridge(ctx, overlay), *_moved(ctx, overlay))
     return tuple(made)

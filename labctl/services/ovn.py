@@ -73,7 +73,7 @@ WantedBy=multi-user.target
 
 def chassis(ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
     """What ovn-controller reads from Open vSwitch's database: who it is, and whom it asks."""
-    provider = ctx.lab.interface(node, NetworkRole.PROVIDER)
+    wires = ctx.lab.wires(node)
     values = {
         "system-id": node.name,
         "hostname": node.name,
@@ -82,9 +82,8 @@ def chassis(ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
         "ovn-encap-ip": str(ctx.lab.address(node, NetworkRole.OVERLAY)),
         "ovn-bridge-datapath-type": openvswitch.datapath(ctx),
     }
-    if provider:
-        network = ctx.lab.networks[provider.network]
-        values["ovn-bridge-mappings"] = f"{network.physical}:{openvswitch.bridge_of(provider)}"
+    if wires:
+        values["ovn-bridge-mappings"] = openvswitch.mappings(wires)
     if node.has(Component.NEUTRON_L3):  # where routers reach the provider network
         values["ovn-cms-options"] = "enable-chassis-as-gw"
     words = " ".join(f"external_ids:{key}={value}" for key, value in values.items())

@@ -40,9 +40,9 @@ class Boot(Protocol):
 
 
 class Ssh(Protocol):
-    """Logs in to a server through its floating IP, creating one if needed."""
+    """Logs in to a server at an address; without one through its floating IP, creating one if needed."""
 
-    def __call__(self, server: Any, deadline: float = guest.SSH_DEADLINE) -> Guest: ...
+    def __call__(self, server: Any, deadline: float = guest.SSH_DEADLINE, address: str = "") -> Guest: ...
 
 
 @pytest.fixture(scope="session")
@@ -141,16 +141,13 @@ def security_group(project: Project, name: Names) -> Any:
 
 @pytest.fixture
 def boot(project: Project, name: Names, keypair: KeyPair, network: Net, security_group: Any) -> Boot:
-    """Boot servers on the project's network, with its key and security group."""
+    """Boot servers on the project's network unless told another, with its key and security group."""
 
     def boot(label: str = "vm", *, wait: bool = True, **options: Any) -> Any:
         server = resources.create_server(
             project,
             name(label),
-            network=network.id,
-            key_name=keypair.name,
-            group=security_group.name,
-            **options,
+            **{"network": network.id, "key_name": keypair.name, "group": security_group.name, **options},
         )
         return resources.wait_server(project.connection, server) if wait else server
 
@@ -168,9 +165,9 @@ def ssh(lab: Access, project: Project, keypair: KeyPair, console: Callable[[Any]
     """Log in to servers; the connections are closed afterwards."""
     guests: list[Guest] = []
 
-    def ssh(server: Any, deadline: float = guest.SSH_DEADLINE) -> Guest:
+    def ssh(server: Any, deadline: float = guest.SSH_DEADLINE, address: str = "") -> Guest:
         found = Guest(
-            resources.floating_address(project, server),
+            address or resources.floating_address(project, server),
             lab.guest_user,
             keypair,
             failed=lambda: resources.fault(project.connection.compute.get_server(server.id)),

@@ -70,15 +70,19 @@ def _made_by_up(project: Project, kind: str, name: str, find: Callable[[str], An
     return _ids[key]
 
 
-def external_network_id(project: Project) -> str:
-    """The id of the lab's provider network."""
-    return _made_by_up(project, "network", project.lab.external_network, project.connection.network.find_network)
+def external_network_id(project: Project, name: str = "") -> str:
+    """The id of one of the lab's provider networks; of the external network when no name is given."""
+    wanted = name or project.lab.external_network
+    return _made_by_up(project, "network", wanted, project.connection.network.find_network)
 
 
-def make_network(project: Project, name: str, cidr: str = CIDR) -> Net:
-    """A network, a subnet with DHCP, and a router with the external network as its gateway."""
+def make_network(project: Project, name: str, cidr: str = CIDR, external: str = "") -> Net:
+    """A network, a subnet with DHCP, and a router with an external network as its gateway.
+
+    :param external: the name of that network, instead of the lab's first.
+    """
     net = project.connection.network
-    external = external_network_id(project)
+    external = external_network_id(project, external)
     network = net.create_network(name=name)
     subnet = net.create_subnet(name=name, network_id=network.id, ip_version=4, cidr=cidr)
     router = net.create_router(name=name, external_gateway_info={"network_id": external})
@@ -87,12 +91,12 @@ def make_network(project: Project, name: str, cidr: str = CIDR) -> Net:
 
 
 def allow(project: Project, group: Any, protocol: str, port: int | None = None, source: str = "0.0.0.0/0") -> Any:
-    """Add an ingress rule to a security group and return it."""
+    """Add an ingress rule to a security group and return it; of IPv6, if the source is."""
     attrs: dict[str, Any] = {} if port is None else {"port_range_min": port, "port_range_max": port}
     return project.connection.network.create_security_group_rule(
         security_group_id=group.id,
         direction="ingress",
-        ether_type="IPv4",
+        ether_type="IPv6" if ":" in source else "IPv4",
         protocol=protocol,
         remote_ip_prefix=source,
         **attrs,
@@ -218,17 +222,21 @@ def port_of(project: Project, server: Any) -> Any:
 
 
 def fixed_address(project: Project, server: Any) -> str:
-    """The fixed address that neutron allocated to a server."""
-    return str(port_of(project, server).fixed_ips[0]["ip_address"])
+    """The IPv4 address that neutron allocated to a server."""
+    addresses = [str(fixed["ip_address"]) for fixed in port_of(project, server).fixed_ips]
+    return next(address for address in addresses if ":" not in address)
 
 
-def floating_address(project: Project, server: Any) -> str:
-    """The server's floating IP, created if it has none."""
+def floating_address(project: Project, server: Any, external: str = "") -> str:
+    """The server's floating IP, created if it has none.
+
+    :param external: the id of the network to create it in, instead of the lab's first.
+    """
     net = project.connection.network
     port = port_of(project, server)
     for known in net.ips(port_id=port.id):
         return str(known.floating_ip_address)
-    made = net.create_ip(floating_network_id=external_network_id(project), port_id=port.id)
+    made = net.create_ip(floating_network_id=external or external_network_id(project), port_id=port.id)
     return str(made.floating_ip_address)
 
 

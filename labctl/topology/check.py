@@ -13,7 +13,16 @@ from labctl.bases import runs_on
 from labctl.drivers import DRIVERS
 from labctl.errors import LabError
 from labctl.releases import RELEASES, named
-from labctl.topology import rules_component, rules_mechanism, rules_names, rules_network, rules_secrets, rules_values
+from labctl.topology import (
+    rules_component,
+    rules_ipv6,
+    rules_mechanism,
+    rules_names,
+    rules_network,
+    rules_secrets,
+    rules_values,
+    rules_wire,
+)
 from labctl.topology.model import Topology
 from labctl.topology.problems import Positions, Problem, unknown
 
@@ -114,6 +123,8 @@ RULES = (
     bases_have_the_release,
     bases_and_drivers_fit,
     *rules_network.RULES,
+    *rules_wire.RULES,
+    *rules_ipv6.RULES,
     *rules_component.RULES,
     *rules_mechanism.RULES,
     *rules_values.RULES,

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
+from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv6Address
 
 from labctl.topology.model import AddressPool, Network, NetworkRole
+
+#: Neutron's name of the physical network of a lab's provider networks.
+PHYSICAL = "provider"
+#: Bytes of the largest IP packet of Ethernet.
+MTU = 1500
 
 
 def role_of(name: str, network: Network) -> NetworkRole | None:
@@ -38,3 +44,36 @@ def pool_of(network: Network) -> AddressPool:
         else:
             start = gateway + 1
     return AddressPool(start=start, end=end)
+
+
+def physical_of(network: Network) -> str:
+    """Return neutron's name of a provider network's physical network."""
+    return network.physical if network.physical is not None else PHYSICAL
+
+
+def wire_of(name: str, networks: Mapping[str, Network]) -> str:
+    """Return the network whose cards and bridge carry a network's frames: the first with its physical network.
+
+    Networks of other roles have their own.
+    """
+    if role_of(name, networks[name]) is not NetworkRole.PROVIDER:
+        return name
+    same = physical_of(networks[name])
+    return next(
+        other
+        for other, network in networks.items()
+        if role_of(other, network) is NetworkRole.PROVIDER and physical_of(network) == same
+    )
+
+
+def mtu_of(name: str, networks: Mapping[str, Network]) -> int:
+    """Return a network's MTU in bytes; default: that of its wire, else 1500."""
+    own, wire = networks[name].mtu, networks[wire_of(name, networks)].mtu
+    return own if own is not None else wire if wire is not None else MTU
+
+
+def ipv6_gateway_of(network: Network) -> IPv6Address | None:
+    """Return the lab namespace's IPv6 address in a network; default: the first of its prefix."""
+    if network.ipv6 is None:
+        return None
+    return network.ipv6_gateway if network.ipv6_gateway is not None else network.ipv6.network_address + 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -66,6 +66,10 @@ def _wrong(error: ErrorDetails, path: ValuePath, document: Document, root: type[
     types = set(_leaves(_annotation(path_of(error), root)))
     if IPv4Network in types and kind in ("value_error", "string_type"):
         return _bad_network(written, found)
+    if IPv6Network in types and kind in ("value_error", "string_type"):
+        return _bad_prefix(written, found)
+    if IPv6Address in types and kind in ("value_error", "string_type"):
+        return f"expected an IPv6 address like 2001:db8:0:1::1, found {found}"
     if IPv4Address in types and kind in ("value_error", "string_type"):
         if path != path_of(error):
             return f"expected an address range like 203.0.113.101-203.0.113.250, found {found}"
@@ -120,6 +124,14 @@ def _bad_network(written: Written, found: str) -> str:
     except ValueError:
         return f"expected a network like 10.0.0.0/24, found {found}"
     return f"{written.text} is an address inside a network; did you mean {meant}?"
+
+
+def _bad_prefix(written: Written, found: str) -> str:
+    try:
+        meant = IPv6Network(written.text, strict=False)
+    except ValueError:
+        return f"expected an IPv6 prefix like 2001:db8:0:1::/64, found {found}"
+    return f"{written.text} is an address inside a prefix; did you mean {meant}?"
 
 
 def _bad_text(error: ErrorDetails, text: str, *, show: bool) -> str:

@@ -121,6 +121,8 @@ def _prune(values: dict[str, Any], wrong: list[ValuePath], unknown_keys: list[Va
     """Return the values without the invalid ones, or None if leaving one out changes the meaning."""
     pruned: dict[str, Any] = json.loads(json.dumps(values))
     for path in wrong:
+        if not path:  # the whole file is no mapping
+            return None
         if path in unknown_keys:
             target = path
         elif path[0] in _HARMLESS_SECTIONS:

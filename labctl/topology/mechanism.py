@@ -15,6 +15,11 @@ REPLACED = {
 }
 
 
+#: Bytes around a guest's IP packet in a tunnel over IPv4: VXLAN's 8 or Geneve's 16 with OVN's option, and 42 of
+#: the outer headers and the inner Ethernet header (neutron: MTU considerations; plugins/ml2/drivers/type_tunnel.py).
+OVERHEAD = {Mechanism.LINUXBRIDGE: 50, Mechanism.OPENVSWITCH: 50, Mechanism.OVN: 58}
+
+
 def possible(release: Release, base: str) -> tuple[Mechanism, ...]:
     """The mechanism drivers that a release has on a base, the documented one first."""
     known = bases.get(base, release.bases[base]).l2_packages

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -78,7 +78,7 @@ class NetworkRole(StrEnum):
 
     MANAGEMENT = "management"  # every node has an address; the APIs and (by default) the VXLAN tunnels
     OVERLAY = "overlay"  # tunnels only, where a lab separates them
-    PROVIDER = "provider"  # neutron's flat provider network; nodes are attached without an address
+    PROVIDER = "provider"  # a network outside of the cloud, flat or a VLAN; nodes are attached without an address
 
 
 class Mechanism(StrEnum):
@@ -88,6 +88,14 @@ class Mechanism(StrEnum):
     LINUXBRIDGE = "linuxbridge"
     OPENVSWITCH = "openvswitch"
     OVN = "ovn"
+
+
+class Ipv6Mode(StrEnum):
+    """How guests of a self-service network get their IPv6 addresses: neutron's ``ipv6_address_mode``."""
+
+    SLAAC = "slaac"  # from router advertisements
+    STATEFUL = "dhcpv6-stateful"  # from DHCPv6
+    STATELESS = "dhcpv6-stateless"  # from router advertisements; name servers from DHCPv6
 
 
 class VirtType(StrEnum):
@@ -113,6 +121,16 @@ class Join(StrEnum):
     LATER = "later"  # `labctl node add` adds it to the running lab
 
 
+class VlanRange(Frozen):
+    """An inclusive range of VLAN IDs."""
+
+    first: int = Field(ge=1, le=4094)
+    last: int = Field(ge=1, le=4094)
+
+    def __str__(self) -> str:
+        return f"{self.first}-{self.last}" if self.first != self.last else str(self.first)
+
+
 class AddressPool(Frozen):
     """An inclusive range of addresses that neutron may hand out."""
 
@@ -127,6 +145,29 @@ def _parse_pool(value: Any) -> Any:
             raise ValueError("write an address range as FIRST-LAST, like 203.0.113.101-203.0.113.250")
         return {"start": start.strip(), "end": end.strip()}
     return value
+
+
+def _parse_vlans(value: Any) -> Any:
+    """Ranges as ``100-199`` or a list of such; a number is a range of one."""
+    return tuple(_vlan_range(each) for each in (value if isinstance(value, list | tuple) else [value]))
+
+
+def _vlan_range(value: Any) -> Any:
+    if isinstance(value, VlanRange | Mapping):  # as lab records hold it
+        return value
+    match = re.fullmatch(VLANS, str(value))
+    first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not 1 <= first <= last <= 4094:
+        raise ValueError(_VLANS)
+    return {"first": first, "last": last}
+
+
+#: A range of VLAN IDs, as files have it.
+VLANS = r"^\s*([0-9]{1,4})\s*(?:-\s*([0-9]{1,4})\s*)?$"
+_VLANS = "write VLAN IDs as FIRST-LAST, like 100-199, from 1 to 4094; several ranges as a list"
+#: Bytes of the smallest and the largest IP packet that a network may be limited to: IPv6 needs 1280 (RFC 8200, 5).
+SMALLEST_MTU, LARGEST_MTU = 1280, 9216
+Mtu = Annotated[int, Field(ge=SMALLEST_MTU, le=LARGEST_MTU)]
 
 
 def _none_word(value: Any) -> Any:
@@ -144,11 +185,28 @@ class Network(Frozen):
         None, description="the lab namespace's address in this network; default: the first host address"
     )
     nat: bool = Field(False, description="let the nodes reach public addresses, through NAT")
-    physical: str = Field("provider", description="neutron's physical network name for the provider network")
+    mtu: Mtu | None = Field(
+        None, description="bytes of the largest IP packet; default: 1500, or that of the network whose cards it uses"
+    )
+    physical: str | None = Field(
+        None,
+        description="provider networks: neutron's name of the physical network, 'provider' by default; networks with "
+        "the same name use the same cards, told apart by their VLAN tags",
+    )
+    vlan: int | None = Field(
+        None, ge=1, le=4094, description="provider networks: tag of the frames (VLAN ID); without, they have no tag"
+    )
+    vlans: Annotated[tuple[VlanRange, ...], BeforeValidator(_parse_vlans)] = Field(
+        (), description="provider networks: VLAN IDs that neutron may allocate on these cards, FIRST-LAST or a list"
+    )
     pool: Annotated[AddressPool, BeforeValidator(_parse_pool)] | None = Field(
         None, description="provider networks: allocation pool FIRST-LAST for routers and floating IPs"
     )
     dns: IPv4Address | None = Field(None, description="provider networks: DNS server for guests")
+    ipv6: IPv6Network | None = Field(None, description="provider networks: IPv6 prefix, like 2001:db8:0:1::/64")
+    ipv6_gateway: IPv6Address | None = Field(
+        None, description="the lab namespace's IPv6 address in this network; default: the first of the prefix"
+    )
 
 
 class Disk(Frozen):
@@ -223,6 +281,13 @@ class Fixtures(Frozen):
     external_network: Title = "provider"
     internal_network: Title | None = Field(None, description="a self-service network of the project, behind a router")
     internal_cidr: IPv4Network = IPv4Network("172.16.1.0/24")
+    internal_ipv6: IPv6Network | None = Field(
+        None, description="IPv6 prefix of the self-service network beside its IPv4 addresses, like 2001:db8:0:a::/64"
+    )
+    internal_ipv6_mode: Ipv6Mode = Field(Ipv6Mode.SLAAC, description="how its guests get IPv6 addresses")
+    internal_mtu: Mtu | None = Field(
+        None, description="bytes of its largest IP packet; default: what its tunnels or VLANs carry"
+    )
     router: Title = "router"
     project: ProjectTitle = "demo"
     user: Title = "demo"

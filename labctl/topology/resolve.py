@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from labctl.errors import LabError
 from labctl.topology import proxy as proxies
-from labctl.topology.defaults import gateway_of, pool_of, role_of
+from labctl.topology.defaults import gateway_of, ipv6_gateway_of, mtu_of, physical_of, pool_of, role_of, wire_of
 from labctl.topology.model import NAME, Join, Mechanism, Network, NetworkRole, Node, Topology, VirtType, VolumeBackend
 from labctl.topology.spec import DiskSpec, InterfaceSpec, LabSpec, NetworkSpec, NodeSpec
 
@@ -68,7 +68,7 @@ def resolve(
         patience=patience,
         vault=topology.options.vault,
         proxy=through,
-        networks={key: _network(key, network) for key, network in topology.networks.items()},
+        networks={key: _network(key, topology.networks) for key in topology.networks},
         nodes={key: node for key, node in nodes.items() if node.join is Join.START},
         later={key: node for key, node in nodes.items() if node.join is Join.LATER},
         passwords={**topology.passwords, **({proxies.SECRET: password} if password else {})},
@@ -77,7 +77,8 @@ def resolve(
     )
 
 
-def _network(name: str, network: Network) -> NetworkSpec:
+def _network(name: str, networks: Mapping[str, Network]) -> NetworkSpec:
+    network, wire = networks[name], wire_of(name, networks)
     role = role_of(name, network)
     if role is None:
         raise LabError(f"network {name} has no role", "load the topology from its file, which validates it")
@@ -87,9 +88,15 @@ def _network(name: str, network: Network) -> NetworkSpec:
         cidr=network.cidr,
         gateway=gateway_of(network),
         nat=network.nat,
-        physical=network.physical,
+        physical=physical_of(network),
         pool=pool_of(network) if role is NetworkRole.PROVIDER else None,
         dns=network.dns,
+        mtu=mtu_of(name, networks),
+        wire=wire if wire != name else "",
+        vlan=network.vlan,
+        vlans=network.vlans,
+        ipv6=network.ipv6,
+        ipv6_gateway=ipv6_gateway_of(network),
     )
 
 

@@ -8,7 +8,8 @@ from labctl import bases
 from labctl.drivers import DRIVERS
 from labctl.releases import RELEASES
 from labctl.topology import mechanism
-from labctl.topology.model import Mechanism, NetworkRole, Topology
+from labctl.topology.defaults import mtu_of
+from labctl.topology.model import SMALLEST_MTU, Mechanism, NetworkRole, Topology
 from labctl.topology.problems import Positions, Problem
 
 
@@ -75,4 +76,35 @@ def networks_of_containers_have_cards(topology: Topology, at: Positions) -> Iter
         return
 
 
-RULES = (mechanisms_exist_in_the_release, ovn_has_no_agents, networks_of_containers_have_cards)
+def tunnels_carry_the_packets(topology: Topology, at: Positions) -> Iterator[Problem]:
+    """The self-service network's packets fit into its tunnels, also the smallest that IPv6 allows."""
+    fixtures = topology.fixtures
+    role = NetworkRole.OVERLAY if mechanism.network_of(topology, NetworkRole.OVERLAY) else NetworkRole.MANAGEMENT
+    under = mechanism.network_of(topology, role)
+    if under is None or fixtures.internal_network is None:
+        return
+    for base in _bases(topology):
+        chosen = mechanism.choose(topology, RELEASES[topology.release], base, kernel=True)
+        outer, around = mtu_of(under, topology.networks), mechanism.OVERHEAD[chosen]
+        most = outer - around
+        if fixtures.internal_mtu is not None and fixtures.internal_mtu > most:
+            yield at.problem(
+                ("fixtures", "internal_mtu"),
+                f"tunnels of {chosen} carry at most {most} bytes: '{under}' carries {outer}, and each packet gets "
+                f"{around} around it; set mtu: {fixtures.internal_mtu + around} on '{under}'",
+            )
+        elif fixtures.internal_ipv6 is not None and most < SMALLEST_MTU:
+            yield at.problem(
+                ("fixtures", "internal_ipv6"),
+                f"IPv6 needs packets of {SMALLEST_MTU} bytes, and tunnels of {chosen} carry at most {most}; "
+                f"set mtu: {SMALLEST_MTU + around} or more on '{under}'",
+            )
+        return
+
+
+RULES = (
+    mechanisms_exist_in_the_release,
+    ovn_has_no_agents,
+    networks_of_containers_have_cards,
+    tunnels_carry_the_packets,
+)

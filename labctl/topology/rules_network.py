@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 from labctl.components import Component
 from labctl.drivers import DRIVERS
-from labctl.topology.defaults import gateway_of, role_of
+from labctl.topology.defaults import gateway_of, role_of, wire_of
 from labctl.topology.model import NetworkRole, Topology
 from labctl.topology.problems import Positions, Problem, unknown
 
@@ -20,6 +20,10 @@ _NOT_FOR_MACHINES = {
     IPv4Network("224.0.0.0/4"): "multicast addresses",
     IPv4Network("240.0.0.0/4"): "reserved addresses",
 }
+
+
+#: Settings of provider networks.
+_PROVIDER_ONLY = ("pool", "dns", "physical", "vlan", "vlans", "ipv6", "ipv6_gateway")
 
 
 def _of_role(topology: Topology, role: NetworkRole) -> list[str]:
@@ -38,10 +42,10 @@ def every_network_has_a_role(topology: Topology, at: Positions) -> Iterator[Prob
 
 
 def one_network_a_role(topology: Topology, at: Positions) -> Iterator[Problem]:
-    """Exactly one management network, at most one of each other role."""
+    """Exactly one management network, at most one overlay network; provider networks may be several."""
     for role in NetworkRole:
         first, *more = _of_role(topology, role) or [""]
-        for name in more:
+        for name in more if role is not NetworkRole.PROVIDER else ():
             yield at.problem(("networks", name), f"is a second {role} network besides '{first}'; a lab has only one")
         if not first and role is NetworkRole.MANAGEMENT:
             yield at.problem(
@@ -160,13 +164,13 @@ def pools_lie_in_their_network(topology: Topology, at: Positions) -> Iterator[Pr
 
 
 def provider_settings_are_on_the_provider_network(topology: Topology, at: Positions) -> Iterator[Problem]:
-    """``pool`` and ``dns`` apply to provider networks only; elsewhere they would be silently ignored."""
+    """What neutron is told of provider networks; elsewhere it would be silently ignored."""
     for name, network in topology.networks.items():
         role = role_of(name, network)
         if role in (None, NetworkRole.PROVIDER):
             continue
-        for field in ("pool", "dns"):
-            if getattr(network, field) is not None:
+        for field in _PROVIDER_ONLY:
+            if getattr(network, field):
                 yield at.problem(
                     ("networks", name, field),
                     f"has no effect in the {role} network; set it on the provider network",
@@ -235,16 +239,16 @@ def provider_networks_are_attached_without_address(topology: Topology, at: Posit
 
 
 def routers_reach_the_provider_network(topology: Topology, at: Positions) -> Iterator[Problem]:
-    """The layer-3 agent plugs routers into the provider network."""
-    providers = _of_role(topology, NetworkRole.PROVIDER)
+    """The layer-3 agent plugs routers into the provider networks."""
+    providers = [n for n in _of_role(topology, NetworkRole.PROVIDER) if wire_of(n, topology.networks) == n]
     for name, node in topology.nodes.items():
         if Component.NEUTRON_L3 not in node.runs:
             continue
         path = ("nodes", name, "runs", node.runs.index(Component.NEUTRON_L3))
         if not providers:
             yield at.problem(path, "neutron-l3 routes to the provider network, but the lab has none; add one")
-        elif not any(provider in node.networks for provider in providers):
-            yield at.problem(path, f"neutron-l3 routes to '{providers[0]}'; attach the node with {providers[0]}: none")
+        for provider in (name for name in providers if name not in node.networks):
+            yield at.problem(path, f"neutron-l3 routes to '{provider}'; attach the node with {provider}: none")
 
 
 RULES = (

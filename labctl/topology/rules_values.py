@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from labctl.components import COMPONENTS, Component
 from labctl.drivers import DRIVERS
 from labctl.topology import proxy
+from labctl.topology.defaults import physical_of
 from labctl.topology.model import WORD, Topology, VolumeBackend
 from labctl.topology.problems import Positions, Problem, shorten, unknown
 from labctl.topology.stages import MACHINES, STAGES
@@ -149,10 +150,11 @@ def region_is_a_word(topology: Topology, at: Positions) -> Iterator[Problem]:
 def physical_networks_are_words(topology: Topology, at: Positions) -> Iterator[Problem]:
     """Neutron reads a physical network's name from lists of NAME:INTERFACE, and ``*`` as every name."""
     for name, network in topology.networks.items():
-        if not _WORD.fullmatch(network.physical) or len(network.physical) > _MAX_PHYSICAL:
+        physical = physical_of(network)
+        if not _WORD.fullmatch(physical) or len(physical) > _MAX_PHYSICAL:
             yield at.problem(
                 ("networks", name, "physical"),
-                f"{shorten(network.physical)!r} is not a physical network's name; use a word like physnet1, "
+                f"{shorten(physical)!r} is not a physical network's name; use a word like physnet1, "
                 f"of at most {_MAX_PHYSICAL} characters: {_WORD_IS}",
             )
 

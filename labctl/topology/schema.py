@@ -7,7 +7,7 @@ from typing import Any
 from labctl import bases
 from labctl.drivers import DRIVERS
 from labctl.releases import NUMBERS, RELEASES
-from labctl.topology.model import NAME, Topology
+from labctl.topology.model import NAME, VLANS, Topology
 from labctl.topology.units import LEAST_MEMORY
 
 _NUMBER = r"^\s*[0-9]+(\.[0-9]+)?\s*"
@@ -51,6 +51,11 @@ def schema() -> dict[str, Any]:
     _mapping(node["networks"], address)
     pool = definitions["Network"]["properties"]["pool"]
     pool["anyOf"] = [_POOL, *pool["anyOf"]]
+    vlans = {"anyOf": [{"type": "integer"}, {"type": "string", "pattern": VLANS}]}
+    network = definitions["Network"]["properties"]
+    network["vlans"] = {**network["vlans"], "anyOf": [*vlans["anyOf"], {"type": "array", "items": vlans}]}
+    for name in ("type", "items"):
+        network["vlans"].pop(name)
     _mapping(result["properties"]["networks"], {"$ref": "#/$defs/Network"})
     _mapping(result["properties"]["nodes"], {"$ref": "#/$defs/Node"})
     result["properties"]["release"]["enum"] = [*RELEASES, *NUMBERS]

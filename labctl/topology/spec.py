@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from labctl.components import Component
 from labctl.errors import LabError
+from labctl.topology.defaults import MTU
 from labctl.topology.model import (
     VAULT,
     AddressPool,
@@ -29,6 +30,7 @@ from labctl.topology.model import (
     NetworkRole,
     Vault,
     VirtType,
+    VlanRange,
     VolumeBackend,
     Word,
 )
@@ -36,7 +38,10 @@ from labctl.topology.proxy import RECORDED
 
 
 class NetworkSpec(Frozen):
-    """One layer-2 segment; ``gateway`` is the lab namespace's own address in it."""
+    """One layer-2 segment; ``gateway`` and ``ipv6_gateway`` are the lab namespace's own addresses in it.
+
+    ``wire`` is the network whose bridge and cards carry its frames, empty for its own; ``mtu`` in bytes.
+    """
 
     name: Name
     role: NetworkRole
@@ -46,6 +51,20 @@ class NetworkSpec(Frozen):
     physical: Word
     pool: AddressPool | None
     dns: IPv4Address | None
+    mtu: int = MTU
+    wire: Name | Literal[""] = ""
+    vlan: int | None = None
+    vlans: tuple[VlanRange, ...] = ()
+    ipv6: IPv6Network | None = None
+    ipv6_gateway: IPv6Address | None = None
+
+    @property
+    def ipv6_router(self) -> IPv6Address | None:
+        """The IPv6 address that the fixtures' router has in this network: the namespace routes by it."""
+        if self.ipv6 is None:
+            return None
+        second = self.ipv6.network_address + 2
+        return second if second != self.ipv6_gateway else second + 1
 
 
 class InterfaceSpec(Frozen):
@@ -151,8 +170,21 @@ class LabSpec(Frozen):
         return self.nodes[name]
 
     def network(self, role: NetworkRole) -> NetworkSpec | None:
-        """The lab's network with that role; every lab has a management network."""
+        """The lab's network with that role, the first of several; every lab has a management network."""
         return next((n for n in self.networks.values() if n.role is role), None)
+
+    @property
+    def providers(self) -> tuple[NetworkSpec, ...]:
+        """The provider networks; the first is the one of the fixtures' external network."""
+        return tuple(n for n in self.networks.values() if n.role is NetworkRole.PROVIDER)
+
+    def wires(self, node: NodeSpec) -> tuple[tuple[str, InterfaceSpec], ...]:
+        """The physical networks that a node reaches, each with its card."""
+        return tuple(
+            (self.networks[card.network].physical, card)
+            for card in node.interfaces
+            if self.networks[card.network].role is NetworkRole.PROVIDER
+        )
 
     @property
     def management(self) -> NetworkSpec:

@@ -125,7 +125,9 @@ def test_containers_have_no_volume_group(tmp_path: Path) -> None:
 def test_volumes_are_a_volume_group_where_nodes_can_have_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     topology = load(write(tmp_path))
     assert choose(topology).spec.volume_backend is VolumeBackend.NFS
-    able = Capabilities(own_kernel=True, block_devices=True, device_mapper=True, openvswitch=True, nested_kvm=False)
+    able = Capabilities(
+        own_kernel=True, block_devices=True, device_mapper=True, openvswitch=True, vlan=True, nested_kvm=False
+    )
     machines = Fake()
     monkeypatch.setattr(machines, "capabilities", lambda: able)
     monkeypatch.setitem(drivers.LOADED, "nspawn", machines)

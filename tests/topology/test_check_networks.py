@@ -24,7 +24,7 @@ def test_a_lab_has_a_management_network(lab: Lab) -> None:
     assert the_one(lab).startswith("networks: there is no management network")
 
 
-@pytest.mark.parametrize("role", ["management", "overlay", "provider"])
+@pytest.mark.parametrize("role", ["management", "overlay"])
 def test_a_lab_has_one_network_of_a_role(lab: Lab, role: str) -> None:
     lab["networks"]["more"] = {"cidr": "10.9.0.0/24", "role": role}
     assert the_one(lab) == f"networks.more: is a second {role} network besides '{role}'; a lab has only one"

@@ -107,7 +107,7 @@ def test_an_unknown_key_is_placed_and_lists_the_known_ones() -> None:
     (line,) = refusal(small("    cidr:", "    gatway: 10.0.0.1\n    cidr:"))
     assert line == (
         "lab.yaml:6:5: networks.management.gatway: unknown key 'gatway'; did you mean 'gateway'? "
-        "known: cidr, role, gateway, nat, physical, pool, dns"
+        "known: cidr, role, gateway, nat, mtu, physical, vlan, vlans, pool, dns, ipv6, ipv6_gateway"
     )
 
 
@@ -356,3 +356,9 @@ def test_parse_raises_nothing_but_topology_errors_on_any_text(text: str) -> None
 )
 def test_parse_raises_nothing_but_topology_errors_on_a_damaged_file(at: int, cut: int, put: str) -> None:
     survives(SMALL[:at] + put + SMALL[at + cut :])
+
+
+@pytest.mark.parametrize("text", ["!0 {a: 1}\n", "!0\nname: x\n", "!!set {name}\n", "!0 [a]\n"])
+def test_a_whole_file_with_a_yaml_tag_is_refused_at_the_tag(text: str) -> None:
+    (line, *_) = refusal(text)
+    assert line.startswith("lab.yaml:1:1: ")

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree as tree
 
+from labctl.topology.defaults import MTU
+
 #: XML namespace of the element that marks a domain as a lab's.
 NAMESPACE = "urn:labctl:domain:1"
 PREFIX = "labctl."
@@ -69,10 +71,11 @@ class Disk:
 
 @dataclass(frozen=True)
 class Card:
-    """A network card; ``port`` is its tap device on the host side."""
+    """A network card; ``port`` is its tap device on the host side, ``mtu`` in bytes."""
 
     mac: str
     port: str
+    mtu: int
 
 
 @dataclass(frozen=True)
@@ -180,6 +183,8 @@ class Domain:
             _add(device, "mac", address=card.mac)
             _add(device, "target", dev=card.port)
             _add(device, "model", type="virtio")
+            if card.mtu != MTU:
+                _add(device, "mtu", size=str(card.mtu))
         serial = _add(devices, "serial", type="file")
         _add(serial, "source", path=str(self.console), append="on")
         rng = _add(devices, "rng", model="virtio")

@@ -92,7 +92,12 @@ class Libvirt:
     def capabilities(self) -> Capabilities:
         # the machines' kernel is labctl's own choice, see labctl.images.kernel
         return Capabilities(
-            own_kernel=True, block_devices=True, device_mapper=True, openvswitch=True, nested_kvm=kvm.nested()
+            own_kernel=True,
+            block_devices=True,
+            device_mapper=True,
+            openvswitch=True,
+            vlan=True,
+            nested_kvm=kvm.nested(),
         )
 
     def probe(self) -> None:
@@ -164,7 +169,7 @@ class Libvirt:
                 Disk(disks.seed(lab, node), vm.SEED_SERIAL, readonly=True),
                 *(Disk(disks.additional(lab, node, disk.name), disk.name) for disk in spec.disks),
             ],
-            cards=[Card(card.mac, network.port(card)) for card in spec.interfaces],
+            cards=[Card(c.mac, network.port(c), lab.spec.networks[c.network].mtu) for c in spec.interfaces],
             console=self.console(lab, node),
         )
 

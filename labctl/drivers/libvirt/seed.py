@@ -7,6 +7,7 @@ import os
 
 from labctl.images import vm
 from labctl.records.lab import Lab
+from labctl.topology.defaults import MTU
 from labctl.topology.spec import LabSpec
 
 
@@ -19,6 +20,8 @@ def cards(spec: LabSpec, node: str, *, way_out: bool = True) -> str:
     """A node's cards as lines for ``ip -batch``: addresses, and the default route through the lab's gateway."""
     lines = ["link set lo up"]
     for card in spec.nodes[node].interfaces:
+        if (mtu := spec.networks[card.network].mtu) != MTU:
+            lines.append(f"link set {card.name} mtu {mtu}")
         if card.address is not None:
             prefix = spec.networks[card.network].cidr.prefixlen
             lines.append(f"address replace {card.address}/{prefix} dev {card.name}")
@@ -70,6 +73,8 @@ def _network_config(lab: Lab, node: str) -> str:
         entry: dict[str, object] = {"match": {"macaddress": card.mac}, "set-name": card.name, "dhcp4": False}
         if card.address is not None:
             entry["addresses"] = [f"{card.address}/{network.cidr.prefixlen}"]
+        if network.mtu != MTU:
+            entry["mtu"] = network.mtu
         if network.name == lab.spec.management.name:
             entry["gateway4"] = str(network.gateway)
         ethernets[card.name] = entry

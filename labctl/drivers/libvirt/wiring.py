@@ -28,7 +28,10 @@ def plug_in(spec: LabSpec, node: NodeSpec) -> None:
         port = network.port(card)
         if (CARDS / port).exists():
             process.run(["ip", "link", "set", port, "netns", namespace])
-        lines = [f"link set {port} master {network.bridge(spec, card.network)}", f"link set {port} up"]
+        lines = [
+            f"link set {port} mtu {spec.networks[card.network].mtu} master {network.bridge(spec, card.network)}",
+            f"link set {port} up",
+        ]
         done = process.run(["ip", "-n", namespace, "-batch", "-"], stdin="\n".join(lines) + "\n", check=False)
         if done.returncode != 0:
             raise BrokenLabError(

@@ -105,7 +105,7 @@ def render(spec: LabSpec, settings: Settings) -> str:
         "halt_timeout": settings.halt_timeout,
         "connect_timeout": settings.connect_timeout,
         "libvirt": asdict(settings.libvirt),
-        "networks": [_network(spec, each) for each in spec.networks.values()],
+        "networks": [_network(spec, each) for each in spec.networks.values() if not each.wire],
         "nodes": [_node(spec, each, settings) for each in spec.nodes.values()],
     }
     return json.dumps(content, indent=1) + "\n"
@@ -118,6 +118,7 @@ def _network(spec: LabSpec, each: NetworkSpec) -> dict[str, Any]:
         "cidr": str(each.cidr),
         "netmask": str(each.cidr.netmask),
         "gateway": str(each.gateway),
+        "mtu": each.mtu,
         "nat": each.nat,
         "provider_name": provider_name(spec.name, each.name),
     }

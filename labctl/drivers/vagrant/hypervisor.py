@@ -163,8 +163,9 @@ class Hypervisor:
         spec = self.lab.spec
         found = {document.VAGRANT_NETWORK: _vagrant_network()}
         for each in spec.networks.values():
-            name = document.provider_name(spec.name, each.name)
-            found[name] = _bridged(name, network.bridge(spec, each.name))
+            if not each.wire:
+                name = document.provider_name(spec.name, each.name)
+                found[name] = _bridged(name, network.bridge(spec, each.name))
         return found
 
     def stock(self, disk: Path, volume: str) -> None:

@@ -9,6 +9,7 @@ from ipaddress import IPv4Address
 
 from labctl.operations.node import Command, File, Item
 from labctl.services.base import Context
+from labctl.topology.defaults import MTU
 from labctl.topology.model import NetworkRole
 from labctl.topology.spec import InterfaceSpec, NetworkSpec, NodeSpec
 
@@ -39,6 +40,8 @@ def ifcfg(card: InterfaceSpec, network: NetworkSpec) -> str:
         "IPV6INIT": "no",
         "DEFROUTE": "no",
     }
+    if network.mtu != MTU:
+        values["MTU"] = network.mtu
     if card.address is not None:
         values |= {"IPADDR": card.address, "PREFIX": network.cidr.prefixlen}
         if network.role is NetworkRole.MANAGEMENT:
