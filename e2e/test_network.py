@@ -102,11 +102,11 @@ def test_guests_on_and_behind_every_further_provider_network_answer(lab, project
         own = resources.make_network(project, name(other), f"172.16.{80 + number}.0/24", other)
         on, behind = boot("on", wait=False, network=outside), boot("behind", wait=False, network=own.id)
         on, behind = resources.wait_servers(project.connection, (on, behind))
-        addresses = {
-            on: resources.fixed_address(project, on),
-            behind: resources.floating_address(project, behind, outside),
-        }
-        for server, address in addresses.items():
+        reached = (
+            (on, resources.fixed_address(project, on)),
+            (behind, resources.floating_address(project, behind, outside)),
+        )
+        for server, address in reached:
             assert ip_address(address) in ip_network(cidr)
             guest = ssh(server, address=address)
             size = int(guest.output("cat /sys/class/net/eth0/mtu"))

@@ -27,6 +27,8 @@ class Entry:
     own_kernel: bool
     #: its machines are created from boxes, which labctl does not build for every base
     boxes: bool = False
+    #: it gives machines several cards for one network, which they bond
+    bonds: bool = False
     #: ranges that its machines' other cards have, and whose they are
     taken: Mapping[IPv4Network, str] = field(default_factory=dict)
 
@@ -40,7 +42,7 @@ _VAGRANT = {
 
 DRIVERS: Mapping[str, Entry] = {
     "nspawn": Entry("labctl.drivers.nspawn:Nspawn", own_kernel=False),
-    "libvirt": Entry("labctl.drivers.libvirt.machine:Libvirt", own_kernel=True),
+    "libvirt": Entry("labctl.drivers.libvirt.machine:Libvirt", own_kernel=True, bonds=True),
     "vagrant": Entry("labctl.drivers.vagrant.machine:VagrantMachines", own_kernel=True, boxes=True, taken=_VAGRANT),
 }
 #: Drivers loaded so far.

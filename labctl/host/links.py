@@ -47,17 +47,16 @@ def card(spec: LabSpec, node: str, name: str) -> InterfaceSpec:
 
 def plug(spec: LabSpec, node: str, name: str, up: bool) -> None:
     """Unplug a node's cable from a network, or plug it in; unplugged, its card has no carrier."""
-    port = network.port(card(spec, node, name))
-    if up and not _is_there(spec.name, port):
-        return
-    process.run(["ip", "-n", network.lab_namespace(spec.name), "link", "set", port, "up" if up else "down"])
+    for port in network.ports(card(spec, node, name)):
+        if not up or _is_there(spec.name, port):
+            process.run(["ip", "-n", network.lab_namespace(spec.name), "link", "set", port, "up" if up else "down"])
 
 
 def is_plugged(spec: LabSpec, node: str, name: str) -> bool:
-    """True while the cable is plugged in."""
-    port = network.port(card(spec, node, name))
-    words = ["ip", "-n", network.lab_namespace(spec.name), "-br", "link", "show", "dev", port, "up"]
-    return bool(process.run(words, check=False).stdout.strip())
+    """True while the cable is plugged in, of a bond any of its cables."""
+    words = ["ip", "-n", network.lab_namespace(spec.name), "-br", "link", "show", "up", "dev"]
+    cables = network.ports(card(spec, node, name))
+    return any(process.run([*words, port], check=False).stdout.strip() for port in cables)
 
 
 def shape(spec: LabSpec, node: str, name: str, wanted: Shape) -> None:
@@ -65,17 +64,17 @@ def shape(spec: LabSpec, node: str, name: str, wanted: Shape) -> None:
 
     :raises LabError: the kernel does not support it; the link is left unmodified.
     """
-    port = network.port(card(spec, node, name))
-    if wanted == WHOLE and not _is_there(spec.name, port):
-        return
-    _plain(spec.name, port)
+    ports = [p for p in network.ports(card(spec, node, name)) if wanted != WHOLE or _is_there(spec.name, p)]
     try:
-        if wanted.delay or wanted.rate:
-            _queue(spec.name, port, wanted)
-        if wanted.loss:
-            network.inside(spec.name, ["nft", "-f", "-"], stdin=_dropping(port, wanted.loss))
+        for port in ports:
+            _plain(spec.name, port)
+            if wanted.delay or wanted.rate:
+                _queue(spec.name, port, wanted)
+            if wanted.loss:
+                network.inside(spec.name, ["nft", "-f", "-"], stdin=_dropping(port, wanted.loss))
     except LabError:
-        _plain(spec.name, port)
+        for port in ports:
+            _plain(spec.name, port)
         raise
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from labctl.errors import LabError
 from labctl.host import files, lock, paths, process, tagging, uplink
-from labctl.topology.spec import InterfaceSpec, LabSpec, NodeSpec
+from labctl.topology.spec import CardSpec, InterfaceSpec, LabSpec, NodeSpec
 
 NETNS = Path("/run/netns")
 ETC = Path("/etc/netns")
@@ -159,9 +159,14 @@ def _complete(spec: LabSpec) -> bool:
     return "UP" in process.run(["ip", "-n", namespace, "-br", "link", "show", "dev", "lo", "up"], check=False).stdout
 
 
-def port(card: InterfaceSpec) -> str:
+def port(card: InterfaceSpec | CardSpec) -> str:
     """Name of the bridge's end of a card's cable."""
     return _port(card.mac)
+
+
+def ports(card: InterfaceSpec) -> tuple[str, ...]:
+    """Names of the bridge's ends of a card's cables: a bond has several."""
+    return tuple(port(each) for each in card.cards)
 
 
 def _port(mac: str) -> str:

@@ -48,7 +48,7 @@ def renamed(spec: LabSpec, name: str) -> LabSpec:
     macs = Macs(name)
 
     def node(old: NodeSpec) -> NodeSpec:
-        cards = [card.model_copy(update={"mac": macs.of(old.name, card.network)}) for card in old.interfaces]
+        cards = [macs.given(old.name, card) for card in old.interfaces]
         return old.model_copy(update={"interfaces": tuple(cards)})
 
     nodes = {key: node(old) for key, old in spec.nodes.items()}

@@ -60,13 +60,14 @@ def joined_like(spec: LabSpec, name: str, like: str, addresses: Mapping[str, IPv
             reason = "a lab has only one"
         if reason:
             raise LabError(f"cannot copy '{like}': {component} cannot join a running lab: {reason}")
-    macs = Macs(spec.name, (card.mac for node in known.values() for card in node.interfaces))
+    used = (each for node in known.values() for card in node.interfaces for each in card.cards)
+    macs = Macs(spec.name, (card.mac for card in used))
     free = _Free(spec, pattern)
     node = pattern.model_copy(
         update={
             "name": name,
             "interfaces": tuple(
-                card.model_copy(update={"address": address, "mac": macs.of(name, card.network)})
+                macs.given(name, card.model_copy(update={"address": address}))
                 for card, address in free.addresses(addresses)
             ),
             "join": Join.LATER,

@@ -62,7 +62,7 @@ def _parse_cirros(value: str) -> str:
 Title = Annotated[str, Field(max_length=255), AfterValidator(_parse_title)]
 #: Keystone's column for a project's name is shorter.
 ProjectTitle = Annotated[str, Field(max_length=64), AfterValidator(_parse_title)]
-InterfaceName = Annotated[str, Field(pattern=r"^eth[0-9]{1,3}$")]
+InterfaceName = Annotated[str, Field(pattern=r"^(eth|bond)[0-9]{1,3}$")]
 Mac = Annotated[str, Field(pattern=r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}$")]
 #: The number of a layer of a lab.
 LAYER = r"^[0-9]{1,9}$"
@@ -232,6 +232,7 @@ class Node(Frozen):
     networks: Mapping[Name, Address] = Field(
         description="network name to address; none attaches the node without an address"
     )
+    bonds: tuple[Name, ...] = Field((), description="networks that the node reaches through a bond of two cards")
     runs: tuple[Component, ...]
     join: Join = Field(
         Join.START, description="start: labctl up creates the node; later: labctl node add adds it to the running lab"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import count
 
 from labctl.errors import LabError
 from labctl.topology import proxy as proxies
 from labctl.topology.defaults import gateway_of, ipv6_gateway_of, mtu_of, physical_of, pool_of, role_of, wire_of
 from labctl.topology.model import NAME, Join, Mechanism, Network, NetworkRole, Node, Topology, VirtType, VolumeBackend
-from labctl.topology.spec import DiskSpec, InterfaceSpec, LabSpec, NetworkSpec, NodeSpec
+from labctl.topology.spec import CardSpec, DiskSpec, InterfaceSpec, LabSpec, NetworkSpec, NodeSpec
 
 _MAX_NAME = 40
 
@@ -107,13 +108,28 @@ def _node(name: str, node: Node, macs: Macs) -> NodeSpec:
         memory=node.memory,
         disk=node.disk,
         disks=tuple(DiskSpec(name=key, size=disk.size) for key, disk in node.disks.items()),
-        interfaces=tuple(
-            InterfaceSpec(name=f"eth{i}", network=network, address=address, mac=macs.of(name, network))
-            for i, (network, address) in enumerate(node.networks.items())
-        ),
+        interfaces=tuple(_interfaces(name, node, macs)),
         runs=node.runs,
         join=node.join,
     )
+
+
+def _interfaces(name: str, node: Node, macs: Macs) -> Iterator[InterfaceSpec]:
+    """The node's cards in the order of its networks, as its kernel counts them; a bond takes two."""
+    cards, bonds = count(), count()
+    for network, address in node.networks.items():
+        members = tuple(f"eth{next(cards)}" for _ in range(2 if network in node.bonds else 1))
+        made = InterfaceSpec(
+            name=f"bond{next(bonds)}" if len(members) > 1 else members[0],
+            network=network,
+            address=address,
+            mac=_NO_MAC,
+            members=tuple(CardSpec(name=each, mac=_NO_MAC) for each in members) if len(members) > 1 else (),
+        )
+        yield macs.given(name, made)
+
+
+_NO_MAC = "00:00:00:00:00:00"
 
 
 class Macs:
@@ -122,6 +138,15 @@ class Macs:
     def __init__(self, name: str, given: Iterable[str] = ()) -> None:
         self._lab = name
         self._given = set(given)
+
+    def given(self, node: str, card: InterfaceSpec) -> InterfaceSpec:
+        """A card with the addresses of a node; a bond has that of its first member."""
+        if not card.members:
+            return card.model_copy(update={"mac": self.of(node, card.network)})
+        members = tuple(
+            each.model_copy(update={"mac": self.of(node, f"{card.network}/{each.name}")}) for each in card.members
+        )
+        return card.model_copy(update={"members": members, "mac": members[0].mac})
 
     def of(self, node: str, network: str) -> str:
         """The MAC address of a node's interface in a network."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from labctl.drivers import DRIVERS
 from labctl.topology.defaults import mtu_of, physical_of, role_of, wire_of
 from labctl.topology.model import NetworkRole, Topology, VlanRange
 from labctl.topology.problems import Positions, Problem
@@ -76,9 +77,28 @@ def packets_pass_the_wire(topology: Topology, at: Positions) -> Iterator[Problem
             )
 
 
+def bonds_are_made_in_machines(topology: Topology, at: Positions) -> Iterator[Problem]:
+    """A bond is of a network that the node is attached to, once, and made by a driver that can."""
+    for name, node in topology.nodes.items():
+        for i, network in enumerate(node.bonds):
+            path = ("nodes", name, "bonds", i)
+            if network not in node.networks:
+                yield at.problem(path, f"'{name}' is not attached to a network '{network}'; add it to its networks")
+            elif network in node.bonds[:i]:
+                yield at.problem(path, f"'{network}' is named twice")
+        unable = [driver for driver in topology.drivers if driver in DRIVERS and not DRIVERS[driver].bonds]
+        if node.bonds and unable:
+            able = ", ".join(driver for driver, entry in DRIVERS.items() if entry.bonds)
+            yield at.problem(
+                ("nodes", name, "bonds"),
+                f"{', '.join(unable)} cannot bond cards; possible drivers: {able}",
+            )
+
+
 RULES = (
     networks_of_a_wire_differ_by_their_tags,
     vlan_ranges_do_not_overlap,
     nodes_have_one_card_for_a_wire,
     packets_pass_the_wire,
+    bonds_are_made_in_machines,
 )

@@ -67,13 +67,26 @@ class NetworkSpec(Frozen):
         return second if second != self.ipv6_gateway else second + 1
 
 
+class CardSpec(Frozen):
+    """A single network card."""
+
+    name: InterfaceName
+    mac: Mac
+
+
 class InterfaceSpec(Frozen):
-    """A network card of a node."""
+    """A network card of a node, or a bond of the cards ``members``, of which one carries everything at a time."""
 
     name: InterfaceName
     network: Name
     address: IPv4Address | None
     mac: Mac
+    members: tuple[CardSpec, ...] = ()
+
+    @property
+    def cards(self) -> tuple[CardSpec, ...]:
+        """What is plugged into the network: the members of a bond, else the card itself."""
+        return self.members or (CardSpec(name=self.name, mac=self.mac),)
 
 
 class DiskSpec(Frozen):

@@ -31,6 +31,7 @@ from labctl.errors import BrokenLabError, LabError
 from labctl.host import process
 from labctl.images import vm
 from labctl.records.lab import Lab
+from labctl.topology.spec import CardSpec
 
 MARK = Mark("mine", "12ab34cd", "first", "/var/lib/labctl")
 DIRECT = DirectBoot(Path("/store/vmlinuz"), Path("/store/initrd"), "console=ttyS0")
@@ -252,3 +253,38 @@ def test_initiators_of_a_lab_are_told_apart_by_names_that_targets_accept(lab: La
     assert lines[0] != lines[1]
     for line in lines:  # RFC 3720, 3.2.6.3.1; rtslib, which is LIO's, wants the domain's dot too
         assert re.fullmatch(r"InitiatorName=iqn\.\d{4}-[01]\d(\.[a-z0-9-]+){2,}:[a-z0-9.:-]{1,190}\n", line)
+
+
+def test_a_bond_is_made_of_its_cards_before_it_has_its_address(lab: Lab) -> None:
+    (card,) = lab.spec.nodes["first"].interfaces
+    members = tuple(CardSpec(name=f"eth{i}", mac=f"52:54:00:00:00:0{i}") for i in (0, 1))
+    bond = card.model_copy(update={"name": "bond0", "mac": members[0].mac, "members": members})
+    jumbo = lab.spec.networks["management"].model_copy(update={"mtu": 9000})
+    node = lab.spec.nodes["first"].model_copy(update={"interfaces": (bond,)})
+    update = {"nodes": {**lab.spec.nodes, "first": node}, "networks": {"management": jumbo}}
+    lab.spec = lab.spec.model_copy(update=update)
+    assert seed.cards(lab.spec, "first").splitlines() == [
+        "link set lo up",
+        "link add name bond0 address 52:54:00:00:00:00 type bond mode active-backup miimon 100",
+        "link set eth0 down",
+        "link set eth0 master bond0",
+        "link set eth1 down",
+        "link set eth1 master bond0",
+        "link set bond0 mtu 9000",
+        "address replace 10.0.0.11/24 dev bond0",
+        "link set bond0 up",
+        "route replace default via 10.0.0.1",
+    ]
+    told = yaml.safe_load(read_iso(seed.iso(lab, "first"))["network-config"])
+    assert {name: entry["match"]["macaddress"] for name, entry in told["ethernets"].items()} == {
+        member.name: member.mac for member in members
+    }
+    assert told["bonds"]["bond0"]["interfaces"] == ["eth0", "eth1"]
+    assert (told["bonds"]["bond0"]["addresses"], told["bonds"]["bond0"]["mtu"]) == (["10.0.0.11/24"], 9000)
+
+
+def test_libvirt_is_told_the_size_of_packets_only_where_it_is_another() -> None:
+    assert described().find("devices/interface/mtu") is None
+    found = described(cards=[Card("52:54:00:01:02:03", "port010203", 9000)]).find("devices/interface/mtu")
+    assert found is not None
+    assert found.get("size") == "9000"

@@ -89,7 +89,9 @@ def test_fixtures_make_each_provider_network_and_the_project_s_own() -> None:
     plan = planned(specify(ROOT / "topologies" / "epoxy-networks.yaml"))
     (stage,) = (stage for stage in plan.stages if stage.name == "fixtures")
     told = [line for call in stage.api for line in call.guide().splitlines()]
-    assert [line for line in told if line.startswith(("openstack network", "openstack subnet", "openstack router"))] == [
+    assert [
+        line for line in told if line.startswith(("openstack network", "openstack subnet", "openstack router"))
+    ] == [
         "openstack network create --share --external --provider-physical-network provider "
         "--provider-network-type flat provider",
         "openstack subnet create --network provider --allocation-pool start=203.0.113.101,end=203.0.113.250 "

@@ -16,6 +16,7 @@ from labctl.services import cinder, httpd, nova, redhat
 from labctl.services.base import Context
 from labctl.services.redhat import cards, firewall, selinux
 from labctl.topology.model import VolumeBackend
+from labctl.topology.spec import CardSpec
 
 TRAIN = ROOT / "topologies" / "train-2node.yaml"
 MITAKA = ROOT / "topologies" / "mitaka-3node.yaml"
@@ -37,6 +38,22 @@ def test_cards_are_known_by_their_addresses_and_only_management_has_a_route(trai
     assert {"DEFROUTE=no", "BOOTPROTO=none", "ONBOOT=yes", "IPV6INIT=no"} <= set(provider)
     assert not [line for line in provider if line.startswith(("IPADDR", "GATEWAY", "UUID"))]
     assert not [line for line in management if line.startswith("UUID")]
+
+
+def test_a_bond_has_the_address_and_its_cards_have_only_their_place(train: Context) -> None:
+    first, *rest = train.lab.nodes["controller"].interfaces
+    members = (CardSpec(name="eth7", mac="52:54:00:00:00:07"), CardSpec(name="eth8", mac="52:54:00:00:00:08"))
+    bond = first.model_copy(update={"name": "bond0", "mac": members[0].mac, "members": members})
+    node = train.lab.nodes["controller"].model_copy(update={"interfaces": (bond, *rest)})
+    files = {i.path: i.content for i in flatten(cards.operations(train, node)) if hasattr(i, "content")}
+    scripts = "/etc/sysconfig/network-scripts/ifcfg-"
+    wanted = {"TYPE=Bond", "BONDING_MASTER=yes", "IPADDR=10.0.0.11", f"MACADDR={members[0].mac}"}
+    assert wanted <= set(files[f"{scripts}bond0"].splitlines())
+    for member in members:
+        lines = files[f"{scripts}{member.name}"].splitlines()
+        assert {"MASTER=bond0", "SLAVE=yes", f"HWADDR={member.mac}"} <= set(lines)
+        assert not [line for line in lines if line.startswith(("IPADDR", "GATEWAY", "DEFROUTE"))]
+        assert member.mac in files["/etc/udev/rules.d/70-labctl-cards.rules"]
 
 
 # --- SELinux ---------------------------------------------------------------------------------------

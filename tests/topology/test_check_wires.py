@@ -109,3 +109,17 @@ def test_tunnels_of_guests_with_ipv6_carry_its_smallest_packet(lab: Lab) -> None
     lab["fixtures"] = {"internal_network": "inner", "internal_ipv6": "2001:db8::/64"}
     lab["networks"]["overlay"]["mtu"] = 1300
     assert "IPv6 needs packets of 1280 bytes, and tunnels of linuxbridge carry at most 1250" in the_one(lab)
+
+
+def test_a_bond_is_of_a_network_of_the_node_and_made_in_machines(lab: Lab) -> None:
+    lab["drivers"] = ["libvirt"]
+    node(lab)["bonds"] = ["provider", "management"]
+    assert said(lab) == []
+    node(lab)["bonds"] = ["provider", "provider"]
+    assert the_one(lab) == "nodes.controller.bonds[1]: 'provider' is named twice"
+    node(lab, "storage")["bonds"] = ["provider"]
+    node(lab)["bonds"] = []
+    assert "nodes.storage.bonds[0]: 'storage' is not attached to a network 'provider'" in the_one(lab)
+    node(lab, "storage")["bonds"] = ["management"]
+    lab["drivers"] = ["nspawn", "libvirt"]
+    assert the_one(lab) == "nodes.storage.bonds: nspawn cannot bond cards; possible drivers: libvirt"

@@ -15,7 +15,9 @@ from pydantic import ValidationError
 
 from labctl.components import Component
 from labctl.errors import LabError
+from labctl.lab.clone import renamed
 from labctl.topology.defaults import gateway_of, pool_of
+from labctl.topology.join import joined_like
 from labctl.topology.load import load
 from labctl.topology.model import Disk, Mechanism, Network, NetworkRole, Topology, VirtType
 from labctl.topology.resolve import resolve
@@ -75,6 +77,35 @@ def test_interfaces_follow_the_order_of_the_file() -> None:
     assert [str(c.address) for c in cards] == ["10.0.0.11", "None"]
 
 
+def bonded() -> LabSpec:
+    node = ZED.nodes["controller"].model_copy(update={"bonds": ("management",)})
+    return lab(ZED.model_copy(update={"nodes": ZED.nodes | {"controller": node}}), driver="libvirt")
+
+
+def test_a_bond_has_two_cards_and_the_address_of_the_first() -> None:
+    bond, card = bonded().nodes["controller"].interfaces
+    assert (bond.name, bond.network, str(bond.address)) == ("bond0", "management", "10.0.0.11")
+    assert [member.name for member in bond.cards] == ["eth0", "eth1"]
+    assert bond.mac == bond.members[0].mac != bond.members[1].mac
+    assert (card.name, [each.mac for each in card.cards]) == ("eth2", [card.mac])
+    (before, _) = lab().nodes["controller"].interfaces
+    assert before.name == "eth0"
+
+
+def test_a_copy_of_a_lab_or_a_node_with_bonds_has_cards_of_its_own() -> None:
+    spec = bonded()
+    known = {each.mac for node in spec.nodes.values() for card in node.interfaces for each in card.cards}
+    (bond, _) = renamed(spec, "copy").nodes["controller"].interfaces
+    assert bond.mac == bond.members[0].mac
+    assert not known & {member.mac for member in bond.members}
+    node = ZED.nodes["compute"].model_copy(update={"bonds": ("management",)})
+    spec = lab(ZED.model_copy(update={"nodes": ZED.nodes | {"compute": node}}), driver="libvirt")
+    known = {each.mac for node in spec.nodes.values() for card in node.interfaces for each in card.cards}
+    (bond, _) = joined_like(spec, "compute2", "compute", {}).nodes["compute2"].interfaces
+    assert bond.mac == bond.members[0].mac
+    assert not known & {member.mac for member in bond.members}
+
+
 def test_macs_are_the_same_every_time_and_differ_between_cards_and_labs() -> None:
     def macs(spec: LabSpec) -> list[str]:
         return [card.mac for node in spec.nodes.values() for card in node.interfaces]
@@ -90,6 +121,25 @@ def test_macs_of_a_large_lab_are_unique() -> None:
     large = ZED.model_copy(update={"nodes": {f"n{i}": node for i in range(3000)}})
     macs = [card.mac for n in lab(large).nodes.values() for card in n.interfaces]
     assert len(set(macs)) == len(macs) == 6000
+
+
+def test_networks_of_one_physical_network_use_the_cards_of_the_first() -> None:
+    role = NetworkRole.PROVIDER
+    more = {
+        "services": Network(cidr="198.51.100.0/24", role=role, vlan=105, ipv6="2001:db8:0:5::/64"),
+        "storage": Network(cidr="192.0.2.0/24", role=role, physical="physnet2", ipv6_gateway="2001:db8::2"),
+    }
+    jumbo = ZED.networks["provider"].model_copy(update={"mtu": 9000})
+    spec = lab(ZED.model_copy(update={"networks": ZED.networks | {"provider": jumbo} | more}))
+    assert [n.name for n in spec.providers] == ["provider", "services", "storage"]
+    assert [n.wire for n in spec.providers] == ["", "provider", ""]
+    assert [n.physical for n in spec.providers] == ["provider", "provider", "physnet2"]
+    assert [n.mtu for n in spec.providers] == [9000, 9000, 1500]
+    services, storage = spec.providers[1:]
+    assert (str(services.ipv6_gateway), str(services.ipv6_router)) == ("2001:db8:0:5::1", "2001:db8:0:5::2")
+    assert (storage.ipv6_gateway, storage.ipv6_router) == (None, None)
+    second = services.model_copy(update={"ipv6_gateway": services.ipv6_router})
+    assert str(second.ipv6_router) == "2001:db8:0:5::3"
 
 
 def test_a_gateway_is_the_first_host_unless_given() -> None:

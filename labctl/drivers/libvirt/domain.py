@@ -75,7 +75,7 @@ class Card:
 
     mac: str
     port: str
-    mtu: int
+    mtu: int = MTU
 
 
 @dataclass(frozen=True)

@@ -169,7 +169,11 @@ class Libvirt:
                 Disk(disks.seed(lab, node), vm.SEED_SERIAL, readonly=True),
                 *(Disk(disks.additional(lab, node, disk.name), disk.name) for disk in spec.disks),
             ],
-            cards=[Card(c.mac, network.port(c), lab.spec.networks[c.network].mtu) for c in spec.interfaces],
+            cards=[
+                Card(each.mac, network.port(each), lab.spec.networks[card.network].mtu)
+                for card in spec.interfaces
+                for each in card.cards
+            ],
             console=self.console(lab, node),
         )
 

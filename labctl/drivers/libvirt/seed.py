@@ -20,6 +20,10 @@ def cards(spec: LabSpec, node: str, *, way_out: bool = True) -> str:
     """A node's cards as lines for ``ip -batch``: addresses, and the default route through the lab's gateway."""
     lines = ["link set lo up"]
     for card in spec.nodes[node].interfaces:
+        if card.members:
+            lines.append(f"link add name {card.name} address {card.mac} type bond mode active-backup miimon 100")
+            for each in card.members:
+                lines += [f"link set {each.name} down", f"link set {each.name} master {card.name}"]
         if (mtu := spec.networks[card.network].mtu) != MTU:
             lines.append(f"link set {card.name} mtu {mtu}")
         if card.address is not None:
@@ -66,19 +70,26 @@ def _user_data(lab: Lab, node: str) -> str:
 
 
 def _network_config(lab: Lab, node: str) -> str:
-    """Netplan's version 2: each card by its MAC address."""
-    ethernets = {}
+    """Netplan's version 2: each card by its MAC address, bonds of them by their names."""
+    ethernets: dict[str, dict[str, object]] = {}
+    bonds: dict[str, dict[str, object]] = {}
     for card in lab.spec.nodes[node].interfaces:
         network = lab.spec.networks[card.network]
-        entry: dict[str, object] = {"match": {"macaddress": card.mac}, "set-name": card.name, "dhcp4": False}
+        for each in card.cards:
+            ethernets[each.name] = {"match": {"macaddress": each.mac}, "set-name": each.name, "dhcp4": False}
+        entry = ethernets.get(card.name, {"dhcp4": False})
         if card.address is not None:
             entry["addresses"] = [f"{card.address}/{network.cidr.prefixlen}"]
         if network.mtu != MTU:
             entry["mtu"] = network.mtu
         if network.name == lab.spec.management.name:
             entry["gateway4"] = str(network.gateway)
-        ethernets[card.name] = entry
-    return json.dumps({"version": 2, "ethernets": ethernets}, indent=1) + "\n"
+        if card.members:
+            entry |= {"interfaces": [each.name for each in card.members], "macaddress": card.mac}
+            entry["parameters"] = {"mode": "active-backup", "mii-monitor-interval": 100}
+            bonds[card.name] = entry
+    made: dict[str, object] = {"version": 2, "ethernets": ethernets}
+    return json.dumps({**made, "bonds": bonds} if bonds else made, indent=1) + "\n"
 
 
 def iso(lab: Lab, node: str) -> bytes:

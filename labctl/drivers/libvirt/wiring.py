@@ -24,8 +24,8 @@ def plug_in(spec: LabSpec, node: NodeSpec) -> None:
     :raises BrokenLabError: a tap is neither on the host nor in the lab's namespace.
     """
     namespace = network.lab_namespace(spec.name)
-    for card in node.interfaces:
-        port = network.port(card)
+    cables = [(card, port) for card in node.interfaces for port in network.ports(card)]
+    for card, port in cables:
         if (CARDS / port).exists():
             process.run(["ip", "link", "set", port, "netns", namespace])
         lines = [
@@ -44,7 +44,7 @@ def severed(spec: LabSpec, node: NodeSpec) -> str:
     """The card of a running machine that is not plugged in, e.g. because its namespace was deleted; else empty."""
     done = process.run(["ip", "-n", network.lab_namespace(spec.name), "-o", "link", "show"], check=False)
     for card in node.interfaces:
-        if f": {network.port(card)}: " not in done.stdout:
+        if any(f": {port}: " not in done.stdout for port in network.ports(card)):
             return f"its card {card.name} is not plugged into the lab's network {card.network}"
     return ""
 
@@ -56,7 +56,7 @@ def carrier(domain: Any | None, card: InterfaceSpec, up: bool) -> None:
         return
     for device in tree.fromstring(description).findall("devices/interface"):
         mac, link = device.find("mac"), device.find("link")
-        if mac is None or mac.get("address") != card.mac:
+        if mac is None or mac.get("address") not in {each.mac for each in card.cards}:
             continue
         if link is None:
             link = tree.SubElement(device, "link")

@@ -11,9 +11,11 @@ from labctl.operations.node import Command, File, Item
 from labctl.services.base import Context
 from labctl.topology.defaults import MTU
 from labctl.topology.model import NetworkRole
-from labctl.topology.spec import InterfaceSpec, NetworkSpec, NodeSpec
+from labctl.topology.spec import CardSpec, InterfaceSpec, NetworkSpec, NodeSpec
 
 SOURCE = "guide: host networking; facts 4.1; errata 1-5, 1-6, 1-7"
+BONDS = "RHEL 7 Networking Guide: using network bonding"
+_FILE = "/etc/sysconfig/network-scripts/ifcfg-{}"
 RULES = "/etc/udev/rules.d/70-labctl-cards.rules"
 
 
@@ -21,7 +23,8 @@ def _names(node: NodeSpec) -> str:
     lines = ["# Made by labctl: names of the cards by their MAC addresses"]
     lines += [
         f'SUBSYSTEM=="net", ACTION=="add", DRIVERS=="?*", ATTR{{address}}=="{card.mac}", NAME="{card.name}"'
-        for card in node.interfaces
+        for interface in node.interfaces
+        for card in interface.cards
     ]
     return "\n".join(lines) + "\n"
 
@@ -30,16 +33,18 @@ def ifcfg(card: InterfaceSpec, network: NetworkSpec) -> str:
     """An interface's file; one without an address gets no route either, not even from a router advertisement."""
     lines = ["# Made by labctl"]
     values: dict[str, str | int | IPv4Address] = {
-        "TYPE": "Ethernet",
+        "TYPE": "Bond" if card.members else "Ethernet",
         "NAME": card.name,
         "DEVICE": card.name,
-        "HWADDR": card.mac,
+        "MACADDR" if card.members else "HWADDR": card.mac,
         "ONBOOT": "yes",
         "BOOTPROTO": "none",
         "NM_CONTROLLED": "no",
         "IPV6INIT": "no",
         "DEFROUTE": "no",
     }
+    if card.members:
+        values |= {"BONDING_MASTER": "yes", "BONDING_OPTS": "'mode=active-backup miimon=100'"}
     if network.mtu != MTU:
         values["MTU"] = network.mtu
     if card.address is not None:
@@ -48,6 +53,22 @@ def ifcfg(card: InterfaceSpec, network: NetworkSpec) -> str:
             values |= {"DEFROUTE": "yes", "GATEWAY": network.gateway}
     lines += [f"{key}={value}" for key, value in values.items()]
     return "\n".join(lines) + "\n"
+
+
+def ifcfg_of_member(card: CardSpec, bond: InterfaceSpec) -> str:
+    """The file of a bond's member: all that it has is its place in the bond."""
+    values = {
+        "TYPE": "Ethernet",
+        "NAME": card.name,
+        "DEVICE": card.name,
+        "HWADDR": card.mac,
+        "ONBOOT": "yes",
+        "BOOTPROTO": "none",
+        "NM_CONTROLLED": "no",
+        "MASTER": bond.name,
+        "SLAVE": "yes",
+    }
+    return "\n".join(["# Made by labctl", *(f"{key}={value}" for key, value in values.items())]) + "\n"
 
 
 def _up(card: InterfaceSpec) -> Command:
@@ -81,7 +102,8 @@ def operations(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
         File(RULES, _names(node), source=SOURCE),
     ]
     for card in node.interfaces:
-        path = f"/etc/sysconfig/network-scripts/ifcfg-{card.name}"
-        made.append(File(path, ifcfg(card, ctx.lab.networks[card.network]), source=SOURCE))
+        made.append(File(_FILE.format(card.name), ifcfg(card, ctx.lab.networks[card.network]), source=SOURCE))
+        for each in card.members:
+            made.append(File(_FILE.format(each.name), ifcfg_of_member(each, card), source=BONDS))
     made += [_up(card) for card in node.interfaces if card.address is None]
     return tuple(made)
