@@ -190,12 +190,15 @@ def test_floating_ip_moves_between_ports_and_is_released(lab, project, network, 
     assert list(neutron.ips()) == []
 
 
-def test_network_and_router_in_use_cannot_be_deleted(project, network):
+def test_network_and_router_in_use_cannot_be_deleted(project, name):
+    """On a network of its own: OVN's plug-in removes the gateway before it refuses (docs/platform.md)."""
+    network = resources.make_network(project, name("used"))
     neutron = project.connection.network
     with pytest.raises(ConflictException):
         neutron.delete_router(network.router.id)
     with pytest.raises(ConflictException):
         neutron.delete_network(network.id)
+    assert neutron.get_router(network.router.id).name == network.router.name
     assert neutron.get_network(network.id).subnet_ids == [network.subnet.id]
 
 

@@ -122,6 +122,16 @@ def _own(found: Iterable[Any], project_id: str) -> list[Any]:
     return [resource for resource in found if resource.project_id == project_id]
 
 
+def _unchanged(router: Any, keep: Net) -> None:
+    """Find the test that changed the network which later tests use, instead of the one that misses something."""
+    gateway = router and (router.external_gateway_info or {}).get("network_id")
+    if gateway != keep.external:
+        raise LeftBehindError(
+            f"router {keep.router.id} has the gateway {gateway}, and had {keep.external}: "
+            "a test that changes a network must use one of its own"
+        )
+
+
 def _networking(sweep: Sweep, admin: Connection, project_id: str, keep: Net | None = None) -> None:
     net = admin.network
     mine = {"project_id": project_id}
@@ -132,6 +142,8 @@ def _networking(sweep: Sweep, admin: Connection, project_id: str, keep: Net | No
 
     sweep.remove("floating IPs", lambda: own(net.ips), net.delete_ip)
     sweep.remove("routers", lambda: own(net.routers), lambda r: _detach_router(admin, r))
+    if keep:
+        sweep.attempt("network of later tests", lambda: _unchanged(net.find_router(keep.router.id), keep))
     sweep.remove(
         "ports",
         lambda: (port for port in own(net.ports) if not (port.device_owner or "").startswith("network:")),

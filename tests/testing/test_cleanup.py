@@ -87,33 +87,59 @@ def user(*changed: str, **proxies: Any) -> SimpleNamespace:
     return SimpleNamespace(session=SimpleNamespace(changed=set(changed)), **proxies)
 
 
-def test_kept_network_stays_when_the_project_is_emptied(monkeypatch):
-    removed: list[str] = []
+class Kept:
+    """A project's network that later tests use, in a neutron that has one more of everything."""
 
-    def of_project(*names: str) -> list[SimpleNamespace]:
-        return [SimpleNamespace(id=n, name=n, project_id="p1", device_owner="", status="ACTIVE") for n in names]
-
-    has = {
-        "ips": of_project("address"),
-        "routers": of_project("kept-router", "router"),
-        "ports": of_project("port"),
-        "subnets": of_project("kept-subnet", "subnet"),
-        "networks": of_project("kept-net", "net"),
-        "security_groups": of_project("default", "group"),
-    }
-    network = SimpleNamespace(**{kind: lambda found=found, **_: iter(found) for kind, found in has.items()})
-    for kind in ("ip", "router", "port", "subnet", "network", "security_group"):
-        setattr(network, f"delete_{kind}", lambda r: removed.append(r.id))
-    network.ports = lambda project_id=None, device_id=None: iter(has["ports"]) if project_id else iter([])
-    monkeypatch.setattr(cleanup.cloud, "catalog", lambda _: [{"type": "network"}])
-    keep = SimpleNamespace(
+    net = SimpleNamespace(
         network=SimpleNamespace(id="kept-net"),
         subnet=SimpleNamespace(id="kept-subnet"),
         router=SimpleNamespace(id="kept-router"),
+        external="outside",
     )
-    project = SimpleNamespace(id="p1", name="p", connection=user("network"))
-    cleanup.empty(user(network=network), project, keep)
-    assert removed == ["address", "router", "port", "subnet", "net", "group"]
+
+    def __init__(self, router: Any) -> None:
+        self.removed: list[str] = []
+
+        def of_project(*names: str) -> list[SimpleNamespace]:
+            return [SimpleNamespace(id=n, name=n, project_id="p1", device_owner="", status="ACTIVE") for n in names]
+
+        has = {
+            "ips": of_project("address"),
+            "routers": of_project("kept-router", "router"),
+            "ports": of_project("port"),
+            "subnets": of_project("kept-subnet", "subnet"),
+            "networks": of_project("kept-net", "net"),
+            "security_groups": of_project("default", "group"),
+        }
+        network = SimpleNamespace(**{kind: lambda found=found, **_: iter(found) for kind, found in has.items()})
+        for kind in ("ip", "router", "port", "subnet", "network", "security_group"):
+            setattr(network, f"delete_{kind}", lambda r: self.removed.append(r.id))
+        network.ports = lambda project_id=None, device_id=None: iter(has["ports"]) if project_id else iter([])
+        network.find_router = {"kept-router": router}.get
+        self.network = network
+
+    def empty(self) -> None:
+        project = SimpleNamespace(id="p1", name="p", connection=user("network"))
+        cleanup.empty(user(network=self.network), project, self.net)
+
+
+@pytest.fixture
+def networking(monkeypatch):
+    monkeypatch.setattr(cleanup.cloud, "catalog", lambda _: [{"type": "network"}])
+
+
+def test_kept_network_stays_when_the_project_is_emptied(networking):
+    kept = Kept(SimpleNamespace(external_gateway_info={"network_id": "outside"}))
+    kept.empty()
+    assert kept.removed == ["address", "router", "port", "subnet", "net", "group"]
+
+
+@pytest.mark.parametrize("router", [SimpleNamespace(external_gateway_info=None), None], ids=["no-gateway", "gone"])
+def test_test_that_changes_the_kept_network_is_told_of_it(networking, router):
+    kept = Kept(router)
+    with pytest.raises(cleanup.LeftBehindError, match="kept-router has the gateway None, and had outside"):
+        kept.empty()
+    assert kept.removed[-1] == "group"  # it goes on
 
 
 def test_servers_are_listed_without_details_which_nova_asks_neutron_for(monkeypatch):
