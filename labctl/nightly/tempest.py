@@ -121,6 +121,8 @@ def _install(program: Path, target: Path, wanted: list[str], limits: str) -> Non
             listener=Told("tempest").listener,
         )
     )
+    # a library too new for it hides the command: "'run' is not a tempest command"
+    process.run([target / "bin" / "python", "-c", "import tempest.cmd.run"], timeout=CONVERT, name="Tempest's import")
     files.write_atomic(target / "whole", "")
 
 

@@ -229,6 +229,7 @@ def configuration(lab: Lab, api: access.Access, release: Release, seen: Seen, di
             "connect_timeout": 60,
         },
         "volume": {
+            "catalog_type": f"volumev{max(release.cinder_api_versions)}",  # block-storage by default from Tempest 43 on
             "storage_protocol": "nfs" if volumes is VolumeBackend.NFS else "iSCSI",
             "build_timeout": round(300 * slow),
             **(microversions(seen, "volume") if 3 in release.cinder_api_versions else {}),

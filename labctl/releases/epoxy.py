@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from labctl.releases import tempest
 from labctl.releases.caracal import CARACAL
 from labctl.releases.model import PackageSource, series
 
@@ -21,4 +22,5 @@ EPOXY = replace(
     mechanisms=("ovn", "openvswitch"),  # modern 4.1
     linuxbridge_experimental=False,  # modern 4.1: removed
     tempest=("tempest==43.0.0",),
+    tempest_known=tempest.DEBIAN_KNOWN,
 )

@@ -48,7 +48,8 @@ def series(text: str) -> dict[str, str]:
 class PyPI:
     """A release as its projects are published on the Python Package Index (docs/platform.md).
 
-    The upper constraints of the release are in ``labctl/releases/constraints/RELEASE.txt``.
+    The upper constraints of the release are in ``labctl/releases/constraints/RELEASE.txt``; releases from packages may
+    have them too, for Tempest.
     """
 
     #: supported minor versions of CPython, the preferred one first: "3.7"

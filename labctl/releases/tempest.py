@@ -7,7 +7,8 @@ ZED = (
     *("fixtures==4.0.*", "paramiko==2.12.*", "urllib3==1.26.*", "jsonschema==4.10.*", "cliff==4.0.*"),
     *("stevedore==4.0.*", "setuptools<71"),
 )
-ZED_KNOWN = {
+#: Of Debian's packages, in Zed and in Epoxy.
+DEBIAN_KNOWN = {
     "tempest.api.identity.admin.v3.test_credentials.CredentialsTestJSON.test_credentials_create_get": (
         "Debian's keystone has the security fix by which a credential's blob alone can be changed; the test changes"
         " its project too"

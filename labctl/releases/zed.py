@@ -27,5 +27,5 @@ ZED = replace(
     mechanisms=("linuxbridge", "openvswitch"),
     cinder_api_versions=(3,),  # facts 6.7
     tempest=tempest.ZED,
-    tempest_known=tempest.ZED_KNOWN,
+    tempest_known=tempest.DEBIAN_KNOWN,
 )
