@@ -29,7 +29,8 @@ def possible(release: Release, base: str) -> tuple[Mechanism, ...]:
 def choose(topology: Topology, release: Release, base: str, kernel: bool) -> Mechanism:
     """The topology's mechanism driver; for ``auto`` the documented one that fits its nodes.
 
-    A topology that places DHCP or metadata agents is not one for OVN, which has no use for them.
+    A topology that places DHCP or metadata agents is not one for OVN, which has no use for them. One without a card
+    for what Open vSwitch's own datapath carries gets linuxbridge, if the release has it.
 
     :param kernel: the nodes' kernel has Open vSwitch's datapath.
     """
@@ -38,12 +39,25 @@ def choose(topology: Topology, release: Release, base: str, kernel: bool) -> Mec
     can = possible(release, base)
     if any(component in REPLACED for node in topology.nodes.values() for component in node.runs):
         can = tuple(m for m in can if m is not Mechanism.OVN) or can
-    return Mechanism.LINUXBRIDGE if not kernel and Mechanism.LINUXBRIDGE in can else can[0]
+    fits = kernel or not uncarried(topology, release, base)
+    return can[0] if fits or Mechanism.LINUXBRIDGE not in can else Mechanism.LINUXBRIDGE
 
 
 def tunnels(release: Release, base: str) -> bool:
     """True if Open vSwitch's own datapath can tunnel on a base."""
     return bases.get(base, release.bases[base]).userspace_tunnels
+
+
+def carrier(release: Release, base: str) -> NetworkRole:
+    """The network that carries projects' networks in Open vSwitch's own datapath: in tunnels, or else as VLANs."""
+    return NetworkRole.OVERLAY if tunnels(release, base) else NetworkRole.PROVIDER
+
+
+def uncarried(topology: Topology, release: Release, base: str) -> list[str]:
+    """The nodes with ports whose projects' networks Open vSwitch's own datapath could not carry to the others."""
+    ends = layer2_nodes(topology)
+    network = network_of(topology, carrier(release, base))
+    return [name for name in ends if network not in topology.nodes[name].networks] if len(ends) > 1 else []
 
 
 def layer2_nodes(topology: Topology) -> list[str]:

@@ -51,24 +51,24 @@ def networks_of_containers_have_cards(topology: Topology, at: Positions) -> Iter
     provider network.
     """
     contained = [d for d in topology.drivers if d in DRIVERS and not DRIVERS[d].own_kernel]
-    ends = mechanism.layer2_nodes(topology)
-    if not contained or len(ends) < 2:
+    if not contained:
         return
     for base in _bases(topology):
         release = RELEASES[topology.release]
         chosen = mechanism.choose(topology, release, base, kernel=False)
-        if chosen is Mechanism.LINUXBRIDGE:
+        without = mechanism.uncarried(topology, release, base)
+        if chosen is Mechanism.LINUXBRIDGE or not without:
             continue
-        role = NetworkRole.OVERLAY if mechanism.tunnels(release, base) else NetworkRole.PROVIDER
+        role = mechanism.carrier(release, base)
         network = mechanism.network_of(topology, role)
         if network is None:
             yield at.problem(
                 ("networks",),
                 f"{chosen} in containers ({', '.join(contained)}) needs a network named {role} between the nodes that "
-                f"run neutron-l2: {', '.join(ends)}",
+                f"run neutron-l2: {', '.join(without)}",
             )
         elif role is NetworkRole.PROVIDER:  # that tunnel ends have an overlay address is a rule of every lab
-            for name in (name for name in ends if network not in topology.nodes[name].networks):
+            for name in without:
                 yield at.problem(
                     ("nodes", name, "networks"),
                     f"{chosen} in containers carries networks over '{network}'; attach the node with {network}: none",

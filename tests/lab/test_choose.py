@@ -80,10 +80,11 @@ def test_a_lab_can_be_looked_at_where_it_cannot_be_made() -> None:
         draft(topology, base="debian12")
 
 
-def test_the_documented_layer_two_agent_is_taken_where_the_machines_have_it() -> None:
+def test_the_documented_layer_two_agent_is_taken_in_containers_too() -> None:
     topology = load(ROOT / "topologies" / "ussuri-6node.yaml")
-    assert draft(topology, base="centos8").spec.mechanism is Mechanism.OPENVSWITCH
-    assert draft(topology, base="debian12").spec.mechanism is Mechanism.LINUXBRIDGE
+    machines, containers = (draft(topology, base=base).spec for base in ("centos8", "debian12"))
+    assert machines.mechanism is containers.mechanism is Mechanism.OPENVSWITCH
+    assert (machines.userspace_datapath, containers.userspace_datapath) == (False, True)
 
 
 def test_a_topology_that_fits_nowhere_tells_every_reason(train: Topology) -> None:

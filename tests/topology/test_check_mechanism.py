@@ -79,9 +79,17 @@ def test_one_node_needs_no_tunnel(modern: Lab) -> None:
 def test_the_mechanism_follows_release_kernel_and_agents(lab: Lab) -> None:
     assert chosen(lab) is chosen(lab, kernel=True) is Mechanism.LINUXBRIDGE
     ussuri = {**lab, "release": "ussuri"}
-    assert chosen(ussuri, kernel=True) is Mechanism.OPENVSWITCH
+    assert chosen(ussuri) is chosen(ussuri, kernel=True) is Mechanism.OPENVSWITCH
     epoxy = {**lab, "release": "epoxy", "bases": ["debian13"]}
     assert chosen(epoxy) is chosen(epoxy, kernel=True) is Mechanism.OPENVSWITCH
+
+
+def test_a_lab_whose_cards_cannot_carry_open_vswitch_gets_linuxbridge_in_containers(lab: Lab) -> None:
+    lab |= {"release": "ussuri"}
+    del node(lab, "compute")["networks"]["provider"]
+    assert chosen(lab) is Mechanism.LINUXBRIDGE
+    assert chosen(lab, kernel=True) is Mechanism.OPENVSWITCH
+    assert said(lab) == []
 
 
 def test_a_lab_without_agents_gets_ovn(modern: Lab) -> None:
