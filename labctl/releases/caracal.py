@@ -27,6 +27,7 @@ CARACAL = replace(
     },
     service_role_bootstrapped=True,  # modern 4.3: keystone 24.0.0
     service_users=("nova", "cinder", "neutron", "glance", "placement"),  # modern 4.1, 4.3
+    nova_microversion="2.96",
     nova_overcommits=False,  # modern 4.2: 2023.1
     green_log_locks=False,  # modern 4.5: oslo.log 5.5.1
     django_cache="PyMemcacheCache",  # modern 4.4

@@ -19,6 +19,7 @@ EPOXY = replace(
             "swift 2.35.1, heat 24.0.0, horizon 25.3.0, python-openstackclient 7.4.0"
         )
     },
+    nova_microversion="2.100",
     mechanisms=("ovn", "openvswitch"),  # modern 4.1
     linuxbridge_experimental=False,  # modern 4.1: removed
     tempest=("tempest==43.0.0",),

@@ -34,6 +34,7 @@ MITAKA = replace(
     member_role="user",  # facts 6.1, as the next
     member_role_bootstrapped=False,
     nova_auth_strategy="DEFAULT",  # facts 6.4, as the next two
+    nova_microversion="2.25",
     nova_scheduler_workers=False,
     nova_vnc_names=VncNames.VNCSERVER,
     neutron_metadata_host_key="nova_metadata_ip",  # facts 6.5, as the next two

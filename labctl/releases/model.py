@@ -36,6 +36,8 @@ class VncNames(StrEnum):
 
 #: Project -> name of its distribution on PyPI, where the two differ.
 DISTRIBUTIONS = {"placement": "openstack-placement", "heat": "openstack-heat"}
+#: How many of a version's leading numbers each release raises, where it is not the first alone.
+SERIES = {"swift": 2, "horizon": 2}
 
 
 def series(text: str) -> dict[str, str]:
@@ -123,6 +125,8 @@ class Release:
     member_role_bootstrapped: bool
     #: section of nova's auth_strategy: "api", "DEFAULT" (mitaka), or none where there is no such option
     nova_auth_strategy: str
+    #: the newest microversion of its API
+    nova_microversion: str
     #: nova has its own servers for its APIs, with options for them; later ones run under uWSGI only
     nova_api_servers: bool
     #: nova.conf has [scheduler] workers
@@ -176,6 +180,17 @@ class Release:
         """What package source "pypi" installs: distribution name of each project -> its version."""
         projects = self.versions.get(PackageSource.PYPI, {})
         return {DISTRIBUTIONS.get(project, project): version for project, version in projects.items()}
+
+    def includes(self, source: PackageSource, project: str, version: str) -> bool:
+        """True if a version of a project is one of this release.
+
+        From PyPI only the pinned one is; distributions update theirs within the release's series.
+        """
+        known = self.versions[source][project]
+        if source is PackageSource.PYPI:
+            return version == known
+        series = known.split(".")[: SERIES.get(project, 1)]
+        return version.split(".")[: len(series)] == series
 
     @property
     def environment(self) -> str:

@@ -20,6 +20,7 @@ ROCKY = replace(
     placement=Placement.IN_NOVA,  # facts 6.3
     consoleauth=True,  # facts 6.4
     glance_registry=True,  # facts 6.2
+    nova_microversion="2.65",
     nova_neutron_url=True,  # facts 6.4
     nova_backing_format=False,  # facts 6.4
     client_batch=False,  # facts 9

@@ -44,6 +44,7 @@ TRAIN = Release(
     member_role="member",
     member_role_bootstrapped=True,
     nova_auth_strategy="api",
+    nova_microversion="2.79",  # nova: REST API Version History, as in every release
     nova_api_servers=True,
     nova_scheduler_workers=True,
     nova_use_neutron=True,

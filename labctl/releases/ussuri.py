@@ -22,6 +22,7 @@ USSURI = replace(
         PackageSource.PYPI: series(_PYPI),
     },
     rdo=rdo.USSURI,
+    nova_microversion="2.87",
     nova_use_neutron=False,  # facts 12
     mechanisms=("openvswitch", "linuxbridge"),  # facts 6.6
     tempest=("tempest==24.0.0",),

@@ -22,6 +22,7 @@ ZED = replace(
     service_token=True,  # facts 6.0; Launchpad bug 2004555
     service_users=("nova", "cinder"),
     green_log_locks=True,  # oslo.log 5.0.1
+    nova_microversion="2.93",
     neutron_allow_overlapping_ips=False,  # facts 12
     linuxbridge_experimental=True,  # facts 6.5
     mechanisms=("linuxbridge", "openvswitch"),
