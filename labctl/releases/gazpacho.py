@@ -22,6 +22,7 @@ GAZPACHO = replace(
     nova_auth_strategy="",  # its options
     nova_microversion="2.103",
     nova_api_servers=False,  # modern 4.2
+    nova_sleeps_to_stop=True,  # nova 33: graceful_shutdown() of the compute, conductor and scheduler managers
     neutron_network_types="project_network_types",  # modern 4.1
     tempest=("tempest==46.0.0",),
     tempest_known={},

@@ -131,6 +131,8 @@ class Release:
     nova_api_servers: bool
     #: nova.conf has [scheduler] workers
     nova_scheduler_workers: bool
+    #: nova's daemons sleep before they stop, busy or not: 160 s unless [DEFAULT] manager_shutdown_timeout says less
+    nova_sleeps_to_stop: bool
     nova_use_neutron: bool
     nova_vnc_names: VncNames
     nova_neutron_url: bool

@@ -47,6 +47,7 @@ TRAIN = Release(
     nova_microversion="2.79",  # nova: REST API Version History, as in every release
     nova_api_servers=True,
     nova_scheduler_workers=True,
+    nova_sleeps_to_stop=False,
     nova_use_neutron=True,
     nova_vnc_names=VncNames.SERVER,
     nova_neutron_url=False,
