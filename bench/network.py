@@ -50,8 +50,8 @@ class Kind:
 
 AGENTS = "neutron-dhcp, neutron-metadata"
 KINDS = {
-    "linuxbridge": Kind("caracal", "debian12", "linuxbridge", AGENTS),
-    "ovs-vlan": Kind("caracal", "debian12", "openvswitch", AGENTS),  # Debian 12's cannot tunnel in containers
+    "linuxbridge": Kind("zed", "debian12", "linuxbridge", AGENTS),
+    "ovs-vlan": Kind("zed", "debian12", "openvswitch", AGENTS),  # Debian 12's cannot tunnel in containers
     "ovs-vxlan": Kind("gazpacho", "debian13", "openvswitch", AGENTS),
     "ovn-geneve": Kind("gazpacho", "debian13", "ovn"),
 }

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from real import golden_image
 from support import ROOT, planned, specify, write
 
 from labctl.images.debian import _part
 from labctl.operations.node import Command, File, Unit, flatten
-from labctl.services.openvswitch import COMMANDS, HOOK
+from labctl.services.openvswitch import COMMANDS, HOOK, MODPROBE, PATH
 from labctl.topology.spec import LabSpec
 
 EPOXY = ROOT / "topologies" / "epoxy-2node.yaml"
@@ -54,6 +56,44 @@ def test_offload_is_set_before_the_daemon_of_the_datapath_starts(contained: LabS
     made = commands(contained, "compute")[offload].run
     assert made.index("stop openvswitch-switch") < made.index("userspace-tso-enable=true")
     assert f"{COMMANDS}/modprobe" in files(contained, "compute")
+
+
+SCRIPTS = "usr/share/openvswitch/scripts"
+
+
+@pytest.mark.system
+@pytest.mark.parametrize(
+    ("modules", "ours", "starts"), [(False, False, True), (True, False, False), (True, True, True)]
+)
+def test_a_kernel_with_modules_but_not_this_one_does_not_keep_open_vswitch_from_starting(
+    tmp_path: Path, modules: bool, ours: bool, starts: bool
+) -> None:
+    """The package's own script, told of another kernel, with a modprobe that finds no module."""
+    tree = next(layer / "tree" for layer in golden_image() if (layer / "tree" / SCRIPTS).is_dir())
+    shutil.copytree(tree / SCRIPTS, tmp_path / "scripts")
+    script = tmp_path / "scripts/ovs-kmod-ctl"
+    kernel = {"/proc/modules": tmp_path / "modules", "/sys/module/": tmp_path / "module/"}
+    text = script.read_text()
+    for path, other in kernel.items():
+        assert path in text
+        text = text.replace(path, str(other))
+    script.write_text(text)
+    if modules:
+        (tmp_path / "modules").write_text("overlay 204800 1 - Live 0x0\n")
+    places = {"ours": MODPROBE, "system": '#!/bin/sh\necho "FATAL: Module $1 not found"\nexit 1\n'}
+    for name, content in places.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "modprobe").write_text(content)
+        (tmp_path / name / "modprobe").chmod(0o755)
+    found = f"{tmp_path}/system:/usr/sbin:/usr/bin:/sbin:/bin"
+    if ours:  # in the unit's order
+        assert PATH.index(COMMANDS) < PATH.index("/usr/sbin")
+        found = f"{tmp_path}/ours:{found}"
+    done = subprocess.run(
+        ["sh", script, "insert"], env={"PATH": found}, capture_output=True, text=True, check=False, timeout=30
+    )
+    assert (done.returncode == 0) is starts, done
+    assert ("no loadable module support" in done.stdout) is (not modules)
 
 
 def test_machines_with_their_own_kernel_use_its_datapath(machines: LabSpec) -> None:
