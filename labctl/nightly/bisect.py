@@ -176,6 +176,7 @@ class Bisection:
                     return running.said(log)
         if self.stage == "test":
             words = ["test", self.lab, "-n", str(self.cell.workers)]
+            words += ["--smoke"] if self.cell.smoke and not self.test else []
             if self.test or self.cell.select or self.cell.keyword:
                 chosen = [self.test] if self.test else [f"e2e/{s.removeprefix('e2e/')}" for s in self.cell.select]
                 words += ["--", *chosen, *(["-k", self.cell.keyword] if self.cell.keyword else [])]

@@ -93,6 +93,7 @@ def inputs(cell: Cell, source_hash: str, image_names: list[str]) -> str:
         topology = load.find(cell.topology).read_text()
     except (LabError, OSError):
         topology = ""
-    asked = (cell.release, cell.base, cell.driver, cell.select, cell.keyword, cell.workers, cell.join, cell.chosen)
+    tests = (cell.select, cell.keyword, cell.smoke, cell.workers)
+    asked = (cell.release, cell.base, cell.driver, *tests, cell.join, cell.chosen)
     text = json.dumps([source_hash, topology, image_names, asked])
     return hashlib.sha256(text.encode()).hexdigest()[:16]

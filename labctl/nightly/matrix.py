@@ -55,6 +55,7 @@ class Cell:
     retries: int = DEFAULT_RETRIES
     select: tuple[str, ...] = ()
     keyword: str = ""
+    smoke: bool = False
     workers: int = 4
     keep_on_failure: bool = False
     join: bool = False
@@ -72,7 +73,8 @@ class Cell:
         """The labctl arguments that test it."""
         chosen = [str(shipped("e2e") / s.removeprefix("e2e/")) for s in self.select]
         keyword = ["-k", self.keyword] if self.keyword else []
-        return ["test", name, "-n", str(self.workers), *arguments, "--", *chosen, *keyword]
+        smoke = ["--smoke"] if self.smoke else []
+        return ["test", name, "-n", str(self.workers), *smoke, *arguments, "--", *chosen, *keyword]
 
     def lab(self, run: int) -> str:
         """Name of the lab in a run: short, and unlike any name that a person would choose."""
@@ -255,6 +257,7 @@ def _cells(entry: Entry, settings: Nightly, folder: Path) -> Iterator[Cell]:
             retries=retries,
             select=tests.select,
             keyword=tests.keyword,
+            smoke=tests.smoke,
             workers=tests.workers,
             keep_on_failure=keep,
             join=entry.join,

@@ -27,6 +27,7 @@ class Tests(Frozen):
 
     select: tuple[str, ...] = Field((), description="files or test ids below e2e/; all when empty")
     keyword: str = Field("", description="pytest's -k")
+    smoke: bool = Field(False, description="only one path through each service")
     workers: int = Field(4, ge=1, le=32, description="pytest-xdist workers")
 
 

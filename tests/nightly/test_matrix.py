@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support import ROOT, SMALL, write
 
 from labctl.errors import LabError
+from labctl.nightly import facts
 from labctl.nightly import matrix as matrices
 from labctl.nightly.matrix import Cell
+from labctl.releases import RELEASES
 from labctl.topology.model import NAME
 from labctl.topology.problems import TopologyError
 
@@ -20,9 +24,12 @@ def load(folder: Path, text: str) -> matrices.Matrix:
 
 def test_the_projects_own_matrix_has_a_cell_a_documented_lab() -> None:
     found = matrices.load(ROOT / "nightly.yaml")
-    assert [cell.name for cell in found.cells] == ["zed-2node", "train-2node", "ussuri-6node", "rocky-2node"]
+    whole = ["zed-2node", "train-2node", "ussuri-6node", "rocky-2node", "epoxy-2node", "gazpacho-2node"]
+    assert [cell.name for cell in found.cells if not cell.smoke] == whole
+    assert [cell.name for cell in found.cells if cell.smoke] == ["caracal-2node", "gazpacho-6node"]
+    assert {cell.chosen["release"] for cell in found.cells} == set(RELEASES) - {"mitaka"}  # needs CentOS 7's own medium
     assert all(cell.impossible == "" for cell in found.cells)
-    rocky = found.cells[-1]
+    rocky = next(cell for cell in found.cells if cell.join)
     assert rocky.nodes == 2  # the one that joins later too
     assert rocky.memory == 8 * 2**30
 
@@ -117,6 +124,17 @@ def test_a_file_of_the_wrong_form_says_what_is_meant(tmp_path: Path, text: str, 
     assert said in raised.value.message
 
 
+def test_a_cell_of_smoke_tests_runs_no_others(tmp_path: Path) -> None:
+    """The file's `tests` are for all cells whose entry has none of its own."""
+    text = "matrix:\n- topology: zed-2node\n- topology: train-2node\n  tests: {smoke: true, workers: 2}\n"
+    whole, brief = load(tmp_path, text).cells
+    assert "--smoke" not in whole.test("lab")
+    assert brief.test("lab", "--junit", "x") == ["test", "lab", "-n", "2", "--smoke", "--junit", "x", "--"]
+    old = {name: value for name, value in vars(brief).items() if name != "smoke"}
+    assert Cell.from_json(json.dumps(old)).smoke is False  # of a history that is older than the word
+    assert facts.inputs(brief, "", []) != facts.inputs(replace(brief, smoke=False), "", [])
+
+
 def test_a_topology_beside_the_file_is_taken(tmp_path: Path) -> None:
     write(tmp_path, SMALL, "own.yaml")
     (cell,) = load(tmp_path, "matrix: [{topology: own.yaml}]").cells
@@ -125,7 +143,9 @@ def test_a_topology_beside_the_file_is_taken(tmp_path: Path) -> None:
 
 def test_an_unknown_cell_names_those_that_are_close() -> None:
     found = matrices.load(ROOT / "nightly.yaml")
-    assert [cell.name for cell in found.only(["*-2node"])] == ["zed-2node", "train-2node", "rocky-2node"]
+    assert [cell.name for cell in found.only(["*-2node"])] == [
+        *("zed-2node", "train-2node", "rocky-2node", "epoxy-2node", "gazpacho-2node", "caracal-2node"),
+    ]
     with pytest.raises(LabError) as raised:
         found.only(["zed-2nod"])
     assert "there is no cell 'zed-2nod'; did you mean zed-2node" in raised.value.message
