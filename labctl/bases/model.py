@@ -8,10 +8,6 @@ from dataclasses import dataclass, field
 from labctl.components import Component
 from labctl.releases.model import PackageSource
 
-#: Seconds for a daemon of OpenStack to stop. They keep their state in the database, but some wait for responses from
-#: others that are already gone.
-STOP_SECONDS = 3
-
 
 @dataclass(frozen=True)
 class WsgiApi:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from labctl.bases.model import STOP_SECONDS
 from labctl.host import files
 
 SSHD = """# Made by labctl: keys only, one host key, no waiting for names
@@ -18,7 +17,9 @@ UseDNS no
 JOURNALD = "[Journal]\nStorage=persistent\nSystemMaxUse=256M\nRateLimitIntervalSec=0\n"
 #: Manager's settings of systemd; the environment is the base's.
 SYSTEM = "[Manager]\nDefaultTimeoutStartSec=300\nDefaultTimeoutStopSec=20\nDefaultEnvironment={}\n"
-STOP = f"[Service]\nTimeoutStopSec={STOP_SECONDS}\n"
+#: Seconds for a daemon to stop. OpenStack's daemons keep their state in the database, but some wait for responses
+#: from others that are already gone.
+STOP = "[Service]\nTimeoutStopSec=3\n"
 STOPPED = ("cinder", "glance", "heat", "neutron", "nova", "openstack", "placement", "swift")
 #: Services that everything else waits for at boot get priority. RabbitMQ stops just as cleanly on a signal, without
 #: starting a second Erlang VM.

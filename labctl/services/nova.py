@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from labctl.bases.model import STOP_SECONDS
 from labctl.components import Component
 from labctl.operations.ini import Ini
 from labctl.operations.node import Assign, Chain, Command, Database, Directory, File, Operation
@@ -55,8 +54,7 @@ def _shared(ctx: Context, node: NodeSpec, conf: Ini) -> None:
     messaging(ctx, conf)
     stretch(ctx, conf, "DEFAULT", {"report_interval": 10, "service_down_time": 60}, "nova")
     if release.nova_sleeps_to_stop:
-        limits = {"manager_shutdown_timeout": 0, "graceful_shutdown_timeout": STOP_SECONDS - 1}
-        conf.set("DEFAULT", "labctl: daemons end by themselves before systemd kills them; modern 4.2", limits)
+        conf.set("DEFAULT", "labctl: daemons end by themselves; modern 4.2", {"manager_shutdown_timeout": 0})
     if release.nova_use_neutron:
         driver = "nova.virt.firewall.NoopFirewallDriver"
         conf.set("DEFAULT", GUIDE, {"use_neutron": True, "firewall_driver": driver})
