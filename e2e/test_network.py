@@ -113,6 +113,27 @@ def test_guests_on_and_behind_every_further_provider_network_answer(lab, project
             assert echoes(address, min(size, neutron.get_network(outside).mtu))
 
 
+def test_guests_on_a_vlan_of_the_lab_s_range_reach_each_other(lab, project, admin, name, boot, ssh):
+    if not lab.vlan_physical:
+        pytest.skip("the lab has no VLAN IDs for neutron to allocate")
+    wanted = {"provider_network_type": "vlan", "provider_physical_network": lab.vlan_physical}
+    tagged = admin.network.create_network(name=name("vlan"), project_id=project.id, **wanted)
+    assert any(tagged.provider_segmentation_id in ids for ids in lab.vlan_ids)
+    own = resources.make_network(project, name("vlan"), "172.16.91.0/24", network=tagged)
+    servers = [boot(label, wait=False, network=own.id) for label in ("first", "second")]
+    servers = resources.wait_servers(project.connection, servers)
+    guest = ssh(servers[0])
+    assert guest.output("cat /sys/class/net/eth0/mtu") == str(tagged.mtu)
+    other = resources.fixed_address(project, servers[1])
+    wait_for(
+        f"echoes of {tagged.mtu} bytes from {servers[0].name} to {other}",
+        lambda: guest.run(f"ping -c 3 -w 6 -s {tagged.mtu - HEADERS} {other}", check=False),
+        done=lambda seen: seen.status == 0,
+        failed=lambda _: resources.fault(project.connection.compute.get_server(servers[1].id)),
+        deadline=PEER_DEADLINE,
+    )
+
+
 @pytest.mark.parametrize("mode", ["slaac", "dhcpv6-stateful"])
 def test_guests_speak_ipv6_with_each_other_and_with_the_outside(lab, project, name, security_group, boot, ssh, mode):
     if not lab.external_ipv6:

@@ -40,6 +40,9 @@ class Access:
     more_networks: tuple[str, ...]
     #: IPv6 prefix of the external network; empty: none
     external_ipv6: str
+    #: neutron's name of a physical network, and the VLAN IDs that it may allocate there; empty: none
+    vlan_physical: str
+    vlan_ids: tuple[range, ...]
     image: str
     guest_user: str
     flavors: tuple[str, ...]
@@ -63,6 +66,7 @@ def load(name: str) -> Access:
     lab = Lab.load(name)
     spec, secrets = lab.spec, lab.secrets()
     provider = spec.network(NetworkRole.PROVIDER)
+    tagged = next((network for network in spec.providers if network.vlans), None)
     record: dict[str, Any] = state.read(lab.directory / "access" / "access.json", dict[str, Any], lab.up())
     return Access(
         lab=spec.name,
@@ -81,6 +85,8 @@ def load(name: str) -> Access:
         external_cidr=str(provider.cidr) if provider else "",
         more_networks=tuple(network.name for network in spec.providers[1:]),
         external_ipv6=str(provider.ipv6 or "") if provider else "",
+        vlan_physical=tagged.physical if tagged else "",
+        vlan_ids=tuple(range(each.first, each.last + 1) for each in tagged.vlans) if tagged else (),
         image=spec.fixtures.image,
         guest_user="cirros",
         flavors=tuple(spec.fixtures.flavors),

@@ -76,14 +76,15 @@ def external_network_id(project: Project, name: str = "") -> str:
     return _made_by_up(project, "network", wanted, project.connection.network.find_network)
 
 
-def make_network(project: Project, name: str, cidr: str = CIDR, external: str = "") -> Net:
+def make_network(project: Project, name: str, cidr: str = CIDR, external: str = "", network: Any = None) -> Net:
     """A network, a subnet with DHCP, and a router with an external network as its gateway.
 
     :param external: the name of that network, instead of the lab's first.
+    :param network: a network of the project's, instead of a new one.
     """
     net = project.connection.network
     external = external_network_id(project, external)
-    network = net.create_network(name=name)
+    network = network or net.create_network(name=name)
     subnet = net.create_subnet(name=name, network_id=network.id, ip_version=4, cidr=cidr)
     router = net.create_router(name=name, external_gateway_info={"network_id": external})
     net.add_interface_to_router(router.id, subnet=subnet.id)

@@ -38,8 +38,8 @@ def access(state: Lab, directory: Path) -> Access:
         lab=spec.name, namespace="n", hosts_file=directory / "hosts", auth_url="http://controller:5000/v3",
         region=spec.region, admin_password="50% $very #s", demo_password="x", demo_project="demo", demo_user="demo",
         release=spec.release, topology=spec.topology, components=frozenset(), external_network="provider",
-        external_cidr="203.0.113.0/24", more_networks=(), external_ipv6="", image="cirros",
-        guest_user="cirros", flavors=("m1.nano", "m1.tiny"), nodes={},
+        external_cidr="203.0.113.0/24", more_networks=(), external_ipv6="", vlan_physical="", vlan_ids=(),
+        image="cirros", guest_user="cirros", flavors=("m1.nano", "m1.tiny"), nodes={},
         directory=directory, capabilities=frozenset(), up=state.up(), patience=3.0,
     )  # fmt: skip
 
