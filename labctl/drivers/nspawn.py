@@ -42,6 +42,8 @@ MASKED = (
     "sys-kernel-config.mount",
     "dev-hugepages.mount",
 )
+#: Without logind, whose directory this is, PAM would ask D-Bus for it at each login and su, and log its refusal.
+NO_LOGIND = "[Service]\nExecStartPost=-/usr/bin/rmdir /run/systemd/seats\n"
 #: Where a node sees the directory shared by all nodes of the lab.
 SHARED = "/var/lib/labctl/shared"
 #: nspawn's directory for each container, through which mounts propagate into it.
@@ -144,6 +146,9 @@ class Nspawn:
         put("root/.ssh/authorized_keys", lab.public_key(), 0o600)
         for unit in MASKED:
             files.link(root / "etc/systemd/system" / unit, "/dev/null", within=root)
+        drop_in = "etc/systemd/system/systemd-tmpfiles-setup.service.d"
+        files.make_directories(root / drop_in, 0o755, within=root)
+        put(f"{drop_in}/labctl.conf", NO_LOGIND)
         # all nodes and the host share one clock: chrony serves and compares time, but never sets it
         put("etc/default/chrony", 'DAEMON_OPTS="-F 1 -x"\n')
         put("etc/labctl-node", self._mark(lab, node))

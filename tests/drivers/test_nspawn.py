@@ -27,6 +27,7 @@ def test_containers_see_their_names_cards_and_each_other(tmp_path: Path, monkeyp
         subject.ask("ping -c 1 -W 2 10.0.0.1")
         assert subject.ask("find /etc/ssh -name 'ssh_host_*_key' -perm 600 | wc -l") == "1\n"
         assert subject.ask("systemctl is-enabled keystone || true").strip() == "disabled"
+        assert "login1" not in subject.ask("su nobody -s /bin/true; journalctl --boot --no-pager")
         assert subject.driver.cpu_seconds(lab) > 0
     assert network.namespaces(lab.name) == []
 
