@@ -16,7 +16,7 @@ from labctl.diagnose.patterns import MENDED, Search, Window
 from labctl.diagnose.probes import Probe
 from labctl.diagnose.rows import ROWS
 from labctl.engine.cloud import ask
-from labctl.engine.converge import Engine, no_guest, tell
+from labctl.engine.converge import ALWAYS, Engine, no_guest, tell
 from labctl.errors import BrokenLabError, LabError
 from labctl.host import files
 from labctl.host.threads import on_each
@@ -147,8 +147,10 @@ def _of_probe(lab: Lab, node: str, probe: Probe, said: tuple[str, ...]) -> Findi
 
 
 def _apis(lab: Lab, finished: set[str], before: Sequence[Finding]) -> list[Finding]:
-    """What the APIs say, once their part of the plan is finished."""
-    operations = tuple(o for stage in lab.plan.stages if stage.name in finished for o in stage.api)
+    """What the APIs say, once their part of the plan is finished; of what is only checked, once all is made."""
+    stages = lab.plan.stages
+    checked = ALWAYS if all(stage.name in finished for stage in stages if stage.name not in ALWAYS) else ()
+    operations = tuple(o for stage in stages if stage.name in {*finished, *checked} for o in stage.api)
     if not operations:
         return []
     try:

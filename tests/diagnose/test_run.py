@@ -70,6 +70,21 @@ def test_a_lab_without_keystone_is_asked_nothing_it_cannot_answer(tmp_path: Path
     assert run.diagnose(made(tmp_path)) == Diagnosis(())
 
 
+def test_what_verify_checks_is_asked_when_verify_failed(tmp_path: Path, fake: Fake, monkeypatch: Any) -> None:
+    """Or an agent that is not alive would end `up` and be no finding."""
+    Apis.instead(monkeypatch)
+    asked: list[Any] = [()]
+    monkeypatch.setattr(questions, "ask", lambda _lab, _cloud, operations, _before: asked.append(operations) or [])
+    lab = made(tmp_path, IDENTITY, until="catalog")
+    *_, before, last = lab.plan.stages
+    assert (last.name, bool(last.api)) == ("verify", True)
+    run.diagnose(lab)
+    assert not set(last.api) & set(asked[-1])
+    Engine(lab, no_guest).up(before.name)
+    run.diagnose(lab)
+    assert set(last.api) <= set(asked[-1])
+
+
 def test_a_lab_that_is_half_up_is_compared_with_that_half(tmp_path: Path, fake: Fake, monkeypatch: Any) -> None:
     apis = Apis.instead(monkeypatch)
     lab = made(tmp_path, IDENTITY, until="infrastructure")
