@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from labctl.operations.node import Command, File, Operation
 from labctl.services.base import Context
-from labctl.topology.model import NetworkRole
+from labctl.topology.model import Mechanism, NetworkRole
 from labctl.topology.spec import InterfaceSpec, NodeSpec
 
 GUIDE = "guide: neutron install, Open vSwitch; facts 6.6"
@@ -93,6 +93,8 @@ def prepare(ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
             source=f"{GUIDE}; errata 3-55 to 3-58",
         )
     )
+    if ctx.lab.mechanism is Mechanism.OPENVSWITCH:
+        made.append(_integration(ctx))
     made += [_bridge(ctx, card) for _, card in ctx.lab.wires(node)]
     if overlay := tunnels_on_bridge(ctx, node):
         made += (_bridge(ctx, overlay), *_moved(ctx, overlay))
@@ -104,6 +106,22 @@ def hook(ctx: Context) -> tuple[Operation, ...]:
     if not ctx.lab.userspace_datapath:
         return ()
     return (File("/etc/libvirt/hooks/qemu", HOOK, mode="0755", source="libvirt: Hooks for specific system management"),)
+
+
+def _integration(ctx: Context) -> Command:
+    """The bridge of neutron's agent, with all versions of OpenFlow that the agent and its firewall add to it.
+
+    A version that is added later makes Open vSwitch connect anew, and a request that the agent sends meanwhile is never
+    answered: it waits for five minutes, from 2026.1 on for ever (docs/platform.md).
+    """
+    versions = [f"OpenFlow{number}" for number in range(10, 15)]
+    return Command(
+        "the bridge br-int, with what neutron's agent speaks",
+        f"ovs-vsctl --may-exist add-br br-int -- set bridge br-int datapath_type={datapath(ctx)} "
+        f"protocols={','.join(versions)}",
+        unless=f'[ "$(ovs-vsctl get bridge br-int protocols)" = "[{", ".join(versions)}]" ]',
+        source="Launchpad bug 1948642; neutron: OVSFirewallDriver.REQUIRED_PROTOCOLS",
+    )
 
 
 def _bridge(ctx: Context, card: InterfaceSpec) -> Command:

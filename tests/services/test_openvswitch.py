@@ -131,9 +131,18 @@ def test_ovn_has_no_agents_but_for_metadata(contained: LabSpec) -> None:
     assert "/etc/neutron/l3_agent.ini" not in files(contained, "controller")
 
 
-def test_without_tunnels_networks_are_vlans_of_the_provider_network(tmp_path: Path) -> None:
-    text = USSURI.read_text().replace("networks:\n", "options: {mechanism: openvswitch}\nnetworks:\n", 1)
-    spec = specify(write(tmp_path, text))
+def test_the_agents_bridge_has_all_its_protocols_before_the_agent_starts(contained: LabSpec) -> None:
+    """One that is added while the agent runs makes Open vSwitch connect anew, and the agent hangs."""
+    made = commands(specify(USSURI), "network")
+    bridge = next(title for title in made if "br-int" in title)
+    assert list(made).index("Open vSwitch runs") < list(made).index(bridge)
+    assert "protocols=OpenFlow10,OpenFlow11,OpenFlow12,OpenFlow13,OpenFlow14" in made[bridge].run
+    assert "datapath_type=netdev" in made[bridge].run
+    assert not [title for title in commands(contained, "compute") if "br-int" in title]  # ovn-controller makes it
+
+
+def test_without_tunnels_networks_are_vlans_of_the_provider_network() -> None:
+    spec = specify(USSURI)
     assert spec.userspace_datapath
     ml2 = settings(files(spec, "controller")["/etc/neutron/plugins/ml2/ml2_conf.ini"])
     assert ml2["tenant_network_types"] == "vlan"
