@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from labctl.components import Component
 from labctl.releases.model import PackageSource
 
+#: Seconds for a unit to start, on a node as fast as the host.
+START_SECONDS = 300
+
 
 @dataclass(frozen=True)
 class WsgiApi:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from labctl.bases.model import START_SECONDS
 from labctl.host import files
 
 SSHD = """# Made by labctl: keys only, one host key, no waiting for names
@@ -16,7 +17,7 @@ UseDNS no
 """
 JOURNALD = "[Journal]\nStorage=persistent\nSystemMaxUse=256M\nRateLimitIntervalSec=0\n"
 #: Manager's settings of systemd; the environment is the base's.
-SYSTEM = "[Manager]\nDefaultTimeoutStartSec=300\nDefaultTimeoutStopSec=20\nDefaultEnvironment={}\n"
+SYSTEM = f"[Manager]\nDefaultTimeoutStartSec={START_SECONDS}\nDefaultTimeoutStopSec=20\nDefaultEnvironment={{}}\n"
 #: Seconds for a daemon to stop. OpenStack's daemons keep their state in the database, but some wait for responses
 #: from others that are already gone.
 STOP = "[Service]\nTimeoutStopSec=3\n"

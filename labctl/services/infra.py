@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from labctl.bases.model import START_SECONDS
 from labctl.components import Component
 from labctl.operations.node import Command, Directory, File, Item, Operation, Parallel, Unit, Wait, quote
 from labctl.secret import mark
@@ -51,8 +52,28 @@ def prepare(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
         ),
         File(ctx.base.paths["chrony.conf"], chrony_conf(ctx, node), source="facts 4.2"),
         Directory(STAMPS),
+        *_slow_starts(ctx),
     ]
     return tuple(operations)
+
+
+def _slow_starts(ctx: Context) -> tuple[Operation, ...]:
+    """Time for units to start: a daemon that says when it is ready is otherwise killed before, over and over."""
+    if ctx.lab.patience <= 1:
+        return ()
+    seconds = patient(ctx, START_SECONDS)
+    source = f"labctl: emulated machines; elsewhere {START_SECONDS} s"
+    manager = "org.freedesktop.systemd1 /org/freedesktop/systemd1 org.freedesktop.systemd1.Manager"
+    return (
+        # after labctl.conf of the image
+        File("/etc/systemd/system.conf.d/slow.conf", f"[Manager]\nDefaultTimeoutStartSec={seconds}\n", source=source),
+        Command(
+            f"units have {seconds} s to start",
+            "systemctl daemon-reexec",
+            unless=f'[ "$(busctl get-property {manager} DefaultTimeoutStartUSec)" = "t {seconds}000000" ]',
+            source=source,
+        ),
+    )
 
 
 def mariadb_cnf(ctx: Context, node: NodeSpec) -> str:

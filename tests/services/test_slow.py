@@ -8,6 +8,7 @@ from configparser import ConfigParser
 import pytest
 from support import ROOT, planned, whole
 
+from labctl.operations.node import File
 from labctl.operations.openstack import DhcpPlugged
 from labctl.topology.spec import LabSpec
 
@@ -50,6 +51,18 @@ def test_limits_between_services_fit_the_machines(patience: float) -> None:
     else:
         names = {limit[:3] for limit in limits}
         assert not [seen for seen in found if seen[:3] in names]
+
+
+@pytest.mark.parametrize(("patience", "seconds"), [(1.0, None), (10.0, 3000)])
+def test_units_have_time_to_start_before_the_first_one_does(patience: float, seconds: int | None) -> None:
+    """Bug: 2026.1's nova-compute took longer than systemd's five minutes, and was killed each time."""
+    stages = planned(whole(TOPOLOGY, "debian12").model_copy(update={"patience": patience})).stages
+    assert stages[0].name == "prepare"
+    for items in stages[0].nodes.values():
+        titles = [item.title for item in items]
+        texts = [i.content for i in items if isinstance(i, File) and i.path.startswith("/etc/systemd/system.conf.d/")]
+        assert texts == ([f"[Manager]\nDefaultTimeoutStartSec={seconds}\n"] if seconds else [])
+        assert (f"units have {seconds} s to start" in titles) is bool(seconds)
 
 
 @pytest.mark.parametrize(("patience", "limit"), [(1.0, set()), (12.0, {"0"})])
