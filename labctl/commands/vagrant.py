@@ -59,7 +59,7 @@ def _box(base: str, release: str) -> Box:
 
 @app.command()
 def box(
-    base: Annotated[str, typer.Argument(help="debian12")] = "debian12",
+    base: Annotated[str, typer.Argument(help="debian12 or debian13")] = "debian12",
     release: ReleaseName = None,
     provider: Annotated[str, typer.Option(help="libvirt or virtualbox")] = "libvirt",
     add: Annotated[bool, typer.Option("--add/--no-add", help="register it with Vagrant")] = True,
