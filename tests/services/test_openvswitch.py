@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from real import golden_image
-from support import ROOT, planned, specify, write
+from support import ROOT, planned, specify
 
 from labctl.images.debian import _part
 from labctl.operations.node import Command, File, Unit, flatten
