@@ -129,10 +129,11 @@ def _lay(spec: LabSpec, namespace: str) -> None:
     lines = []
     for name, network in spec.networks.items():
         if not network.wire:
+            device = bridge(spec, name)
             lines += [
-                f"link add name {bridge(spec, name)} mtu {network.mtu} type bridge "
-                "stp_state 0 forward_delay 0 mcast_snooping 0",
-                f"link set {bridge(spec, name)} up",
+                f"link add name {device} type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
+                # set after it is made, as a bridge otherwise takes the smallest of its ports'
+                f"link set {device} mtu {network.mtu} up",
             ]
     _ip_batch(namespace, lines)
     for name, network in spec.networks.items():

@@ -38,6 +38,8 @@ CIRROS = {
 }
 #: Seconds to wait for a site's response.
 CONNECT_SECONDS = 3.0
+#: Seconds after which a built guest of another recipe is removed by the next build.
+UNUSED = 24 * 3600
 
 BUILDER = "1"
 VERSION = f"labctl-{BUILDER}"
@@ -128,8 +130,13 @@ def recipe_digest() -> str:
     return digest.hexdigest()
 
 
+def built_path(directory: Path) -> Path:
+    """Where the built guest of this recipe is: another labctl may build another beside it."""
+    return directory / f"guest-{recipe_digest()[:16]}.qcow2"
+
+
 def build(directory: Path) -> GuestImage:
-    """Build ``guest.qcow2`` from Debian's packages, without installing or mounting anything on the host.
+    """Build the guest's disk from Debian's packages, without installing or mounting anything on the host.
 
     The caller holds the directory's lock if others may build it too.
 
@@ -152,11 +159,20 @@ def build(directory: Path) -> GuestImage:
             boot = guest_parts.boot_partition(work / "boot.img", vmlinuz, initrd)
             guest_parts.write_disk(work / "disk.raw", boot, guest_parts.root_partition(work / "root.img", root))
             process.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-c", work / "disk.raw", disk], timeout=120)
-        final = directory / "guest.qcow2"
+        final = built_path(directory)
+        _remove_old(directory)
         files.move(disk, final)
     finally:
         files.remove(work, within=work.parent)
     return record(final)
+
+
+def _remove_old(directory: Path) -> None:
+    """Remove guests of other recipes that were built long ago, also under the name that all once had."""
+    for path in directory.glob("guest*.qcow2"):
+        if time.time() - path.stat().st_mtime > UNUSED:
+            for each in (path, path.with_suffix(".json")):
+                files.erase(each)
 
 
 def record(path: Path) -> GuestImage:
@@ -174,7 +190,7 @@ def record(path: Path) -> GuestImage:
 
 
 def _built(directory: Path) -> GuestImage | None:
-    path = directory / "guest.qcow2"
+    path = built_path(directory)
     try:
         facts = json.loads(path.with_suffix(".json").read_text())
         if facts.pop("recipe") != recipe_digest() or facts["sha256"] != _digest(path):

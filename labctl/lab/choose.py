@@ -109,9 +109,15 @@ def _resolve(
     able: Capabilities,
     patience: float = 1.0,
 ) -> LabSpec:
-    chosen = mechanism.choose(topology, release, base, able.openvswitch)
-    if chosen is Mechanism.LINUXBRIDGE and not able.vlan:
-        _refuse_tags(topology, release, base)
+    chosen = mechanism.choose(topology, release, base, able.openvswitch, able.vlan)
+    if chosen is Mechanism.LINUXBRIDGE and not able.vlan and mechanism.has_tags(topology):
+        others = [m for m in mechanism.possible(release, base) if m is not Mechanism.LINUXBRIDGE]
+        instead = f"; or options: {{mechanism: {others[0]}}} in the topology" if others else ""
+        raise LabError(
+            f"{topology.name} has networks with VLAN tags: linuxbridge needs a kernel with 8021q for them, which "
+            "containers share with this host, and it has none",
+            f"modprobe 8021q{instead}",
+        )
     virt_type = topology.options.virt_type
     if virt_type is VirtType.AUTO and not able.own_kernel:  # else each node detects it, see labctl.services.virt
         virt_type = VirtType.QEMU
@@ -129,19 +135,6 @@ def _resolve(
         package_source=release.bases[base].value,
         proxy=proxy.of_machine(),
     )
-
-
-def _refuse_tags(topology: Topology, release: Release, base: str) -> None:
-    """linuxbridge takes VLANs from a device of the kernel's."""
-    for name, network in topology.networks.items():
-        if network.vlan is not None or network.vlans:
-            others = [m for m in mechanism.possible(release, base) if m is not Mechanism.LINUXBRIDGE]
-            instead = f"; or options: {{mechanism: {others[0]}}} in the topology" if others else ""
-            raise LabError(
-                f"the network '{name}' has VLAN tags: linuxbridge needs a kernel with 8021q for them, which containers "
-                "share with this host, and it has none",
-                f"modprobe 8021q{instead}",
-            )
 
 
 def _driver(topology: Topology, wanted: str | None, base: str | None) -> str:

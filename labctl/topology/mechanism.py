@@ -26,21 +26,29 @@ def possible(release: Release, base: str) -> tuple[Mechanism, ...]:
     return tuple(Mechanism(name) for name in release.mechanisms if name in known)
 
 
-def choose(topology: Topology, release: Release, base: str, kernel: bool) -> Mechanism:
+def choose(topology: Topology, release: Release, base: str, kernel: bool, vlan: bool = True) -> Mechanism:
     """The topology's mechanism driver; for ``auto`` the documented one that fits its nodes.
 
     A topology that places DHCP or metadata agents is not one for OVN, which has no use for them. One without a card
     for what Open vSwitch's own datapath carries gets linuxbridge, if the release has it.
 
     :param kernel: the nodes' kernel has Open vSwitch's datapath.
+    :param vlan: the nodes' kernel has devices for VLANs: linuxbridge has no other.
     """
     if topology.options.mechanism is not Mechanism.AUTO:
         return topology.options.mechanism
     can = possible(release, base)
     if any(component in REPLACED for node in topology.nodes.values() for component in node.runs):
         can = tuple(m for m in can if m is not Mechanism.OVN) or can
+    if not vlan and has_tags(topology):
+        can = tuple(m for m in can if m is not Mechanism.LINUXBRIDGE) or can
     fits = kernel or not uncarried(topology, release, base)
     return can[0] if fits or Mechanism.LINUXBRIDGE not in can else Mechanism.LINUXBRIDGE
+
+
+def has_tags(topology: Topology) -> bool:
+    """True if frames of some network have VLAN tags."""
+    return any(network.vlan is not None or network.vlans for network in topology.networks.values())
 
 
 def tunnels(release: Release, base: str) -> bool:

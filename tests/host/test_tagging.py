@@ -23,7 +23,7 @@ options: {mechanism: openvswitch}
 networks:
   management: {cidr: 10.0.0.0/24}
   wire: {cidr: 203.0.113.0/24, role: provider, mtu: 9000, ipv6: "2001:db8:0:1::/64"}
-  tagged: {cidr: 198.51.100.0/24, role: provider, vlan: 105, ipv6: "2001:db8:0:2::/64"}
+  tagged: {cidr: 198.51.100.0/24, role: provider, vlan: 105, mtu: 1500, ipv6: "2001:db8:0:2::/64"}
 nodes:
   first:
     memory: 512 MiB
@@ -105,8 +105,9 @@ def test_bridges_cables_and_cards_have_the_network_s_mtu(lab: LabSpec) -> None:
         return process.output(["ip", "netns", "exec", namespace, "cat", f"/sys/class/net/{device}/mtu"]).strip()
 
     (card,) = (card for card in lab.nodes["first"].interfaces if card.network == "wire")
-    for device in (network.bridge(lab, "wire"), network.gateway(lab, "tagged"), network.port(card)):
+    for device in (network.bridge(lab, "wire"), network.port(card)):
         assert mtu(network.lab_namespace(NAME), device) == "9000"
+    assert mtu(network.lab_namespace(NAME), network.gateway(lab, "tagged")) == "1500"
     assert mtu(network.node_namespace(NAME, "first"), card.name) == "9000"
     assert mtu(network.node_namespace(NAME, "first"), "eth0") == "1500"
 

@@ -173,7 +173,7 @@ def test_missing_host_packages_are_one_error_with_the_command_to_type(
 
 
 def test_ensure_uses_a_guest_of_this_recipe_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "guest.qcow2"
+    path = guest.built_path(tmp_path)
     path.write_bytes(b"disk")
     built = guest.record(path)
     monkeypatch.setattr(guest, "fetch_cirros", lambda *_, **__: None)
@@ -186,7 +186,7 @@ def test_ensure_uses_a_guest_of_this_recipe_again(tmp_path: Path, monkeypatch: p
 def test_ensure_builds_when_disk_or_recipe_changed(
     change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "guest.qcow2"
+    path = guest.built_path(tmp_path)
     path.write_bytes(b"disk")
     fresh = guest.record(path)
     if change == "disk":
@@ -200,6 +200,21 @@ def test_ensure_builds_when_disk_or_recipe_changed(
     guest.ensure(tmp_path)
 
     assert built == [tmp_path]
+
+
+def test_a_guest_of_another_recipe_is_left_to_the_labctl_that_uses_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bug: two checkouts with one home replaced each other's guest, and a lab uploaded the other's."""
+    mine = guest.built_path(tmp_path)
+    monkeypatch.setattr(guest, "BUILDER", "next")
+    other, old = guest.built_path(tmp_path), tmp_path / "guest.qcow2"
+    assert mine != other
+    for path in (mine, old):
+        path.write_bytes(b"disk")
+    os.utime(old, (0, 0))
+    guest._remove_old(tmp_path)
+    assert (mine.exists(), old.exists()) == (True, False)
 
 
 def test_packages_that_apt_cannot_find_say_what_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -175,3 +175,29 @@ def test_the_rules_look_at_the_release_that_is_asked_for(tmp_path: Path) -> None
     line = 1 + text.splitlines().index("    runs: [etcd, placement, keystone]")
     with pytest.raises(LabError, match=f"{path}:{line}:.*mitaka has no placement service; remove it from runs"):
         load(path, "mitaka")
+
+
+TAGGED = """
+name: tagged
+release: zed
+bases: [debian12]
+networks:
+  management: {cidr: 10.0.0.0/24}
+  provider: {cidr: 203.0.113.0/24, vlans: 200-299}
+nodes:
+  controller:
+    memory: 5 GiB
+    networks: {management: 10.0.0.11, provider: none}
+    runs: [mariadb, rabbitmq, memcached, keystone, neutron-server, neutron-l2, neutron-l3]
+"""
+
+
+def test_tags_without_the_kernel_s_devices_get_open_vswitch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("labctl.host.tagging.kernel_has_devices", lambda: True)
+    assert choose(load(write(tmp_path, TAGGED))).spec.mechanism is Mechanism.LINUXBRIDGE
+    monkeypatch.setattr("labctl.host.tagging.kernel_has_devices", lambda: False)
+    assert choose(load(write(tmp_path, TAGGED))).spec.mechanism is Mechanism.OPENVSWITCH
+    text = TAGGED + "options: {mechanism: linuxbridge}\n"
+    with pytest.raises(LabError, match="tagged has networks with VLAN tags") as raised:
+        choose(load(write(tmp_path, text)))
+    assert raised.value.hint == "modprobe 8021q; or options: {mechanism: openvswitch} in the topology"
