@@ -1,6 +1,6 @@
 """How fast TCP is between guests: linuxbridge, Open vSwitch and OVN, the latter two with Open vSwitch's own datapath.
 
-    sudo .venv/bin/python bench/network.py [--mib 32] [--rounds 3] [--only NAME]... [--keep]
+    sudo .venv/bin/python bench/network.py [--mib 64] [--rounds 3] [--only NAME]... [--keep]
 
 One lab after another is brought up, each with a controller and two compute nodes in containers, and removed. In each,
 three guests send bytes: to a guest of the same node, to one of the other node, and one receives them from outside
@@ -18,7 +18,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +33,8 @@ LEAST = 0.2  # of linuxbridge's speed
 PORT = 5001
 MIB = 2**20
 PATHS = ("one node", "two nodes", "floating IP")
-#: busybox's nc ends when either side has sent everything, unless a program has the socket
-SINK = f"nc -l -p {PORT} -e sh -c 'cat >/dev/null'"
+#: Takes one connection, throws away what comes, and writes down when it began and when it ended.
+SINK = f"nc -l -p {PORT} -e sh -c 'cat /proc/uptime >taken; cat >/dev/null; cat /proc/uptime >>taken'"
 
 
 @dataclass(frozen=True)
@@ -112,29 +111,32 @@ def guests(lab: access.Access, project: Project) -> Iterator[tuple[Any, Guest]]:
 
 
 def listening(receiver: Guest) -> None:
-    """Let a guest take one connection and throw away what comes."""
-    receiver.run(f"({SINK}) </dev/null >/dev/null 2>&1 & sleep 1; netstat -ltn | grep -q :{PORT}")
+    """Let a guest take one connection."""
+    port = f"netstat -ltn | grep -q :{PORT}"
+    receiver.run(f"rm -f taken; ({SINK}) </dev/null >/dev/null 2>&1 & until {port}; do sleep 0.2; done")
 
 
-def between(sender: Guest, receiver: Guest, address: str, mib: int) -> float:
-    """Seconds from the first byte that a guest sends until the other one has them all."""
-    listening(receiver)
-    send = f"dd if=/dev/zero bs=64k count={mib * 16} 2>/dev/null | nc {address} {PORT}"
-    words = sender.output(f"cat /proc/uptime; {send}; cat /proc/uptime", timeout=600).split()
+def taken(receiver: Guest) -> float:
+    """Seconds from the connection to its end, after the last byte."""
+    words = receiver.output("until [ $(cat taken | wc -l) = 2 ]; do sleep 0.2; done; cat taken", timeout=600).split()
     return float(words[2]) - float(words[0])
 
 
+def between(sender: Guest, receiver: Guest, address: str, mib: int) -> float:
+    """Seconds from a guest to another one; nc itself would send a kilobyte at a time."""
+    listening(receiver)
+    sender.run(f"nc {address} {PORT} -e dd if=/dev/zero bs=64k count={mib * 16} 2>/dev/null", timeout=600)
+    return taken(receiver)
+
+
 def from_outside(receiver: Guest, mib: int) -> float:
-    """The same from the lab's namespace to a guest's floating IP."""
+    """Seconds from the lab's namespace to a guest's floating IP."""
     listening(receiver)
     chunk = bytes(MIB)
-    began = time.monotonic()
     with socket.create_connection((receiver.address, PORT), timeout=600) as connection:
         for _ in range(mib):
             connection.sendall(chunk)
-        connection.shutdown(socket.SHUT_WR)
-        connection.recv(1)  # its end: the guest has read all
-    return time.monotonic() - began
+    return taken(receiver)
 
 
 def measure(name: str, mib: int, rounds: int) -> dict[str, list[float]]:
@@ -147,8 +149,8 @@ def measure(name: str, mib: int, rounds: int) -> dict[str, list[float]]:
         (_, a), (second, b), (third, c) = guests(lab, project)
         addresses = [resources.fixed_address(project, server) for server in (second, third)]
         for _ in range(rounds):
-            taken = between(a, b, addresses[0], mib), between(a, c, addresses[1], mib), from_outside(a, mib)
-            for path, seconds in zip(PATHS, taken, strict=True):
+            own = between(a, b, addresses[0], mib), between(a, c, addresses[1], mib), from_outside(a, mib)
+            for path, seconds in zip(PATHS, own, strict=True):
                 speeds[path].append(mib * MIB * 8 / seconds / 1e6)
     return speeds
 
@@ -174,7 +176,7 @@ def run(name: str, words: argparse.Namespace) -> dict[str, float]:
 def main() -> int:
     """Measure from the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--mib", type=int, default=32, help="MiB of each transfer")
+    parser.add_argument("--mib", type=int, default=64, help="MiB of each transfer")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", action="append", choices=KINDS, help="measure only this one; may be repeated")
     parser.add_argument("--keep", action="store_true", help="leave the labs running")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from labctl.errors import LabError
 from labctl.host import files, lock, paths, process, tagging, uplink
+from labctl.topology.model import Mechanism, NetworkRole
 from labctl.topology.spec import CardSpec, InterfaceSpec, LabSpec, NodeSpec
 
 NETNS = Path("/run/netns")
@@ -190,6 +191,7 @@ def attach_container(spec: LabSpec, node: NodeSpec) -> None:
             f"peer name {card.name} mtu {mtu} address {card.mac} netns {namespace}",
             f"link set {port(card)} master {bridge(spec, card.network)}",
             f"link set {port(card)} up",
+            *_cut(spec, card),
         ]
         if card.address is not None:
             inner.append(f"address add {card.address}/{spec.networks[card.network].cidr.prefixlen} dev {card.name}")
@@ -197,6 +199,17 @@ def attach_container(spec: LabSpec, node: NodeSpec) -> None:
     inner.append(f"route add default via {spec.management.gateway}")
     _ip_batch(lab_namespace(spec.name), outside)
     _ip_batch(namespace, inner)
+
+
+def _cut(spec: LabSpec, card: InterfaceSpec) -> list[str]:
+    """Let the kernel cut TCP's large packets at a cable into OVN's own datapath (docs/platform.md).
+
+    OVN's gateways refuse packets longer than a network takes, and Open vSwitch's datapath takes one that is yet to be
+    cut for such a packet: TCP from outside to a floating IP then stalls.
+    """
+    own = spec.userspace_datapath and spec.mechanism is Mechanism.OVN
+    outside = spec.networks[card.network].role is NetworkRole.PROVIDER
+    return [f"link set {port(card)} gso_max_segs 1"] if own and outside else []
 
 
 def detach_container(spec: LabSpec, node: str) -> None:

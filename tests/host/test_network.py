@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import SMALL, specify, write
+from support import ROOT, SMALL, specify, write
 
 from labctl.errors import BrokenLabError, LabError
 from labctl.host import namespace as entering
@@ -199,6 +199,22 @@ def test_a_containers_cards_go_and_come_again_without_the_others(tmp_path: Path)
             )
         network.attach_container(spec, node)
         assert answers("10.0.0.12")
+    finally:
+        assert network.delete(A) == []
+
+
+@pytest.mark.parametrize(("topology", "cut"), [("epoxy-2node", {"provider"}), ("zed-2node", set())])
+def test_no_packet_that_is_yet_to_be_cut_enters_ovns_own_datapath(topology: str, cut: set[str]) -> None:
+    """Bug: a floating IP took a kilobyte a second, as OVN refused whatever TCP had left to be cut."""
+    spec = specify(ROOT / f"topologies/{topology}.yaml", name=A)
+    try:
+        network.create(spec)
+        for node in spec.nodes.values():
+            network.attach_container(spec, node)
+        found = json.loads(process.output(["ip", "-n", network.lab_namespace(A), "-d", "-j", "link"]))
+        most = {link["ifname"]: link["gso_max_segs"] for link in found}
+        for node in spec.nodes.values():
+            assert {card.network for card in node.interfaces if most[network.port(card)] == 1} == cut
     finally:
         assert network.delete(A) == []
 
