@@ -161,8 +161,8 @@ def run(name: str, words: argparse.Namespace) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / f"{name}.yaml"
         path.write_text(topology(name))
-        subprocess.run([*labctl, "up", str(path)], check=True, stdout=sys.stderr)
         try:
+            subprocess.run([*labctl, "up", str(path)], check=True, stdout=sys.stderr)
             own = [sys.executable, __file__, "--measure", lab, "--mib", str(words.mib), "--rounds", str(words.rounds)]
             speeds = json.loads(subprocess.run(own, check=True, stdout=subprocess.PIPE, text=True).stdout)
         finally:
