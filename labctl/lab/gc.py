@@ -166,10 +166,10 @@ def _remove_strangers(lab: Lab) -> list[str]:
 
 def _litter() -> Iterator[Finding]:
     """Directories that the drivers' programs left for labs that are gone."""
-    recorded = set()
-    for name in names():
-        with suppress(LabError):
-            recorded.add(Lab.load(name).id)
+    try:
+        recorded = {Lab.load(name).id for name in names()}
+    except LabError:  # a lab of a newer labctl may be running, and which directories are its cannot be told
+        return
     for path in (p for driver in drivers.every() for p in driver.litter(recorded)):
         yield Finding("container", path.name, (f"directory {path}",), 0, _rmdir(path))
 

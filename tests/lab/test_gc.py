@@ -329,6 +329,20 @@ def test_a_lab_whose_record_was_deleted_is_named_with_everything_and_removed(
     assert not list(PROPAGATE.glob(f"labctl-{paths.mark()}-*"))
 
 
+def test_directories_of_a_lab_that_cannot_be_read_stay(
+    tmp_path: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lab of a newer labctl runs on: its containers' directories are not those of a lab that is gone."""
+    litter = tmp_path / "of-no-lab-that-can-be-read"
+    litter.mkdir()
+    monkeypatch.setattr(Fake, "litter", lambda self, recorded: [litter])
+    assert [finding.name for finding in gc._litter()] == [litter.name]
+    directory = paths.labs() / "newer"
+    directory.mkdir(parents=True)
+    (directory / "lab.json").write_text('{"of": "tomorrow"}')
+    assert list(gc._litter()) == []
+
+
 @pytest.mark.system
 def test_a_machine_of_a_node_that_its_lab_does_not_have_is_removed_and_the_others_run_on(containers: Lab) -> None:
     """As a restore leaves one that had joined since the snapshot, when it is killed on the way."""
