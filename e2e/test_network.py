@@ -231,8 +231,10 @@ def test_router_of_a_project_answers_on_the_external_network(lab, project, netwo
         failed=lambda seen: seen.status if seen.status == "ERROR" else None,
         show=lambda seen: seen.status,
     )
-    (gateway,) = router.external_gateway_info["external_fixed_ips"]
-    assert ip_address(gateway["ip_address"]) in ip_network(lab.external_cidr)
+    outside = [ip_address(fixed["ip_address"]) for fixed in router.external_gateway_info["external_fixed_ips"]]
+    prefixes = [ip_network(prefix) for prefix in (lab.external_cidr, lab.external_ipv6) if prefix]
+    assert len(outside) == len(prefixes)
+    assert all(any(address in prefix for prefix in prefixes) for address in outside)
 
 
 def test_project_does_not_see_networks_of_others(project, other_project, network):
