@@ -4,7 +4,7 @@
 # The other targets are parts of them.
 
 PYTHON ?= python3
-LAB ?= zed-2node
+LAB ?= epoxy-2node
 WORKERS ?= 4
 # tests of the lab: smoke, one path through each service; all, every test
 SUITE ?= smoke

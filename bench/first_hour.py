@@ -118,7 +118,7 @@ def main() -> int:
         bare_tree(tree)
         began, worked = time.monotonic(), cpu_seconds()
         marks.append((PARTS[0][0], began, worked))
-        script = f"make lab SUITE={chosen.suite}; status=$?; .venv/bin/labctl down zed-2node; exit $status"
+        script = f"make lab SUITE={chosen.suite}; status=$?; .venv/bin/labctl down epoxy-2node; exit $status"
         with (
             chosen.log.open("w") as log,
             subprocess.Popen(
