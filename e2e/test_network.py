@@ -66,6 +66,18 @@ def echoes(address, size):
     return subprocess.run(words, check=False, capture_output=True, timeout=30).returncode == 0
 
 
+def wait_echoes(project, guest, sender, receiver, address, size):
+    """Wait until a guest gets the answers of another to echoes of that many bytes: as large as its card sends whole."""
+    ping, headers = ("ping6", IPV6_HEADERS) if ":" in address else ("ping", HEADERS)
+    wait_for(
+        f"echoes of {size} bytes from {sender.name} to {address}",
+        lambda: guest.run(f"{ping} -c 3 -w 6 -s {size - headers} {address}", check=False),
+        done=lambda seen: seen.status == 0,
+        failed=lambda _: resources.fault(project.connection.compute.get_server(receiver.id)),
+        deadline=PEER_DEADLINE,
+    )
+
+
 def test_two_guests_of_a_network_reach_each_other_and_the_largest_packet_passes_whole(project, network, boot, ssh):
     neutron = project.connection.network
     inner, outer = (neutron.get_network(each).mtu for each in (network.id, network.external))
@@ -75,13 +87,7 @@ def test_two_guests_of_a_network_reach_each_other_and_the_largest_packet_passes_
     other = resources.fixed_address(project, second)
     # the guest's card has the network's size: nothing on its way may need to cut a packet of it
     assert guest.output("cat /sys/class/net/eth0/mtu") == str(inner)
-    wait_for(
-        f"echoes of {inner} bytes from {first.name} to {other}",
-        lambda: guest.run(f"ping -c 3 -w 6 -s {inner - HEADERS} {other}", check=False),
-        done=lambda seen: seen.status == 0,
-        failed=lambda _: resources.fault(project.connection.compute.get_server(second.id)),
-        deadline=PEER_DEADLINE,
-    )
+    wait_echoes(project, guest, first, second, other, inner)
     peer = ssh(second)
     back = resources.fixed_address(project, first)
     assert peer.run(f"ping -c 3 -w 10 {back}").status == 0
@@ -125,13 +131,7 @@ def test_guests_on_a_vlan_of_the_lab_s_range_reach_each_other(lab, project, admi
     guest = ssh(servers[0])
     assert guest.output("cat /sys/class/net/eth0/mtu") == str(tagged.mtu)
     other = resources.fixed_address(project, servers[1])
-    wait_for(
-        f"echoes of {tagged.mtu} bytes from {servers[0].name} to {other}",
-        lambda: guest.run(f"ping -c 3 -w 6 -s {tagged.mtu - HEADERS} {other}", check=False),
-        done=lambda seen: seen.status == 0,
-        failed=lambda _: resources.fault(project.connection.compute.get_server(servers[1].id)),
-        deadline=PEER_DEADLINE,
-    )
+    wait_echoes(project, guest, *servers, other, tagged.mtu)
 
 
 @pytest.mark.parametrize("mode", ["slaac", "dhcpv6-stateful"])
@@ -156,14 +156,7 @@ def test_guests_speak_ipv6_with_each_other_and_with_the_outside(lab, project, na
         done=lambda seen: f" {first}/" in seen,
         deadline=ADDRESS_DEADLINE,
     )
-    size = int(guest.output("cat /sys/class/net/eth0/mtu")) - IPV6_HEADERS
-    wait_for(
-        f"echoes from {first} to {second}",
-        lambda: guest.run(f"ping6 -c 3 -w 6 -s {size} {second}", check=False),
-        done=lambda seen: seen.status == 0,
-        failed=lambda _: resources.fault(project.connection.compute.get_server(servers[1].id)),
-        deadline=PEER_DEADLINE,
-    )
+    wait_echoes(project, guest, *servers, second, int(guest.output("cat /sys/class/net/eth0/mtu")))
 
     router = neutron.get_router(own.router.id)
     fixed = (ip_address(each["ip_address"]) for each in router.external_gateway_info["external_fixed_ips"])

@@ -92,8 +92,8 @@ def _ip_batch(namespace: str, lines: list[str]) -> None:
 
 def bridge(spec: LabSpec, network: str) -> str:
     """Name of the bridge inside the lab's namespace that carries a network's frames."""
-    wire = spec.networks[network].wire or network
-    return f"br{list(spec.networks).index(wire)}-{wire}"[:15]
+    carrier = spec.networks[network].carrier
+    return f"br{list(spec.networks).index(carrier)}-{carrier}"[:15]
 
 
 def gateway(spec: LabSpec, network: str) -> str:
@@ -128,14 +128,13 @@ _LAST = "link set lo up"
 def _lay(spec: LabSpec, namespace: str) -> None:
     """Create the bridges, the devices for their tags, and the namespace's addresses and routes."""
     lines = []
-    for name, network in spec.networks.items():
-        if not network.wire:
-            device = bridge(spec, name)
-            lines += [
-                f"link add name {device} type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
-                # set after it is made, as a bridge otherwise takes the smallest of its ports'
-                f"link set {device} mtu {network.mtu} up",
-            ]
+    for network in spec.segments:
+        device = bridge(spec, network.name)
+        lines += [
+            f"link add name {device} type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
+            # set after it is made, as a bridge otherwise takes the smallest of its ports'
+            f"link set {device} mtu {network.mtu} up",
+        ]
     _ip_batch(namespace, lines)
     for name, network in spec.networks.items():
         if network.vlan is not None:

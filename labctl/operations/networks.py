@@ -8,13 +8,24 @@ from labctl.operations.node import quote
 
 
 @dataclass(frozen=True)
-class ProviderNetwork:
+class _Network:
+    """A network of one subnet, or of a second one with IPv6 addresses."""
+
+    name: str
+
+    @property
+    def ipv6_name(self) -> str:
+        """The name of the subnet with its IPv6 addresses."""
+        return f"{self.name}-ipv6"
+
+
+@dataclass(frozen=True)
+class ProviderNetwork(_Network):
     """An external network and its subnets, shared by all projects; flat, or a VLAN if it has a tag.
 
     ``ipv6`` is the prefix of its second subnet, without which it has one.
     """
 
-    name: str
     physical: str
     cidr: str
     gateway: str
@@ -25,11 +36,6 @@ class ProviderNetwork:
     mtu: int | None = None
     ipv6: str = ""
     ipv6_gateway: str = ""
-
-    @property
-    def ipv6_name(self) -> str:
-        """The name of the subnet with its IPv6 addresses."""
-        return f"{self.name}-ipv6"
 
     @property
     def title(self) -> str:
@@ -73,14 +79,13 @@ class ProviderNetwork:
 
 
 @dataclass(frozen=True)
-class SelfServiceNetwork:
+class SelfServiceNetwork(_Network):
     """A project's own network, its subnets, and a router to the outside.
 
     ``ipv6`` is the prefix of its second subnet, without which it has one; ``ipv6_outside`` is the external subnet in
     which the router has the address ``ipv6_router``.
     """
 
-    name: str
     cidr: str
     project: str
     router: str
@@ -90,11 +95,6 @@ class SelfServiceNetwork:
     ipv6_mode: str = ""
     ipv6_outside: str = ""
     ipv6_router: str = ""
-
-    @property
-    def ipv6_name(self) -> str:
-        """The name of the subnet with its IPv6 addresses."""
-        return f"{self.name}-ipv6"
 
     @property
     def title(self) -> str:

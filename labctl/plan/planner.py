@@ -224,7 +224,7 @@ def _networks(ctx: Context) -> Iterator[ProviderNetwork | SelfServiceNetwork]:
     for network in ctx.lab.providers:
         if network.pool is None:
             continue
-        wire = ctx.lab.networks[network.wire or network.name]
+        wire = ctx.lab.networks[network.carrier]
         made.append(
             ProviderNetwork(
                 network.name if made else wanted.external_network,

@@ -88,6 +88,6 @@ def _packet_sizes(ctx: Context, made: Ini) -> None:
     largest, under = largest_packet(ctx), _underlay(ctx).mtu
     if under != largest:
         made.set("ml2", PACKETS, {"path_mtu": under})
-    smaller = [f"{n.physical}:{n.mtu}" for n in ctx.lab.providers if not n.wire and n.mtu != largest]
+    smaller = [f"{n.physical}:{n.mtu}" for n in ctx.lab.segments if n.role is NetworkRole.PROVIDER and n.mtu != largest]
     if smaller:
         made.set("ml2", PACKETS, {"physical_network_mtus": ",".join(smaller)})

@@ -11,6 +11,8 @@ from labctl.topology.model import AddressPool, Network, NetworkRole
 PHYSICAL = "provider"
 #: Bytes of the largest IP packet of Ethernet.
 MTU = 1500
+#: How cards are bonded, and milliseconds between two looks at their carriers.
+BOND_MODE, BOND_MONITOR = "active-backup", 100
 
 
 def role_of(name: str, network: Network) -> NetworkRole | None:

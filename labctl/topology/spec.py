@@ -59,6 +59,11 @@ class NetworkSpec(Frozen):
     ipv6_gateway: IPv6Address | None = None
 
     @property
+    def carrier(self) -> str:
+        """The network whose bridge and cards carry the frames, itself if they are its own."""
+        return self.wire or self.name
+
+    @property
     def ipv6_router(self) -> IPv6Address | None:
         """The IPv6 address that the fixtures' router has in this network: the namespace routes by it."""
         if self.ipv6 is None:
@@ -190,6 +195,11 @@ class LabSpec(Frozen):
     def providers(self) -> tuple[NetworkSpec, ...]:
         """The provider networks; the first is the one of the fixtures' external network."""
         return tuple(n for n in self.networks.values() if n.role is NetworkRole.PROVIDER)
+
+    @property
+    def segments(self) -> tuple[NetworkSpec, ...]:
+        """The networks with bridges and cards of their own."""
+        return tuple(n for n in self.networks.values() if not n.wire)
 
     def wires(self, node: NodeSpec) -> tuple[tuple[str, InterfaceSpec], ...]:
         """The physical networks that a node reaches, each with its card."""

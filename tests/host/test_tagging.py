@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -125,3 +126,18 @@ def test_programs_are_whole_instructions_that_name_their_tag() -> None:
         assert len(program) % 8 == 0
         assert (105).to_bytes(4, "little") in program
     assert tagging.pop(1) != tagging.pop(2)
+
+
+def test_asking_for_the_kernel_s_devices_loads_no_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan asks, also of a lab without tags."""
+    asked: list[list[str]] = []
+
+    def run(words: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        asked.append(words)
+        return subprocess.CompletedProcess(words, 0, "", "")
+
+    monkeypatch.setattr(Path, "exists", lambda _: False)
+    monkeypatch.setattr(tagging.process, "missing", lambda *_: [])
+    monkeypatch.setattr(tagging.process, "run", run)
+    assert tagging.kernel_has_devices()
+    assert all("--dry-run" in words for words in asked)

@@ -7,7 +7,7 @@ import os
 
 from labctl.images import vm
 from labctl.records.lab import Lab
-from labctl.topology.defaults import MTU
+from labctl.topology.defaults import BOND_MODE, BOND_MONITOR, MTU
 from labctl.topology.spec import LabSpec
 
 
@@ -21,7 +21,8 @@ def cards(spec: LabSpec, node: str, *, way_out: bool = True) -> str:
     lines = ["link set lo up"]
     for card in spec.nodes[node].interfaces:
         if card.members:
-            lines.append(f"link add name {card.name} address {card.mac} type bond mode active-backup miimon 100")
+            how = f"mode {BOND_MODE} miimon {BOND_MONITOR}"
+            lines.append(f"link add name {card.name} address {card.mac} type bond {how}")
             for each in card.members:
                 lines += [f"link set {each.name} down", f"link set {each.name} master {card.name}"]
         if (mtu := spec.networks[card.network].mtu) != MTU:
@@ -86,7 +87,7 @@ def _network_config(lab: Lab, node: str) -> str:
             entry["gateway4"] = str(network.gateway)
         if card.members:
             entry |= {"interfaces": [each.name for each in card.members], "macaddress": card.mac}
-            entry["parameters"] = {"mode": "active-backup", "mii-monitor-interval": 100}
+            entry["parameters"] = {"mode": BOND_MODE, "mii-monitor-interval": BOND_MONITOR}
             bonds[card.name] = entry
     made: dict[str, object] = {"version": 2, "ethernets": ethernets}
     return json.dumps({**made, "bonds": bonds} if bonds else made, indent=1) + "\n"

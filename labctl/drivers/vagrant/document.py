@@ -105,7 +105,7 @@ def render(spec: LabSpec, settings: Settings) -> str:
         "halt_timeout": settings.halt_timeout,
         "connect_timeout": settings.connect_timeout,
         "libvirt": asdict(settings.libvirt),
-        "networks": [_network(spec, each) for each in spec.networks.values() if not each.wire],
+        "networks": [_network(spec, each) for each in spec.segments],
         "nodes": [_node(spec, each, settings) for each in spec.nodes.values()],
     }
     return json.dumps(content, indent=1) + "\n"

@@ -162,10 +162,9 @@ class Hypervisor:
     def _networks(self) -> dict[str, str]:
         spec = self.lab.spec
         found = {document.VAGRANT_NETWORK: _vagrant_network()}
-        for each in spec.networks.values():
-            if not each.wire:
-                name = document.provider_name(spec.name, each.name)
-                found[name] = _bridged(name, network.bridge(spec, each.name))
+        for each in spec.segments:
+            name = document.provider_name(spec.name, each.name)
+            found[name] = _bridged(name, network.bridge(spec, each.name))
         return found
 
     def stock(self, disk: Path, volume: str) -> None:

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address
 
 from labctl.operations.node import Command, File, Item
 from labctl.services.base import Context
-from labctl.topology.defaults import MTU
+from labctl.topology.defaults import BOND_MODE, BOND_MONITOR, MTU
 from labctl.topology.model import NetworkRole
 from labctl.topology.spec import CardSpec, InterfaceSpec, NetworkSpec, NodeSpec
 
@@ -44,7 +44,7 @@ def ifcfg(card: InterfaceSpec, network: NetworkSpec) -> str:
         "DEFROUTE": "no",
     }
     if card.members:
-        values |= {"BONDING_MASTER": "yes", "BONDING_OPTS": "'mode=active-backup miimon=100'"}
+        values |= {"BONDING_MASTER": "yes", "BONDING_OPTS": f"'mode={BOND_MODE} miimon={BOND_MONITOR}'"}
     if network.mtu != MTU:
         values["MTU"] = network.mtu
     if card.address is not None:
