@@ -51,6 +51,9 @@ UNITS: dict[str, tuple[str, ...]] = {
     "apache": ("openstack-dashboard",),
 }
 
+#: Where Debian's rtslib-fb keeps iSCSI targets, which its unit restores after a boot.
+TARGETS = "/etc/rtslib-fb-target"
+
 DEBIAN12_PYPI = Base(
     name=debian.DEBIAN12.name,
     title=f"{debian.DEBIAN12.title}, OpenStack from PyPI",
@@ -66,7 +69,12 @@ DEBIAN12_PYPI = Base(
     packages={c: (*debian.PARTS.get(c, ()), *debian.NEEDED.get(c, ())) for c in C},
     l2_packages={"linuxbridge": (), "openvswitch": debian.OPENVSWITCH},
     units=UNITS,
-    paths={**debian.SYSTEM_PATHS, "plugin-ini": "/etc/neutron/plugin.ini", "horizon-url": "/dashboard"},
+    paths={
+        **debian.SYSTEM_PATHS,
+        "plugin-ini": "/etc/neutron/plugin.ini",
+        "horizon-url": "/dashboard",
+        "targets": TARGETS,
+    },
     # the other APIs are the projects' own eventlet servers, as in RDO's packages
     wsgi=(
         WsgiApi("keystone", "/etc/keystone/keystone-uwsgi.ini", threads=True),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from labctl.components import Component
 from labctl.operations.ini import Ini
-from labctl.operations.node import Chain, Command, Database, Directory, File, Operation, quote
+from labctl.operations.node import Chain, Command, Database, Directory, File, Link, Operation, quote
 from labctl.operations.openstack import ApiOperation, CatalogAnswers, CatalogEntry, ServicesUp
 from labctl.secret import mark
 from labctl.services.base import (
@@ -124,6 +124,16 @@ def _volume_group(node: NodeSpec) -> Command:
     )
 
 
+def _targets(ctx: Context) -> tuple[Operation, ...]:
+    """One directory of saved iSCSI targets for the project's rtslib-fb and the operating system's.
+
+    The one from PyPI keeps them in /etc/target, and version 2.2.3 does not work without that directory ("Cannot set
+    dbroot", rtslib/root.py); Debian's restores them after a boot from another place.
+    """
+    place = ctx.base.paths.get("targets")
+    return (Directory(place), Link("/etc/target", place)) if place else ()
+
+
 def lvm_filter(ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
     """Restrict a node's LVM to cinder's own disk, so it does not scan volumes and guests (facts 6.7, B49).
 
@@ -194,7 +204,7 @@ class Cinder(Chapter):
                 made += nfs_helper()
                 made.append(File("/etc/cinder/nfs_shares", share, group="cinder", mode="0640", source=NFS))
             else:
-                made.append(_volume_group(node))
+                made += (_volume_group(node), *_targets(ctx))
         return tuple(made)
 
     def populate(self, ctx: Context) -> tuple[tuple[str, Chain], ...]:

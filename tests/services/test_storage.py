@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support import ROOT, planned, specify
+from support import ROOT, planned, specify, whole
 
 from labctl.components import Component
 from labctl.host import process
-from labctl.operations.node import Command, Copy
+from labctl.operations.node import Command, Copy, Directory, Link, flatten
 from labctl.services import cinder, glance, swift
 from labctl.services.base import Context
+from labctl.topology.model import VolumeBackend
 
 KINDS = ("account", "container", "object")
 
@@ -155,3 +156,17 @@ def test_the_nfs_helper_without_a_mount_point_says_how_it_is_used(tmp_path: Path
     done = process.run(["sh", helper, "compute:/x"], check=False)
     assert done.returncode == 1
     assert "usage: mount.nfs HOST:PATH DIRECTORY" in done.stderr
+
+
+@pytest.mark.parametrize(("base", "shared"), [("debian13", True), ("debian12", True), ("centos7", False)])
+def test_targets_that_a_project_saves_are_restored_by_the_operating_system(base: str, shared: bool) -> None:
+    """rtslib-fb from PyPI does not work without /etc/target, and Debian's unit would restore nothing from there."""
+    topology = {"debian13": "gazpacho-2node"}.get(base, "train-2node")
+    spec = whole(ROOT / "topologies" / f"{topology}.yaml", base)
+    for backend in VolumeBackend.LVM, VolumeBackend.NFS:
+        plan = planned(spec.model_copy(update={"volume_backend": backend}))
+        steps = [o for stage in plan.stages for o in flatten(tuple(stage.nodes.get("compute", ())))]
+        links = [o.target for o in steps if isinstance(o, Link) and o.path == "/etc/target"]
+        assert bool(links) == (shared and backend is VolumeBackend.LVM)
+        made = [o.path for o in steps if isinstance(o, Directory)]
+        assert set(links) <= set(made)
