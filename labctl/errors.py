@@ -26,6 +26,10 @@ class NoSpaceError(LabError):
     """A file system is full; whoever prints this adds what would free how much."""
 
 
+class RefusedError(LabError):
+    """The request does not fit what is there; nothing was touched, so there is nothing to diagnose."""
+
+
 class DeadlineError(LabError):
     """A wait timed out. The message contains the last observed state."""
 

@@ -13,7 +13,7 @@ from labctl.commands.console import out, progress
 from labctl.commands.info import print_info, print_stages
 from labctl.commands.options import BaseName, DriverName, LabName, OwnName, ReleaseName, TopologyName, Wanted
 from labctl.diagnose import report as diagnoses
-from labctl.errors import LabError
+from labctl.errors import LabError, RefusedError
 from labctl.host import paths
 from labctl.lab import bundle
 from labctl.lab import down as teardown
@@ -47,6 +47,8 @@ def up(
     with locked(spec.name, command), progress(paths.labs() / spec.name / "events.jsonl"):
         try:
             summary = bring.up(spec, path, until, start)
+        except RefusedError:
+            raise
         except LabError as error:
             hint = f"{error.hint}; then {command} continues" if error.hint else f"{command} continues"
             told = cache(lambda: diagnoses.report(spec.name))

@@ -8,7 +8,7 @@ from pathlib import Path
 from labctl import drivers
 from labctl.components import Component
 from labctl.engine.converge import Engine, Summary
-from labctl.errors import LabError
+from labctl.errors import LabError, RefusedError
 from labctl.host import paths, proxy, threads
 from labctl.images import guest
 from labctl.lab import down as teardown
@@ -45,7 +45,7 @@ def grown(spec: LabSpec) -> LabSpec:
 def open_lab(spec: LabSpec, path: Path) -> Lab:
     """The recorded lab of this name, updated to this spec plus the nodes that joined it, or a new one.
 
-    :raises LabError: the name belongs to a lab of another topology, release, base or driver.
+    :raises RefusedError: the name belongs to a lab of another topology, release, base or driver.
     """
     if not exists(spec.name):
         return Lab.create(spec, path)
@@ -53,13 +53,13 @@ def open_lab(spec: LabSpec, path: Path) -> Lab:
     for field in IDENTITY:
         was, wanted = getattr(lab.spec, field), getattr(spec, field)
         if was != wanted:
-            raise LabError(
+            raise RefusedError(
                 f"the lab {spec.name} already exists with {field} {was}, not {wanted}",
                 f"labctl down {spec.name}; {hints.up(spec, path, 'NAME')} creates another lab",
             )
     spec = kept(spec, lab.spec)
     if _shape(lab.spec) != _shape(spec):
-        raise LabError(
+        raise RefusedError(
             f"nodes, cards or networks in {path} differ from the running lab {spec.name}",
             f"labctl down {spec.name}; {hints.up(spec, path, 'NAME')} creates another lab",
         )

@@ -261,5 +261,9 @@ look_images() { # directory; a qcow2 image says so in its first bytes, and a raw
 
 look_volume_group() { # name
     free=$(vgs --noheadings --nosuffix --units m -o vg_free "$1" 2>/dev/null) || return 0
-    awk -v free="$free" 'BEGIN { exit !(free >= 1024) }' || { echo "$1 has $free MiB left"; return 1; }
+    # a thin pool takes nearly all of the group, and has itself room for volumes
+    pools=$(lvs --noheadings --nosuffix --units m -o lv_size,data_percent -S segtype=thin-pool "$1" 2>/dev/null)
+    free=$(printf '%s\n%s\n' "$free" "$pools" | awk 'NF == 1 { n += $1 } NF == 2 { n += $1 * (100 - $2) / 100 }
+        END { printf "%d", n }')
+    [ "$free" -ge 1024 ] || { echo "$1 has $free MiB left"; return 1; }
 }

@@ -151,3 +151,18 @@ def test_the_program_of_every_lab_is_sh(path: Path, base: str) -> None:
         text = program("diagnose", looks(operations))
         assert subprocess.run(["sh", "-n"], input=text, text=True, timeout=30, check=False).returncode == 0
         assert any(isinstance(item.operation, Unit) for item in looks(operations))
+
+
+@pytest.mark.parametrize(
+    ("free", "pools", "left"),
+    [
+        ("484.00", "9500.00 2.50", None),  # a thin pool has nearly all of the group, and room itself
+        ("484.00", "9500.00 97.00", "769"),
+        ("9000.00", "", None),
+        ("100.00", "", "100"),
+    ],
+)
+def test_a_thin_pool_s_room_is_room_for_volumes(free: str, pools: str, left: str | None, tmp_path: Path) -> None:
+    programs = {"vgs": f"echo '  {free}'", "lvs": f"[ -z '{pools}' ] || echo '  {pools}'"}
+    said = seen("look_volume_group cinder-volumes", tmp_path, programs)
+    assert said == ((0, "") if left is None else (1, f"cinder-volumes has {left} MiB left\n"))

@@ -261,6 +261,17 @@ def test_up_that_fails_leaves_a_bundle_and_says_where(labctl, fake: Fake, topolo
     assert opened(kept)["diagnosis/findings.txt"].splitlines()[0] in err
 
 
+def test_up_that_is_refused_diagnoses_nothing(labctl, lab: Lab, topology: Path, home: Path) -> None:
+    """Nothing was touched, and a diagnosis of emulated machines takes minutes."""
+    renamed = topology.with_name("other.yaml")
+    renamed.write_text(topology.read_text().replace("name: identity", "name: other", 1))
+    status, _, err = labctl("up", renamed, "--name", "identity")
+    assert status == 1
+    assert "error: the lab identity already exists with topology identity, not other\n" in err
+    assert "logs, configuration and states" not in err
+    assert not (home / "labs" / "identity" / "bundles").exists()
+
+
 def test_a_bundle_has_the_diagnosis_for_people_and_programs(labctl, lab: Lab, fake: Fake, tmp_path: Path) -> None:
     fake.stop(lab, "api", 0)
     assert labctl("bundle", "identity", "-o", tmp_path / "x.tar.zst")[0] == 0
