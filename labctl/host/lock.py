@@ -141,6 +141,7 @@ def given_up(handle: IO[Any]) -> Iterator[None]:
 
 
 def _unlock(handle: IO[Any]) -> None:
+    _ours.discard(_identity(handle))
     if _ends.is_set():
         os.set_inheritable(fcntl.fcntl(handle, fcntl.F_DUPFD_CLOEXEC, _HIGH), True)  # the kernel unlocks it
     else:
@@ -150,6 +151,12 @@ def _unlock(handle: IO[Any]) -> None:
 def _lock(handle: IO[Any], kind: int) -> None:
     fcntl.flock(handle, kind)
     os.set_inheritable(handle.fileno(), True)
+    _ours.add(_identity(handle))
+
+
+def _identity(handle: IO[Any]) -> tuple[int, int]:
+    status = os.fstat(handle.fileno())
+    return status.st_dev, status.st_ino
 
 
 def current(path: Path, handle: IO[Any]) -> bool:
@@ -169,6 +176,8 @@ def _taken(path: Path, handle: IO[Any]) -> bool:
 
 
 _ends = threading.Event()
+#: The files that this process has locked: one of its threads may wait for another.
+_ours: set[tuple[int, int]] = set()
 #: Locks are inherited, and programs that write ">&N" into a shell's text need a digit: mmdebstrap's hooks.
 _HIGH = 200
 #: Seconds within which the processes of a labctl that was killed end.
@@ -196,13 +205,14 @@ def _open(path: Path) -> IO[str]:
 
 
 def wait(handle: IO[Any], what: str, kind: int = fcntl.LOCK_EX) -> None:
-    """Lock an open file; while another process holds the lock, say so and wait.
+    """Lock an open file; while another process or thread holds the lock, say so and wait.
 
-    :param what: what the other labctl is doing, as in "builds NAME".
+    :param what: what its holder is doing, as in "builds NAME".
     :param kind: ``fcntl.LOCK_SH`` shares it.
     """
     try:
         _lock(handle, kind | fcntl.LOCK_NB)
     except BlockingIOError:
-        note("image", f"another labctl {what}; waiting for it")
+        holder = "labctl already" if _identity(handle) in _ours else "another labctl"
+        note("image", f"{holder} {what}; waiting for it")
         _lock(handle, kind)

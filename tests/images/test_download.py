@@ -117,7 +117,7 @@ def test_two_at_once_download_it_once(site: Site, tmp_path: Path, notes: list[st
     begun.wait(20)
     second.start()
     deadline = time.monotonic() + 20
-    while "another labctl downloads a; waiting for it" not in notes and time.monotonic() < deadline:
+    while "labctl already downloads a; waiting for it" not in notes and time.monotonic() < deadline:
         time.sleep(0.01)
     go_on.set()
     first.join()
