@@ -3,98 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from openstack.exceptions import NotFoundException
 
-from labctl.testing import resources
-from labctl.testing.waits import FailedStateError, patient, wait_for
+from labctl.testing import resources, stacks
+from labctl.testing.waits import FailedStateError, wait_for
 
 pytestmark = pytest.mark.needs("heat")
-
-STACK_DEADLINE = 300
-VERSION = "2016-04-08"  # supported by every release; the notes' sample has 2018-08-31
-
-
-def template(parts, outputs=None, parameters=None):
-    """A HOT template as data."""
-    return {
-        "heat_template_version": VERSION,
-        "parameters": parameters or {},
-        "resources": parts,
-        "outputs": outputs or {},
-    }
-
-
-def fetched(heat, stack_id):
-    """A stack, or None once it is deleted."""
-    try:
-        return heat.get_stack(stack_id)
-    except NotFoundException:
-        return None
-
-
-def wait_stack(heat, stack_id, status, deadline=STACK_DEADLINE):
-    """Wait for a stack's status; fail at once on a failed state, with heat's reason."""
-    return wait_for(
-        f"stack to be {status}",
-        lambda: heat.get_stack(stack_id),
-        done=lambda seen: seen.status == status,
-        failed=lambda seen: f"{seen.status}: {seen.status_reason}" if seen.status.endswith("_FAILED") else None,
-        deadline=deadline,
-        interval=2,
-        show=lambda seen: f"{seen.status}: {seen.status_reason}",
-    )
-
-
-def create(heat, name, body, parameters=None, rollback=False):
-    stack = heat.create_stack(
-        name=name,
-        template=body,
-        parameters=parameters or {},
-        is_rollback_disabled=not rollback,
-        timeout_mins=round(patient(10)),
-    )
-    return stack.id
-
-
-def update(heat, stack_id, body, parameters=None):
-    """Update a stack's template and wait for completion."""
-    stack = heat.get_stack(stack_id)
-    answer = heat.put(f"/stacks/{stack.name}/{stack.id}", json={"template": body, "parameters": parameters or {}})
-    assert answer.status_code == 202, answer.text
-    return wait_stack(heat, stack_id, "UPDATE_COMPLETE")
-
-
-def delete(heat, stack_id):
-    heat.delete_stack(stack_id, ignore_missing=False)
-    wait_for(
-        "the stack to be gone",
-        lambda: fetched(heat, stack_id),
-        done=lambda seen: seen is None,
-        failed=lambda seen: seen.status_reason if seen.status == "DELETE_FAILED" else None,
-        deadline=STACK_DEADLINE,
-        interval=2,
-        show=lambda seen: f"{seen.status}: {seen.status_reason}",
-    )
-
-
-def wait_servers_gone(project):
-    """Wait until nova lists no server of the project; one that is not DELETED is a leftover of heat.
-
-    Nova marks a server DELETED before it removes the record (``ComputeManager._delete_instance``);
-    heat does not wait for that (``NovaClientPlugin.check_delete_server_complete``).
-    """
-
-    def show(left):
-        return ", ".join(f"{server.name}: {server.status}" for server in left)
-
-    wait_for(
-        "nova to remove the stack's server",
-        lambda: list(project.connection.compute.servers()),
-        done=lambda left: not left,
-        failed=lambda left: show(left) if any(server.status != "DELETED" for server in left) else None,
-        deadline=30,
-        show=show,
-    )
 
 
 def outputs(stack):
@@ -118,27 +31,27 @@ def test_sample_stack_of_the_notes_gives_its_server_s_address_and_is_updated(lab
             "networks": [{"network": {"get_param": "NetID"}}],
         },
     }
-    sample = template(
+    sample = stacks.template(
         {"server1": server},
         {"server1_private_ip": {"value": {"get_attr": ["server1", "first_address"]}}},
         {"ImageID": {"type": "string"}, "NetID": {"type": "string"}},
     )
     parameters = {"ImageID": lab.image, "NetID": network.id}
-    stack_id = create(heat, name("sample"), sample, parameters)
-    stack = wait_stack(heat, stack_id, "CREATE_COMPLETE")
+    stack_id = stacks.create(heat, name("sample"), sample, parameters)
+    stack = stacks.wait(heat, stack_id, "CREATE_COMPLETE")
     (made,) = nova.servers()
     assert outputs(stack)["server1_private_ip"] == resources.fixed_address(project, made)
 
     server["properties"]["metadata"] = {"changed": "yes"}
     sample["outputs"]["more"] = {"value": "new"}
-    stack = update(heat, stack_id, sample, parameters)
+    stack = stacks.update(heat, stack_id, sample, parameters)
     assert outputs(stack)["more"] == "new"
     (kept,) = nova.servers()
     assert kept.id == made.id
     assert kept.metadata["changed"] == "yes"
 
-    delete(heat, stack_id)
-    wait_servers_gone(project)
+    stacks.delete(heat, stack_id)
+    stacks.wait_servers_gone(project)
 
 
 @pytest.mark.needs("cinder-volume")
@@ -197,9 +110,9 @@ def test_stack_with_network_router_volume_and_floating_ip_is_reached_and_leaves_
         },
     }
     networks, routers = own(project, neutron.networks), own(project, neutron.routers)
-    body = template(parts, {"address": {"value": {"get_attr": ["floating", "floating_ip_address"]}}})
-    stack_id = create(heat, name("whole"), body)
-    stack = wait_stack(heat, stack_id, "CREATE_COMPLETE")
+    body = stacks.template(parts, {"address": {"value": {"get_attr": ["floating", "floating_ip_address"]}}})
+    stack_id = stacks.create(heat, name("whole"), body)
+    stack = stacks.wait(heat, stack_id, "CREATE_COMPLETE")
     (server,) = project.connection.compute.servers()
     guest = ssh(server)
     assert guest.address == outputs(stack)["address"]
@@ -212,8 +125,8 @@ def test_stack_with_network_router_volume_and_floating_ip_is_reached_and_leaves_
     assert int(guest.output("cat /sys/block/vdb/size")) * 512 == 1024**3, disks
     guest.close()
 
-    delete(heat, stack_id)
-    wait_servers_gone(project)
+    stacks.delete(heat, stack_id)
+    stacks.wait_servers_gone(project)
     assert list(project.connection.block_storage.volumes()) == []
     assert list(neutron.ips()) == []
     assert own(project, neutron.routers) == routers
@@ -236,13 +149,13 @@ def test_failing_template_rolls_back_what_it_made(project, name):
             },
         },
     }
-    stack_id = create(heat, name("failing"), template(parts), rollback=True)
+    stack_id = stacks.create(heat, name("failing"), stacks.template(parts), rollback=True)
     wait_for(
         "the roll-back",
-        lambda: fetched(heat, stack_id),
+        lambda: stacks.fetched(heat, stack_id),
         done=lambda seen: seen is None or seen.status == "ROLLBACK_COMPLETE",
         failed=lambda seen: seen.status_reason if seen and seen.status == "ROLLBACK_FAILED" else None,
-        deadline=STACK_DEADLINE,
+        deadline=stacks.DEADLINE,
         show=lambda seen: f"{seen.status}: {seen.status_reason}",
     )
     made = [e.resource_status for e in heat.stack_events(stack_id) if e.resource_name == "net"]
@@ -265,8 +178,8 @@ def test_failing_template_without_roll_back_says_why(project, name):
             },
         },
     }
-    stack_id = create(heat, name("failing"), template(parts))
+    stack_id = stacks.create(heat, name("failing"), stacks.template(parts))
     with pytest.raises(FailedStateError, match=r"CREATE_FAILED.*subnet"):
-        wait_stack(heat, stack_id, "CREATE_COMPLETE")
-    delete(heat, stack_id)
+        stacks.wait(heat, stack_id, "CREATE_COMPLETE")
+    stacks.delete(heat, stack_id)
     assert own(project, neutron.networks) == networks

@@ -13,6 +13,7 @@ class Component(StrEnum):
     MARIADB = "mariadb"
     RABBITMQ = "rabbitmq"
     MEMCACHED = "memcached"
+    REDIS = "redis"
     ETCD = "etcd"
     KEYSTONE = "keystone"
     GLANCE = "glance"
@@ -30,6 +31,10 @@ class Component(StrEnum):
     SWIFT_STORAGE = "swift-storage"
     HEAT = "heat"
     HORIZON = "horizon"
+    GNOCCHI = "gnocchi"
+    CEILOMETER = "ceilometer"
+    CEILOMETER_COMPUTE = "ceilometer-compute"
+    AODH = "aodh"
 
 
 C = Component
@@ -41,7 +46,7 @@ class Placing:
 
     #: components that must run somewhere in the lab
     needs: tuple[Component, ...] = ()
-    #: components that must run on the same node, because they plug the component's ports
+    #: components that must run on the same node: they plug its ports, or it measures their guests
     beside: tuple[Component, ...] = ()
     #: at most one node of a lab runs it: none of these is highly available
     once: bool = True
@@ -64,6 +69,7 @@ COMPONENTS: Mapping[Component, Placing] = {
     C.MARIADB: Placing(holds_data=True, memory=200),
     C.RABBITMQ: Placing(holds_data=True, memory=150, secrets=("RABBIT_PASS",)),
     C.MEMCACHED: Placing(joins=True, memory=16),
+    C.REDIS: Placing(memory=16, secrets=("REDIS_PASS",)),
     C.ETCD: Placing(joins=True, holds_data=True, memory=32),
     C.KEYSTONE: Placing((C.MARIADB, C.MEMCACHED), memory=150, secrets=("ADMIN_PASS", "DEMO_PASS", "KEYSTONE_DBPASS")),
     C.GLANCE: Placing(_API, memory=180, secrets=("GLANCE_PASS", "GLANCE_DBPASS")),
@@ -91,6 +97,10 @@ COMPONENTS: Mapping[Component, Placing] = {
     C.SWIFT_STORAGE: Placing((C.SWIFT_PROXY,), once=False, memory=250),
     C.HEAT: Placing(_RPC, memory=300, secrets=("HEAT_PASS", "HEAT_DBPASS", "HEAT_DOMAIN_PASS")),
     C.HORIZON: Placing((C.KEYSTONE, C.MEMCACHED), memory=120),
+    C.GNOCCHI: Placing(_API, memory=200, secrets=("GNOCCHI_PASS", "GNOCCHI_DBPASS")),
+    C.CEILOMETER: Placing((C.KEYSTONE, C.RABBITMQ, C.GNOCCHI), memory=170, secrets=("CEILOMETER_PASS",)),
+    C.CEILOMETER_COMPUTE: Placing((C.CEILOMETER,), beside=(C.NOVA_COMPUTE,), once=False, joins=True, memory=90),
+    C.AODH: Placing((*_RPC, C.GNOCCHI), memory=220, secrets=("AODH_PASS", "AODH_DBPASS")),
 }
 
 if missing := set(Component) - set(COMPONENTS):

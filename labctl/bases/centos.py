@@ -12,6 +12,7 @@ UNITS: dict[str, tuple[str, ...]] = {
     "mariadb": ("mariadb",),
     "rabbitmq": ("rabbitmq-server",),
     "memcached": ("memcached",),
+    "redis": ("redis",),
     "etcd": ("etcd",),
     "libvirtd": ("libvirtd",),
     "openvswitch": ("openvswitch",),
@@ -21,6 +22,8 @@ UNITS: dict[str, tuple[str, ...]] = {
     "placement-api": ("httpd",),
     "nova-placement-api": ("httpd",),
     "apache": ("httpd",),
+    "gnocchi-api": ("httpd",),
+    "aodh-api": ("httpd",),
 }
 
 #: Packages whose name does not change between Python 2 and 3.
@@ -28,6 +31,7 @@ PACKAGES: dict[C, tuple[str, ...]] = {
     C.MARIADB: ("mariadb", "mariadb-server"),
     C.RABBITMQ: ("rabbitmq-server",),
     C.MEMCACHED: ("memcached",),
+    C.REDIS: ("redis",),
     C.ETCD: ("etcd",),
     C.KEYSTONE: ("openstack-keystone", "httpd"),
     C.GLANCE: ("openstack-glance",),
@@ -57,6 +61,11 @@ PACKAGES: dict[C, tuple[str, ...]] = {
     ),
     C.HEAT: ("openstack-heat-api", "openstack-heat-api-cfn", "openstack-heat-engine"),
     C.HORIZON: ("openstack-dashboard",),
+    # the API runs in Apache: its launcher needs uWSGI, which no repository of a lab has (telemetry 3)
+    C.GNOCCHI: ("gnocchi-api", "gnocchi-metricd"),
+    C.CEILOMETER: ("openstack-ceilometer-central", "openstack-ceilometer-notification"),
+    C.CEILOMETER_COMPUTE: ("openstack-ceilometer-compute",),
+    C.AODH: ("openstack-aodh-api", "openstack-aodh-evaluator", "openstack-aodh-listener", "openstack-aodh-notifier"),
 }
 
 L2_PACKAGES: dict[str, tuple[str, ...]] = {
@@ -90,6 +99,7 @@ PATHS = {
     "chrony.conf": "/etc/chrony.conf",
     "mariadb.cnf": "/etc/my.cnf.d/openstack.cnf",
     "memcached.sysconfig": "/etc/sysconfig/memcached",
+    "redis.conf": "/etc/redis.conf",
     "etcd.conf": "/etc/etcd/etcd.conf",
     "plugin-ini": "/etc/neutron/plugin.ini",
     "novnc": "/usr/share/novnc",

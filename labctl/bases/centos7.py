@@ -20,6 +20,8 @@ PACKAGES = {
         *centos.PACKAGES[C.SWIFT_PROXY],
         *centos.python("python", "swiftclient", "keystoneclient", "keystonemiddleware"),
     ),
+    C.GNOCCHI: (*centos.PACKAGES[C.GNOCCHI], *centos.python("python2", "gnocchiclient")),
+    C.AODH: (*centos.PACKAGES[C.AODH], *centos.python("python2", "aodhclient")),
 }
 
 CENTOS7 = Base(
@@ -43,7 +45,10 @@ CENTOS7 = Base(
     openstack_units=openstack_units(UNITS, centos.EXTRA_UNITS),
     unwanted_units=centos.UNWANTED_UNITS,
     installer="yum",
-    daemon_packages=centos.DAEMON_PACKAGES,
+    daemon_packages={
+        **centos.DAEMON_PACKAGES,
+        "ceilometermiddleware": centos.python("python2", "ceilometermiddleware"),
+    },
     # this Erlang (16 to 19) predates the switches for dirty schedulers
     erlang_quiet="+sbwt none",
     rabbitmq_reads_password=False,

@@ -18,6 +18,8 @@ PACKAGES = {
         *centos.PACKAGES[C.SWIFT_PROXY],
         *centos.python("python3", "swiftclient", "keystoneclient", "keystonemiddleware"),
     ),
+    C.GNOCCHI: (*centos.PACKAGES[C.GNOCCHI], *centos.python("python3", "gnocchiclient")),
+    C.AODH: (*centos.PACKAGES[C.AODH], *centos.python("python3", "aodhclient")),
     # EL8 has rsyncd.service in a separate package
     C.SWIFT_STORAGE: (*centos.PACKAGES[C.SWIFT_STORAGE], "rsync-daemon"),
 }
@@ -46,7 +48,10 @@ CENTOS8 = Base(
     openstack_units=openstack_units(centos.UNITS, centos.EXTRA_UNITS),
     unwanted_units=centos.UNWANTED_UNITS,
     installer="dnf",
-    daemon_packages=centos.DAEMON_PACKAGES,
+    daemon_packages={
+        **centos.DAEMON_PACKAGES,
+        "ceilometermiddleware": centos.python("python3", "ceilometermiddleware"),
+    },
     own_kernel=True,
     redhat=RedHat(
         repositories={

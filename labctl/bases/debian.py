@@ -16,6 +16,7 @@ PARTS: dict[C, tuple[str, ...]] = {
     C.MARIADB: ("mariadb-server",),
     C.RABBITMQ: ("rabbitmq-server",),
     C.MEMCACHED: ("memcached",),
+    C.REDIS: ("redis-server",),
     C.ETCD: ("etcd-server", "etcd-client"),
     C.GLANCE: ("qemu-utils",),
     C.NOVA_CONTROLLER: ("novnc",),
@@ -72,6 +73,7 @@ PACKAGES: dict[C, tuple[str, ...]] = {
     C.MARIADB: (*PARTS[C.MARIADB], "python3-pymysql"),
     C.RABBITMQ: PARTS[C.RABBITMQ],
     C.MEMCACHED: (*PARTS[C.MEMCACHED], "python3-memcache"),
+    C.REDIS: PARTS[C.REDIS],
     C.ETCD: PARTS[C.ETCD],
     C.KEYSTONE: ("keystone",),
     C.GLANCE: ("glance-api", *PARTS[C.GLANCE]),
@@ -101,6 +103,10 @@ PACKAGES: dict[C, tuple[str, ...]] = {
     C.SWIFT_STORAGE: ("swift-account", "swift-container", "swift-object", *PARTS[C.SWIFT_STORAGE]),
     C.HEAT: ("heat-api", "heat-api-cfn", "heat-engine"),
     C.HORIZON: ("openstack-dashboard-apache",),
+    C.GNOCCHI: ("gnocchi-api", "gnocchi-metricd", "python3-gnocchiclient", "python3-redis"),
+    C.CEILOMETER: ("ceilometer-agent-central", "ceilometer-agent-notification"),
+    C.CEILOMETER_COMPUTE: ("ceilometer-agent-compute", "python3-libvirt"),
+    C.AODH: ("aodh-api", "aodh-evaluator", "aodh-notifier", "aodh-listener", "python3-aodhclient"),
 }
 
 #: Debian's own daemons.
@@ -109,6 +115,7 @@ SYSTEM_UNITS: dict[str, tuple[str, ...]] = {
     "mariadb": ("mariadb",),
     "rabbitmq": ("rabbitmq-server",),
     "memcached": ("memcached",),
+    "redis": ("redis-server",),
     "etcd": ("etcd",),
     "libvirtd": ("libvirtd",),
     "openvswitch": ("openvswitch-switch",),
@@ -158,6 +165,15 @@ UNITS: dict[str, tuple[str, ...]] = {
     "heat-api-cfn": ("heat-api-cfn",),
     "heat-engine": ("heat-engine",),
     "apache": ("apache2",),
+    "gnocchi-api": ("gnocchi-api",),
+    "gnocchi-metricd": ("gnocchi-metricd",),
+    "ceilometer-central": ("ceilometer-agent-central",),
+    "ceilometer-notification": ("ceilometer-agent-notification",),
+    "ceilometer-compute": ("ceilometer-agent-compute",),
+    "aodh-api": ("aodh-api",),
+    "aodh-evaluator": ("aodh-evaluator",),
+    "aodh-notifier": ("aodh-notifier",),
+    "aodh-listener": ("aodh-listener",),
 }
 
 #: Installed with the units above, enabled by their packages, and needed by no lab.
@@ -222,6 +238,7 @@ SYSTEM_PATHS = {
     "chrony.conf": "/etc/chrony/chrony.conf",
     "mariadb.cnf": "/etc/mysql/mariadb.conf.d/99-openstack.cnf",
     "memcached.conf": "/etc/memcached.conf",
+    "redis.conf": "/etc/redis/redis.conf",
     "etcd.conf": "/etc/default/etcd",
     "ebtables-link": "/etc/alternatives/ebtables",
     "glance-lock": "/var/lock/glance",
@@ -250,6 +267,8 @@ WSGI = (
     WsgiApi("cinder-api", "/etc/cinder/cinder-api-uwsgi.ini", threads=False),
     WsgiApi("heat-api", "/etc/heat/heat-api-uwsgi.ini", threads=False),
     WsgiApi("heat-api-cfn", "/etc/heat/heat-api-cfn-uwsgi.ini", threads=False),
+    WsgiApi("gnocchi-api", "/etc/gnocchi/gnocchi-api-uwsgi.ini", threads=False),
+    WsgiApi("aodh-api", "/etc/aodh/aodh-api-uwsgi.ini", threads=False),
 )
 
 UNWANTED_UNITS = (
@@ -288,6 +307,9 @@ ENVIRONMENT = {"EVENTLET_NO_GREENDNS": "yes"}
 #: Python 3.12 on there is no other.
 OWN_DISTUTILS = {"SETUPTOOLS_USE_DISTUTILS": "stdlib"}
 
+#: Packages of what only some labs have.
+DAEMON_PACKAGES = {"ceilometermiddleware": ("python3-ceilometermiddleware",)}
+
 DEBIAN12 = Base(
     name="debian12",
     title="Debian 12",
@@ -308,6 +330,7 @@ DEBIAN12 = Base(
     units=UNITS,
     paths=PATHS,
     wsgi=WSGI,
+    daemon_packages=DAEMON_PACKAGES,
     openstack_units=openstack_units(UNITS, EXTRA_UNITS),
     unwanted_units=UNWANTED_UNITS,
 )
@@ -354,6 +377,7 @@ DEBIAN13 = replace(
     # MariaDB 11.6.2 and later refuse with error 1020 what older ones let wait (Launchpad bug 2116186)
     mariadb={"innodb_snapshot_isolation": "OFF"},
     daemon_packages={
+        **DAEMON_PACKAGES,
         "neutron-ovn-maintenance-worker": ("neutron-ovn-maintenance-worker",),
         "ovn-northd": OVN_CENTRAL,
     },

@@ -49,6 +49,10 @@ UNITS: dict[str, tuple[str, ...]] = {
     "heat-api-cfn": ("openstack-heat-api-cfn",),
     "heat-engine": ("openstack-heat-engine",),
     "apache": ("openstack-dashboard",),
+    "gnocchi-api": ("gnocchi-api",),
+    "gnocchi-metricd": ("gnocchi-metricd",),
+    **{f"ceilometer-{name}": (f"openstack-ceilometer-{name}",) for name in ("central", "notification", "compute")},
+    **{f"aodh-{name}": (f"openstack-aodh-{name}",) for name in ("api", "evaluator", "notifier", "listener")},
 }
 
 #: Where Debian's rtslib-fb keeps iSCSI targets, which its unit restores after a boot.
@@ -80,6 +84,8 @@ DEBIAN12_PYPI = Base(
         WsgiApi("keystone", "/etc/keystone/keystone-uwsgi.ini", threads=True),
         WsgiApi("placement-api", "/etc/placement/placement-api-uwsgi.ini", threads=True),
         WsgiApi("nova-placement-api", "/etc/nova/nova-placement-api-uwsgi.ini", threads=True),
+        WsgiApi("gnocchi-api", "/etc/gnocchi/gnocchi-api-uwsgi.ini", threads=True),
+        WsgiApi("aodh-api", "/etc/aodh/aodh-api-uwsgi.ini", threads=True),
     ),
     openstack_units=debian.openstack_units(UNITS, debian.SYSTEM_EXTRA_UNITS),
     unwanted_units=debian.UNWANTED_UNITS,

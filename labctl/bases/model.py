@@ -88,7 +88,7 @@ class Base:
     backing_format: bool = False
     #: the package manager's command
     installer: str = "apt-get"
-    #: daemon -> packages, for daemons that only some releases have
+    #: daemon, or part of one -> packages, for what only some releases or labs have
     daemon_packages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     #: flags supported by Erlang's emulator to turn off busy waiting in its schedulers
     erlang_quiet: str = "+sbwt none +sbwtdcpu none +sbwtdio none"

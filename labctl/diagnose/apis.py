@@ -24,6 +24,8 @@ T = TypeVar("T")
 TRIES = (10, 60)
 #: The same where what an API stands on is broken: it often waits for that, as heat's for its engine.
 DOOMED = (5,)
+#: Intervals after which a measure is overdue: its time is that of its interval's begin, metricd and agents take theirs.
+MISSED = 4
 #: Service names of the types that list their own services.
 _SERVICE_OF = {"compute": "nova", "volumev2": "cinder", "volumev3": "cinder", "orchestration": "heat"}
 
@@ -297,6 +299,40 @@ def _closed(lab: Lab, cloud: Cloud, wanted: list[openstack.AgentsAlive]) -> Iter
         yield _finding(lab, "L10", Level.GUEST, "neutron", text, fix)
 
 
+def _policies(lab: Lab, cloud: Cloud, wanted: list[openstack.ArchivePolicy]) -> Iterator[Finding]:
+    """Archive policies: without theirs all samples are refused."""
+    there = {row["name"]: row for row in cloud.rows("metric", "/v1/archive_policy")}
+    for policy in wanted:
+        if policy.name not in there:
+            yield _finding(lab, "L5", Level.SERVICE, "gnocchi", f"no archive policy {policy.name}", again=policy)
+        elif missing := set(policy.methods) - set(there[policy.name]["aggregation_methods"]):
+            text = f"the archive policy {policy.name} lacks {', '.join(sorted(missing))}"
+            yield _finding(lab, "L5", Level.SERVICE, "gnocchi", text)
+
+
+#: So many measures that wait for metricd are more than a lab's agents send in an interval.
+_BACKLOG = 500
+
+
+def _measures(lab: Lab, cloud: Cloud, wanted: list[openstack.MeasuresArrive]) -> Iterator[Finding]:
+    """Whether what agents measure arrives, and is worked through."""
+    if not any(row["name"] == "instance" for row in cloud.rows("metric", "/v1/resource_type")):
+        yield _finding(lab, "L14", Level.SERVICE, "ceilometer", "gnocchi has no resource type instance")
+        return
+    waiting = cloud.get("metric", "/v1/status?details=false")["storage"]["summary"]["measures"]
+    if waiting > _BACKLOG:
+        yield _finding(lab, "L13", Level.AGENT, "gnocchi", f"{waiting} measures wait for metricd")
+    for measure in wanted:
+        age = cloud.measured(measure)
+        if age is None:
+            yield _finding(lab, "L12", Level.AGENT, "ceilometer", f"no measure of {measure.metric}")
+        elif age > MISSED * measure.interval:
+            text = (
+                f"the newest measure of {measure.metric} is {age:.0f} s old; agents measure every {measure.interval} s"
+            )
+            yield _finding(lab, "L12", Level.AGENT, "ceilometer", text)
+
+
 #: The kinds of operation that questions are about, whom they ask, and the questions.
 _QUESTIONS: tuple[tuple[type, str, Callable[[Lab, Cloud, list[Any]], Iterator[Finding]]], ...] = (
     (openstack.CatalogEntry, "keystone", _catalog),
@@ -310,4 +346,6 @@ _QUESTIONS: tuple[tuple[type, str, Callable[[Lab, Cloud, list[Any]], Iterator[Fi
     (openstack.FlavorEntry, "nova", _flavors),
     (openstack.GuestImageUpload, "glance", _images),
     (SelfServiceNetwork, "neutron", _gateways),
+    (openstack.ArchivePolicy, "gnocchi", _policies),
+    (openstack.MeasuresArrive, "gnocchi", _measures),
 )

@@ -22,6 +22,7 @@ PARTS = {
     "mariadb": (Level.DATABASE, "A4"),
     "rabbitmq": (Level.MESSAGING, "A10"),
     "memcached": (Level.CACHE, "B8"),
+    "redis": (Level.CACHE, "B63"),
     "etcd": (Level.CACHE, "B63"),
 }
 #: Rows of single settings, by a pattern for "PATH [SECTION] OPTION"; the first that matches counts.
@@ -79,6 +80,7 @@ def owners(ctx: Context) -> Owners:
             for daemon in service.daemons(ctx, node):
                 units.update(dict.fromkeys(ctx.base.units[daemon.name], service.name))
                 titles.update({what: service.name for what, _ in daemon.ready})
+                titles.update({command.title: service.name for command in daemon.before})
         titles.update({database.title: service.name for database in service.databases(ctx)})
         titles.update({chain.title: service.name for _, chain in service.populate(ctx)})
     return Owners(titles, units)
@@ -134,6 +136,7 @@ def _part(operation: Operation) -> str:
         "database answers": "mariadb",
         "rabbitmq": "rabbitmq",
         "memcached": "memcached",
+        "redis": "redis",
         "etcd": "etcd",
         "clock": "chrony",
     }

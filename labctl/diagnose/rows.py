@@ -71,6 +71,9 @@ _ROWS = (
     Row("L9", "nova-compute has another host name", "host in nova.conf was changed: nova knows two hosts", "nova docs"),
     Row("L10", "security group lets nothing through", "its owner removed all rules", "neutron docs"),
     Row("L11", "image is not what its format says", "it was uploaded with a wrong --disk-format", "glance docs"),
+    Row("L12", "measures are missing or old", "an agent does not poll, or its samples do not reach gnocchi", "labctl"),
+    Row("L13", "measures pile up", "metricd is down, or too slow for what agents send", "gnocchi docs"),
+    Row("L14", "resource types are missing", "ceilometer-upgrade was not run: samples are refused", "telemetry 4"),
     Row("L6", "a check failed itself", "this is a bug in the check; the others ran", "labctl"),
 )
 ROWS = {row.id: row for row in _ROWS}

@@ -72,6 +72,11 @@ class Client:
         found: Json = self._request(service, "GET", path)
         return found
 
+    def rows(self, service: str, path: str) -> list[Any]:
+        """GET of an API that answers with a list."""
+        found: list[Any] = self._request(service, "GET", path)
+        return found
+
     def post(self, service: str, path: str, body: Json) -> Json:
         """POST, as JSON."""
         made: Json = self._request(service, "POST", path, json=body)

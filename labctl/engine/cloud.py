@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import singledispatchmethod
 from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
@@ -152,6 +153,18 @@ class Cloud(Client):
         headers = {"Content-Type": "application/octet-stream"}
         with guest.path.open("rb") as content:
             self._request("image", "PUT", f"/v2/images/{image['id']}/file", data=content, headers=headers)
+        return True
+
+    @run.register
+    def _(self, wanted: openstack.ArchivePolicy) -> bool:
+        if wanted.name in {row["name"] for row in self.rows("metric", "/v1/archive_policy")}:
+            return False
+        body = {
+            "name": wanted.name,
+            "aggregation_methods": list(wanted.methods),
+            "definition": [{"granularity": wanted.granularity, "timespan": wanted.kept}],
+        }
+        self.post("metric", "/v1/archive_policy", body)
         return True
 
     @run.register
@@ -305,6 +318,26 @@ class Cloud(Client):
         return self._until(wanted.title, wanted.seconds, look)
 
     @run.register
+    def _(self, wanted: openstack.MeasuresArrive) -> bool:
+        def look() -> str:
+            age = self.measured(wanted)
+            return "" if age is not None else f"no measure of the image {wanted.image} yet"
+
+        return self._until(wanted.title, wanted.seconds, look)
+
+    def measured(self, wanted: openstack.MeasuresArrive) -> float | None:
+        """Seconds since the newest measure of what proves that telemetry works; None if there is none."""
+        images = self.get("image", f"/v2/images?{urlencode({'name': wanted.image})}")["images"]
+        if not images:
+            return None
+        path = f"/v1/resource/generic/{images[0]['id']}/metric/{wanted.metric}/measures"
+        try:
+            rows = self.rows("metric", f"{path}?granularity={wanted.interval}")
+        except exceptions.NotFound:
+            return None
+        return _age(rows[-1][0]) if rows else None
+
+    @run.register
     def _(self, wanted: openstack.CatalogAnswers) -> bool:
         def look() -> str:
             catalog = self._auth.get_access(self._session).service_catalog.catalog
@@ -320,6 +353,12 @@ class Cloud(Client):
             return ""
 
         return self._until(wanted.title, wanted.seconds, look)
+
+
+def _age(timestamp: str) -> float:
+    """Seconds since a timestamp of an API, which is in UTC if it does not say otherwise."""
+    then = datetime.fromisoformat(timestamp)
+    return (datetime.now(UTC) - (then if then.tzinfo else then.replace(tzinfo=UTC))).total_seconds()
 
 
 def _root(url: str) -> str:

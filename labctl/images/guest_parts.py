@@ -44,8 +44,8 @@ LINKS = {
 FIRST_MODULES = ("virtio_pci", "virtio_blk")
 REST_MODULES = ("virtio_scsi", "ata_piix", "sd_mod")
 ROOT_MODULES = (
-    "virtio_net", "virtio_rng", "virtio_scsi", "sd_mod", "sr_mod", "ata_piix", "button", "evdev", "loop",
-    "isofs", "vfat", "nls_cp437", "nls_iso8859-1", "nls_ascii", "nls_utf8", "8021q",
+    "virtio_net", "virtio_rng", "virtio_balloon", "virtio_scsi", "sd_mod", "sr_mod", "ata_piix", "button", "evdev",
+    "loop", "isofs", "vfat", "nls_cp437", "nls_iso8859-1", "nls_ascii", "nls_utf8", "8021q",
 )  # fmt: skip
 INITRAMFS_APPLETS = (
     "sh", "mount", "insmod", "dd", "cat", "usleep", "sync", "blockdev", "switch_root", "ls", "dmesg",

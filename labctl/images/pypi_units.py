@@ -49,6 +49,9 @@ ACCOUNTS = (
     Account("placement", 168),
     Account("horizon", 169, etc=dashboard.DIRECTORY, also=(f"{dashboard.DIRECTORY}/local_settings.d",)),
     Account("heat", 187),
+    Account("ceilometer", 166, groups=("nova", "libvirt"), directories=("tmp",)),
+    Account("gnocchi", 183, directories=("tmp",)),
+    Account("aodh", 184, directories=("tmp",)),
 )
 
 
@@ -279,6 +282,47 @@ DAEMONS: tuple[Daemon | Wsgi, ...] = (
         )
         for name, module, port in (("api", "heat.wsgi.api", 8004), ("api-cfn", "heat.wsgi.cfn", 8000))
     ),
+    _module(
+        "gnocchi-api",
+        "Gnocchi API",
+        "gnocchi",
+        "gnocchi.rest.wsgi",
+        "/etc/gnocchi/gnocchi-api-uwsgi.ini",
+        8041,
+        "gnocchi-api.log",
+    ),
+    Wsgi(
+        "openstack-aodh-api",
+        "Alarming (aodh) API",
+        "aodh",
+        "bin/aodh-api",
+        "/etc/aodh/aodh-api-uwsgi.ini",
+        8042,
+        "aodh-api.log",
+    ),
+    Daemon("gnocchi-metricd", "Gnocchi metricd", "gnocchi", "gnocchi-metricd", "metricd.log"),
+    Daemon(
+        "openstack-ceilometer-notification",
+        "Ceilometer Notification Agent",
+        "ceilometer",
+        "ceilometer-agent-notification",
+        "agent-notification.log",
+    ),
+    *(
+        Daemon(
+            f"openstack-ceilometer-{name}",
+            f"Ceilometer {name.title()} Agent",
+            "ceilometer",
+            f"ceilometer-polling --polling-namespaces {name}",
+            f"{name}.log",
+            after="libvirtd.service" if name == "compute" else "",
+        )
+        for name in ("central", "compute")
+    ),
+    *(
+        Daemon(f"openstack-aodh-{name}", f"Alarming (aodh) {name.title()}", "aodh", f"aodh-{name}", f"{name}.log")
+        for name in ("evaluator", "notifier", "listener")
+    ),
     Daemon("openstack-glance-api", "Image (glance) API", "glance", "glance-api", "api.log"),
     Daemon("openstack-glance-registry", "Image (glance) Registry", "glance", "glance-registry", "registry.log"),
     _nova("api", "API Server"),
@@ -329,6 +373,8 @@ COMMAND_PROJECTS = (
     "python-cinderclient",
     "python-heatclient",
     "python-swiftclient",
+    "gnocchiclient",
+    "aodhclient",
     "rtslib-fb",
     "uWSGI",
 )

@@ -22,7 +22,7 @@ from labctl.images import dashboard, pip, retry, store, toolchain
 from labctl.images.chroot import Bind, Chroot
 from labctl.images.python import MODULES, Interpreter
 from labctl.progress import step
-from labctl.releases.model import PyPI, Release
+from labctl.releases.model import PARTS, PyPI, Release
 
 #: Increment when the steps below change the content of the layer.
 RECIPE_VERSION = 4
@@ -36,6 +36,8 @@ BESIDES = (
     "python-memcached",
     "keystonemiddleware",
 )
+#: The same for releases that have telemetry.
+TELEMETRY_BESIDES = ("gnocchiclient", "aodhclient", "ceilometermiddleware")
 #: Packages that compiled parts are linked with; the rest of a system may change without rebuilding the projects.
 LINKED = ("libc6", "libstdc++6", "liberasurecode1", "libffi8", "libssl3", "libssl3t64", "libvirt0", "libxml2", "zlib1g")
 _CONSTRAINT = re.compile(r"^(?P<name>[\w.-]+)===(?P<version>[^;\s]+)(?:;python_version=='(?P<minor>[\d.]+)')?$")
@@ -67,6 +69,11 @@ def constraints(text: str, minor: str, pinned: Iterable[str]) -> str:
         if "" in versions or older:
             chosen.append(f"{name}==={versions.get(minor) or versions.get('') or versions[max(older, key=order)]}")
     return "\n".join(sorted(chosen, key=str.lower)) + "\n"
+
+
+def _parts(project: str) -> str:
+    """The optional parts of a project, as a requirement names them."""
+    return f"[{','.join(PARTS[project])}]" if project in PARTS else ""
 
 
 def published_constraints(release: str) -> str:
@@ -106,9 +113,10 @@ class Environment:
     def requirements(self) -> tuple[str, ...]:
         """Requirements for pip."""
         return (
-            *(f"{name}=={version}" for name, version in self.release.pins.items()),
+            *(f"{name}{_parts(name)}=={version}" for name, version in self.release.pins.items()),
             *self.pypi.extra,
             *BESIDES,
+            *(TELEMETRY_BESIDES if "ceilometer" in self.release.pins else ()),
             f"uWSGI=={self.pypi.uwsgi}",
             f"libvirt-python=={self.libvirt}",
         )

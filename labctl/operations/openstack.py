@@ -155,6 +155,49 @@ class GuestImageUpload:
 
 
 @dataclass(frozen=True)
+class ArchivePolicy:
+    """How gnocchi keeps measures: one point for each ``granularity``, for ``kept``, both in seconds."""
+
+    name: str
+    methods: tuple[str, ...]
+    granularity: int
+    kept: int
+
+    @property
+    def title(self) -> str:
+        return f"archive policy {self.name}"
+
+    def guide(self) -> str:
+        methods = " ".join(f"-m {method}" for method in self.methods)
+        points = f"granularity:{self.granularity}s,timespan:{self.kept}s"
+        return f"openstack metric archive-policy create -d {points} {methods} {quote(self.name)}"
+
+
+@dataclass(frozen=True)
+class MeasuresArrive:
+    """Wait until gnocchi has a measure of an image: a sample has come from an agent, over the message bus, to disk.
+
+    :param image: its name.
+    :param metric: what is measured of it.
+    :param interval: seconds between two measures.
+    :param seconds: deadline.
+    """
+
+    image: str
+    metric: str
+    interval: int
+    seconds: int = 180
+
+    @property
+    def title(self) -> str:
+        return f"measures of {self.metric} arrive"
+
+    def guide(self) -> str:
+        image = f"$(openstack image show -f value -c id {quote(self.image)})"
+        return f"openstack metric measures show --resource-id {image} {self.metric}"
+
+
+@dataclass(frozen=True)
 class ComputeHosts:
     """Wait until these hosts have registered their hypervisors, up and enabled.
 
@@ -300,6 +343,8 @@ ApiOperation = (
     | CatalogEntry
     | FlavorEntry
     | GuestImageUpload
+    | ArchivePolicy
+    | MeasuresArrive
     | ProviderNetwork
     | SelfServiceNetwork
     | ComputeHosts

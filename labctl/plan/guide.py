@@ -137,10 +137,13 @@ def _starts(ctx: Context, service: Service) -> Iterator[Step]:
             daemons = sorted((d for d in service.daemons(ctx, node) if d.stage == stage), key=lambda d: d.order)
             made: list[Operation] = []
             for daemon in daemons:
+                made += daemon.before
                 made += [Unit(unit) for unit in ctx.base.units[daemon.name]]
                 made += [Wait(what, test) for what, test in daemon.ready]
             found[node.name] = tuple(made)
         yield Step(purpose, found)
+        if stage == "services" and (objects := service.objects(ctx)):
+            yield Step("objects", {ctx.identity_host: _as_client(ctx, objects)})
 
 
 def _verify(ctx: Context, service: Service) -> dict[str, tuple[Operation, ...]]:

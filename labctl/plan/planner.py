@@ -108,7 +108,7 @@ def _per_node(ctx: Context, items: Callable[[NodeSpec], tuple[Item, ...]]) -> di
 
 def _packages(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
     names: list[str] = list(ctx.base.common_packages)
-    for component in (Component.MARIADB, Component.RABBITMQ, Component.MEMCACHED, Component.ETCD):
+    for component in infra.PORTS:
         if node.has(component):
             names += ctx.base.packages[component]
     for service in _present(ctx):
@@ -156,6 +156,7 @@ def _start(ctx: Context, node: NodeSpec, services: tuple[Service, ...], stage: s
     items: list[Item] = []
     for order in sorted({d.order for d, _ in daemons}):
         group = [(d, units) for d, units in daemons if d.order == order]
+        items += [command for d, _ in group for command in d.before]
         items.append(Parallel(_once(u for _, units in group for u in units)))
         items += [Wait(what, test, tuple(u.name for u in units), 120) for d, units in group for what, test in d.ready]
     return tuple(items)
@@ -343,7 +344,11 @@ def plan(ctx: Context) -> Plan:
         Stage("catalog", api=tuple(o for s in present for o in s.identity(ctx))),
         Stage("configure", _per_node(ctx, configure), tuple(c for s in services for c in s.copies(ctx))),
         _databases(ctx, services),
-        Stage("services", _per_node(ctx, lambda n: _start(ctx, n, services, "services"))),
+        Stage(
+            "services",
+            _per_node(ctx, lambda n: _start(ctx, n, services, "services")),
+            api=tuple(o for s in services for o in s.objects(ctx)),
+        ),
         Stage(
             "compute",
             _per_node(ctx, lambda n: _start(ctx, n, services, "compute")),

@@ -16,9 +16,11 @@ EPOXY = replace(
     versions={
         PackageSource.DEBIAN: series(
             "keystone 27.0.0, glance 30.0.0, placement 13.0.0, nova 31.0.0, neutron 26.0.3, cinder 26.0.0,"
-            "swift 2.35.1, heat 24.0.0, horizon 25.3.0, python-openstackclient 7.4.0"
+            "swift 2.35.1, heat 24.0.0, horizon 25.3.0, python-openstackclient 7.4.0, gnocchi 4.6.5, ceilometer 24.0.0,"
+            "aodh 20.0.0"
         )
     },
+    notifying=("glance", "nova", "neutron", "cinder", "heat"),
     nova_microversion="2.100",
     mechanisms=("ovn", "openvswitch"),  # modern 4.1
     linuxbridge_experimental=False,  # modern 4.1: removed

@@ -36,8 +36,10 @@ class VncNames(StrEnum):
 
 #: Project -> name of its distribution on PyPI, where the two differ.
 DISTRIBUTIONS = {"placement": "openstack-placement", "heat": "openstack-heat"}
+#: Project -> its optional parts that labctl configures.
+PARTS = {"gnocchi": ("keystone", "mysql", "redis"), "aodh": ("mysql",)}
 #: How many of a version's leading numbers each release raises, where it is not the first alone.
-SERIES = {"swift": 2, "horizon": 2}
+SERIES = {"swift": 2, "horizon": 2, "gnocchi": 2}
 
 
 def series(text: str) -> dict[str, str]:
@@ -157,8 +159,13 @@ class Release:
     cinder_nova_account: bool
     #: swift's pipeline has the copy filter
     swift_copy: bool
+    #: services that can tell the message bus of their resources: a context of theirs can be made without its
+    #: credentials, which newer oslo.messaging leaves out (notifier.py, _sanitize_context)
+    notifying: tuple[str, ...]
     #: heat's [trustee] names its plug-in auth_type or auth_plugin (mitaka)
     heat_trustee_plugin: str
+    #: section of aodh's evaluation_interval
+    aodh_evaluator_section: str
     #: the openstack command supports networks and volume services (section 9)
     client_networks: bool
     #: the openstack command reads multi-word commands from standard input (python-openstackclient 4)
@@ -193,6 +200,10 @@ class Release:
             return version == known
         series = known.split(".")[: SERIES.get(project, 1)]
         return version.split(".")[: len(series)] == series
+
+    def has(self, project: str, source: PackageSource) -> bool:
+        """True if labctl installs this project of the release from that package source."""
+        return project in self.versions.get(source, {})
 
     @property
     def environment(self) -> str:

@@ -19,11 +19,11 @@ TRAIN = Release(
     versions={
         PackageSource.RDO: series(
             "keystone 16.0.2, glance 19.0.4, placement 2.0.1, nova 20.6.0, neutron 15.3.4, cinder 15.6.0, swift 2.23.3,"
-            "heat 13.1.0, horizon 16.2.2, python-openstackclient 4.0.2"
+            "heat 13.1.0, horizon 16.2.2, python-openstackclient 4.0.2, gnocchi 4.3.5, ceilometer 13.1.2, aodh 9.0.0"
         ),
         PackageSource.PYPI: series(
             "keystone 16.0.2, glance 19.0.4, placement 2.0.1, nova 20.6.1, neutron 15.3.4, cinder 15.6.0, swift 2.23.3,"
-            "heat 13.1.0, horizon 16.2.2"
+            "heat 13.1.0, horizon 16.2.2, gnocchi 4.3.5, ceilometer 13.1.2, aodh 9.0.1"
         ),
     },
     rdo=rdo.TRAIN,
@@ -64,7 +64,9 @@ TRAIN = Release(
     cinder_target_prefix="target_",
     cinder_nova_account=True,
     swift_copy=True,
+    notifying=("glance", "nova", "neutron", "cinder", "heat"),
     heat_trustee_plugin="auth_type",
+    aodh_evaluator_section="DEFAULT",
     client_networks=True,
     client_batch=True,
     django_cache="MemcachedCache",

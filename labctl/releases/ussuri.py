@@ -8,7 +8,7 @@ from labctl.releases.train import PYROUTE2, TRAIN
 
 _PYPI = (
     "keystone 17.0.1, glance 20.2.0, placement 3.0.1, nova 21.2.4, neutron 16.4.2, cinder 16.4.2, swift 2.25.2,"
-    "heat 14.2.0, horizon 18.3.5"
+    "heat 14.2.0, horizon 18.3.5, gnocchi 4.3.5, ceilometer 14.1.0, aodh 10.0.0"
 )
 
 USSURI = replace(

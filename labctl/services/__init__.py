@@ -1,8 +1,11 @@
 """The chapters of the install guides, in their order."""
 
+from labctl.services.aodh import Aodh
 from labctl.services.base import Service
+from labctl.services.ceilometer import Ceilometer
 from labctl.services.cinder import Cinder
 from labctl.services.glance import Glance
+from labctl.services.gnocchi import Gnocchi
 from labctl.services.heat import Heat
 from labctl.services.horizon import Horizon
 from labctl.services.keystone import Keystone
@@ -21,4 +24,7 @@ SERVICES: tuple[Service, ...] = (
     Swift(),
     Heat(),
     Horizon(),
+    Gnocchi(),
+    Ceilometer(),
+    Aodh(),
 )

@@ -81,13 +81,15 @@ class Daemon:
     """A daemon to start, by its project's own name, and its readiness tests.
 
     ``ready`` is (what, shell test). ``order`` groups daemons of a node: all of one order are started
-    (in parallel) before the next. ``stage`` is the stage that starts it.
+    (in parallel) before the next. ``stage`` is the stage that starts it; ``before`` are commands of its node that
+    need what earlier stages started.
     """
 
     name: str
     ready: tuple[tuple[str, str], ...] = ()
     order: int = 1
     stage: str = "services"
+    before: tuple[Command, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,10 @@ class Service(Protocol):
         """What to enable and start on a node."""
         ...
 
+    def objects(self, ctx: Context) -> tuple[ApiOperation, ...]:
+        """What its own API must have before daemons of the stage compute start."""
+        ...
+
     def verify(self, ctx: Context) -> tuple[ApiOperation, ...]:
         """The chapter's "verify operation", as checks of the APIs."""
         ...
@@ -210,6 +216,9 @@ class Chapter:
         return ()
 
     def daemons(self, ctx: Context, node: NodeSpec) -> tuple[Daemon, ...]:
+        return ()
+
+    def objects(self, ctx: Context) -> tuple[ApiOperation, ...]:
         return ()
 
     def verify(self, ctx: Context) -> tuple[ApiOperation, ...]:
@@ -327,6 +336,21 @@ def messaging(ctx: Context, conf: Ini) -> None:
             "rabbit_password": mark("RABBIT_PASS"),
         },
     )
+
+
+def counted(ctx: Context) -> bool:
+    """True where telemetry reads what services tell about their resources."""
+    return ctx.lab.has(Component.CEILOMETER)
+
+
+def notifications(ctx: Context, conf: Ini, service: str) -> None:
+    """Tell the message bus what happens to resources, where a notification agent reads it and the service can.
+
+    Nobody else reads it, and the queue would grow without end (telemetry 4).
+    """
+    if counted(ctx) and service in ctx.release.notifying:
+        source = "guide: ceilometer install, enable service meters; telemetry 4"
+        conf.set("oslo_messaging_notifications", source, {"driver": "messagingv2"})
 
 
 def sync(title: str, run: str, user: str, source: str = "guide: populate the database") -> Command:

@@ -15,6 +15,7 @@ from labctl.services.base import (
     authtoken,
     http_ready,
     messaging,
+    notifications,
     password_auth,
     privileged,
     service_account,
@@ -64,6 +65,7 @@ def configuration(ctx: Context, node: NodeSpec) -> File:
     conf.set("DEFAULT", GUIDE, {"my_ip": str(ctx.lab.address(node)), "auth_strategy": "keystone"})
     conf.set("DEFAULT", "cinder.conf: the packages set it", {"state_path": "/var/lib/cinder"})
     messaging(ctx, conf)
+    notifications(ctx, conf, "cinder")
     # each check of the volume group starts rootwrap three times, which keeps an emulated node busy for the minute
     limits = {"report_interval": 10, "service_down_time": 60, "periodic_interval": 60}
     stretch(ctx, conf, "DEFAULT", limits, "cinder")

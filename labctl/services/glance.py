@@ -8,7 +8,20 @@ from labctl.operations.node import Chain, Command, Database, File, Operation
 from labctl.operations.openstack import ApiOperation, CatalogAnswers, CatalogEntry
 from labctl.releases.model import PackageSource
 from labctl.secret import mark
-from labctl.services.base import Chapter, Check, Context, Daemon, authtoken, children, http_ready, service_account, sync
+from labctl.services.base import (
+    Chapter,
+    Check,
+    Context,
+    Daemon,
+    authtoken,
+    children,
+    counted,
+    http_ready,
+    messaging,
+    notifications,
+    service_account,
+    sync,
+)
 from labctl.services.wsgi import processes
 from labctl.topology.spec import NodeSpec
 
@@ -20,6 +33,9 @@ def _shared(ctx: Context, name: str) -> Ini:
     """Options shared by the API and the registry."""
     conf = Ini(f"/etc/glance/{name}", group="glance")
     conf.set("DEFAULT", "topology: options.workers", {"workers": children(ctx)})
+    if counted(ctx):  # else it needs no message bus
+        messaging(ctx, conf)
+        notifications(ctx, conf, "glance")
     conf.set("database", GUIDE, {"connection": ctx.database_url("glance", "glance")})
     authtoken(ctx, conf, "glance")
     conf.set("paste_deploy", GUIDE, {"flavor": "keystone"})

@@ -24,6 +24,7 @@ from labctl.services.base import (
     authtoken,
     http_ready,
     messaging,
+    notifications,
     password_auth,
     service_account,
     stretch,
@@ -43,6 +44,7 @@ def configuration(ctx: Context) -> File:
     host, workers = ctx.host(Component.HEAT), ctx.lab.workers
     conf = Ini("/etc/heat/heat.conf", group="heat")
     messaging(ctx, conf)
+    notifications(ctx, conf, "heat")
     stretch(ctx, conf, "DEFAULT", {"engine_life_check_timeout": 2}, "heat")
     conf.set(
         "DEFAULT",

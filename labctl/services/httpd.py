@@ -5,7 +5,7 @@ Each topic has its own file in Apache's directory, so no packaged file is edited
 
 from __future__ import annotations
 
-from labctl.operations.node import Command, File, Link, Operation
+from labctl.operations.node import Command, Directory, File, Link, Operation
 from labctl.services.base import Context
 
 #: The packaged site runs a script in /usr/bin but grants no access there: 403 for every request (B17).
@@ -51,6 +51,35 @@ def placement(ctx: Context, log: str, user: str) -> tuple[Operation, ...]:
             unless=f'[ "$(stat -c %U:%G {log})" = {user}:{user} ]',
             source="facts 6.3; troubleshooting B18",
         ),
+    )
+
+
+def site(ctx: Context, service: str, port: int, application: str) -> tuple[Operation, ...]:
+    """An API for which RDO has no site of Apache's: a script, and the port that serves it.
+
+    :param application: Python that makes ``application``.
+    """
+    directory = ctx.base.paths.get("httpd")
+    if directory is None:
+        return ()
+    script, source = f"/var/www/cgi-bin/{service}/app", f"{service} documentation: mod_wsgi; telemetry 3"
+    group = f"{service}-api"
+    text = f"""# Made by labctl
+Listen {port}
+<VirtualHost *:{port}>
+  WSGIDaemonProcess {group} processes={ctx.lab.workers} threads={ctx.lab.threads} user={service} group={service} \
+    display-name={group}
+  WSGIProcessGroup {group}
+  WSGIApplicationGroup %{{GLOBAL}}
+  WSGIScriptAlias / {script}
+  WSGIPassAuthorization On
+  ErrorLog /var/log/httpd/{group}.log
+</VirtualHost>
+"""
+    return (
+        Directory(script.rpartition("/")[0]),
+        File(script, f"# Made by labctl\n{application}\n", source=source),
+        File(f"{directory}/10-labctl-{service}.conf", text, source=source),
     )
 
 

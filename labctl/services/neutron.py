@@ -16,6 +16,7 @@ from labctl.services.base import (
     authtoken,
     http_ready,
     messaging,
+    notifications,
     password_auth,
     privileged,
     service_account,
@@ -65,6 +66,7 @@ def neutron_conf(ctx: Context, node: NodeSpec) -> File:
     if ctx.release.linuxbridge_experimental and ctx.lab.mechanism is Mechanism.LINUXBRIDGE:
         conf.set("experimental", "neutron source: B35", {"linuxbridge": True})
     if node.has(Component.NEUTRON_SERVER):
+        notifications(ctx, conf, "neutron")
         workers = ctx.lab.workers
         if (largest := ml2.largest_packet(ctx)) != MTU:
             conf.set("DEFAULT", ml2.PACKETS, {"global_physnet_mtu": largest})

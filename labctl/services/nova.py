@@ -23,8 +23,10 @@ from labctl.services.base import (
     Context,
     Daemon,
     authtoken,
+    counted,
     http_ready,
     messaging,
+    notifications,
     password_auth,
     privileged,
     service_account,
@@ -37,6 +39,7 @@ from labctl.topology.spec import NodeSpec
 GUIDE = "guide: nova install, install and configure components; facts 6.4"
 CONTROLLER = "guide: nova install, controller node; facts 6.4"
 COMPUTE = "guide: nova install, compute node; facts 6.4"
+METERED = "guide: ceilometer install, compute node; telemetry 4"
 LAB = "labctl: a lab of a few guests on few cores"
 #: Name of the disk that holds guests, where a topology has one.
 INSTANCES = "instances"
@@ -52,6 +55,7 @@ def _shared(ctx: Context, node: NodeSpec, conf: Ini) -> None:
     conf.set("DEFAULT", GUIDE, {"my_ip": str(ctx.lab.address(node))})
     conf.set("DEFAULT", "nova.conf: the default is the code's own directory", {"state_path": "/var/lib/nova"})
     messaging(ctx, conf)
+    notifications(ctx, conf, "nova")
     stretch(ctx, conf, "DEFAULT", {"report_interval": 10, "service_down_time": 60}, "nova")
     if release.nova_sleeps_to_stop:
         conf.set("DEFAULT", "labctl: daemons end by themselves; modern 4.2", {"manager_shutdown_timeout": 0})
@@ -131,6 +135,10 @@ def configuration(ctx: Context, node: NodeSpec) -> File:
                 "novncproxy_base_url": f"http://{controller}:6080/vnc_auto.html",
             },
         )
+        if counted(ctx):
+            conf.set("DEFAULT", METERED, {"instance_usage_audit": True})
+            conf.set("DEFAULT", METERED, {"instance_usage_audit_period": "hour"})
+            conf.set("notifications", METERED, {"notify_on_state_change": "vm_and_task_state"})
         conf.set("DEFAULT", LAB, {"reserved_host_memory_mb": 256, "resize_confirm_window": 0})
         if not ctx.release.nova_overcommits:
             ratios = {"initial_cpu_allocation_ratio": "16.0", "initial_ram_allocation_ratio": "1.5"}

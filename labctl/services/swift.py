@@ -7,7 +7,7 @@ from labctl.operations.ini import Ini
 from labctl.operations.node import Command, Copy, Directory, File, Operation
 from labctl.operations.openstack import ApiOperation, CatalogAnswers, CatalogEntry
 from labctl.secret import mark
-from labctl.services.base import Chapter, Context, Daemon, children, password_auth, service_account, stretch
+from labctl.services.base import Chapter, Context, Daemon, children, counted, password_auth, service_account, stretch
 from labctl.topology.spec import DiskSpec, NodeSpec
 
 GUIDE = "guide: swift install, controller node; facts 6.8"
@@ -16,10 +16,12 @@ LAB = "labctl: few cores, so background daemons go round slowly and a test still
 PORTS = {"account": 6202, "container": 6201, "object": 6200}
 PARTITION_POWER = 10
 MIN_PART_HOURS = 1
+METERED = "guide: ceilometer install, enable Object Storage meters; telemetry 4"
 SAMPLE = "proxy-server.conf sample of the package"
 _PIPELINE = (
     "catch_errors gatekeeper healthcheck proxy-logging cache container_sync bulk tempurl ratelimit formpost authtoken "
-    "keystoneauth staticweb copy container-quotas account-quotas slo dlo versioned_writes proxy-logging proxy-server"
+    "keystoneauth staticweb copy container-quotas account-quotas slo dlo versioned_writes proxy-logging ceilometer "
+    "proxy-server"
 )
 
 
@@ -29,7 +31,8 @@ def pipeline(ctx: Context) -> str:
     tempurl, formpost and staticweb, which the guide lacks, are where Swift's own sample has them: before the limits,
     just before and just after the authentication.
     """
-    return " ".join(f for f in _PIPELINE.split() if f != "copy" or ctx.release.swift_copy)
+    absent = {*(() if ctx.release.swift_copy else ("copy",)), *(() if counted(ctx) else ("ceilometer",))}
+    return " ".join(f for f in _PIPELINE.split() if f not in absent)
 
 
 def disks(node: NodeSpec) -> tuple[DiskSpec, ...]:
@@ -80,12 +83,31 @@ def proxy_conf(ctx: Context) -> File:
     conf.set("filter:keystoneauth", GUIDE, {"use": "egg:swift#keystoneauth", "operator_roles": roles})
     conf.set("filter:cache", GUIDE, {"use": "egg:swift#memcache", "memcache_servers": ctx.memcached})
     for name in pipeline(ctx).split():
-        if name not in ("authtoken", "keystoneauth", "cache", "proxy-server"):
+        if name not in ("authtoken", "keystoneauth", "cache", "ceilometer", "proxy-server"):
             egg = name.replace("-logging", "_logging").replace("-quotas", "_quotas")
             conf.set(f"filter:{name}", SAMPLE, {"use": f"egg:swift#{egg}"})
+    if counted(ctx):
+        conf.set("filter:ceilometer", METERED, _meter(ctx))
     # off by default, and then X-Versions-Location has no effect
     conf.set("filter:versioned_writes", SAMPLE, {"allow_versioned_writes": True})
     return conf.file()
+
+
+def _meter(ctx: Context) -> dict[str, str | bool]:
+    """Options of the filter that tells the message bus of each request.
+
+    It knows no file of oslo.config's, so its URL says that queues are durable, as all others of the lab. A proxy must
+    not wait for a message bus that is down.
+    """
+    return {
+        "paste.filter_factory": "ceilometermiddleware.swift:filter_factory",
+        "control_exchange": "swift",
+        "url": f"{ctx.transport_url}?amqp_durable_queues=true",
+        "driver": "messagingv2",
+        "topic": "notifications",
+        "nonblocking_notify": True,
+        "log_level": "WARNING",
+    }
 
 
 def server_conf(ctx: Context, node: NodeSpec, kind: str) -> File:
@@ -201,6 +223,14 @@ class Swift(Chapter):
     }
     logs = ("swift",)
     tempest = True
+
+    def packages(self, ctx: Context, node: NodeSpec) -> tuple[str, ...]:
+        meter = (
+            ctx.base.daemon_packages.get("ceilometermiddleware", ())
+            if counted(ctx) and node.has(Component.SWIFT_PROXY)
+            else ()
+        )
+        return (*super().packages(ctx, node), *meter)
 
     def identity(self, ctx: Context) -> tuple[ApiOperation, ...]:
         base = f"http://{ctx.host(Component.SWIFT_PROXY)}:8080/v1"

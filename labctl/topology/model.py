@@ -245,6 +245,9 @@ class Options(Frozen):
     region: str = "RegionOne"
     workers: int = Field(1, ge=1, le=32, description="worker processes of each API and RPC service")
     threads: int = Field(4, ge=1, le=64, description="threads of each uWSGI API process")
+    telemetry_interval: int = Field(
+        30, ge=10, le=3600, description="seconds between two measures of telemetry's agents, and of its archive policy"
+    )
     mechanism: Mechanism = Mechanism.AUTO
     virt_type: VirtType = VirtType.AUTO
     volume_backend: VolumeBackend = VolumeBackend.AUTO

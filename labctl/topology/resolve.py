@@ -61,6 +61,7 @@ def resolve(
         region=topology.options.region,
         workers=topology.options.workers,
         threads=topology.options.threads,
+        telemetry_interval=topology.options.telemetry_interval,
         mechanism=mechanism,
         userspace_datapath=userspace_datapath,
         virt_type=virt_type,

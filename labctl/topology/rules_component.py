@@ -87,6 +87,40 @@ def placement_exists_in_the_release(topology: Topology, at: Positions) -> Iterat
             )
 
 
+#: The components of telemetry, each with its project.
+TELEMETRY = {C.GNOCCHI: "gnocchi", C.CEILOMETER: "ceilometer", C.CEILOMETER_COMPUTE: "ceilometer", C.AODH: "aodh"}
+
+
+def telemetry_exists_in_the_release(topology: Topology, at: Positions) -> Iterator[Problem]:
+    """Telemetry's projects are known for the release, wherever it is installed from."""
+    release = RELEASES.get(topology.release)
+    if release is None:
+        return
+    sources = {release.bases[base] for base in topology.bases if base in release.bases}
+    known = [other.name for other in RELEASES.values() if any(other.has("gnocchi", s) for s in other.versions)]
+    for name, node in topology.nodes.items():
+        for i, component in enumerate(node.runs):
+            project = TELEMETRY.get(component)
+            if project and not all(release.has(project, source) for source in sources):
+                yield at.problem(
+                    ("nodes", name, "runs", i),
+                    f"labctl has no recipe for {component} of {topology.release}; telemetry is known for "
+                    f"{', '.join(known)}",
+                )
+
+
+def every_guest_is_measured(topology: Topology, at: Positions) -> Iterator[Problem]:
+    """Where there is telemetry, an agent runs beside each nova-compute: guests of others would have no measures."""
+    if not any(C.CEILOMETER in node.runs for node in topology.nodes.values()):
+        return
+    for name, node in topology.nodes.items():
+        if C.NOVA_COMPUTE in node.runs and C.CEILOMETER_COMPUTE not in node.runs:
+            yield at.problem(
+                ("nodes", name, "runs", node.runs.index(C.NOVA_COMPUTE)),
+                "the lab runs ceilometer, but nobody measures the guests of this node; add ceilometer-compute to runs",
+            )
+
+
 def a_node_is_there_from_the_start(topology: Topology, at: Positions) -> Iterator[Problem]:
     """At least one node is part of the lab from the start."""
     if all(node.join is Join.LATER for node in topology.nodes.values()):
@@ -107,6 +141,8 @@ RULES = (
     needed_components_run_somewhere,
     needed_components_run_beside,
     placement_exists_in_the_release,
+    telemetry_exists_in_the_release,
+    every_guest_is_measured,
     a_node_is_there_from_the_start,
     later_nodes_run_what_can_join,
 )

@@ -15,7 +15,11 @@ SECRETS = tuple(name for placing in COMPONENTS.values() for name in placing.secr
 _MOST_BYTES = 64
 #: What does not understand a quoted password in its database's URL: Alembic's file has another meaning for ``%`` in
 #: keystone/common/sql/upgrades.py, and nova/objects/cell_mapping.py fills in the braces of a URL without its quotes.
-_URL_READERS = {"KEYSTONE_DBPASS": "keystone's migrations", "NOVA_DBPASS": "nova's cell mappings"}
+_URL_READERS = {
+    "KEYSTONE_DBPASS": "keystone's migrations",
+    "NOVA_DBPASS": "nova's cell mappings",
+    "REDIS_PASS": "Redis and gnocchi",
+}
 #: What a URL has without percent signs.
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]*")
 #: The first words of every list of passwords that were stolen, and those of install guides.

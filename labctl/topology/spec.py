@@ -139,6 +139,7 @@ class LabSpec(Frozen):
     region: Word
     workers: int
     threads: int
+    telemetry_interval: int = 30  # seconds
     mechanism: Mechanism  # never AUTO
     userspace_datapath: bool = False  # Open vSwitch forwards in its own process: the kernel has no module for it
     virt_type: VirtType

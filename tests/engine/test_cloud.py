@@ -11,7 +11,7 @@ from keystoneauth1 import exceptions
 
 from labctl.engine.cloud import Cloud
 from labctl.errors import DeadlineError
-from labctl.operations.openstack import ComputeServiceGone, DhcpPlugged
+from labctl.operations.openstack import ArchivePolicy, ComputeServiceGone, DhcpPlugged, MeasuresArrive
 from labctl.records.lab import Lab
 from labctl.secret import Secret
 
@@ -113,3 +113,48 @@ def test_a_compute_service_with_its_resource_provider_is_deleted_at_once() -> No
     assert nova.run(ComputeServiceGone("renamed"))
     assert nova.asked[1:] == ["DELETE /os-services/2"]
     assert not nova.run(ComputeServiceGone("unknown"))
+
+
+class Gnocchi(Cloud):
+    """A metric API whose image has its first measure after some questions."""
+
+    def __init__(self, measured_after: int = 0, *policies: str) -> None:
+        super().__init__(cast(Lab, LAB), {"ADMIN_PASS": Secret("x")}, None)
+        self.left, self.policies, self.made = measured_after, policies, list[Any]()
+
+    def get(self, service: str, path: str) -> dict[str, Any]:
+        assert (service, path) == ("image", "/v2/images?name=cirros")
+        return {"images": [{"id": "1"}]}
+
+    def rows(self, service: str, path: str) -> list[Any]:
+        assert service == "metric"
+        if path == "/v1/archive_policy":
+            return [{"name": name} for name in self.policies]
+        assert path == "/v1/resource/generic/1/metric/image.size/measures?granularity=30"
+        self.left -= 1
+        if self.left > 1:
+            raise exceptions.NotFound  # no such metric yet
+        return [["2026-11-30T00:00:00+00:00", 30.0, 4096.0]] if self.left < 0 else []
+
+    def post(self, service: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        assert (service, path) == ("metric", "/v1/archive_policy")
+        self.made.append(body)
+        return body
+
+
+def test_the_first_measure_is_waited_for() -> None:
+    gnocchi = Gnocchi(4)
+    assert gnocchi.run(MeasuresArrive("cirros", "image.size", 30, seconds=20)) is False
+    assert gnocchi.left == -1
+    with pytest.raises(DeadlineError, match="no measure of the image cirros yet"):
+        Gnocchi(1000).run(MeasuresArrive("cirros", "image.size", 30, seconds=5))
+
+
+def test_an_archive_policy_is_made_once() -> None:
+    wanted = ArchivePolicy("lab", ("mean", "rate:mean"), 30, 3600)
+    gnocchi = Gnocchi(0, "low")
+    assert gnocchi.run(wanted) is True
+    (body,) = gnocchi.made
+    assert body["aggregation_methods"] == ["mean", "rate:mean"]
+    assert body["definition"] == [{"granularity": 30, "timespan": 3600}]
+    assert Gnocchi(0, "low", "lab").run(wanted) is False

@@ -78,7 +78,9 @@ def test_errata_0_6_both_grants_have_the_password_of_the_url(lab: Lab) -> None:
                 passwords = {p for s in operation.statements() for p in re.findall(r"IDENTIFIED BY '(.*)'", s)}
                 assert passwords == {within(operation.password, "sql")}
                 urls = [
-                    s.value for s in lab.settings if s.option == "connection" and s.value.endswith(f"/{operation.name}")
+                    s.value
+                    for s in lab.settings
+                    if s.option in ("connection", "url") and s.value.endswith(f"/{operation.name}")
                 ]
                 if operation.name != "nova_cell0":
                     assert urls

@@ -154,7 +154,7 @@ def test_projects_files_are_where_rootwrap_and_paste_look(built: Path) -> None:
 
 def test_the_base_and_the_image_name_the_same_units() -> None:
     units = [names for base in (DEBIAN12_PYPI, DEBIAN13_PYPI) for names in base.units.values()]
-    theirs = {u for names in units for u in names if u.startswith(("openstack-", "neutron-"))}
+    theirs = {u for names in units for u in names if u.startswith(("openstack-", "neutron-", "gnocchi-"))}
     assert {d.unit for d in DAEMONS} == theirs
 
 

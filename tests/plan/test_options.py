@@ -12,13 +12,18 @@ import check_options
 import pytest
 from support import ROOT, TOPOLOGIES, planned, variants, whole
 
+from labctl.components import Component as C
 from labctl.releases import RELEASES
+from labctl.releases.model import PackageSource
 from labctl.topology import mechanism
 from labctl.topology.load import load
 from labctl.topology.model import VirtType, VolumeBackend
 from labctl.topology.spec import LabSpec
 
-PROJECTS = ("keystone", "glance", "placement", "nova", "neutron", "cinder", "heat")
+PROJECTS = (
+    *("keystone", "glance", "placement", "nova", "neutron", "cinder", "heat"),
+    *("gnocchi", "ceilometer", "aodh"),
+)
 #: Files read in the place of, or after, another one: their options are the other one's.
 SAME_AS = {"nova-compute.conf": "nova.conf", "nova-cpu.conf": "nova.conf"}
 #: Sections for which oslo.privsep registers the options of [privsep] once a helper's context is made, so that no
@@ -45,7 +50,7 @@ FOR_REMOVAL = {
     ("glance-api.conf", "glance_store", "stores"): "the guide has it, and its one store needs no name",
 }
 #: Files below a project's directory that oslo.config does not read.
-OTHER_KINDS = ("api-paste.ini", "-uwsgi.ini", "policy.json", "policy.yaml", "rootwrap.conf", "/nfs_shares")
+OTHER_KINDS = ("api-paste.ini", ".yaml", "-uwsgi.ini", "policy.json", "policy.yaml", "rootwrap.conf", "/nfs_shares")
 
 
 def catalog(release: str) -> dict[str, dict[str, check_options.Names]]:
@@ -58,9 +63,23 @@ def catalog(release: str) -> dict[str, dict[str, check_options.Names]]:
     return found
 
 
+def measured(spec: LabSpec) -> LabSpec:
+    """The lab with telemetry, if labctl has that of its release."""
+    if spec.has(C.GNOCCHI) or not RELEASES[spec.release].has("gnocchi", PackageSource(spec.package_source)):
+        return spec
+    more = {
+        spec.host_of(C.KEYSTONE).name: (C.GNOCCHI, C.CEILOMETER, C.AODH, C.REDIS),
+        **{node.name: (C.CEILOMETER_COMPUTE,) for node in spec.running(C.NOVA_COMPUTE)},
+    }
+    nodes = {
+        name: node.model_copy(update={"runs": (*node.runs, *more.get(name, ()))}) for name, node in spec.nodes.items()
+    }
+    return spec.model_copy(update={"nodes": nodes})
+
+
 def specs(topology: Path, base: str) -> list[LabSpec]:
     """A lab in each of the shapes that change its files."""
-    spec = whole(topology, base)
+    spec = measured(whole(topology, base))
     mechanisms = mechanism.possible(RELEASES[spec.release], base)
     return [
         spec.model_copy(

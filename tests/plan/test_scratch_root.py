@@ -46,7 +46,7 @@ case "$name $1" in
 "getsebool "*) grep -qs "$1" "$state/booleans" && echo "$1 --> on" || echo "$1 --> off" ;;
 "setsebool -P") echo "$*" >"$state/booleans" ;;
 "semanage port") if [ "$2" = -l ]; then cat "$state/ports" 2>/dev/null
-    else echo "$4   tcp  80, $7" >"$state/ports"; fi ;;
+    else echo "$4   tcp  80, $7" >>"$state/ports"; fi ;;
 "semanage fcontext") if [ "$2" = -l ]; then cat "$state/labels" 2>/dev/null
     else echo "$5 all files $4" >"$state/labels"; fi ;;
 "firewall-cmd --state") [ -e "$state/enabled-firewalld" ] ;;

@@ -35,7 +35,7 @@ def test_no_version_of_another_release_is_taken_for_its_own(release: Any, other:
     """Whichever package source either is from; also where only one project is of the other release."""
     for source, known in release.versions.items():
         for versions_of_other in other.versions.values():
-            for project in known.keys() & versions_of_other:
+            for project in (known.keys() & versions_of_other) - {"gnocchi"}:  # it has releases of its own
                 assert not release.includes(source, project, versions_of_other[project]), project
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from full import Lab, node, said, the_one
+from full import Lab, measured, node, said, the_one
 
 from labctl import bases
 from labctl.bases import runs_on
@@ -15,7 +15,7 @@ from labctl.topology.problems import Positions
 
 
 def test_a_lab_of_every_component_has_no_problem(lab: Lab) -> None:
-    assert said(lab) == []
+    assert said(measured(lab)) == []
     assert {c for n in lab["nodes"].values() for c in n["runs"]} == set(Component)
 
 
@@ -78,8 +78,8 @@ def test_each_driver_may_have_its_own_base(lab: Lab) -> None:
 
 @pytest.mark.parametrize("component", [c for c, rules in COMPONENTS.items() if rules.once])
 def test_a_lab_has_one_of_a_component(lab: Lab, component: str) -> None:
-    node(lab, "compute")["runs"].append(str(component))
-    assert the_one(lab) == f"nodes.compute.runs[2]: {component} already runs on node 'controller'; a lab has only one"
+    node(measured(lab), "compute")["runs"].append(str(component))
+    assert the_one(lab) == f"nodes.compute.runs[3]: {component} already runs on node 'controller'; a lab has only one"
 
 
 def test_a_component_is_named_once_a_node(lab: Lab) -> None:
@@ -91,7 +91,7 @@ def test_a_component_is_named_once_a_node(lab: Lab) -> None:
     ("component", "needed"), [(c, n) for c, rules in COMPONENTS.items() for n in rules.needs], ids=lambda c: str(c)
 )
 def test_what_a_component_needs_runs_somewhere(lab: Lab, component: str, needed: str) -> None:
-    for each in lab["nodes"].values():
+    for each in measured(lab)["nodes"].values():
         each["runs"] = [c for c in each["runs"] if c != needed]
     matching = [line for line in said(lab) if f": {component} needs " in line]
     assert len(matching) == 1
@@ -132,6 +132,38 @@ def test_rocky_needs_its_placement_placed(lab: Lab) -> None:
     assert "nova-controller needs placement" in the_one(lab)
 
 
+# telemetry
+
+
+def test_every_guest_of_a_lab_with_telemetry_is_measured(lab: Lab) -> None:
+    node(measured(lab), "compute")["runs"].remove("ceilometer-compute")
+    assert the_one(lab) == (
+        "nodes.compute.runs[0]: the lab runs ceilometer, but nobody measures the guests of this node; "
+        "add ceilometer-compute to runs"
+    )
+
+
+def test_an_agent_measures_the_guests_of_its_own_node(lab: Lab) -> None:
+    node(measured(lab), "storage")["runs"].append("ceilometer-compute")
+    assert the_one(lab).endswith("ceilometer-compute needs nova-compute on the same node; add it to runs")
+
+
+@pytest.mark.parametrize("release", tuple(RELEASES))
+def test_telemetry_has_a_recipe_for_the_release(lab: Lab, release: str) -> None:
+    base, source = next(iter(RELEASES[release].bases.items()))
+    lab |= {"release": release, "bases": [base], "drivers": ["libvirt"]}
+    if release == "mitaka":
+        node(lab)["runs"].remove("placement")
+    refused = [line for line in said(measured(lab)) if "labctl has no recipe for" in line]
+    if RELEASES[release].has("gnocchi", source):
+        assert said(lab) == []
+    else:
+        assert [line.split("recipe for ")[1].split(" of ")[0] for line in refused] == [
+            *("gnocchi", "ceilometer", "aodh", "ceilometer-compute")
+        ]
+        assert refused[0].endswith(f"of {release}; telemetry is known for train, ussuri, zed, epoxy")
+
+
 # nodes that join later
 
 
@@ -144,7 +176,7 @@ def test_a_compute_node_may_join_later(lab: Lab) -> None:
     "component", sorted(str(c) for c, rules in COMPONENTS.items() if rules.once and not rules.joins)
 )
 def test_what_a_lab_is_set_up_with_does_not_join_later(lab: Lab, component: str) -> None:
-    node(lab)["runs"].remove(component)
+    node(measured(lab))["runs"].remove(component)
     lab["nodes"]["late"] = {
         "networks": {"management": "10.0.0.51", "overlay": "10.0.1.51", "provider": "none"},
         "runs": ["neutron-l2", component],

@@ -137,6 +137,9 @@ def operations(ctx: Context, system: RedHat, rdo: RDO, node: NodeSpec) -> tuple[
     made: list[Item] = [_mode(rdo.selinux), _booleans(system.booleans)]
     if node.has(C.PLACEMENT):
         made.append(_port(8778, "http_port_t"))
+    made += [
+        _port(port, "http_port_t") for component, port in ((C.GNOCCHI, 8041), (C.AODH, 8042)) if node.has(component)
+    ]
     if node.has(C.SWIFT_STORAGE):
         made.append(_label("/srv/node", "swift_data_t"))
     return tuple(made)

@@ -16,7 +16,8 @@ echo 0 >/proc/sys/kernel/dmesg_restrict
 root=$(awk '$2 == "/" && $3 == "ext4" { print $1; exit }' /proc/mounts)
 resize2fs "$root" 2>&1 | grep 'is now'
 
-for module in virtio_rng virtio_net button evdev; do
+# virtio_balloon: the hypervisor can ask how much memory is used (nova: mem_stats_period_seconds)
+for module in virtio_rng virtio_net virtio_balloon button evdev; do
     modprobe -q "$module"
 done
 syslogd
