@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from keystoneauth1 import exceptions
 
+from labctl.components import Component
 from labctl.diagnose.model import Finding, Level, Mend
 from labctl.diagnose.rows import ROWS
 from labctl.engine.cloud import Cloud
@@ -24,7 +25,7 @@ T = TypeVar("T")
 TRIES = (10, 60)
 #: The same where what an API stands on is broken: it often waits for that, as heat's for its engine.
 DOOMED = (5,)
-#: Intervals after which a measure is overdue: its time is that of its interval's begin, metricd and agents take theirs.
+#: Intervals after which a measure is overdue: it has the time at which its interval began, and metricd waits too.
 MISSED = 4
 #: Service names of the types that list their own services.
 _SERVICE_OF = {"compute": "nova", "volumev2": "cinder", "volumev3": "cinder", "orchestration": "heat"}
@@ -316,21 +317,25 @@ _BACKLOG = 500
 
 def _measures(lab: Lab, cloud: Cloud, wanted: list[openstack.MeasuresArrive]) -> Iterator[Finding]:
     """Whether what agents measure arrives, and is worked through."""
+    host, logs = lab.context.host(Component.CEILOMETER), f"labctl logs {lab.name} ceilometer"
     if not any(row["name"] == "instance" for row in cloud.rows("metric", "/v1/resource_type")):
-        yield _finding(lab, "L14", Level.SERVICE, "ceilometer", "gnocchi has no resource type instance")
+        # not by `labctl up`, which has run it once
+        fix = f"labctl ssh {lab.name} {host} -- su -s /bin/sh -c ceilometer-upgrade ceilometer"
+        yield _finding(lab, "L14", Level.SERVICE, "ceilometer", "gnocchi has no resource type instance", fix)
         return
     waiting = cloud.get("metric", "/v1/status?details=false")["storage"]["summary"]["measures"]
     if waiting > _BACKLOG:
-        yield _finding(lab, "L13", Level.AGENT, "gnocchi", f"{waiting} measures wait for metricd")
+        fix = _restart(lab, lab.context.host(Component.GNOCCHI), "gnocchi-metricd")
+        yield _finding(lab, "L13", Level.AGENT, "gnocchi", f"{waiting} measures wait for metricd", fix)
     for measure in wanted:
         age = cloud.measured(measure)
         if age is None:
-            yield _finding(lab, "L12", Level.AGENT, "ceilometer", f"no measure of {measure.metric}")
+            yield _finding(lab, "L12", Level.AGENT, "ceilometer", f"no measure of {measure.metric}", logs)
         elif age > MISSED * measure.interval:
             text = (
                 f"the newest measure of {measure.metric} is {age:.0f} s old; agents measure every {measure.interval} s"
             )
-            yield _finding(lab, "L12", Level.AGENT, "ceilometer", text)
+            yield _finding(lab, "L12", Level.AGENT, "ceilometer", text, logs)
 
 
 #: The kinds of operation that questions are about, whom they ask, and the questions.

@@ -141,7 +141,7 @@ def given_up(handle: IO[Any]) -> Iterator[None]:
 
 
 def _unlock(handle: IO[Any]) -> None:
-    _ours.discard(_identity(handle))
+    _ours.pop(handle.fileno(), None)
     if _ends.is_set():
         os.set_inheritable(fcntl.fcntl(handle, fcntl.F_DUPFD_CLOEXEC, _HIGH), True)  # the kernel unlocks it
     else:
@@ -151,7 +151,7 @@ def _unlock(handle: IO[Any]) -> None:
 def _lock(handle: IO[Any], kind: int) -> None:
     fcntl.flock(handle, kind)
     os.set_inheritable(handle.fileno(), True)
-    _ours.add(_identity(handle))
+    _ours[handle.fileno()] = _identity(handle)
 
 
 def _identity(handle: IO[Any]) -> tuple[int, int]:
@@ -176,8 +176,8 @@ def _taken(path: Path, handle: IO[Any]) -> bool:
 
 
 _ends = threading.Event()
-#: The files that this process has locked: one of its threads may wait for another.
-_ours: set[tuple[int, int]] = set()
+#: The files that this process has locked, by descriptor: one of its threads may wait for another.
+_ours: dict[int, tuple[int, int]] = {}
 #: Locks are inherited, and programs that write ">&N" into a shell's text need a digit: mmdebstrap's hooks.
 _HIGH = 200
 #: Seconds within which the processes of a labctl that was killed end.
@@ -213,6 +213,6 @@ def wait(handle: IO[Any], what: str, kind: int = fcntl.LOCK_EX) -> None:
     try:
         _lock(handle, kind | fcntl.LOCK_NB)
     except BlockingIOError:
-        holder = "labctl already" if _identity(handle) in _ours else "another labctl"
+        holder = "labctl already" if _identity(handle) in list(_ours.values()) else "another labctl"
         note("image", f"{holder} {what}; waiting for it")
         _lock(handle, kind)

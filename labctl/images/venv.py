@@ -22,7 +22,7 @@ from labctl.images import dashboard, pip, retry, store, toolchain
 from labctl.images.chroot import Bind, Chroot
 from labctl.images.python import MODULES, Interpreter
 from labctl.progress import step
-from labctl.releases.model import PARTS, PyPI, Release
+from labctl.releases.model import PARTS, PackageSource, PyPI, Release
 
 #: Increment when the steps below change the content of the layer.
 RECIPE_VERSION = 4
@@ -116,7 +116,7 @@ class Environment:
             *(f"{name}{_parts(name)}=={version}" for name, version in self.release.pins.items()),
             *self.pypi.extra,
             *BESIDES,
-            *(TELEMETRY_BESIDES if "ceilometer" in self.release.pins else ()),
+            *(TELEMETRY_BESIDES if self.release.has("ceilometer", PackageSource.PYPI) else ()),
             f"uWSGI=={self.pypi.uwsgi}",
             f"libvirt-python=={self.libvirt}",
         )

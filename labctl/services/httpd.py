@@ -64,11 +64,11 @@ def site(ctx: Context, service: str, port: int, application: str) -> tuple[Opera
         return ()
     script, source = f"/var/www/cgi-bin/{service}/app", f"{service} documentation: mod_wsgi; telemetry 3"
     group = f"{service}-api"
+    size = f"processes={ctx.lab.workers} threads={ctx.lab.threads}"
     text = f"""# Made by labctl
 Listen {port}
 <VirtualHost *:{port}>
-  WSGIDaemonProcess {group} processes={ctx.lab.workers} threads={ctx.lab.threads} user={service} group={service} \
-    display-name={group}
+  WSGIDaemonProcess {group} {size} user={service} group={service} display-name={group}
   WSGIProcessGroup {group}
   WSGIApplicationGroup %{{GLOBAL}}
   WSGIScriptAlias / {script}

@@ -136,8 +136,8 @@ def configuration(ctx: Context, node: NodeSpec) -> File:
             },
         )
         if counted(ctx):
-            conf.set("DEFAULT", METERED, {"instance_usage_audit": True})
-            conf.set("DEFAULT", METERED, {"instance_usage_audit_period": "hour"})
+            audit: dict[str, str | bool] = {"instance_usage_audit": True, "instance_usage_audit_period": "hour"}
+            conf.set("DEFAULT", METERED, audit)
             conf.set("notifications", METERED, {"notify_on_state_change": "vm_and_task_state"})
         conf.set("DEFAULT", LAB, {"reserved_host_memory_mb": 256, "resize_confirm_window": 0})
         if not ctx.release.nova_overcommits:

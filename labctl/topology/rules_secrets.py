@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from labctl.components import COMPONENTS
+from labctl.components import COMPONENTS, Component
 from labctl.topology.model import Topology
 from labctl.topology.problems import Positions, Problem, unknown
 
@@ -58,8 +58,17 @@ def secrets_can_be_carried(topology: Topology, at: Positions) -> Iterator[Proble
     """Every program that a secret passes through keeps it as it is."""
     for name, value in topology.passwords.items():
         # The value itself stays out of the message: it may be a real secret.
-        if reason := obstacle(name.upper(), value):
+        if reason := obstacle(name.upper(), value) or _in_swift(topology, name.upper(), value):
             yield at.problem(("passwords", name), reason)
+
+
+def _in_swift(topology: Topology, name: str, value: str) -> str | None:
+    """Why Swift's proxy cannot have the message bus' URL in its file, where it tells telemetry of requests."""
+    runs = {component for node in topology.nodes.values() for component in node.runs}
+    told = {Component.CEILOMETER, Component.SWIFT_PROXY} <= runs
+    if name != "RABBIT_PASS" or not told or _UNRESERVED.fullmatch(value):
+        return None
+    return "must be letters, digits, '-', '.', '_' or '~' in a lab with ceilometer: Swift's files give '%' a meaning"
 
 
 def secrets_are_known(topology: Topology, at: Positions) -> Iterator[Problem]:

@@ -6,16 +6,19 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from support import ROOT, specify
 
 from labctl.diagnose import apis
 from labctl.diagnose.model import Level
 from labctl.engine.cloud import Cloud
 from labctl.operations.openstack import ArchivePolicy, MeasuresArrive
 from labctl.records.lab import Lab
+from labctl.services.base import Context
 
 POLICY = ArchivePolicy("lab", ("mean", "rate:mean"), 30, 86400)
 MEASURE = MeasuresArrive("cirros", "image.size", 30)
-LAB = cast(Lab, SimpleNamespace(name="lab", up=lambda: "labctl up lab"))
+SPEC = specify(ROOT / "topologies" / "zed-telemetry.yaml")
+LAB = cast(Lab, SimpleNamespace(name="lab", up=lambda: "labctl up lab", context=Context.of(SPEC)))
 
 
 class Gnocchi:
@@ -62,6 +65,21 @@ def test_telemetry_that_measures_has_no_finding() -> None:
 )
 def test_what_keeps_measures_away_is_named(gnocchi: Gnocchi, row: str, text: str) -> None:
     assert found(gnocchi) == [(row, text)]
+
+
+@pytest.mark.parametrize(
+    ("gnocchi", "fix"),
+    [
+        (Gnocchi(age=None), "labctl logs lab ceilometer"),
+        (Gnocchi(waiting=9000), "labctl ssh lab controller -- systemctl restart gnocchi-metricd"),
+        # `labctl up` has run it once, and would not again
+        (Gnocchi(types=()), "labctl ssh lab controller -- su -s /bin/sh -c ceilometer-upgrade ceilometer"),
+    ],
+    ids=["none", "backlog", "types"],
+)
+def test_the_next_command_is_one_that_does_something(gnocchi: Gnocchi, fix: str) -> None:
+    (finding,) = apis.ask(LAB, cast(Cloud, gnocchi), (MEASURE,))
+    assert finding.fix == fix
 
 
 def test_an_archive_policy_without_rates_or_none_is_named() -> None:

@@ -10,7 +10,7 @@ import yaml
 from support import ROOT, planned, specify, whole
 
 from labctl.components import Component
-from labctl.operations.node import Command, File, Unit, flatten
+from labctl.operations.node import Command, File, Operation, Unit, flatten
 from labctl.operations.openstack import ArchivePolicy, MeasuresArrive
 from labctl.services import swift
 from labctl.services.base import Context
@@ -52,6 +52,11 @@ def without(spec: LabSpec, *components: Component) -> LabSpec:
         for name, node in spec.nodes.items()
     }
     return spec.model_copy(update={"nodes": nodes})
+
+
+def steps(spec: LabSpec, node: str = "controller") -> list[Operation]:
+    """What is done on a node, stage by stage."""
+    return [o for stage in planned(spec).stages for o in flatten(stage.nodes.get(node, ()))]
 
 
 TELEMETRY = (Component.CEILOMETER, Component.CEILOMETER_COMPUTE, Component.GNOCCHI, Component.AODH)
@@ -137,12 +142,12 @@ def test_swift_s_filter_is_there_only_with_telemetry_and_waits_for_nobody(zed: L
 def test_gnocchi_knows_its_types_and_policies_before_agents_start(zed: LabSpec) -> None:
     stages = {stage.name: stage for stage in planned(zed).stages}
     assert any(isinstance(o, ArchivePolicy) for o in stages["services"].api)
-    steps = flatten(stages["compute"].nodes["controller"])
-    types = next(n for n, o in enumerate(steps) if isinstance(o, Command) and "ceilometer-upgrade" in o.run)
-    agents = [n for n, o in enumerate(steps) if isinstance(o, Unit) and "ceilometer" in o.name]
+    begun = flatten(stages["compute"].nodes["controller"])
+    types = next(n for n, o in enumerate(begun) if isinstance(o, Command) and "ceilometer-upgrade" in o.run)
+    agents = [n for n, o in enumerate(begun) if isinstance(o, Unit) and "ceilometer" in o.name]
     assert len(agents) == 2
     assert types < min(agents)
-    assert "--retry" in next(o.run for o in steps if isinstance(o, Command) and "ceilometer-upgrade" in o.run)
+    assert "--retry" in next(o.run for o in begun if isinstance(o, Command) and "ceilometer-upgrade" in o.run)
     assert any(isinstance(o, MeasuresArrive) for o in stages["verify"].api)
 
 
@@ -158,10 +163,7 @@ def test_redis_is_asked_only_where_a_topology_places_it(zed: LabSpec) -> None:
     assert "bind 127.0.0.1 10.0.0.11\n" in text
     assert "requirepass " in text
     (unit,) = Context.of(spec).base.units["redis"]
-    started = [
-        o.name for s in planned(spec).stages for o in flatten(s.nodes.get("controller", ())) if isinstance(o, Unit)
-    ]
-    assert unit in started
+    assert unit in [o.name for o in steps(spec) if isinstance(o, Unit)]
 
 
 @pytest.mark.parametrize(
@@ -182,17 +184,10 @@ def test_rdo_s_apis_run_in_apache_on_their_own_ports(centos: LabSpec) -> None:
         (script,) = [line.split()[2] for line in site.splitlines() if "WSGIScriptAlias" in line]
         (file,) = [f for f in planned(centos).files("controller") if f.path == script]
         compile(file.content, script, "exec")
-    units = {
-        o.name for s in planned(centos).stages for o in flatten(s.nodes.get("controller", ())) if isinstance(o, Unit)
-    }
+    units = {o.name for o in steps(centos) if isinstance(o, Unit)}
     assert "gnocchi-metricd" in units
     assert not units & {"openstack-aodh-api", "gnocchi-api"}
-    labelled = [
-        o.title
-        for s in planned(centos).stages
-        for o in flatten(s.nodes.get("controller", ()))
-        if "SELinux lets" in o.title
-    ]
+    labelled = [o.title for o in steps(centos) if "SELinux lets" in o.title]
     assert {title.rsplit(" ", 1)[1] for title in labelled} >= {"8041", "8042"}
 
 

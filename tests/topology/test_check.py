@@ -164,6 +164,14 @@ def test_telemetry_has_a_recipe_for_the_release(lab: Lab, release: str) -> None:
         assert refused[0].endswith(f"of {release}; telemetry is known for train, ussuri, zed, epoxy")
 
 
+@pytest.mark.parametrize(("password", "carried"), [("plain-1.2_3~", True), ("a b", False), ("a%41", False)])
+def test_swift_s_proxy_can_have_the_message_bus_password(lab: Lab, password: str, carried: bool) -> None:
+    lab["passwords"] = {"RABBIT_PASS": password}
+    assert said(lab) == []
+    refused = said(measured(lab))
+    assert [line.partition(":")[0] for line in refused] == ([] if carried else ["passwords.RABBIT_PASS"])
+
+
 # nodes that join later
 
 
