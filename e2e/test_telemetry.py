@@ -14,8 +14,6 @@ from labctl.testing.waits import wait_for
 pytestmark = pytest.mark.needs("ceilometer", "gnocchi")
 
 NANOSECONDS = 1_000_000_000
-LOAD = "nohup sh -c 'while :; do :; done' >/dev/null 2>&1 &"
-CALM = "pkill -f 'while :' || killall sh"
 #: Seconds beyond the intervals: metricd's own delay, and an agent that polls while guests boot.
 SLACK = 45
 
@@ -63,6 +61,11 @@ def rate(seen, resource, interval):
     return seen.measures(resource, "cpu", "rate:mean")[-1].value / (interval * NANOSECONDS)
 
 
+def busy_loop(guest):
+    """Keep the guest's processor busy and return the process's number."""
+    return int(guest.output("nohup sh -c 'while :; do :; done' >/dev/null 2>&1 & echo $!"))
+
+
 @pytest.mark.smoke
 def test_guest_is_measured_and_a_busy_one_shows(lab, project, other_project, boot, ssh, seen, interval):
     server = boot("measured")
@@ -91,7 +94,7 @@ def test_guest_is_measured_and_a_busy_one_shows(lab, project, other_project, boo
         deadline=within(interval, 6),
         interval=5,
     )
-    guest.run(LOAD)
+    busy_loop(guest)
     busy = wait_for(
         "the busy loop to show",
         lambda: rate(seen, server.id, interval),
@@ -189,10 +192,10 @@ def test_alarm_follows_the_load_of_a_guest_and_calls_its_hook(lab, boot, ssh, na
                 )
 
             state("ok")
-            guest.run(LOAD)
+            process = busy_loop(guest)
             state("alarm")
             wait_for("the web hook to be called", lambda: called.calls, done=is_told("alarm"), deadline=SLACK)
-            guest.run(CALM, check=False)
+            guest.run(f"kill {process}")
             state("ok")
             wait_for(
                 "the web hook to be called again", lambda: called.calls, done=is_told("ok", "alarm"), deadline=SLACK
@@ -209,7 +212,9 @@ def is_told(current, previous=None):
 
 
 @pytest.mark.needs("aodh", "heat")
-def test_stack_grows_under_load_and_shrinks_again(lab, project, network, keypair, security_group, name, ssh, interval):
+def test_stack_grows_under_load_and_shrinks_again(
+    lab, project, network, keypair, security_group, name, ssh, interval, record_property
+):
     if "heat" not in Lab.load(lab.lab).context.release.notifying:
         pytest.skip("its heat loses the rights of a signal: docs/platform.md, Telemetry")
     heat, nova = project.connection.orchestration, project.connection.compute
@@ -284,14 +289,19 @@ def test_stack_grows_under_load_and_shrinks_again(lab, project, network, keypair
         )
 
     guest = ssh(first)
-    guest.run(LOAD)
+    process = busy_loop(guest)
     servers(2)
-    guest.run(CALM, check=False)
+    guest.run(f"kill {process}")
     guest.close()
     servers(1)
-    events = [(event.resource_name, event.resource_status) for event in heat.stack_events(stack_id)]
+    told = sorted(heat.stack_events(stack_id), key=lambda event: event.event_time)
+    listed = "; ".join(
+        f"{e.event_time} {e.resource_name} {e.resource_status}: {e.resource_status_reason}" for e in told
+    )
+    events = [(event.resource_name, event.resource_status) for event in told]
     assert ("grow", "SIGNAL_COMPLETE") in events, events
     assert ("shrink", "SIGNAL_COMPLETE") in events, events
+    record_property("events", listed)
     stacks.delete(heat, stack_id)
     stacks.wait_servers_gone(project)
 

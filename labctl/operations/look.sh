@@ -125,7 +125,7 @@ look_clock() { # seconds of offset from its source, at most one
 }
 
 look_room() { # percent
-    full=$(df -P / /var /var/log /var/lib /var/lib/mysql /var/lib/glance/images /var/lib/nova/instances /srv/node/* 2>/dev/null |
+    full=$(df -P / /var /var/log /var/lib /var/lib/mysql /var/lib/glance/images /var/lib/nova/instances /var/lib/gnocchi /srv/node/* 2>/dev/null |
         awk -v most="$1" 'NR > 1 && $5 + 0 >= most && !seen[$6]++ { print $6 " is " $5 " full" }')
     [ -z "$full" ] || { echo "$full"; return 1; }
 }

@@ -34,6 +34,7 @@ MENDED: set[str] = set()
 #: On six nodes: what breaks on a node that has no other role in the lab of two.
 APART = {Component.NEUTRON_L3, Component.NEUTRON_DHCP, Component.NEUTRON_METADATA, Component.SWIFT_STORAGE}
 APART |= {Component.NOVA_COMPUTE, Component.CINDER_VOLUME, Component.SWIFT_PROXY}
+APART |= {Component.GNOCCHI, Component.CEILOMETER, Component.CEILOMETER_COMPUTE, Component.AODH}
 #: The tests of the end-to-end suite that prove a service; identity's ask every API.
 PROOF = {
     "glance": "image",
@@ -43,6 +44,7 @@ PROOF = {
     "cinder": "volume",
     "swift": "object",
     "heat": "orchestration",
+    **dict.fromkeys(("gnocchi", "ceilometer", "aodh"), "telemetry"),
 }
 HEAD = ("lab", "breakage", "first finding", "mended by", "found", "mended", "proven")
 LINE = "{:5} {:26} {:40.40} {:10} {:>7} {:>7} {:>7}"

@@ -112,6 +112,15 @@ BREAKAGES = (
     ),
     Breakage("heat-stopped", "heat-engine is stopped", _C.HEAT, "systemctl stop unit:heat-engine", ("B63",)),
     Breakage("proxy-stopped", "swift-proxy is stopped", _C.SWIFT_PROXY, "systemctl stop unit:swift-proxy", ("B63",)),
+    *(
+        Breakage(f"{name}-stopped", f"{words} is stopped", component, f"systemctl stop unit:{name}", ("B63",))
+        for name, words, component in (
+            ("gnocchi-metricd", "gnocchi-metricd", _C.GNOCCHI),
+            ("ceilometer-notification", "ceilometer's notification agent", _C.CEILOMETER),
+            ("ceilometer-compute", "ceilometer's compute agent", _C.CEILOMETER_COMPUTE),
+            ("aodh-evaluator", "aodh's evaluator", _C.AODH),
+        )
+    ),
     Breakage("chrony-stopped", "the clock follows nobody", _C.NOVA_COMPUTE, "systemctl stop unit:chrony", ("B1",)),
     Breakage(
         "restart-loop",

@@ -168,6 +168,23 @@ BREAKAGES = (
         ("B65",),
     ),
     Breakage(
+        "gnocchi-storage",
+        "gnocchi cannot write its measures",
+        _C.GNOCCHI,
+        "chown root: /var/lib/gnocchi; systemctl restart unit:gnocchi-metricd || true",
+        ("B65",),
+    ),
+    Breakage(
+        "gnocchi-full",
+        "gnocchi's file system is full",
+        _C.GNOCCHI,
+        "mount -t tmpfs -o size=64k,mode=0750 tmpfs /var/lib/gnocchi; chown gnocchi: /var/lib/gnocchi; "
+        "head -c 128k /dev/zero >/var/lib/gnocchi/full 2>/dev/null || true; "
+        "systemctl restart unit:gnocchi-metricd || true",
+        ("L2",),
+        undo="umount /var/lib/gnocchi && systemctl restart unit:gnocchi-metricd",
+    ),
+    Breakage(
         "hosts",
         "/etc/hosts gives the controller another address",
         _C.NOVA_COMPUTE,
