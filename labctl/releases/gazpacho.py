@@ -24,6 +24,6 @@ GAZPACHO = replace(
     nova_api_servers=False,  # modern 4.2
     nova_sleeps_to_stop=True,  # nova 33: graceful_shutdown() of the compute, conductor and scheduler managers
     neutron_network_types="project_network_types",  # modern 4.1
-    tempest=("tempest==46.0.0",),
+    tempest=("tempest==46.1.1",),  # the last of the cycle: 46.0.0 imports what its oslo.utils dropped
     tempest_known={},
 )
