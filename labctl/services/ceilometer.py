@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from labctl.components import Component
 from labctl.operations.ini import Ini
-from labctl.operations.node import File, Operation
+from labctl.operations.node import Command, File, Operation
 from labctl.operations.openstack import ApiOperation, Grant, MeasuresArrive, Role
 from labctl.services import gnocchi
-from labctl.services.base import Chapter, Context, Daemon, messaging, password_auth, service_account, sync
+from labctl.services.base import Chapter, Context, Daemon, messaging, password_auth, patient, service_account, sync
 from labctl.topology.spec import NodeSpec
 
 GUIDE = "guide: ceilometer install, install and configure components; telemetry 4"
@@ -84,6 +84,28 @@ def polling(ctx: Context, node: NodeSpec) -> File:
     return _file("polling.yaml", text, "topology: options.telemetry_interval; telemetry 4")
 
 
+#: Seconds that the notification agent waits for keystone when a lab starts as a whole.
+START = 300
+
+
+def waits(ctx: Context) -> tuple[Operation, ...]:
+    """The notification agent starts once keystone and gnocchi answer.
+
+    A publisher that it cannot load is left out for as long as it runs ("Unable to load publisher", _load_publishers in
+    ceilometer/pipeline/base.py), so in a lab that starts as a whole (restore, clone, repair) no measure would arrive.
+    """
+    (unit,) = ctx.base.units["ceilometer-notification"]
+    urls = (f"{ctx.auth_url}/v3", f"http://{ctx.host(Component.GNOCCHI)}:8041/")
+    test = " && ".join(f"curl -sf -o /dev/null -m 10 {url}" for url in urls)
+    seconds = patient(ctx, START)
+    lines = f"ExecStartPre=/bin/sh -c 'until {test}; do sleep 1; done'\nTimeoutStartSec={seconds}\n"
+    source = "labctl: a lab that starts as a whole; ceilometer/pipeline/base.py"
+    return (
+        File(f"/etc/systemd/system/{unit}.service.d/labctl.conf", f"[Service]\n{lines}", source=source),
+        Command("systemd reads its unit files", "systemctl daemon-reload", changes=False),
+    )
+
+
 class Ceilometer(Chapter):
     name = "ceilometer"
     components = (Component.CEILOMETER, Component.CEILOMETER_COMPUTE)
@@ -110,7 +132,7 @@ class Ceilometer(Chapter):
     def configure(self, ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
         if not node.has(*self.components):
             return ()
-        own = pipelines(ctx) if node.has(Component.CEILOMETER) else ()
+        own = (*pipelines(ctx), *waits(ctx)) if node.has(Component.CEILOMETER) else ()
         return (configuration(ctx), polling(ctx, node), *own)
 
     def daemons(self, ctx: Context, node: NodeSpec) -> tuple[Daemon, ...]:

@@ -18,7 +18,30 @@ from labctl.services.base import Context
 POLICY = ArchivePolicy("lab", ("mean", "rate:mean"), 30, 86400)
 MEASURE = MeasuresArrive("cirros", "image.size", 30)
 SPEC = specify(ROOT / "topologies" / "zed-telemetry.yaml")
-LAB = cast(Lab, SimpleNamespace(name="lab", up=lambda: "labctl up lab", context=Context.of(SPEC)))
+
+
+class Node:
+    """A session to a node that started so many seconds ago."""
+
+    def __init__(self, uptime: str) -> None:
+        self.uptime = uptime
+
+    def __enter__(self) -> Node:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def run(self, command: str, timeout: float) -> SimpleNamespace:
+        return SimpleNamespace(stdout=f"   {self.uptime}\n")
+
+
+def lab(uptime: str = "5000") -> Lab:
+    up = {"up": lambda: "labctl up lab", "connect": lambda node: Node(uptime)}
+    return cast(Lab, SimpleNamespace(name="lab", context=Context.of(SPEC), **up))
+
+
+LAB = lab()
 
 
 class Gnocchi:
@@ -71,11 +94,13 @@ def test_what_keeps_measures_away_is_named(gnocchi: Gnocchi, row: str, text: str
     ("gnocchi", "fix"),
     [
         (Gnocchi(age=None), "labctl logs lab ceilometer"),
+        # it runs without a publisher that it could not load at its start
+        (Gnocchi(age=600), "labctl ssh lab controller -- systemctl restart ceilometer-agent-notification"),
         (Gnocchi(waiting=9000), "labctl ssh lab controller -- systemctl restart gnocchi-metricd"),
         # `labctl up` has run it once, and would not again
         (Gnocchi(types=()), "labctl ssh lab controller -- su -s /bin/sh -c ceilometer-upgrade ceilometer"),
     ],
-    ids=["none", "backlog", "types"],
+    ids=["none", "old", "backlog", "types"],
 )
 def test_the_next_command_is_one_that_does_something(gnocchi: Gnocchi, fix: str) -> None:
     (finding,) = apis.ask(LAB, cast(Cloud, gnocchi), (MEASURE,))
@@ -91,3 +116,9 @@ def test_an_archive_policy_without_rates_or_none_is_named() -> None:
     assert finding.found == "no archive policy lab"
     assert finding.mend is not None
     assert finding.mend.api == (POLICY,)
+
+
+@pytest.mark.parametrize(("uptime", "rows"), [("60", []), ("5000", ["L12"]), ("no such process", ["L12"])])
+def test_a_lab_that_has_just_started_has_no_newer_measures_yet(uptime: str, rows: list[str]) -> None:
+    findings = apis.ask(lab(uptime), cast(Cloud, Gnocchi(age=600)), (MEASURE,))
+    assert [finding.row.id for finding in findings] == rows

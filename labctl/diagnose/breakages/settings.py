@@ -172,7 +172,7 @@ BREAKAGES = (
         "gnocchi cannot write its measures",
         _C.GNOCCHI,
         "chown root: /var/lib/gnocchi; systemctl restart unit:gnocchi-metricd || true",
-        ("B65",),
+        ("L4",),
     ),
     Breakage(
         "gnocchi-full",
@@ -182,7 +182,7 @@ BREAKAGES = (
         "head -c 128k /dev/zero >/var/lib/gnocchi/full 2>/dev/null || true; "
         "systemctl restart unit:gnocchi-metricd || true",
         ("L2",),
-        undo="umount /var/lib/gnocchi && systemctl restart unit:gnocchi-metricd",
+        undo="umount -l /var/lib/gnocchi && systemctl restart unit:gnocchi-metricd unit:gnocchi-api",
     ),
     Breakage(
         "hosts",
