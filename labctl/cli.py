@@ -24,6 +24,7 @@ from labctl.commands import (
     node,
     snapshot,
     tempest,
+    upgrade,
     vagrant,
 )
 
@@ -68,6 +69,7 @@ for group in (
     doctor,
     image,
     guide,
+    upgrade,
     vagrant,
 ):
     group.register(app)

@@ -55,6 +55,8 @@ HOLES_IN = {
     "labctl/topology/join.py": {"name": NODE},
     "labctl/lab/room.py": {"snapshot.name": SNAPSHOT},
     "labctl/lab/snapshot.py": {"name": SNAPSHOT},
+    "labctl/commands/upgrade.py": {"to": RELEASE},
+    "labctl/upgrade/run.py": {"self.state.target": RELEASE, "hop.snapshot": SNAPSHOT},
     "labctl/commands/snapshot.py": {"snapshot": SNAPSHOT, "snapshot or ''": SNAPSHOT},
 }
 #: Of these the source says nothing that is typed.

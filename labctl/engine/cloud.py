@@ -123,6 +123,22 @@ class Cloud(Client):
             self._session.invalidate()  # the token's catalog is older than the new endpoint
         return changed
 
+    @run.register
+    def _(self, wanted: openstack.CatalogGone) -> bool:
+        found = self.get("identity", f"/services?type={wanted.type}")["services"]
+        for service in found:  # and its endpoints with it
+            self._request("identity", "DELETE", f"/services/{service['id']}")
+        if found:
+            self._session.invalidate()
+        return bool(found)
+
+    @run.register
+    def _(self, wanted: openstack.RoleImmutable) -> bool:
+        found = self.get("identity", f"/roles?name={wanted.name}")["roles"]
+        for role in (open_ := [role for role in found if not role.get("options", {}).get("immutable")]):
+            self._request("identity", "PATCH", f"/roles/{role['id']}", json={"role": {"options": {"immutable": True}}})
+        return bool(open_)
+
     # --- fixtures ------------------------------------------------------------------------------
 
     @run.register

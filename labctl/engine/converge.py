@@ -13,6 +13,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from keystoneauth1.exceptions import ClientException
+
 from labctl.components import Component
 from labctl.engine.cloud import Cloud, ask
 from labctl.errors import LabError, NoSpaceError
@@ -125,14 +127,15 @@ class Engine:
 
     # --- up ------------------------------------------------------------------------------------
 
-    def up(self, until: str = "verify") -> Summary:
+    def up(self, until: str = "verify", plan: Plan | None = None) -> Summary:
         """Bring the lab up to the end of a stage.
 
+        :param plan: what to do instead of the lab's own plan.
         :raises LabError: an operation failed; the stages before it stay finished.
         """
         summary = Summary(self.lab.name)
         journal = self.lab.journal()
-        plan = self.lab.plan
+        plan = plan or self.lab.plan
         secrets = self.lab.ensure_secrets(plan.secrets())
         self.lab.ensure_keys()
         if self.lab.spec.has(Component.KEYSTONE):
@@ -246,6 +249,13 @@ class Engine:
             if stage.name == until:
                 break
 
+    def do(self, stage: Stage) -> StageRecord:
+        """Run one stage on connected nodes, apart from a plan and unrecorded.
+
+        :raises LabError: an operation failed.
+        """
+        return self._run(stage, self.lab.secrets(), "")
+
     def _run(self, stage: Stage, secrets: Mapping[str, Secret], digest: str) -> StageRecord:
         began, cpu = time.monotonic(), self.lab.driver.cpu_seconds(self.lab)
         states: list[str] = []
@@ -338,7 +348,11 @@ class Engine:
         def work(cloud: Cloud) -> None:
             for operation in stage.api:
                 began = time.monotonic()
-                changed = cloud.run(operation)
+                try:
+                    changed = cloud.run(operation)
+                except ClientException as error:
+                    said = f"stage {stage.name}, api: '{operation.title}' failed: {error}"
+                    raise LabError(redact(said, secrets), f"labctl diagnose {self.lab.name}") from error
                 states.append("changed" if changed else "ok")
                 tell("api", operation.title, time.monotonic() - began)
 

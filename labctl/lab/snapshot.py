@@ -135,6 +135,20 @@ def create(lab: Lab, name: str, stage: str = "", *, stop: bool = False) -> Snaps
     :raises LabError: the name is taken, a machine is not running, or there is no room; the lab continues unchanged.
     :raises BrokenLabError: the snapshot was taken, but the lab is not healthy after it.
     """
+    with step("lab", f"snapshot {name}"):
+        take(lab, name, stage)
+        if not stop:
+            wake(lab)
+    if not stop:
+        gate(lab)
+    return find(lab, name)
+
+
+def take(lab: Lab, name: str, stage: str = "") -> None:
+    """Take a snapshot and leave the machines stopped.
+
+    :raises LabError: as :func:`create`.
+    """
     check_name(name)
     known = lab.meta["snapshots"].get(name)
     if known is not None and not (stage and known["stage"]):
@@ -149,13 +163,7 @@ def create(lab: Lab, name: str, stage: str = "", *, stop: bool = False) -> Snaps
         spec=lab.spec,
         facts={key: value for key, value in lab.meta.items() if key not in LASTING},
     )
-    with step("lab", f"snapshot {name}"):
-        freeze(lab, {name: entry.model_dump(mode="json")})
-        if not stop:
-            wake(lab)
-    if not stop:
-        gate(lab)
-    return find(lab, name)
+    freeze(lab, {name: entry.model_dump(mode="json")})
 
 
 def _standing_on(lab: Lab) -> str:

@@ -80,7 +80,7 @@ def environment(release: Release) -> Path:
 
     :raises LabError: no interpreter fits, or pip failed; names its log.
     """
-    if release.pypi is not None:
+    if release.pypi is not None and release.from_pypi:
         found = interpreters.find(release.pypi.python, f"the Tempest of {release.title}")
         program, minor = found.executable, found.minor
     else:
@@ -102,7 +102,8 @@ def environment(release: Release) -> Path:
 def _limits(release: Release, minor: str) -> str:
     """The release's upper constraints, where labctl has them."""
     file = Path(releases.__file__).parent / "constraints" / f"{release.name}.txt"
-    return constraints(file.read_text(), minor, release.tempest) if file.exists() else ""
+    own = file.exists() and (release.from_pypi or release.pypi is None)  # else they are those of an upgrade's hop
+    return constraints(file.read_text(), minor, release.tempest) if own else ""
 
 
 def _install(program: Path, target: Path, wanted: list[str], limits: str) -> None:

@@ -235,7 +235,7 @@ look_bridges() { # a Linux bridge of neutron with a port of a guest, router or D
 look_tables() { # database project; the project's own migrations say which revision is the last
     count=$(mysql -u root -N -e "select count(*) from information_schema.tables where table_schema = '$1'" 2>&1)
     [ "$count" -gt 2 ] 2>/dev/null || { echo "$1 has ${count:-no} tables"; return 1; }
-    rows=$(mysql -u root -N -e "select version_num from $1.alembic_version" 2>/dev/null) || return 0
+    rows=$(mysql -u root -N -e "select version_num from $1.alembic_version" 2>/dev/null)
     program=$(command -v "$2-manage" || command -v "$2-db-manage") || return 0
     python=$(sed -n '1s/^#! *//p' "$program")
     place=$($python -c "import importlib.util as u; print(u.find_spec('$2').submodule_search_locations[0])") || return 0
@@ -244,7 +244,16 @@ look_tables() { # database project; the project's own migrations say which revis
         next=$(find "$place" -path '*versions*' -name '*.py' -exec grep -lE "^down_revision.*['\"]${row}['\"]" {} + | head -n 1)
         [ -z "$next" ] || { echo "$1 is at $row, and $(basename "$next" .py) was not applied"; state=1; }
     done
-    return $state
+    [ -z "$rows" ] || return $state
+    # sqlalchemy-migrate's: numbers, beside the directory that they were last applied from
+    mysql -u root -N -e "select repository_path, version from $1.migrate_version" 2>/dev/null |
+        while read -r path version; do
+            versions="${place%/*}/${path#*-packages/}/versions"
+            [ -d "$versions" ] || { echo "$1 is at $version of migrations that $2 no longer has"; continue; }
+            newest=$(find "$versions" -name '[0-9]*_*.py' | sed 's#.*/0*\([0-9]*\)_.*#\1#' | sort -n | tail -n 1)
+            [ "${newest:-0}" -le "$version" ] || echo "$1 is at $version, and $newest was not applied"
+        done | grep . && return 1
+    return 0
 }
 
 look_images() { # directory; a qcow2 image says so in its first bytes, and a raw one must not

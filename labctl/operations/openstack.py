@@ -121,6 +121,35 @@ class CatalogEntry:
 
 
 @dataclass(frozen=True)
+class CatalogGone:
+    """No service of this type, nor any endpoint of it."""
+
+    type: str
+
+    @property
+    def title(self) -> str:
+        return f"no service {self.type}"
+
+    def guide(self) -> str:
+        ids = f"openstack service list -f value -c ID -c Type | awk '$2 == \"{self.type}\" {{ print $1 }}'"
+        return f"openstack service delete $({ids})"
+
+
+@dataclass(frozen=True)
+class RoleImmutable:
+    """A role that nobody deletes or renames by mistake; one that does not exist is left out."""
+
+    name: str
+
+    @property
+    def title(self) -> str:
+        return f"role {self.name} is immutable"
+
+    def guide(self) -> str:
+        return f"openstack role set --immutable {self.name}"
+
+
+@dataclass(frozen=True)
 class FlavorEntry:
     """A nova flavor; ``ram`` in MiB, ``disk`` in GiB."""
 
@@ -341,6 +370,8 @@ ApiOperation = (
     | User
     | Grant
     | CatalogEntry
+    | CatalogGone
+    | RoleImmutable
     | FlavorEntry
     | GuestImageUpload
     | ArchivePolicy

@@ -6,6 +6,11 @@ from labctl.releases.epoxy import EPOXY
 from labctl.releases.gazpacho import GAZPACHO
 from labctl.releases.mitaka import MITAKA
 from labctl.releases.model import PackageSource, Release
+from labctl.releases.passed.antelope import ANTELOPE
+from labctl.releases.passed.victoria import VICTORIA
+from labctl.releases.passed.wallaby import WALLABY
+from labctl.releases.passed.xena import XENA
+from labctl.releases.passed.yoga import YOGA
 from labctl.releases.rocky import ROCKY
 from labctl.releases.train import TRAIN
 from labctl.releases.ussuri import USSURI
@@ -25,6 +30,9 @@ RELEASES: dict[str, Release] = {
     )
 }
 
+#: Releases that only an upgrade passes: no topology names them.
+PASSED: dict[str, Release] = {release.name: release for release in (VICTORIA, WALLABY, XENA, YOGA, ANTELOPE)}
+
 #: The releases' names by their numbers.
 NUMBERS = {r.number: r.name for r in RELEASES.values() if r.number}
 
@@ -40,6 +48,8 @@ def get(name: str) -> Release:
     :raises LabError: when labctl has no recipe for it.
     """
     name = named(name)
+    if name in PASSED:
+        return PASSED[name]
     if name not in RELEASES:
         raise LabError(
             f"labctl has no recipe for the release '{name}'; it has {', '.join(RELEASES)}", "labctl releases"
@@ -47,4 +57,4 @@ def get(name: str) -> Release:
     return RELEASES[name]
 
 
-__all__ = ["NUMBERS", "RELEASES", "PackageSource", "Release", "get", "named"]
+__all__ = ["NUMBERS", "PASSED", "RELEASES", "PackageSource", "Release", "get", "named"]

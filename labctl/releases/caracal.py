@@ -4,7 +4,7 @@ that an upgrade passes.
 
 from dataclasses import replace
 
-from labctl.releases.model import PackageSource, PyPI, series
+from labctl.releases.model import PackageSource, PyPI, Upgrade, series
 from labctl.releases.zed import ZED
 
 #: From here on projects build with today's tools, and need pkg_resources for that, which setuptools 81 dropped.
@@ -19,6 +19,7 @@ CARACAL = replace(
     bases={"debian12": PackageSource.PYPI},
     # horizon's cache of sessions needs pymemcache (modern 4.4)
     pypi=PyPI(python=("3.11",), extra=("pymemcache",), tools=TOOLS, build=BUILD, uwsgi="2.0.28"),
+    upgrade=Upgrade(after=("antelope",)),
     versions={
         PackageSource.PYPI: series(
             "keystone 25.0.0, glance 28.2.0, placement 11.0.1, nova 29.4.0, neutron 24.2.2, cinder 24.5.0,"

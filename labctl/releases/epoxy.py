@@ -13,6 +13,7 @@ EPOXY = replace(
     number="2025.1",
     bases={"debian13": PackageSource.DEBIAN},
     pypi=None,
+    upgrade=None,
     versions={
         PackageSource.DEBIAN: series(
             "keystone 27.0.0, glance 30.0.0, placement 13.0.0, nova 31.0.0, neutron 26.0.3, cinder 26.0.0,"

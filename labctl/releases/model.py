@@ -87,6 +87,22 @@ class RDO:
 
 
 @dataclass(frozen=True)
+class Upgrade:
+    """What is particular about coming to a release (modern 6.2); what every hop does is in labctl/plan/hop.py."""
+
+    #: releases that it can follow: the one before, and the one of the SLURP jump
+    after: tuple[str, ...]
+    #: service types whose endpoints are no more
+    removed_services: tuple[str, ...] = ()
+    #: projects that no longer read a policy.json
+    policy_yaml: tuple[str, ...] = ()
+    #: roles that its keystone wants to be immutable, as its bootstrap makes them in a new cloud
+    immutable_roles: tuple[str, ...] = ()
+    #: projects whose upgrade check itself is broken
+    broken_checks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Release:
     """The facts of one release."""
 
@@ -100,6 +116,8 @@ class Release:
     versions: Mapping[PackageSource, Mapping[str, str]]
     #: what package source "pypi" installs; None for a release that is not built from PyPI
     pypi: PyPI | None
+    #: how a lab comes to it from an earlier release, by its projects from PyPI; None where labctl cannot
+    upgrade: Upgrade | None
     #: what package source "rdo" installs; None for a release that RDO did not build for CentOS 7 or 8
     rdo: RDO | None
     #: keystone's port for services and the administrator: a separate one until it was removed (section 5.3)
@@ -189,6 +207,11 @@ class Release:
         """What package source "pypi" installs: distribution name of each project -> its version."""
         projects = self.versions.get(PackageSource.PYPI, {})
         return {DISTRIBUTIONS.get(project, project): version for project, version in projects.items()}
+
+    @property
+    def from_pypi(self) -> bool:
+        """True if topologies get it from PyPI; another one's PyPI packages are only for upgrades."""
+        return PackageSource.PYPI in self.bases.values()
 
     def includes(self, source: PackageSource, project: str, version: str) -> bool:
         """True if a version of a project is one of this release.

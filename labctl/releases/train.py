@@ -26,6 +26,7 @@ TRAIN = Release(
             "heat 13.1.0, horizon 16.2.2, gnocchi 4.3.5, ceilometer 13.1.2, aodh 9.0.1"
         ),
     },
+    upgrade=None,  # rocky to stein moves placement: not built yet
     rdo=rdo.TRAIN,
     identity_admin_port=5000,
     placement=Placement.PACKAGE,

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from labctl.releases import rdo
-from labctl.releases.model import PackageSource, PyPI, series
+from labctl.releases.model import PackageSource, PyPI, Upgrade, series
 from labctl.releases.train import PYROUTE2, TRAIN
 
 _PYPI = (
@@ -21,6 +21,8 @@ USSURI = replace(
         PackageSource.RDO: series(f"{_PYPI}, python-openstackclient 5.2.0"),
         PackageSource.PYPI: series(_PYPI),
     },
+    # glance.cmd.status looks for sheepdog in enabled_backends, which is None where one store is configured as in guides
+    upgrade=Upgrade(after=("train",), immutable_roles=("admin", "member", "reader"), broken_checks=("glance",)),
     rdo=rdo.USSURI,
     nova_microversion="2.87",
     nova_use_neutron=False,  # facts 12

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from labctl.releases import tempest
-from labctl.releases.model import PackageSource, series
+from labctl.releases.model import PackageSource, PyPI, Upgrade, series
 from labctl.releases.ussuri import USSURI
 
 ZED = replace(
@@ -15,9 +15,14 @@ ZED = replace(
         PackageSource.DEBIAN: series(
             "keystone 22.0.2, glance 25.1.0, placement 8.0.0, nova 26.2.2, neutron 21.0.0, cinder 21.3.1, swift 2.30.1,"
             "heat 19.0.0, horizon 23.0.0, python-openstackclient 6.0.0, gnocchi 4.4.2, ceilometer 19.0.0, aodh 15.0.0"
-        )
+        ),
+        PackageSource.PYPI: series(
+            "keystone 22.0.2, glance 25.1.0, placement 8.0.0, nova 26.3.0, neutron 21.2.1, cinder 21.3.2, swift 2.30.1,"
+            "heat 19.0.2, horizon 23.0.2"
+        ),
     },
-    pypi=None,
+    pypi=PyPI(python=("3.10",)),  # only on the way to another release
+    upgrade=Upgrade(after=("yoga",)),
     rdo=None,
     service_token=True,  # facts 6.0; Launchpad bug 2004555
     service_users=("nova", "cinder"),

@@ -178,6 +178,14 @@ class Service(Protocol):
         """The chapter's "verify operation", as commands; their output is kept."""
         ...
 
+    def upgrade_checks(self, ctx: Context) -> tuple[Check, ...]:
+        """What says whether its data are ready for this release: commands that fail where they are not."""
+        ...
+
+    def migrations(self, ctx: Context) -> tuple[Check, ...]:
+        """Data migrations that run while it serves, and that must be finished before the next release."""
+        ...
+
 
 class Chapter:
     """Empty default answers; a service overrides those that it has."""
@@ -189,6 +197,8 @@ class Chapter:
     logs: tuple[str, ...]
     tempest: bool
     user_roles: tuple[str, ...] = ()
+    #: on whose node its command NAME-status is asked before an upgrade; None where it has none
+    status_on: Component | None = None
 
     def __init_subclass__(cls) -> None:
         for answer in ("name", "components", "words", "ports", "logs", "tempest"):
@@ -225,6 +235,16 @@ class Chapter:
         return ()
 
     def checks(self, ctx: Context) -> tuple[Check, ...]:
+        return ()
+
+    def upgrade_checks(self, ctx: Context) -> tuple[Check, ...]:
+        if self.status_on is None or not ctx.lab.has(self.status_on):
+            return ()
+        # 1 means warnings: the commands' documentation, for example docs.openstack.org/nova/latest/cli/nova-status.html
+        asked = f'su -s /bin/sh -c "{self.name}-status upgrade check" {self.name} || [ $? -eq 1 ]'
+        return (Check(ctx.host(self.status_on), asked),)
+
+    def migrations(self, ctx: Context) -> tuple[Check, ...]:
         return ()
 
 

@@ -22,6 +22,7 @@ from labctl.services.base import (
     stretch,
     sync,
 )
+from labctl.services.upgrading import migration
 from labctl.services.wsgi import processes
 from labctl.topology.model import VolumeBackend
 from labctl.topology.spec import NodeSpec
@@ -172,6 +173,7 @@ class Cinder(Chapter):
     ports = {Component.CINDER_CONTROLLER: ("8776/tcp",), Component.CINDER_VOLUME: ("3260/tcp",)}
     logs = ("cinder",)
     tempest = True
+    status_on = Component.CINDER_CONTROLLER
 
     def databases(self, ctx: Context) -> tuple[Database, ...]:
         return (Database("cinder", "cinder", mark("CINDER_DBPASS")),)
@@ -232,6 +234,9 @@ class Cinder(Chapter):
         wanted += [("cinder-volume", f"{n.name}@{backend}") for n in ctx.lab.running(Component.CINDER_VOLUME)]
         newest = f"volumev{max(ctx.release.cinder_api_versions)}"
         return (CatalogAnswers(ctx.lab.region, (newest,)), ServicesUp(newest, tuple(wanted)))
+
+    def migrations(self, ctx: Context) -> tuple[Check, ...]:
+        return migration(ctx, Component.CINDER_CONTROLLER, "cinder")
 
     def checks(self, ctx: Context) -> tuple[Check, ...]:
         if not ctx.release.client_networks:

@@ -86,6 +86,7 @@ class Glance(Chapter):
     ports = {Component.GLANCE: ("9292/tcp",)}
     logs = ("glance",)
     tempest = True
+    status_on = Component.GLANCE
 
     def databases(self, ctx: Context) -> tuple[Database, ...]:
         return (Database("glance", "glance", mark("GLANCE_DBPASS")),)

@@ -83,6 +83,7 @@ class Heat(Chapter):
     ports = {Component.HEAT: ("8000/tcp", "8004/tcp")}
     logs = ("heat",)
     tempest = False
+    status_on = Component.HEAT
     user_roles = (OWNER_ROLE,)
 
     def databases(self, ctx: Context) -> tuple[Database, ...]:

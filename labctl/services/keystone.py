@@ -95,6 +95,7 @@ class Keystone(Chapter):
     ports = {Component.KEYSTONE: ("123/udp", "5000/tcp")}
     logs = ("keystone",)
     tempest = True
+    status_on = Component.KEYSTONE
 
     def databases(self, ctx: Context) -> tuple[Database, ...]:
         return (Database("keystone", "keystone", mark("KEYSTONE_DBPASS")),)

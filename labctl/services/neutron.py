@@ -260,6 +260,7 @@ class Neutron(Chapter):
     ports = {Component.NEUTRON_SERVER: ("9696/tcp",)}
     logs = ("neutron", "openvswitch", "ovn")
     tempest = True
+    status_on = Component.NEUTRON_SERVER
 
     def packages(self, ctx: Context, node: NodeSpec) -> tuple[str, ...]:
         names = super().packages(ctx, node)

@@ -33,6 +33,7 @@ from labctl.services.base import (
     stretch,
     sync,
 )
+from labctl.services.upgrading import migration
 from labctl.services.wsgi import processes
 from labctl.topology.spec import NodeSpec
 
@@ -216,6 +217,7 @@ class Nova(Chapter):
     }
     logs = ("nova",)
     tempest = True
+    status_on = Component.NOVA_CONTROLLER
 
     def databases(self, ctx: Context) -> tuple[Database, ...]:
         names = ["nova_api", "nova"]
@@ -297,6 +299,9 @@ class Nova(Chapter):
             ServicesUp("compute", services),
             *((ComputeHosts(hosts), HypervisorsMapped(hosts)) if hosts else ()),
         )
+
+    def migrations(self, ctx: Context) -> tuple[Check, ...]:
+        return migration(ctx, Component.NOVA_CONTROLLER, "nova")
 
     def checks(self, ctx: Context) -> tuple[Check, ...]:
         listed = Check(ctx.identity_host, "openstack compute service list")

@@ -9,7 +9,17 @@ from labctl.operations.openstack import ApiOperation, CatalogAnswers, CatalogEnt
 from labctl.releases.model import Placement as Where
 from labctl.secret import mark
 from labctl.services import httpd
-from labctl.services.base import Chapter, Check, Context, Daemon, authtoken, http_ready, service_account, sync
+from labctl.services.base import (
+    Chapter,
+    Check,
+    Context,
+    Daemon,
+    authtoken,
+    http_ready,
+    service_account,
+    sync,
+)
+from labctl.services.upgrading import migration
 from labctl.services.wsgi import processes
 from labctl.topology.spec import NodeSpec
 
@@ -35,6 +45,7 @@ class Placement(Chapter):
     ports = {Component.PLACEMENT: ("8778/tcp",)}
     logs = ("placement",)
     tempest = False
+    status_on = Component.PLACEMENT
 
     def databases(self, ctx: Context) -> tuple[Database, ...]:
         return (Database("placement", "placement", mark("PLACEMENT_DBPASS")),)
@@ -69,6 +80,9 @@ class Placement(Chapter):
 
     def verify(self, ctx: Context) -> tuple[ApiOperation, ...]:
         return (CatalogAnswers(ctx.lab.region, ("placement",)),)
+
+    def migrations(self, ctx: Context) -> tuple[Check, ...]:
+        return migration(ctx, Component.PLACEMENT, "placement")
 
     def checks(self, ctx: Context) -> tuple[Check, ...]:
         if ctx.release.placement is not Where.PACKAGE:

@@ -36,6 +36,19 @@ class KeyPair:
     public: str
     private: paramiko.PKey
 
+    @classmethod
+    def read(cls, name: str, pem: str) -> KeyPair:
+        """The pair of a private key that :attr:`pem` wrote."""
+        private = paramiko.ECDSAKey.from_private_key(io.StringIO(pem))
+        return cls(name, f"{private.get_name()} {private.get_base64()}", private)
+
+    @property
+    def pem(self) -> str:
+        """The private key as text."""
+        text = io.StringIO()
+        self.private.write_private_key(text)
+        return text.getvalue()
+
 
 @dataclass(frozen=True)
 class Result:

@@ -1,0 +1,78 @@
+"""The verb upgrade: from one release to the next, proven."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from labctl.commands.console import Format, listing, out
+from labctl.commands.options import LabName, Output
+from labctl.commands.snapshot import changing
+from labctl.plan import hop as hops
+from labctl.records.lab import Lab
+from labctl.services.base import Context
+from labctl.upgrade import chain
+from labctl.upgrade.chain import Hop
+from labctl.upgrade.record import HopRecord
+
+COLUMNS = ["hop", "seconds", "smoke", "APIs away", "guest away", "estate"]
+
+
+def upgrade(
+    name: LabName,
+    to: Annotated[str, typer.Option("--to", metavar="RELEASE", help="the release to come to, by name or number")],
+    until: Annotated[str, typer.Option(metavar="RELEASE", help="stop after the hop to this release")] = "",
+    keep: Annotated[
+        bool, typer.Option("--keep-snapshots", help="keep the snapshot before each hop, not only the first and last")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the hops, do nothing")] = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Bring a lab to a later release, hop by hop, and prove after each that all of it is alive."""
+    if dry_run:
+        listing(
+            output, [_foretold(hop) for hop in chain.plan(Lab.load(name).spec, to, until)], ["hop", "snapshot", "does"]
+        )
+        return
+    from labctl.upgrade.run import Upgrade  # the SDK takes a while to load
+
+    with changing(name, f"labctl upgrade {name} --to {to}") as lab:
+        state = Upgrade(lab, to, until, keep=keep).run()
+    if not state.hops and output is Format.TABLE:
+        out.print(f"{name} has {chain.known()[lab.spec.release].title}")
+        return
+    listing(output, [_told(hop) for hop in state.hops], COLUMNS)
+
+
+def _foretold(hop: Hop) -> dict[str, object]:
+    """A hop before it is done."""
+    made = hops.hop(Context.of(hop.before), Context.of(hop.after))
+    facts = hop.release.upgrade
+    does = [f"{sum(stage.operations() for stage in made.stages)} operations"]
+    if facts and facts.removed_services:
+        does.append(f"without {', '.join(facts.removed_services)}")
+    if facts and facts.policy_yaml:
+        does.append(f"policy.yaml for {', '.join(facts.policy_yaml)}")
+    return {"hop": hop.title, "snapshot": hop.snapshot, "does": "; ".join(does), "release": hop.after.release}
+
+
+def _told(hop: HopRecord) -> dict[str, object]:
+    """A hop that is done."""
+    apis = {what: gap for what, gap in hop.gaps.items() if what != "guest"}
+    return {
+        "hop": hop.title,
+        "seconds": f"{hop.duration:.0f}",
+        "smoke": hop.smoke,
+        "APIs away": f"{max(apis.values()):.0f} s" if apis else "-",
+        "guest away": f"{hop.gaps['guest']:.0f} s" if "guest" in hop.gaps else "-",
+        "estate": hop.estate,
+        "steps": hop.seconds,
+        "gaps": hop.gaps,
+        "snapshot": hop.snapshot,
+    }
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command()(upgrade)

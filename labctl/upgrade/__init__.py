@@ -1,0 +1,1 @@
+"""Upgrades of labs: from one release to the next, with everything alive afterwards."""

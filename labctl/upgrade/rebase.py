@@ -1,0 +1,78 @@
+"""Put a stopped lab on another golden image, with its data and what it has changed in files of the image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from labctl.errors import BrokenLabError
+from labctl.host import files
+from labctl.host.threads import on_each
+from labctl.images import stack
+from labctl.operations.node import Assign, File, Unit, flatten
+from labctl.plan.planner import Plan
+from labctl.records.lab import Lab
+
+#: Stages whose daemons stay as they are: database, messaging, time.
+_KEPT = ("prepare", "packages", "infrastructure")
+#: Made by the old image's own programs at boot, and made anew by the new one's.
+_STALE = ("etc/.updated", "var/.updated", "etc/ld.so.cache")
+
+
+def rebase(lab: Lab, before: Plan, after: Plan) -> None:
+    """Prepare the machines of a lab, which are stopped and whose record names the new image.
+
+    Daemons of the old release must not start with the new code before their tables are up to date: they are no longer
+    enabled. Files of the old image that a recipe has changed would hide the new image's: these take their place, and
+    the recipe changes them again. Repeating it does no harm.
+    """
+
+    def work(node: str) -> None:
+        lab.driver.create(lab, node)
+        root = lab.driver.files(lab, node)
+        if root is None:
+            raise BrokenLabError(
+                f"{node}: the driver {lab.spec.driver} does not show its files", f"labctl down {lab.name}"
+            )
+        for place in root.glob("etc/systemd/system/*.wants"):  # the links in it point to nothing on this machine
+            for unit in _daemons(before, node):
+                files.erase(place / f"{unit}.service", within=root)
+        written = {file.path for file in after.files(node)}
+        for path in sorted({*_changed(before, node)} - written):
+            _from_image(lab.layers, root, path.lstrip("/"))
+        for name in _STALE:
+            files.erase(root / name, within=root)
+
+    on_each(work, lab.spec.nodes)
+
+
+def _operations(made: Plan, node: str, without: tuple[str, ...] = ()) -> Iterator[object]:
+    for stage in made.stages:
+        if stage.name not in without:
+            for part in (stage.nodes, stage.after):
+                yield from flatten(tuple(part.get(node, ())))
+
+
+def _daemons(made: Plan, node: str) -> set[str]:
+    return {o.name for o in _operations(made, node, _KEPT) if isinstance(o, Unit)}
+
+
+def _changed(made: Plan, node: str) -> Iterator[str]:
+    """The files that a recipe writes, or changes."""
+    for operation in _operations(made, node, ("prepare",)):
+        if isinstance(operation, File | Assign):
+            yield operation.path
+
+
+def _from_image(layers: tuple[Path, ...], root: Path, name: str) -> None:
+    """Make a file of a machine as its image has it, or remove it where that has none."""
+    source = stack.find(layers, name)
+    target = root / name
+    if source is None:
+        files.erase(target, within=root)
+    elif source.is_symlink():
+        files.link(target, str(source.readlink()), within=root)
+    else:
+        found = source.stat()
+        files.write_atomic(target, source.read_bytes(), found.st_mode & 0o7777, within=root)
+        files.set_owner(target, found.st_uid, found.st_gid, within=root)

@@ -1,0 +1,53 @@
+"""What is written down about a lab's upgrade."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, Field
+
+from labctl.host import state
+from labctl.records.lab import Lab
+
+#: The steps of a hop. Until the lab is switched, its old release goes on as it was.
+STEPS = ("migrations", "health", "estate", "snapshot", "switch", "converge", "alive", "smoke")
+
+
+class HopRecord(BaseModel):
+    """What one hop did: seconds by step, gaps by what was asked, and its proofs."""
+
+    release: str
+    title: str
+    snapshot: str
+    seconds: dict[str, float] = Field(default_factory=dict)
+    gaps: dict[str, float] = Field(default_factory=dict)
+    estate: str = ""
+    smoke: str = ""
+
+    @property
+    def finished(self) -> bool:
+        """Whether its last step is done."""
+        return STEPS[-1] in self.seconds
+
+    @property
+    def duration(self) -> float:
+        """Seconds of all steps but the smoke tests."""
+        return sum(took for name, took in self.seconds.items() if name != "smoke")
+
+
+class State(BaseModel):
+    """An upgrade, as far as it has come."""
+
+    target: str
+    hops: list[HopRecord] = Field(default_factory=list)
+
+
+def directory(lab: Lab) -> Path:
+    """Where an upgrade's record, estate and logs are."""
+    return lab.directory / "upgrade"
+
+
+def load(lab: Lab) -> State | None:
+    """The record of a lab's upgrade, if there is one."""
+    path = directory(lab) / "state.json"
+    return state.read(path, State, f"rm {path}") if path.exists() else None

@@ -1,0 +1,252 @@
+"""Upgrade a lab, hop by hop: each begins with a snapshot and ends with the proof that everything is alive.
+
+What has been done is in ``labs/LAB/upgrade/state.json``: a command that was killed goes on with the step it was in.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from labctl.engine import health
+from labctl.engine.converge import Engine, no_guest
+from labctl.errors import BrokenLabError, LabError
+from labctl.host import files, paths
+from labctl.host.namespace import Inside
+from labctl.images import golden, guest, store
+from labctl.lab import snapshot
+from labctl.nightly.steps import Steps, said
+from labctl.operations.openstack import CatalogEntry
+from labctl.plan import hop as hops
+from labctl.plan.planner import Plan, Stage, plan
+from labctl.progress import note, step
+from labctl.records import access
+from labctl.records.journal import Journal
+from labctl.records.lab import Lab
+from labctl.releases.model import Release
+from labctl.services.base import Context
+from labctl.testing.waits import be_patient
+from labctl.upgrade import chain
+from labctl.upgrade.chain import Hop
+from labctl.upgrade.estate import Estate
+from labctl.upgrade.prober import Prober
+from labctl.upgrade.rebase import rebase
+from labctl.upgrade.record import STEPS, HopRecord, State, directory, load
+
+#: Seconds for the smoke tests of a release.
+SMOKE = 3600
+
+
+class Upgrade:
+    """The upgrade of one lab, whose lock the caller holds."""
+
+    def __init__(self, lab: Lab, target: str, until: str = "", *, keep: bool = False) -> None:
+        """:param keep: keep the snapshots of all hops, not only that of the first one."""
+        self.lab = lab
+        self._keep = keep
+        self._estate = Estate(directory(lab), access.load(lab.name))
+        self.state = self._resumed(load(lab), target)
+        going = self._going
+        #: A hop whose new release the lab already has, but that is not proven yet.
+        self._open: Hop | None = None
+        if going and lab.spec.release == going.release:
+            self._open = Hop(snapshot.find(lab, going.snapshot).spec, lab.spec)
+        self.hops = chain.plan(lab.spec, target, until)
+
+    @property
+    def _going(self) -> HopRecord | None:
+        """The record of the hop that is not finished."""
+        return self.state.hops[-1] if self.state.hops and not self.state.hops[-1].finished else None
+
+    def _resumed(self, known: State | None, target: str) -> State:
+        """What an earlier command has done of this chain: hops that end at the lab's release, and one that is open."""
+        done = [hop for hop in known.hops if hop.finished] if known else []
+        going = known.hops[-1] if known and known.hops and not known.hops[-1].finished else None
+        lab = self.lab
+        if going and "switch" in going.seconds and lab.spec.release != going.release:
+            going = None  # the lab was restored
+        if going and "snapshot" in going.seconds and lab.spec.release != going.release and self._running():
+            del going.seconds["snapshot"]  # it was started again, and has changed since
+        here = lab.spec.release if going is None or lab.spec.release != going.release else ""
+        while here and done and done[-1].release != here:
+            done.pop()
+        return State(target=target, hops=[*done, *([going] if going else [])])
+
+    def _running(self) -> bool:
+        return all(self.lab.driver.machine(self.lab, node).running for node in self.lab.spec.nodes)
+
+    def run(self) -> State:
+        """Do every hop that is left.
+
+        :raises LabError: a step failed; says what still works, how to go on, and how to go back.
+        """
+        be_patient(self.lab.driver.patience)
+        files.make_directories(directory(self.lab), 0o700)
+        for hop in self.hops:
+            self._image(hop.after.base, hop.release)
+        for hop in ((self._open,) if self._open else ()) + self.hops:
+            self._hop(hop)
+        return self.state
+
+    def _image(self, base: str, release: Release) -> None:
+        golden.ensure(base, "pypi", release.name)
+
+    # --- one hop ----------------------------------------------------------------------------------
+
+    def _hop(self, hop: Hop) -> None:
+        known = self._going
+        if known is None or known.release != hop.after.release:
+            known = HopRecord(release=hop.after.release, title=hop.title, snapshot=hop.snapshot)
+            self.state.hops.append(known)
+        self._save()
+        before, after = Context.of(hop.before), Context.of(hop.after)
+        made = hops.hop(before, after)
+        note("upgrade", f"{self.lab.name}: {hop.title}")
+        with self._failing(hop, known):
+            self._step(known, "migrations", lambda: self._migrate(before))
+            self._step(known, "health", self._healthy)
+            self._step(known, "estate", self._made)
+            if "alive" not in known.seconds:
+                with self._probed(known):
+                    self._step(known, "snapshot", lambda: self._snapshot(hop))
+                    self._step(known, "switch", lambda: self._switch(hop, plan(before), made))
+                    self._step(known, "converge", lambda: self._converge(made))
+                    self._step(known, "alive", lambda: self._alive(known))
+            self._step(known, "smoke", lambda: self._smoke(known))
+        self._open = None
+        self._tidy()
+
+    def _step(self, known: HopRecord, name: str, work: Callable[[], None]) -> None:
+        if name in known.seconds:
+            return
+        began = time.monotonic()
+        work()
+        known.seconds[name] = round(time.monotonic() - began, 1)
+        self._save()
+
+    def _save(self) -> None:
+        files.write_atomic(directory(self.lab) / "state.json", self.state.model_dump_json(indent=1))
+
+    @contextmanager
+    def _failing(self, hop: Hop, known: HopRecord) -> Iterator[None]:
+        """Say what of the old release still works, and the two ways on."""
+        try:
+            yield
+        except LabError as error:
+            doing = next(name for name in STEPS if name not in known.seconds)
+            name, old = self.lab.name, chain.known()[hop.before.release].title
+            on = f"labctl upgrade {name} --to {self.state.target}"
+            back = f"labctl snapshot restore {name} {hop.snapshot}"
+            if self.lab.spec.release == hop.before.release:
+                still, ways = f"{name} still has {old}", f"mend it, then: {on}"
+            else:
+                still = f"{old} does not run any more; all its data are in the snapshot {hop.snapshot}"
+                ways = f"mend it, then: {on}; or go back: {back}"
+            raise BrokenLabError(f"{hop.title}, {doing}: {error.message}\n{still}", ways) from error
+
+    @contextmanager
+    def _inside(self) -> Iterator[Inside]:
+        with Inside(self.lab.namespace, self.lab.hosts_file) as inside:
+            yield inside
+
+    @contextmanager
+    def _probed(self, known: HopRecord) -> Iterator[None]:
+        """Ask the APIs and the guest meanwhile; keep the gaps."""
+        record = self._estate.record()
+        targets = {o.type: _root(o.url) for o in _entries(self.lab.plan)}
+        targets = {"identity": f"{self.lab.context.auth_url}/v3", **targets, "guest": f"tcp://{record.address}:22"}
+        prober = Prober(self.lab.namespace, self.lab.hosts_file, targets)
+        try:
+            with prober:
+                yield
+        finally:  # of a hop that failed, too: it goes on later
+            for name, gaps in prober.gaps.items():
+                known.gaps[name] = round(known.gaps.get(name, 0.0) + gaps.total, 1)
+            self._save()
+
+    def _migrate(self, before: Context) -> None:
+        """Finish the data migrations of the release that the lab has."""
+        title = f"online data migrations of {before.release.title}"
+        stage = Stage(
+            "migrations", hops.commands(title, (c for s in hops.present(before) for c in s.migrations(before)))
+        )
+        engine = Engine(self.lab, no_guest)
+        try:
+            engine.connect()
+            engine.do(stage)
+        finally:
+            engine.close()
+
+    def _healthy(self) -> None:
+        with step("lab", f"{self.lab.name} is healthy"):
+            if ailments := health.check(self.lab):
+                said = "\n".join(f"  {ailment}" for ailment in ailments)
+                raise BrokenLabError(f"{self.lab.name} is not healthy:\n{said}", f"labctl diagnose {self.lab.name}")
+
+    def _made(self) -> None:
+        with step("upgrade", "the estate"), self._inside() as inside:
+            inside.call(self._estate.ensure)
+
+    def _snapshot(self, hop: Hop) -> None:
+        """Freeze the lab; its machines stay stopped."""
+        lab = self.lab
+        if hop.snapshot in lab.meta["snapshots"]:
+            if not self._running():  # labctl was killed right after it
+                return
+            snapshot.delete(lab, hop.snapshot)
+        snapshot.take(lab, hop.snapshot)
+
+    def _switch(self, hop: Hop, before: Plan, after: Plan) -> None:
+        """Put the machines on the new release's image; the lab's record says so first."""
+        lab = self.lab
+        lab.save_journal(Journal())
+        with step("lab", f"machines of {hop.release.title}"):
+            with store.keeping():
+                layers = golden.ensure(hop.after.base, hop.after.package_source, hop.after.release)
+                lab.spec = hop.after
+                lab.record_image(layers)
+            lab.driver.rest(lab, 0)  # a killed switch may have mounted them
+            rebase(lab, before, after)
+        snapshot.wake(lab)
+
+    def _converge(self, made: Plan) -> None:
+        def image() -> guest.GuestImage:
+            return guest.ensure(paths.images() / "guest", self.lab.spec.fixtures.cirros)
+
+        Engine(self.lab, image).up(hops.last(made), made)
+
+    def _alive(self, known: HopRecord) -> None:
+        with step("upgrade", "the estate is alive"), self._inside() as inside:
+            found = inside.call(self._estate.look)
+        known.estate = "alive" if not found else "; ".join(found)
+        if found:
+            raise BrokenLabError("the estate is not what it was:\n" + "\n".join(f"  {line}" for line in found))
+
+    def _smoke(self, known: HopRecord) -> None:
+        log = directory(self.lab) / f"smoke-{known.release}.log"
+        with step("upgrade", f"smoke tests of {known.title.rpartition(' ')[2]}"):
+            done = Steps(lambda: False).run(["test", self.lab.name, "--smoke"], log, SMOKE * self.lab.driver.patience)
+        lines = [line.strip("= ") for line in log.read_text(errors="replace").splitlines() if " passed" in line]
+        known.smoke = lines[-1] if lines else said(log).splitlines()[0]
+        if not done.good:
+            raise BrokenLabError(f"the smoke tests failed: {known.smoke}", f"less {log}")
+
+    def _tidy(self) -> None:
+        """Drop the snapshots of hops that are proven; the first one is the way back to where it all began."""
+        done = [hop.snapshot for hop in self.state.hops if hop.finished]
+        if not self._keep:
+            for name in done[1:-1]:
+                if name in self.lab.meta["snapshots"]:
+                    snapshot.delete(self.lab, name)
+
+
+def _root(url: str) -> str:
+    """The address of an API without the parts that need a token."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.partition('/')[0]}/"
+
+
+def _entries(made: Plan) -> Iterator[CatalogEntry]:
+    for stage in made.stages:
+        yield from (operation for operation in stage.api if isinstance(operation, CatalogEntry))

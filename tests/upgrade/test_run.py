@@ -1,0 +1,168 @@
+"""An upgrade goes on after a kill in any step, goes back with a snapshot, and says what still works."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from support import SMALL, specify, write
+
+from labctl.drivers.fake import Fake
+from labctl.engine.converge import Engine, no_guest
+from labctl.errors import BrokenLabError
+from labctl.host import files
+from labctl.lab import snapshot
+from labctl.records.lab import Lab
+from labctl.upgrade import rebase as rebasing
+from labctl.upgrade import run
+from labctl.upgrade.record import STEPS, load
+from labctl.upgrade.run import Upgrade
+
+
+class KilledError(BaseException):
+    """labctl ends here, as if killed: nothing is cleaned up."""
+
+
+@pytest.fixture
+def lab(tmp_path: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    """A lab of Train, and what an upgrade asks of real labs answered here."""
+
+    def layers(base: str, source: str, release: str) -> tuple[Path, ...]:
+        return (tmp_path / f"image-{release}",)
+
+    monkeypatch.setattr(run.golden, "ensure", layers)
+    monkeypatch.setattr(run.access, "load", lambda name: SimpleNamespace())
+    monkeypatch.setattr(Upgrade, "_made", lambda self: None)
+    monkeypatch.setattr(Upgrade, "_alive", lambda self, known: setattr(known, "estate", "alive"))
+    monkeypatch.setattr(Upgrade, "_smoke", lambda self, known: setattr(known, "smoke", "15 passed"))
+    monkeypatch.setattr(Upgrade, "_probed", lambda self, known: nullcontext())
+    path = write(tmp_path, SMALL.replace("release: zed", "release: train"))
+    made = Lab.create(specify(path), path)
+    Engine(made, no_guest).up()
+    return made
+
+
+def upgrade(target: str = "victoria", until: str = "", *, keep: bool = False) -> run.State:
+    """The upgrade as a process of its own does it."""
+    return Upgrade(Lab.load("small"), target, until, keep=keep).run()
+
+
+def test_every_hop_begins_with_a_snapshot_and_ends_proven(lab: Lab) -> None:
+    state = upgrade()
+    assert [(hop.release, hop.estate, hop.smoke) for hop in state.hops] == [
+        ("ussuri", "alive", "15 passed"),
+        ("victoria", "alive", "15 passed"),
+    ]
+    assert all(tuple(hop.seconds) == STEPS for hop in state.hops)
+    now = Lab.load("small")
+    assert now.spec.release == "victoria"
+    assert now.layers[0].name == "image-victoria"
+    assert [s.name for s in snapshot.snapshots(now)] == ["before-ussuri", "before-victoria"]
+    assert [s.spec.release for s in snapshot.snapshots(now)] == ["train", "ussuri"]
+
+
+def test_snapshots_between_the_first_and_the_last_hop_go_unless_they_are_kept(lab: Lab) -> None:
+    upgrade("yoga")
+    kept = [s.name for s in snapshot.snapshots(Lab.load("small"))]
+    assert kept == ["before-ussuri", "before-yoga"]
+    snapshot.restore(Lab.load("small"), "before-ussuri")
+    upgrade("xena", keep=True)
+    kept = [s.name for s in snapshot.snapshots(Lab.load("small"))]
+    assert set(kept) >= {f"before-{name}" for name in ("ussuri", "victoria", "wallaby", "xena")}
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("step", STEPS)
+def test_a_killed_hop_goes_on(lab: Lab, monkeypatch: pytest.MonkeyPatch, step: str, when: str) -> None:
+    kept: Callable[..., None] = Upgrade._step
+
+    def killed(self: Upgrade, known: object, name: str, work: Callable[[], None]) -> None:
+        if name == step:
+            if when == "after":
+                work()
+            raise KilledError
+        kept(self, known, name, work)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Upgrade, "_step", killed)
+        with pytest.raises(KilledError):
+            upgrade("ussuri")
+    state = upgrade("ussuri")
+    assert [hop.release for hop in state.hops] == ["ussuri"]
+    assert tuple(state.hops[0].seconds) == STEPS
+    now = Lab.load("small")
+    assert now.spec.release == "ussuri"
+    assert now.layers[0].name == "image-ussuri"
+    assert all(now.driver.machine(now, node).running for node in now.spec.nodes)
+    assert snapshot.find(now, "before-ussuri").spec.release == "train"
+
+
+def test_a_failed_step_says_what_works_and_both_ways_on(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Upgrade, made: object) -> None:
+        raise BrokenLabError("stage databases, first: 'nova tables' failed after 1.0 s")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Upgrade, "_converge", broken)
+        with pytest.raises(BrokenLabError) as failed:
+            upgrade("victoria")
+    assert failed.value.message.splitlines()[0].startswith("Train to Ussuri, converge: stage databases")
+    assert "Train does not run any more" in failed.value.message
+    assert "labctl upgrade small --to victoria" in str(failed.value.hint)
+    assert "labctl snapshot restore small before-ussuri" in str(failed.value.hint)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Upgrade, "_snapshot", lambda self, hop: broken(self, None))
+        snapshot.restore(Lab.load("small"), "before-ussuri")
+        with pytest.raises(BrokenLabError, match="small still has Train"):
+            upgrade("victoria")
+
+
+def test_a_restored_lab_begins_again(lab: Lab) -> None:
+    upgrade("victoria")
+    snapshot.restore(Lab.load("small"), "before-ussuri")
+    assert Lab.load("small").spec.release == "train"
+    state = upgrade("ussuri")
+    assert [hop.release for hop in state.hops] == ["ussuri"]
+    assert Lab.load("small").spec.release == "ussuri"
+
+
+def test_one_chain_in_several_commands_is_one_table(lab: Lab) -> None:
+    upgrade("wallaby", until="ussuri")
+    state = upgrade("wallaby")
+    assert [hop.release for hop in state.hops] == ["ussuri", "victoria", "wallaby"]
+    assert load(Lab.load("small")) == state
+
+
+def test_daemons_of_the_old_release_do_not_start_with_the_new_image(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = lab.driver.files(lab, "first")
+    assert root is not None
+    wants = root / "etc/systemd/system/multi-user.target.wants"
+    files.make_directories(wants, within=root)
+    for unit in ("mariadb", "openstack-nova-api"):
+        files.link(wants / f"{unit}.service", f"/lib/systemd/system/no-such-{unit}.service", within=root)
+    monkeypatch.setattr(rebasing, "_daemons", lambda made, node: {"openstack-nova-api"})
+    upgrade("ussuri")
+    root = Lab.load("small").driver.files(Lab.load("small"), "first")
+    assert root is not None
+    wants = root / "etc/systemd/system/multi-user.target.wants"
+    assert (wants / "mariadb.service").is_symlink(), "the database is no part of a release"
+    assert not (wants / "openstack-nova-api.service").is_symlink(), "it would start with tables of the release before"
+
+
+def test_a_lab_that_was_started_again_after_its_snapshot_gets_a_new_one(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(self: Upgrade, *rest: object) -> None:
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Upgrade, "_switch", killed)
+        with pytest.raises(KilledError):
+            upgrade("ussuri")
+    first = snapshot.find(Lab.load("small"), "before-ussuri")
+    snapshot.restore(Lab.load("small"), "before-ussuri")
+    upgrade("ussuri")
+    assert snapshot.find(Lab.load("small"), "before-ussuri").stack != first.stack
