@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from commandline import Labctl
+from hypothesis import settings
 from real import golden_image
 from support import SMALL, specify, write
 
@@ -29,6 +30,10 @@ FIRST = (
     "tests/images/test_guest_boot.py",
     "tests/test_lab_nodes.py",
 )
+
+# a test asserts behaviour, not time: on a busy machine an example may take any
+settings.register_profile("labctl", deadline=None)
+settings.load_profile("labctl")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
