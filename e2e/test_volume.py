@@ -12,8 +12,6 @@ from labctl.testing.waits import wait_for
 pytestmark = pytest.mark.needs("cinder-volume")
 
 GIB = 1024**3
-#: CirrOS has mkfs.ext4, a busybox guest mke2fs; the kernel's ext4 mounts both.
-MAKE_FILESYSTEM = 'for t in mkfs.ext4 mkfs.ext3 mkfs.ext2 mke2fs; do command -v "$t" && exec "$t" -F {} ; done; exit 9'
 
 
 def make_volume(project, name, **attrs):
@@ -55,12 +53,6 @@ def size(guest, device):
     return int(guest.output(f"cat /sys/block/{device.removeprefix('/dev/')}/size")) * 512
 
 
-def checksum(guest, device):
-    """Mount a disk read-only and return the checksum of the file that the first guest wrote."""
-    script = f"mkdir -p /mnt && mount -o ro {device} /mnt && sha256sum /mnt/bytes && umount /mnt"
-    return guest.root(script).stdout.split()[0]
-
-
 def on_back_end(lab, admin, volume):
     """The volume's host, and the logical volumes and files that it has for the volume."""
     host = admin.block_storage.get_volume(volume.id).host.partition("@")[0]
@@ -86,23 +78,11 @@ def test_bytes_travel_to_another_guest_and_through_a_snapshot(project, boot, ssh
     writer = ssh(writer_server)
     device = attached(project, writer, writer_server, volume)
     assert size(writer, device) == GIB
-    writer.root(MAKE_FILESYSTEM.format(device), timeout=120)
-    written = writer.root(
-        f"mkdir -p /mnt && mount {device} /mnt && "
-        "dd if=/dev/urandom of=/mnt/bytes bs=64k count=16 2>/dev/null && "
-        "sha256sum /mnt/bytes && sync && umount /mnt"
-    ).stdout.split()[0]
+    written = writer.write_disk(device)
     detached(project, writer, writer_server, volume, device)
 
     snapshot = storage.create_snapshot(name=name("snapshot"), volume_id=volume.id)
-    wait_for(
-        "the snapshot to be available",
-        lambda: storage.get_snapshot(snapshot.id),
-        done=lambda seen: seen.status == "available",
-        failed=lambda seen: seen.status if seen.status.startswith("error") else None,
-        deadline=resources.VOLUME_DEADLINE,
-        show=lambda seen: seen.status,
-    )
+    resources.wait_snapshot(project.connection, snapshot)
     restored = make_volume(project, name("restored"), snapshot_id=snapshot.id)
     storage.extend_volume(restored.id, 2)
     restored = resources.wait_volume(project.connection, restored)
@@ -110,12 +90,12 @@ def test_bytes_travel_to_another_guest_and_through_a_snapshot(project, boot, ssh
 
     reader = ssh(reader_server)
     device = attached(project, reader, reader_server, volume)
-    assert checksum(reader, device) == written
+    assert reader.read_disk(device) == written
     detached(project, reader, reader_server, volume, device)
 
     device = attached(project, reader, reader_server, restored)
     assert size(reader, device) == 2 * GIB
-    assert checksum(reader, device) == written
+    assert reader.read_disk(device) == written
     detached(project, reader, reader_server, restored, device)
 
 

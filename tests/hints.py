@@ -56,6 +56,7 @@ HOLES_IN = {
     "labctl/lab/room.py": {"snapshot.name": SNAPSHOT},
     "labctl/lab/snapshot.py": {"name": SNAPSHOT},
     "labctl/commands/upgrade.py": {"to": RELEASE},
+    "labctl/upgrade/estate.py": {"self.access.lab": LAB},
     "labctl/upgrade/run.py": {"self.state.target": RELEASE, "hop.snapshot": SNAPSHOT},
     "labctl/commands/snapshot.py": {"snapshot": SNAPSHOT, "snapshot or ''": SNAPSHOT},
 }

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from labctl import releases
 from labctl.commands.console import Format, listing, out
 from labctl.commands.options import LabName, Output
 from labctl.commands.snapshot import changing
@@ -40,14 +41,14 @@ def upgrade(
     with changing(name, f"labctl upgrade {name} --to {to}") as lab:
         state = Upgrade(lab, to, until, keep=keep).run()
     if not state.hops and output is Format.TABLE:
-        out.print(f"{name} has {chain.known()[lab.spec.release].title}")
+        out.print(f"{name} has {releases.get(lab.spec.release).title}")
         return
     listing(output, [_told(hop) for hop in state.hops], COLUMNS)
 
 
 def _foretold(hop: Hop) -> dict[str, object]:
     """A hop before it is done."""
-    made = hops.hop(Context.of(hop.before), Context.of(hop.after))
+    made = hops.hop(Context.of(hop.after))
     facts = hop.release.upgrade
     does = [f"{sum(stage.operations() for stage in made.stages)} operations"]
     if facts and facts.removed_services:

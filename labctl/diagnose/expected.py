@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from labctl.diagnose.model import Finding, Level, Mend
 from labctl.diagnose.rows import ROWS
 from labctl.operations.look import Look, looks
-from labctl.operations.node import Command, Database, Distributions, File, Operation, Packages, Unit, Wait, flatten
+from labctl.operations.node import Command, Database, Distributions, File, Operation, Packages, Unit, Wait
 from labctl.plan.planner import Plan
 from labctl.records.lab import Lab
 from labctl.secret import HIDDEN, MARK, Redactor, Secret
@@ -107,13 +107,7 @@ def _level(operation: Operation, service: str) -> Level:
 
 def of_node(plan: Plan, node: str, finished: Iterable[str], owners: Owners) -> list[Expected]:
     """The tests of everything that the finished stages did on a node."""
-    operations = [
-        operation
-        for stage in plan.stages
-        if stage.name in finished
-        for part in (stage.nodes, stage.after)
-        for operation in flatten(tuple(part.get(node, ())))
-    ]
+    operations = [operation for stage in plan.stages if stage.name in finished for operation in stage.on(node)]
     started = {o.name: o for o in operations if isinstance(o, Unit)}
     made = []
     for look in looks(tuple(operations)):

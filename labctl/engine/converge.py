@@ -348,16 +348,20 @@ class Engine:
         def work(cloud: Cloud) -> None:
             for operation in stage.api:
                 began = time.monotonic()
-                try:
-                    changed = cloud.run(operation)
-                except ClientException as error:
-                    said = f"stage {stage.name}, api: '{operation.title}' failed: {error}"
-                    raise LabError(redact(said, secrets), f"labctl diagnose {self.lab.name}") from error
+                changed = self._asked(cloud, operation, secrets)
                 states.append("changed" if changed else "ok")
                 tell("api", operation.title, time.monotonic() - began)
 
         ask(self.lab, secrets, work, guest)
         return states
+
+    def _asked(self, cloud: Cloud, operation: ApiOperation, secrets: Mapping[str, Secret]) -> bool:
+        """Do an operation of the APIs, or check it; True if it changed something."""
+        try:
+            return cloud.run(operation)
+        except ClientException as error:  # no answer, or a refusal that the operation does not expect
+            said = redact(f"api: '{operation.title}' failed: {error}", secrets)
+            raise LabError(said, f"labctl diagnose {self.lab.name}") from error
 
     def ask(
         self, operations: Sequence[ApiOperation], secrets: Mapping[str, Secret]
@@ -369,7 +373,7 @@ class Engine:
             for operation in operations:
                 began = time.monotonic()
                 try:
-                    cloud.run(operation)
+                    self._asked(cloud, operation, secrets)
                 except LabError as error:
                     failed.append((operation, error))
                 tell("api", operation.title, time.monotonic() - began)

@@ -15,7 +15,7 @@ from typing import Any, cast
 from labctl.engine.converge import Engine, no_guest, tell
 from labctl.errors import BrokenLabError, LabError
 from labctl.host.threads import on_each
-from labctl.operations.node import Item, Operation, Unit, Wait, flatten, quote
+from labctl.operations.node import Item, Operation, Unit, Wait, quote
 from labctl.operations.runner import Outcome, run_stage
 from labctl.plan.planner import Plan
 from labctl.progress import step
@@ -132,8 +132,7 @@ def _of(made: Plan, stages: set[str], node: str) -> Iterable[Operation]:
     """A node's operations in some stages."""
     for stage in made.stages:
         if stage.name in stages:
-            for part in (stage.nodes, stage.after):
-                yield from flatten(tuple(part.get(node, ())))
+            yield from stage.on(node)
 
 
 def _finished(lab: Lab) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from labctl import drivers
@@ -109,7 +110,7 @@ def up(spec: LabSpec, path: Path, until: str, start: str = "") -> Summary:
 GUEST = 1800
 
 
-def _guest(lab: Lab, until: str) -> Callable[[], guest.GuestImage]:
+def guest_image(lab: Lab, until: str = "verify") -> Callable[[], guest.GuestImage]:
     """The image of the lab's guests, for its uploader: built in parallel with the stages when a lab needs it."""
 
     def make() -> guest.GuestImage:
@@ -139,6 +140,10 @@ def converge(lab: Lab, until: str = "verify") -> Summary:
     def checkpoint(stage: str) -> None:
         snapshot.create(lab, stage, stage=stage)
 
-    with proxy.of_lab(reveal(lab.spec.proxy, lab.ensure_secrets(names(lab.spec.proxy)))):
-        guest_image = _guest(lab, until)
-        return Engine(lab, guest_image, checkpoint).up(until)
+    with proxied(lab):
+        return Engine(lab, guest_image(lab, until), checkpoint).up(until)
+
+
+def proxied(lab: Lab) -> AbstractContextManager[None]:
+    """While it lasts, packages come through the lab's proxy, if it has one."""
+    return proxy.of_lab(reveal(lab.spec.proxy, lab.ensure_secrets(names(lab.spec.proxy))))

@@ -13,10 +13,10 @@ from labctl.components import Component
 from labctl.operations import openstack
 from labctl.operations.networks import ProviderNetwork, SelfServiceNetwork
 from labctl.operations.node import Database, File, Item, Operation, Unit, Wait, flatten
-from labctl.plan.planner import Plan, Stage, plan, served
+from labctl.plan.planner import Plan, Stage, plan, present, served
 from labctl.plan.words import Words
 from labctl.secret import MARK
-from labctl.services import SERVICES, keystone, nova
+from labctl.services import keystone, nova
 from labctl.services.base import Context, Service
 from labctl.topology.proxy import SECRET
 from labctl.topology.spec import LabSpec
@@ -83,8 +83,7 @@ def _chapters(ctx: Context, made: Plan) -> Iterator[tuple[str, str, tuple[Step, 
     stages = {s.name: s for s in made.stages}
     for name in ("prepare", "packages", "infrastructure"):
         yield name, f"{name}-is", (Step("", _flat(stages[name].nodes)),)
-    present = [s for s in SERVICES if ctx.lab.has(*s.components)]
-    for service in present:
+    for service in present(ctx):
         yield service.name, f"{service.name}-is", tuple(_service(ctx, service, stages))
     if "compute" in stages:
         settled = {

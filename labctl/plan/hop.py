@@ -11,14 +11,14 @@ from collections.abc import Iterable, Iterator
 from labctl.components import Component
 from labctl.operations import openstack
 from labctl.operations.look import Look
-from labctl.operations.node import Chain, Command, Item, Parallel
-from labctl.plan.planner import Plan, Stage, plan
-from labctl.services import SERVICES, keystone
-from labctl.services.base import STAMPS, Check, Context, Service
+from labctl.operations.node import Command, Item, Operation, Parallel
+from labctl.plan.planner import Plan, Stage, plan, present
+from labctl.services import keystone
+from labctl.services.base import STAMPS, UPGRADE, Context, Service
 from labctl.topology.spec import NodeSpec
 
-#: Each of these stages comes right after the one that it names.
 FORGET, ADAPT, TABLES, CHECKS, MIGRATIONS = "forget", "adapt", "tables", "checks", "migrations"
+#: A stage of every plan, and the one of a hop that comes right after it.
 _AFTER = {
     "infrastructure": FORGET,
     "catalog": ADAPT,
@@ -26,40 +26,33 @@ _AFTER = {
     "services": CHECKS,
     "verify": MIGRATIONS,
 }
-SOURCE = "guide: upgrade of each project; modern 6.1"
 
 
-def hop(before: Context, after: Context) -> Plan:
-    """What brings a stopped lab of one release to the next."""
-    made = plan(after)
-    extra = {stage.name: stage for stage in _extra(before, after)}
-    stages = [s for stage in made.stages for s in (stage, extra.get(_AFTER.get(stage.name, ""))) if s]
-    return Plan(after, tuple(stages))
+def hop(ctx: Context) -> Plan:
+    """What brings a stopped lab of the release before to this one."""
+    extra = {stage.name: stage for stage in _extra(ctx)}
+    stages = [s for stage in plan(ctx).stages for s in (stage, extra.get(_AFTER.get(stage.name, ""))) if s]
+    return Plan(ctx, tuple(stages))
 
 
-def last(made: Plan) -> str:
-    """The name of a plan's last stage."""
-    return made.stages[-1].name
-
-
-def _extra(before: Context, after: Context) -> Iterator[Stage]:
-    upgrade = after.release.upgrade
+def _extra(ctx: Context) -> Iterator[Stage]:
+    upgrade = ctx.release.upgrade
     assert upgrade is not None, "a chain has only hops that the releases' facts know"
-    yield Stage(FORGET, {node.name: tuple(_forget(after, node)) for node in after.lab.nodes.values()})
+    yield Stage(FORGET, {node.name: tuple(_forget(ctx, node)) for node in ctx.lab.nodes.values()})
     changes: list[openstack.ApiOperation] = [openstack.CatalogGone(type_) for type_ in upgrade.removed_services]
     changes += [openstack.RoleImmutable(role) for role in upgrade.immutable_roles]
     if changes:
         yield Stage(ADAPT, api=tuple(changes))
-    services = present(after)
-    yield Stage(TABLES, {after.host(Component.MARIADB): (Parallel(tuple(_tables(after, services))),)})
+    services = present(ctx)
+    yield Stage(TABLES, {ctx.host(Component.MARIADB): (Parallel(tuple(_tables(ctx, services))),)})
     able = (service for service in services if service.name not in upgrade.broken_checks)
-    yield Stage(CHECKS, commands("upgrade check", (c for s in able for c in s.upgrade_checks(after))))
-    yield Stage(MIGRATIONS, commands("online data migrations", (c for s in services for c in s.migrations(after))))
+    yield Stage(CHECKS, _in_parallel(command for service in able for command in service.upgrade_checks(ctx)))
+    yield migrations(ctx)
 
 
-def present(ctx: Context) -> tuple[Service, ...]:
-    """The services of a lab."""
-    return tuple(service for service in SERVICES if ctx.lab.has(*service.components))
+def migrations(ctx: Context) -> Stage:
+    """The data migrations that a release does while it serves."""
+    return Stage(MIGRATIONS, _in_parallel(c for service in present(ctx) for c in service.migrations(ctx)))
 
 
 def _forget(ctx: Context, node: NodeSpec) -> Iterator[Item]:
@@ -67,7 +60,7 @@ def _forget(ctx: Context, node: NodeSpec) -> Iterator[Item]:
     yield Command(
         "what is done once for each release is due again",
         f"rm -f {STAMPS}/sync-* {keystone.BOOTSTRAPPED}",
-        source=SOURCE,
+        source=UPGRADE,
     )
     assert ctx.release.upgrade is not None
     for project in ctx.release.upgrade.policy_yaml:
@@ -87,14 +80,12 @@ def _tables(ctx: Context, services: tuple[Service, ...]) -> Iterator[Look]:
         for database in service.databases(ctx):
             title = f"tables of {database.name} are those of {ctx.release.title}"
             test = f"look_tables {database.name} {service.name}"
-            yield Look(Command(title, test, changes=False, source=SOURCE), test)
+            yield Look(Command(title, test, changes=False, source=UPGRADE), test)
 
 
-def commands(title: str, checks: Iterable[Check]) -> dict[str, tuple[Item, ...]]:
-    """Commands as stages have them: on each node in parallel, named by their own first words."""
-    nodes: dict[str, list[Chain]] = {}
-    for check in checks:
-        name = check.command.partition('"')[2].partition(" ")[0] or check.command.partition(" ")[0]
-        command = Command(name, check.command, source=SOURCE)
-        nodes.setdefault(check.node, []).append(Chain(f"{title}: {name}", (command,)))
-    return {node: (Parallel(tuple(chains)),) for node, chains in nodes.items()}
+def _in_parallel(commands: Iterable[tuple[str, Command]]) -> dict[str, tuple[Item, ...]]:
+    """Commands by their nodes, as stages have them."""
+    nodes: dict[str, list[Operation]] = {}
+    for node, command in commands:
+        nodes.setdefault(node, []).append(command)
+    return {node: (Parallel(tuple(found)),) for node, found in nodes.items()}

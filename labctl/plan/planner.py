@@ -51,6 +51,10 @@ class Stage:
     #: after the API operations, on nodes again
     after: Mapping[str, tuple[Item, ...]] = field(default_factory=dict)
 
+    def on(self, node: str) -> tuple[Operation, ...]:
+        """Its operations on a node, in their order."""
+        return flatten((*self.nodes.get(node, ()), *self.after.get(node, ())))
+
     def operations(self) -> int:
         """How many operations the stage has."""
         on_nodes = [i for part in (self.nodes, self.after) for i in part.values()]
@@ -88,16 +92,11 @@ class Plan:
 
     def files(self, node: str) -> tuple[File, ...]:
         """Every file the plan writes on a node."""
-        return tuple(
-            operation
-            for stage in self.stages
-            for part in (stage.nodes, stage.after)
-            for operation in flatten(tuple(part.get(node, ())))
-            if isinstance(operation, File)
-        )
+        return tuple(o for stage in self.stages for o in stage.on(node) if isinstance(o, File))
 
 
-def _present(ctx: Context) -> tuple[Service, ...]:
+def present(ctx: Context) -> tuple[Service, ...]:
+    """The services of a lab, in the order of their chapters."""
     return tuple(s for s in SERVICES if ctx.lab.has(*s.components))
 
 
@@ -111,7 +110,7 @@ def _packages(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
     for component in infra.PORTS:
         if node.has(component):
             names += ctx.base.packages[component]
-    for service in _present(ctx):
+    for service in present(ctx):
         names += service.packages(ctx, node)
     wanted = redhat.present_names(ctx.release, names) if ctx.base.redhat else tuple(dict.fromkeys(names))
     system = Packages(wanted, ctx.base.family, ctx.base.installer)
@@ -204,7 +203,7 @@ def _fixtures(ctx: Context) -> tuple[openstack.ApiOperation, ...]:
         openstack.User(wanted.user, mark("DEMO_PASS")),
         openstack.Grant(ctx.release.member_role, wanted.user, wanted.project),
     ]
-    for role in (role for service in _present(ctx) for role in service.user_roles):
+    for role in (role for service in present(ctx) for role in service.user_roles):
         made += [
             openstack.Grant(role, wanted.user, wanted.project),
             openstack.Grant(role, "admin", "admin"),
@@ -320,8 +319,8 @@ def _openrc(ctx: Context) -> tuple[Item, ...]:
 def plan(ctx: Context) -> Plan:
     """Return what ``up`` will do for a lab."""
     spec = ctx.lab
-    present = _present(ctx)
-    services = tuple(s for s in present if s.name != "keystone")
+    found = present(ctx)
+    services = tuple(s for s in found if s.name != "keystone")
     stages = [
         Stage("prepare", _per_node(ctx, lambda n: (*redhat.prepare(ctx, n), *infra.prepare(ctx, n)))),
         Stage("packages", _per_node(ctx, lambda n: _packages(ctx, n))),
@@ -341,7 +340,7 @@ def plan(ctx: Context) -> Plan:
 
     stages += [
         _keystone(ctx),
-        Stage("catalog", api=tuple(o for s in present for o in s.identity(ctx))),
+        Stage("catalog", api=tuple(o for s in found for o in s.identity(ctx))),
         Stage("configure", _per_node(ctx, configure), tuple(c for s in services for c in s.copies(ctx))),
         _databases(ctx, services),
         Stage(
@@ -357,6 +356,6 @@ def plan(ctx: Context) -> Plan:
         ),
         Stage("fixtures", {ctx.identity_host: _openrc(ctx)}, api=_fixtures(ctx)),
     ]
-    answers = (*(o for s in present for o in s.verify(ctx)), *served(ctx))
-    stages.append(Stage("verify", api=answers, after=_records(ctx, present, stages)))
+    answers = (*(o for s in found for o in s.verify(ctx)), *served(ctx))
+    stages.append(Stage("verify", api=answers, after=_records(ctx, found, stages)))
     return Plan(ctx, tuple(stages))

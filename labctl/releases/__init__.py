@@ -33,6 +33,9 @@ RELEASES: dict[str, Release] = {
 #: Releases that only an upgrade passes: no topology names them.
 PASSED: dict[str, Release] = {release.name: release for release in (VICTORIA, WALLABY, XENA, YOGA, ANTELOPE)}
 
+#: All of them, by name.
+EVERY: dict[str, Release] = {**RELEASES, **PASSED}
+
 #: The releases' names by their numbers.
 NUMBERS = {r.number: r.name for r in RELEASES.values() if r.number}
 
@@ -48,13 +51,11 @@ def get(name: str) -> Release:
     :raises LabError: when labctl has no recipe for it.
     """
     name = named(name)
-    if name in PASSED:
-        return PASSED[name]
-    if name not in RELEASES:
+    if name not in EVERY:
         raise LabError(
             f"labctl has no recipe for the release '{name}'; it has {', '.join(RELEASES)}", "labctl releases"
         )
-    return RELEASES[name]
+    return EVERY[name]
 
 
-__all__ = ["NUMBERS", "PASSED", "RELEASES", "PackageSource", "Release", "get", "named"]
+__all__ = ["EVERY", "NUMBERS", "PASSED", "RELEASES", "PackageSource", "Release", "get", "named"]

@@ -23,6 +23,7 @@ from labctl.topology.spec import LabSpec, NodeSpec
 
 #: Where nodes keep what was done once for the lab.
 STAMPS = "/var/lib/labctl/stamps"
+UPGRADE = "guide: upgrade of each project; modern 6.1"
 
 
 @dataclass(frozen=True)
@@ -178,12 +179,12 @@ class Service(Protocol):
         """The chapter's "verify operation", as commands; their output is kept."""
         ...
 
-    def upgrade_checks(self, ctx: Context) -> tuple[Check, ...]:
-        """What says whether its data are ready for this release: commands that fail where they are not."""
+    def upgrade_checks(self, ctx: Context) -> tuple[tuple[str, Command], ...]:
+        """(node, command) that fails where its data are not ready for this release."""
         ...
 
-    def migrations(self, ctx: Context) -> tuple[Check, ...]:
-        """Data migrations that run while it serves, and that must be finished before the next release."""
+    def migrations(self, ctx: Context) -> tuple[tuple[str, Command], ...]:
+        """(node, command) of migrations that run while it serves, to be finished before the next release."""
         ...
 
 
@@ -237,14 +238,14 @@ class Chapter:
     def checks(self, ctx: Context) -> tuple[Check, ...]:
         return ()
 
-    def upgrade_checks(self, ctx: Context) -> tuple[Check, ...]:
+    def upgrade_checks(self, ctx: Context) -> tuple[tuple[str, Command], ...]:
         if self.status_on is None or not ctx.lab.has(self.status_on):
             return ()
         # 1 means warnings: the commands' documentation, for example docs.openstack.org/nova/latest/cli/nova-status.html
-        asked = f'su -s /bin/sh -c "{self.name}-status upgrade check" {self.name} || [ $? -eq 1 ]'
-        return (Check(ctx.host(self.status_on), asked),)
+        run = f'su -s /bin/sh -c "{self.name}-status upgrade check" {self.name} || [ $? -eq 1 ]'
+        return ((ctx.host(self.status_on), Command(f"upgrade check: {self.name}-status", run, source=UPGRADE)),)
 
-    def migrations(self, ctx: Context) -> tuple[Check, ...]:
+    def migrations(self, ctx: Context) -> tuple[tuple[str, Command], ...]:
         return ()
 
 

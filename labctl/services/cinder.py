@@ -235,7 +235,7 @@ class Cinder(Chapter):
         newest = f"volumev{max(ctx.release.cinder_api_versions)}"
         return (CatalogAnswers(ctx.lab.region, (newest,)), ServicesUp(newest, tuple(wanted)))
 
-    def migrations(self, ctx: Context) -> tuple[Check, ...]:
+    def migrations(self, ctx: Context) -> tuple[tuple[str, Command], ...]:
         return migration(ctx, Component.CINDER_CONTROLLER, "cinder")
 
     def checks(self, ctx: Context) -> tuple[Check, ...]:

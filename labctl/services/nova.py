@@ -300,7 +300,7 @@ class Nova(Chapter):
             *((ComputeHosts(hosts), HypervisorsMapped(hosts)) if hosts else ()),
         )
 
-    def migrations(self, ctx: Context) -> tuple[Check, ...]:
+    def migrations(self, ctx: Context) -> tuple[tuple[str, Command], ...]:
         return migration(ctx, Component.NOVA_CONTROLLER, "nova")
 
     def checks(self, ctx: Context) -> tuple[Check, ...]:

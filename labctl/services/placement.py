@@ -4,21 +4,12 @@ from __future__ import annotations
 
 from labctl.components import Component
 from labctl.operations.ini import Ini
-from labctl.operations.node import Chain, Database, File, Operation
+from labctl.operations.node import Chain, Command, Database, File, Operation
 from labctl.operations.openstack import ApiOperation, CatalogAnswers, CatalogEntry
 from labctl.releases.model import Placement as Where
 from labctl.secret import mark
 from labctl.services import httpd
-from labctl.services.base import (
-    Chapter,
-    Check,
-    Context,
-    Daemon,
-    authtoken,
-    http_ready,
-    service_account,
-    sync,
-)
+from labctl.services.base import Chapter, Check, Context, Daemon, authtoken, http_ready, service_account, sync
 from labctl.services.upgrading import migration
 from labctl.services.wsgi import processes
 from labctl.topology.spec import NodeSpec
@@ -81,7 +72,7 @@ class Placement(Chapter):
     def verify(self, ctx: Context) -> tuple[ApiOperation, ...]:
         return (CatalogAnswers(ctx.lab.region, ("placement",)),)
 
-    def migrations(self, ctx: Context) -> tuple[Check, ...]:
+    def migrations(self, ctx: Context) -> tuple[tuple[str, Command], ...]:
         return migration(ctx, Component.PLACEMENT, "placement")
 
     def checks(self, ctx: Context) -> tuple[Check, ...]:

@@ -21,6 +21,8 @@ from labctl.testing.waits import FailedStateError, patient
 SSH_DEADLINE = 180  # seconds from the first attempt to a shell; guests run under software emulation
 CONNECT_TIMEOUT = 10
 HANDSHAKE_TIMEOUT = 45  # key exchange of an emulated guest while two others boot
+#: CirrOS has mkfs.ext4, a busybox guest mke2fs; the kernel's ext4 mounts both.
+MAKE_FILESYSTEM = 'for t in mkfs.ext4 mkfs.ext3 mkfs.ext2 mke2fs; do command -v "$t" && exec "$t" -F {} ; done; exit 9'
 FAULT_INTERVAL = 10  # between two checks with nova that the server has not failed: each costs the lab some
 
 
@@ -208,6 +210,20 @@ class Guest:
         """Run shell text as root, with the sbin directories on PATH."""
         quoted = shlex.quote("PATH=/sbin:/usr/sbin:$PATH; " + script)
         return self.run(f"sudo sh -c {quoted}", timeout, check=check)
+
+    def write_disk(self, device: str) -> str:
+        """Make a file system with a file of random bytes on a disk, and return the file's checksum."""
+        self.root(MAKE_FILESYSTEM.format(device), timeout=120)
+        return self.root(
+            f"mkdir -p /mnt && mount {device} /mnt && "
+            "dd if=/dev/urandom of=/mnt/bytes bs=64k count=16 2>/dev/null && "
+            "sha256sum /mnt/bytes && sync && umount /mnt"
+        ).stdout.split()[0]
+
+    def read_disk(self, device: str) -> str:
+        """The checksum of the file that :meth:`write_disk` made; the disk is only read."""
+        script = f"mkdir -p /mnt && mount -o ro {device} /mnt && sha256sum /mnt/bytes && umount /mnt"
+        return self.root(script).stdout.split()[0]
 
     def output(self, command: str, timeout: float = 30) -> str:
         """Output of a command, without surrounding white space."""

@@ -260,6 +260,18 @@ def wait_volume(
     )
 
 
+def wait_snapshot(connection: Connection, snapshot: Any) -> Any:
+    """Wait until a volume's snapshot is available; fail at once on an error status."""
+    return wait_for(
+        "the snapshot to be available",
+        lambda: connection.block_storage.get_snapshot(snapshot.id),
+        done=lambda seen: seen.status == "available",
+        failed=lambda seen: seen.status if seen.status.startswith("error") else None,
+        deadline=VOLUME_DEADLINE,
+        show=lambda seen: seen.status,
+    )
+
+
 def attach(connection: Connection, server: Any, volume: Any) -> None:
     """Attach a volume and wait until cinder reports it in-use."""
     connection.compute.create_volume_attachment(server, volume=volume)

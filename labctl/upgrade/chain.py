@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from labctl import bases, releases
 from labctl.errors import LabError
+from labctl.plan.planner import present
 from labctl.releases.model import PackageSource, Release
-from labctl.services import SERVICES
 from labctl.services.base import Context
 from labctl.topology.problems import unknown
 from labctl.topology.spec import LabSpec
@@ -37,53 +37,41 @@ class Hop:
         return f"{releases.get(self.before.release).title} to {self.release.title}"
 
 
-def known() -> dict[str, Release]:
-    """Every release, by name: those of topologies, and those that only an upgrade passes."""
-    return {**releases.RELEASES, **releases.PASSED}
-
-
-def path(spec: LabSpec, target: str) -> tuple[str, ...]:
-    """The releases after a lab's own up to ``target``: the fewest hops that their facts allow.
-
-    :raises LabError: there is no way; says how far one could go.
-    """
-    start = spec.release
-    paths: dict[str, tuple[str, ...]] = {start: ()}
+def _ways(start: str) -> dict[str, tuple[str, ...]]:
+    """The releases that can be reached from one, each with those on the way: the fewest hops that their facts allow."""
+    ways: dict[str, tuple[str, ...]] = {start: ()}
     queue = [start]
     while queue:
         here = queue.pop(0)
-        for later in known().values():
-            if later.upgrade and here in later.upgrade.after and later.name not in paths:
-                paths[later.name] = (*paths[here], later.name)
+        for later in releases.EVERY.values():
+            if later.upgrade and here in later.upgrade.after and later.name not in ways:
+                ways[later.name] = (*ways[here], later.name)
                 queue.append(later.name)
-    if target in paths:
-        return paths[target]
-    if start in _path_backwards(target):
+    return ways
+
+
+def path(spec: LabSpec, target: str) -> tuple[str, ...]:
+    """The releases after a lab's own up to ``target``.
+
+    :raises LabError: there is no way; says how far one could go.
+    """
+    start, ways = spec.release, _ways(spec.release)
+    if target in ways:
+        return ways[target]
+    if start in _ways(target):
         raise LabError(
             f"{_title(target)} is older than {_title(start)}: an upgrade only goes forward", "labctl releases"
         )
-    release = list(paths)[-1]
+    release = list(ways)[-1]
     raise LabError(
         f"labctl knows no way from {_title(start)} to {_title(target)}; it can go to "
-        f"{', '.join(_title(name) for name in paths if name != start) or 'no other release'}",
+        f"{', '.join(_title(name) for name in ways if name != start) or 'no other release'}",
         f"labctl upgrade {spec.name} --to {release}" if release != start else "labctl releases",
     )
 
 
 def _title(name: str) -> str:
     return releases.get(name).title
-
-
-def _path_backwards(target: str) -> set[str]:
-    """The releases that can be reached from a release."""
-    reached, queue = {target}, [target]
-    while queue:
-        here = queue.pop()
-        for release in known().values():
-            if release.upgrade and here in release.upgrade.after and release.name not in reached:
-                reached.add(release.name)
-                queue.append(release.name)
-    return reached
 
 
 def plan(spec: LabSpec, target: str, until: str = "") -> tuple[Hop, ...]:
@@ -123,8 +111,8 @@ def plan(spec: LabSpec, target: str, until: str = "") -> tuple[Hop, ...]:
 
 def _named(word: str) -> str:
     name = releases.named(word)
-    if name not in known():
-        raise LabError(unknown("release", word, [*known(), *releases.NUMBERS]), "labctl releases")
+    if name not in releases.EVERY:
+        raise LabError(unknown("release", word, [*releases.EVERY, *releases.NUMBERS]), "labctl releases")
     return name
 
 
@@ -150,7 +138,6 @@ def _obstacles(hop: Hop) -> Iterator[str]:
     elif after.mechanism.value not in bases.get(after.base, after.package_source).l2_packages:
         yield f"labctl installs no {after.mechanism.value} on {bases.TITLES[after.base]}"
     ctx = Context.of(before)
-    for service in SERVICES:
-        served = before.has(*service.components) and ctx.release.has(service.name, PackageSource.PYPI)
-        if served and not release.has(service.name, PackageSource.PYPI):
+    for service in present(ctx):
+        if ctx.release.has(service.name, PackageSource.PYPI) and not release.has(service.name, PackageSource.PYPI):
             yield f"labctl has no {service.name} for {release.title}; this lab runs it"

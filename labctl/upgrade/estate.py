@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from keystoneauth1.exceptions import ClientException
+from openstack.exceptions import SDKException
 from pydantic import BaseModel
 
-from labctl.errors import LabError
+from labctl.errors import BrokenLabError, LabError
 from labctl.host import files, state
 from labctl.records import cloud
 from labctl.records.access import Access
@@ -29,8 +31,6 @@ RECORD, KEY = "estate.json", "estate.key"
 #: Bytes of the image, and of each object.
 IMAGE, OBJECT = 2**20, 2**16
 OBJECTS = 3
-#: CirrOS has mkfs.ext4, a busybox guest mke2fs; the kernel's ext4 mounts both.
-_FILESYSTEM = 'for t in mkfs.ext4 mkfs.ext3 mkfs.ext2 mke2fs; do command -v "$t" && exec "$t" -F {} ; done; exit 9'
 #: Seconds for a guest, under software emulation on a busy machine, to answer after its start.
 ANSWERS = 300
 
@@ -38,6 +38,7 @@ ANSWERS = 300
 class Record(BaseModel):
     """Ids, addresses and checksums, as they were before the first hop."""
 
+    name: str
     project: str
     ids: dict[str, str]
     address: str
@@ -59,8 +60,14 @@ class Estate:
     def ensure(self) -> Record:
         """Make the estate, unless it is there.
 
-        :raises LabError: it cannot be made, or a part of an earlier one is in the way.
+        :raises LabError: an API refuses a part of it.
         """
+        try:
+            return self._ensured()
+        except (SDKException, ClientException) as error:
+            raise BrokenLabError(f"the estate cannot be made: {error}", f"labctl diagnose {self.access.lab}") from error
+
+    def _ensured(self) -> Record:
         if (self.directory / RECORD).exists():
             known = self.record()
             if self._connection.compute.find_server(known.ids["server"]) is not None:
@@ -76,53 +83,37 @@ class Estate:
     def _connection(self) -> Any:
         return self._project.connection
 
-    @property
+    @functools.cached_property
     def _project(self) -> Project:
-        if not hasattr(self, "_known"):
-            info = cloud.access_info(cloud.as_demo(self.access).session)
-            self._known = Project(
-                self.access,
-                str(info.project_id),
-                self.access.demo_project,
-                str(info.user_id),
-                self.access.demo_user,
-                self.access.demo_password,
-            )
-        return self._known
+        known, info = self.access, cloud.access_info(cloud.as_demo(self.access).session)
+        return Project(
+            known, str(info.project_id), known.demo_project, str(info.user_id), known.demo_user, known.demo_password
+        )
 
     def _make(self) -> Record:
         project, own = self._project, self._connection
+        name = f"{NAME}-{os.urandom(3).hex()}"  # labctl may have been killed while it made another
         key = self._new_key()
         admin = cloud.as_admin(self.access)
         keystone = cloud.identity(admin)
-        role = keystone.create_role(name=NAME)
-        user = keystone.create_user(name=NAME, password=os.urandom(12).hex())
+        role = keystone.create_role(name=name)
+        user = keystone.create_user(name=name, password=os.urandom(12).hex())
         keystone.assign_project_role_to_user(project.id, user, role)
-        own.compute.create_keypair(name=NAME, public_key=key.public)
-        group = resources.make_security_group(project, NAME)
-        network = resources.make_network(project, NAME)
-        server = resources.create_server(project, NAME, network=network.id, key_name=NAME, group=group.id)
-        volume = resources.wait_volume(own, own.block_storage.create_volume(name=NAME, size=1))
-        image, container = self._bytes_kept(own)
+        own.compute.create_keypair(name=name, public_key=key.public)
+        group = resources.make_security_group(project, name)
+        network = resources.make_network(project, name)
+        server = resources.create_server(project, name, network=network.id, key_name=name, group=group.id)
+        volume = resources.wait_volume(own, own.block_storage.create_volume(name=name, size=1))
+        image, container = self._bytes_kept(own, name)
         server = resources.wait_server(own, server)
         address = resources.floating_address(project, server)
         resources.attach(own, server, volume)
         with self._guest(server, address, key).connect(ANSWERS) as guest:
-            device = _disk(guest)
-            guest.root(_FILESYSTEM.format(device), timeout=120)
-            written = guest.root(
-                f"mkdir -p /mnt && mount {device} /mnt && dd if=/dev/urandom of=/mnt/bytes bs=64k count=16 2>/dev/null "
-                "&& sha256sum /mnt/bytes && sync && umount /mnt"
-            ).stdout.split()[0]
-        snapshot = own.block_storage.create_snapshot(name=NAME, volume_id=volume.id, is_forced=True)
-        wait_for(
-            "the snapshot to be available",
-            lambda: own.block_storage.get_snapshot(snapshot.id),
-            done=lambda found: found.status == "available",
-            failed=lambda found: found.status if "error" in found.status else None,
-            deadline=120,
-        )
+            written = guest.write_disk(_disk(guest))
+        snapshot = own.block_storage.create_snapshot(name=name, volume_id=volume.id, is_forced=True)
+        resources.wait_snapshot(own, snapshot)
         made = Record(
+            name=name,
             project=project.id,
             ids={
                 "server": server.id,
@@ -147,18 +138,18 @@ class Estate:
     def _save(self, made: Record) -> None:
         files.write_atomic(self.directory / RECORD, made.model_dump_json(indent=1))
 
-    def _bytes_kept(self, own: Any) -> tuple[tuple[str, str], dict[str, str]]:
+    def _bytes_kept(self, own: Any, name: str) -> tuple[tuple[str, str], dict[str, str]]:
         """An image's id and checksum, and the checksums of objects by name."""
         data = os.urandom(IMAGE)
         image = own.image.create_image(
-            NAME, data=data, disk_format="raw", container_format="bare", visibility="private", allow_duplicates=True
+            name, data=data, disk_format="raw", container_format="bare", visibility="private", allow_duplicates=True
         )
         sums: dict[str, str] = {}
         if "swift-proxy" in self.access.components:
-            own.object_store.create_container(NAME)
+            own.object_store.create_container(name)
             for number in range(OBJECTS):
                 body = os.urandom(OBJECT)
-                own.object_store.upload_object(NAME, f"object-{number}", data=body)
+                own.object_store.upload_object(name, f"object-{number}", data=body)
                 sums[f"object-{number}"] = hashlib.sha256(body).hexdigest()
         return (image.id, hashlib.sha256(data).hexdigest()), sums
 
@@ -197,7 +188,7 @@ class Estate:
     def _looks(self, known: Record) -> Iterator[tuple[str, Callable[[], str | None]]]:
         own, ids = self._connection, known.ids
         kept = [name for name in known.sums if name.startswith("object-")]
-        yield "keypair", lambda: None if own.compute.find_keypair(NAME) else "is gone"
+        yield "keypair", lambda: None if own.compute.find_keypair(known.name) else "is gone"
         yield "network", lambda: None if own.network.find_network(ids["network"]) else "is gone"
         yield "router", lambda: None if own.network.find_router(ids["router"]) else "is gone"
         yield "security group", lambda: self._rules(known)
@@ -208,13 +199,13 @@ class Estate:
             lambda: _is("available", own.block_storage.get_snapshot(ids["snapshot"]).status),
         )
         for name in kept:
-            yield name, functools.partial(self._object, name, known.sums[name])
+            yield name, functools.partial(self._object, known, name)
         yield "server", lambda: self._serves(known)
         if "heat" in self.access.components:
             yield "stack", lambda: self._stack_lives(known)
 
-    def _object(self, name: str, wanted: str) -> str | None:
-        return _same(wanted, self._connection.object_store.download_object(name, container=NAME))
+    def _object(self, known: Record, name: str) -> str | None:
+        return _same(known.sums[name], self._connection.object_store.download_object(name, container=known.name))
 
     def _rules(self, known: Record) -> str | None:
         found = len(self._connection.network.get_security_group(known.ids["security group"]).security_group_rules)
@@ -236,9 +227,7 @@ class Estate:
         if (fixed := resources.fixed_address(project, server)) != known.fixed:
             return f"has the address {fixed} instead of {known.fixed}"
         with self._guest(server, known.address, self._key()).connect(ANSWERS) as guest:
-            device = _disk(guest)
-            script = f"mkdir -p /mnt && mount -o ro {device} /mnt && sha256sum /mnt/bytes && umount /mnt"
-            found = guest.root(script, timeout=120).stdout.split()[0]
+            found = guest.read_disk(_disk(guest))
         return None if found == known.sums["volume"] else "the file on its volume has other bytes"
 
     def _stack_lives(self, known: Record) -> str | None:

@@ -9,7 +9,7 @@ from labctl.errors import BrokenLabError
 from labctl.host import files
 from labctl.host.threads import on_each
 from labctl.images import stack
-from labctl.operations.node import Assign, File, Unit, flatten
+from labctl.operations.node import Assign, File, Operation, Unit
 from labctl.plan.planner import Plan
 from labctl.records.lab import Lab
 
@@ -46,11 +46,10 @@ def rebase(lab: Lab, before: Plan, after: Plan) -> None:
     on_each(work, lab.spec.nodes)
 
 
-def _operations(made: Plan, node: str, without: tuple[str, ...] = ()) -> Iterator[object]:
+def _operations(made: Plan, node: str, without: tuple[str, ...]) -> Iterator[Operation]:
     for stage in made.stages:
         if stage.name not in without:
-            for part in (stage.nodes, stage.after):
-                yield from flatten(tuple(part.get(node, ())))
+            yield from stage.on(node)
 
 
 def _daemons(made: Plan, node: str) -> set[str]:

@@ -8,23 +8,24 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+from labctl import releases
 from labctl.engine import health
 from labctl.engine.converge import Engine, no_guest
 from labctl.errors import BrokenLabError, LabError
-from labctl.host import files, paths
+from labctl.host import files
 from labctl.host.namespace import Inside
-from labctl.images import golden, guest, store
-from labctl.lab import snapshot
+from labctl.images import golden, store
+from labctl.lab import snapshot, up
 from labctl.nightly.steps import Steps, said
 from labctl.operations.openstack import CatalogEntry
 from labctl.plan import hop as hops
-from labctl.plan.planner import Plan, Stage, plan
+from labctl.plan.planner import Plan, plan
 from labctl.progress import note, step
 from labctl.records import access
 from labctl.records.journal import Journal
 from labctl.records.lab import Lab
-from labctl.releases.model import Release
 from labctl.services.base import Context
 from labctl.testing.waits import be_patient
 from labctl.upgrade import chain
@@ -83,14 +84,15 @@ class Upgrade:
         """
         be_patient(self.lab.driver.patience)
         files.make_directories(directory(self.lab), 0o700)
-        for hop in self.hops:
-            self._image(hop.after.base, hop.release)
-        for hop in ((self._open,) if self._open else ()) + self.hops:
-            self._hop(hop)
+        with up.proxied(self.lab):
+            for hop in self.hops:
+                self._image(hop)
+            for hop in ((self._open,) if self._open else ()) + self.hops:
+                self._hop(hop)
         return self.state
 
-    def _image(self, base: str, release: Release) -> None:
-        golden.ensure(base, "pypi", release.name)
+    def _image(self, hop: Hop) -> tuple[Path, ...]:
+        return golden.ensure(hop.after.base, hop.after.package_source, hop.after.release)
 
     # --- one hop ----------------------------------------------------------------------------------
 
@@ -100,8 +102,8 @@ class Upgrade:
             known = HopRecord(release=hop.after.release, title=hop.title, snapshot=hop.snapshot)
             self.state.hops.append(known)
         self._save()
-        before, after = Context.of(hop.before), Context.of(hop.after)
-        made = hops.hop(before, after)
+        before = Context.of(hop.before)
+        made = hops.hop(Context.of(hop.after))
         note("upgrade", f"{self.lab.name}: {hop.title}")
         with self._failing(hop, known):
             self._step(known, "migrations", lambda: self._migrate(before))
@@ -135,15 +137,17 @@ class Upgrade:
             yield
         except LabError as error:
             doing = next(name for name in STEPS if name not in known.seconds)
-            name, old = self.lab.name, chain.known()[hop.before.release].title
+            name, old = self.lab.name, releases.get(hop.before.release).title
             on = f"labctl upgrade {name} --to {self.state.target}"
             back = f"labctl snapshot restore {name} {hop.snapshot}"
             if self.lab.spec.release == hop.before.release:
-                still, ways = f"{name} still has {old}", f"mend it, then: {on}"
+                still = f"{name} still has {old}" + ("" if self._running() else ", stopped")
+                ways = f"mend it, then: {on}"
             else:
                 still = f"{old} does not run any more; all its data are in the snapshot {hop.snapshot}"
                 ways = f"mend it, then: {on}; or go back: {back}"
-            raise BrokenLabError(f"{hop.title}, {doing}: {error.message}\n{still}", ways) from error
+            more = f"\nto look at it: {error.hint}" if error.hint else ""
+            raise BrokenLabError(f"{hop.title}, {doing}: {error.message}\n{still}{more}", ways) from error
 
     @contextmanager
     def _inside(self) -> Iterator[Inside]:
@@ -167,14 +171,10 @@ class Upgrade:
 
     def _migrate(self, before: Context) -> None:
         """Finish the data migrations of the release that the lab has."""
-        title = f"online data migrations of {before.release.title}"
-        stage = Stage(
-            "migrations", hops.commands(title, (c for s in hops.present(before) for c in s.migrations(before)))
-        )
         engine = Engine(self.lab, no_guest)
         try:
             engine.connect()
-            engine.do(stage)
+            engine.do(hops.migrations(before))
         finally:
             engine.close()
 
@@ -203,7 +203,7 @@ class Upgrade:
         lab.save_journal(Journal())
         with step("lab", f"machines of {hop.release.title}"):
             with store.keeping():
-                layers = golden.ensure(hop.after.base, hop.after.package_source, hop.after.release)
+                layers = self._image(hop)
                 lab.spec = hop.after
                 lab.record_image(layers)
             lab.driver.rest(lab, 0)  # a killed switch may have mounted them
@@ -211,10 +211,8 @@ class Upgrade:
         snapshot.wake(lab)
 
     def _converge(self, made: Plan) -> None:
-        def image() -> guest.GuestImage:
-            return guest.ensure(paths.images() / "guest", self.lab.spec.fixtures.cirros)
-
-        Engine(self.lab, image).up(hops.last(made), made)
+        until = made.stages[-1].name
+        Engine(self.lab, up.guest_image(self.lab)).up(until, made)
 
     def _alive(self, known: HopRecord) -> None:
         with step("upgrade", "the estate is alive"), self._inside() as inside:

@@ -16,8 +16,7 @@ HOPS = chain.plan(specify(ROOT / "topologies" / "train-2node.yaml"), "caracal")
 
 
 def made(number: int) -> Plan:
-    hop = HOPS[number]
-    return hops.hop(Context.of(hop.before), Context.of(hop.after))
+    return hops.hop(Context.of(HOPS[number].after))
 
 
 @pytest.mark.parametrize("number", range(len(HOPS)), ids=[hop.after.release for hop in HOPS])

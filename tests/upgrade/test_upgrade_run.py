@@ -13,7 +13,7 @@ from support import SMALL, specify, write
 from labctl.drivers.fake import Fake
 from labctl.engine.converge import Engine, no_guest
 from labctl.errors import BrokenLabError
-from labctl.host import files
+from labctl.host import files, proxy
 from labctl.lab import snapshot
 from labctl.records.lab import Lab
 from labctl.upgrade import rebase as rebasing
@@ -166,3 +166,29 @@ def test_a_lab_that_was_started_again_after_its_snapshot_gets_a_new_one(
     snapshot.restore(Lab.load("small"), "before-ussuri")
     upgrade("ussuri")
     assert snapshot.find(Lab.load("small"), "before-ussuri").stack != first.stack
+
+
+def test_images_come_through_the_labs_proxy(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, str]] = []
+    layers = run.golden.ensure
+
+    def ensure(*what: str) -> tuple[Path, ...]:
+        seen.append(proxy.variables())
+        return layers(*what)
+
+    monkeypatch.setattr(run.golden, "ensure", ensure)
+    lab.spec = lab.spec.model_copy(update={"proxy": "http://proxy.example:3128"})
+    lab.save()
+    upgrade("ussuri")
+    assert len(seen) == 2
+    assert all("http://proxy.example:3128" in variables.values() for variables in seen)
+
+
+def test_a_failure_keeps_the_command_that_looks_at_it(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Upgrade, made: object) -> None:
+        raise BrokenLabError("first: nova failed", "labctl ssh small first")
+
+    monkeypatch.setattr(Upgrade, "_converge", broken)
+    with pytest.raises(BrokenLabError) as failed:
+        upgrade("ussuri")
+    assert failed.value.message.endswith("to look at it: labctl ssh small first")
