@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from labctl.drivers import halt
 from labctl.drivers.base import Capabilities, Machine, shutdown_order
 from labctl.errors import BrokenLabError, DeadlineError
 from labctl.host import files, process, sparse
@@ -129,13 +130,15 @@ class Fake:
     def start(self, lab: Lab, node: str) -> None:
         box = self.boxes[(lab.id, node)]
         if not box.running:
+            halt.forget(lab, node)
             box.running = True
             with files.continued(self.console(lab, node), 0o644) as sink:
                 sink.write(f"{node} started\n")
 
     def stop(self, lab: Lab, node: str, seconds: float) -> bool:
-        if box := self.boxes.get((lab.id, node)):
-            box.running = box.paused = False
+        with halt.told(lab, node):
+            if box := self.boxes.get((lab.id, node)):
+                box.running = box.paused = False
         return True
 
     def rest(self, lab: Lab, seconds: float) -> None:
@@ -200,7 +203,9 @@ class Fake:
 
     def lost(self, lab: Lab, node: str) -> str:
         box = self.boxes.get((lab.id, node))
-        return "the lab's network is gone" if box and box.running and lab.id not in self.networks else ""
+        if box is None or not box.running:
+            return ""
+        return halt.cut_short(lab, node) or ("" if lab.id in self.networks else "the lab's network is gone")
 
     def machine(self, lab: Lab, node: str) -> Machine:
         box = self.boxes.get((lab.id, node))

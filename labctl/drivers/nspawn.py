@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from labctl.drivers import reach
+from labctl.drivers import halt, reach
 from labctl.drivers.base import Capabilities, Machine, shutdown_order
 from labctl.errors import BrokenLabError, LabError
 from labctl.host import cgroup, files, links, loops, network, overlay, paths, process, sparse, state, tagging
@@ -101,8 +101,9 @@ class Nspawn:
         upper, work = own / "upper", own / "work"
         for path in (root, upper, work):
             files.make_directories(path)
-        if overlay.mounted(root) and overlay.upper(root) != str(upper.relative_to(lab.directory)):
-            self._detach(lab, node)  # leftovers of a killed restore
+        stale = overlay.mounted(root) and overlay.upper(root) != str(upper.relative_to(lab.directory))
+        if stale or overlay.read_only(root):  # left by a killed restore, or by a labctl that met a full disk
+            self._detach(lab, node)
         if not overlay.mounted(root):
             lower = [*self._below(lab, node), *(layer / "tree" for layer in lab.layers)]
             overlay.mount(root, f"labctl-{lab.id}", lower, upper, work, lab.directory)
@@ -168,6 +169,7 @@ class Nspawn:
         # if labctl was killed before it wrote the record below, an unrecorded machine is left
         if left := cgroup.kill(lab.name, node):
             raise BrokenLabError(f"{node}: processes {left} of an earlier start did not end", f"labctl down {lab.name}")
+        halt.forget(lab, node)
         directory = lab.node_directory(node)
         if (directory / "machine.json").exists():
             # restarted: what the machine configured on its cards before (bridges, rules) must be gone
@@ -248,15 +250,18 @@ class Nspawn:
 
     def stop(self, lab: Lab, node: str, seconds: float) -> bool:
         self.resume(lab, node)
-        pid = self._nspawn_pid(lab, node)
-        if pid and seconds and (init := self._init_pid(pid)):
-            os.kill(init, _HALT)
-            deadline = time.monotonic() + seconds
-            while self._nspawn_pid(lab, node) and time.monotonic() < deadline:
-                time.sleep(0.1)
-        in_time = not self._nspawn_pid(lab, node)
-        if left := cgroup.kill(lab.name, node):
-            raise BrokenLabError(f"{node}: processes {left} did not end", "ps -fp PID")
+        with halt.told(lab, node):
+            pid = self._nspawn_pid(lab, node)
+            if pid and seconds and (init := self._init_pid(pid)):
+                os.kill(init, _HALT)
+                deadline = time.monotonic() + seconds
+                while self._nspawn_pid(lab, node) and time.monotonic() < deadline:
+                    time.sleep(0.1)
+            if not (in_time := not (pid := self._nspawn_pid(lab, node))):
+                with suppress(ProcessLookupError):  # just started, it may not have joined its control group
+                    os.kill(pid, signal.SIGKILL)
+            if left := cgroup.kill(lab.name, node):
+                raise BrokenLabError(f"{node}: processes {left} did not end", "ps -fp PID")
         self._forget(lab, node)
         return in_time
 
@@ -316,7 +321,9 @@ class Nspawn:
             return ""
         if not overlay.mounted(lab.node_directory(node) / "root"):
             return "its disk is not mounted"
-        return network.severed(lab.spec, lab.spec.nodes[node], pid)
+        if overlay.read_only(lab.node_directory(node) / "root"):
+            return "its disk is read-only"
+        return halt.cut_short(lab, node) or network.severed(lab.spec, lab.spec.nodes[node], pid)
 
     def machine(self, lab: Lab, node: str) -> Machine:
         exists = overlay.mounted(lab.node_directory(node) / "root")

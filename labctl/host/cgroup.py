@@ -108,22 +108,23 @@ def cpu_seconds(name: str) -> float:
 
 
 def kill(name: str, node: str = "", seconds: float = 10) -> list[int]:
-    """Kill every process of a lab or machine and remove its groups; returns processes that did not end."""
+    """Kill every process of a lab or machine and remove its groups; returns processes that did not end.
+
+    A process that joins meanwhile, as one that was just started, is killed too.
+    """
     deadline = time.monotonic() + seconds
     thaw(name, node)  # v1 delivers no signals to frozen processes
-    left = processes(name, node)
-    while left and time.monotonic() < deadline:
-        for pid in left:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        time.sleep(0.05)
+    while True:
+        if not processes(name, node):
+            for group in _everywhere(name, node):
+                _remove_all(group)
         left = processes(name, node)
-    if not left:
-        for group in _everywhere(name, node):
-            _remove_all(group)
-    return left
+        if not left or time.monotonic() > deadline:
+            return left
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
 
 
 def _remove_all(group: Path) -> None:
@@ -150,7 +151,17 @@ def _remove(group: Path) -> None:
         except FileNotFoundError:
             return
         except OSError:  # EBUSY while the kernel is still reaping the last process
+            if _used(group):
+                return
             time.sleep(0.05)
+
+
+def _used(group: Path) -> bool:
+    """True when a group has children or processes, so that waiting does not help."""
+    try:
+        return any(member.is_dir() for member in group.iterdir()) or bool(_members(group))
+    except OSError:  # removed meanwhile
+        return False
 
 
 # --- freezing --------------------------------------------------------------------------------------

@@ -11,12 +11,14 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from labctl.errors import LabError
+from labctl.errors import LabError, NoSpaceError
 from labctl.host import process
 
 #: A directory of a lower layer can be renamed (nova renames an instance's on resize). Without indexes or references
 #: to the data of lower files a layer is self-contained, so it may be linked into another lab.
 _OPTIONS = "redirect_dir=on,index=off,metacopy=off"
+#: Less than this is a full file system to the kernel, which needs some blocks for a directory (bytes).
+_LEAST = 2**20
 _MOUNTS = Path("/proc/self/mountinfo")
 
 
@@ -50,6 +52,11 @@ def mounted(path: Path) -> bool:
     return str(path) in _table()
 
 
+def read_only(path: Path) -> bool:
+    """True when something is mounted on exactly this path that cannot be written."""
+    return mounted(path) and bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+
+
 def below(directory: Path) -> list[Path]:
     """All mounts below a directory, innermost first."""
     return [Path(p) for p in sorted((p for p in _table() if p.startswith(f"{directory}/")), reverse=True)]
@@ -74,6 +81,10 @@ def mount(path: Path, source: str, lower: Sequence[Path], upper: Path, work: Pat
 
     :param lower: read-only layers, uppermost first; they must not change while mounted.
     :param upper: the writable layer, on the same file system as ``work``.
+    The kernel mounts read-only, without an error, when it cannot make its directory in ``work``: such a mount is
+    undone (fs/overlayfs/super.c, ovl_get_workdir).
+
+    :raises NoSpaceError: the file system of ``work`` is full.
     :raises LabError: too many layers, or the kernel refuses.
     """
     layers = (*lower, upper, work)
@@ -84,6 +95,12 @@ def mount(path: Path, source: str, lower: Sequence[Path], upper: Path, work: Pat
     # newer mount(8) would pass each option separately, and the kernel limits those to 256 bytes
     env = {**os.environ, "LIBMOUNT_FORCE_MOUNT2": "always"}
     process.run(["mount", "-t", "overlay", source, "-o", options, path], env=env, cwd=directory)
+    if read_only(path):
+        unmount(path)
+        room = os.statvfs(work)
+        if room.f_bavail * room.f_frsize < _LEAST or not room.f_favail:
+            raise NoSpaceError(f"{path} cannot be mounted: the file system of {work} is full")
+        raise LabError(f"{path} can only be mounted read-only; the kernel's log says why", "dmesg | grep overlayfs")
 
 
 def unmount(path: Path) -> str:

@@ -176,7 +176,7 @@ def freeze(lab: Lab, entries: Mapping[str, Any]) -> None:
     """Quiesce a running lab, freeze its top layer for good, and put a new layer over it.
 
     :param entries: snapshots to record at the same moment.
-    :raises LabError: it failed; the lab continues unchanged.
+    :raises LabError: it failed; the lab continues unchanged, or the error says why its machines did not start again.
     """
     for node in lab.spec.nodes:
         if not lab.driver.machine(lab, node).running:
@@ -195,11 +195,12 @@ def freeze(lab: Lab, entries: Mapping[str, Any]) -> None:
         lab.meta["stack"] = [layer, *lab.stack]
         lab.meta["snapshots"] = {**lab.meta["snapshots"], **entries}
         lab.save()
-    except (LabError, OSError):
-        warn("lab", "no snapshot was taken; the lab continues unchanged")
+    except (LabError, OSError) as error:
+        warn("lab", f"no snapshot was taken: {error}")
         lab.meta = before
         sweep(lab)
         wake(lab)
+        warn("lab", "the lab continues unchanged")
         raise
     sweep(lab)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from subject import NODE, OTHER, Subject, at_rest, subject_of
 from support import SMALL
 
 from labctl import drivers
-from labctl.drivers import DRIVERS
+from labctl.drivers import DRIVERS, halt
 from labctl.errors import LabError
 from labctl.host import paths
 from labctl.host.links import WHOLE, Shape
@@ -85,6 +86,24 @@ def test_every_call_may_be_repeated(subject: Subject) -> None:
         assert driver.destroy(lab, NODE) == []
     for _ in range(2):
         assert driver.destroy_network(lab) == []
+
+
+def test_a_machine_that_a_killed_labctl_shuts_down_does_not_count_as_going_on(subject: Subject) -> None:
+    """It may answer for another second: `up` and `repair` wait for its end and start it again."""
+    driver, lab = subject.driver, subject.lab
+    driver.create_network(lab)
+    subject.begin()
+    assert driver.lost(lab, NODE) == ""
+
+    with suppress(KeyboardInterrupt), halt.told(lab, NODE):
+        raise KeyboardInterrupt  # as SIGKILL: the mark stays
+
+    assert "shut down" in driver.lost(lab, NODE)
+    driver.stop(lab, NODE, 30)
+    assert driver.lost(lab, NODE) == ""
+    subject.begin()
+    assert driver.lost(lab, NODE) == ""
+    assert subject.ask("echo on") == "on\n"
 
 
 def test_a_running_machine_is_destroyed_with_its_files(subject: Subject) -> None:

@@ -9,7 +9,7 @@ import pytest
 from subject import NODE, OTHER, subject_of
 from support import SMALL
 
-from labctl.host import network, sparse
+from labctl.host import cgroup, network, process, sparse
 
 pytestmark = pytest.mark.system
 
@@ -74,3 +74,38 @@ def test_a_machine_whose_start_was_not_recorded_is_replaced_by_one_that_is(
 
         assert driver.machine(lab, NODE).running
         assert subject.ask("cat /proc/sys/kernel/random/boot_id; stat -c %Y /proc/1") != before
+
+
+@pytest.mark.parametrize("runs", [True, False], ids=["running", "stopped"])
+def test_a_machine_whose_disk_became_read_only_gets_it_back(
+    runs: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the kernel mounts it when the host's disk is full."""
+    with subject_of("nspawn", SMALL, tmp_path, monkeypatch) as subject:
+        driver, lab = subject.driver, subject.lab
+        subject.begin()
+        subject.ask("echo kept >/root/file; sync")
+        driver.rest(lab, 30)
+        driver.create(lab, NODE)
+        process.run(["mount", "-o", "remount,ro", lab.node_directory(NODE) / "root"])
+        if runs:
+            driver.start(lab, NODE)
+            assert "read-only" in driver.lost(lab, NODE)
+            driver.stop(lab, NODE, 30)
+
+        subject.begin()
+
+        assert subject.ask("echo more >>/root/file; cat /root/file") == "kept\nmore\n"
+        assert driver.lost(lab, NODE) == ""
+
+
+def test_a_machine_ends_that_was_started_this_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its processes may not have joined their control group yet."""
+    with subject_of("nspawn", SMALL, tmp_path, monkeypatch) as subject:
+        driver, lab = subject.driver, subject.lab
+        for end in [lambda: driver.stop(lab, NODE, 0), lambda: driver.destroy(lab, NODE)] * 5:
+            driver.create(lab, NODE)
+            driver.start(lab, NODE)
+            assert end() in (False, [])
+            assert not driver.machine(lab, NODE).running
+            assert cgroup.processes(lab.name, NODE) == []

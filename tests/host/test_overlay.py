@@ -36,6 +36,36 @@ def able() -> bool:
     return os.geteuid() == 0 and process.run(["unshare", "--mount", "true"], check=False).returncode == 0
 
 
+#: Mounts on a file system without a free inode, then on one that has some again.
+FULL = """
+import sys
+from pathlib import Path
+from labctl.errors import NoSpaceError
+from labctl.host import overlay, process
+lab = Path(sys.argv[1])
+process.run(["mount", "-t", "tmpfs", "-o", "size=4m,nr_inodes=64", "none", lab])
+for name in ("lower", "root", "upper", "work"):
+    (lab / name).mkdir()
+layers = ("labctl-test", [lab / "lower"], lab / "upper", lab / "work", lab)
+number = 0
+try:
+    while True:
+        (lab / f"ballast-{number}").touch()
+        number += 1
+except OSError:
+    pass
+try:
+    overlay.mount(lab / "root", *layers)
+except NoSpaceError as error:
+    print("full" in error.message, overlay.mounted(lab / "root"), overlay.read_only(lab / "root"))
+for path in lab.glob("ballast-*"):
+    path.unlink()
+overlay.mount(lab / "root", *layers)
+(lab / "root" / "file").touch()
+print(overlay.mounted(lab / "root"), overlay.read_only(lab / "root"), overlay.unmount(lab / "root"))
+"""
+
+
 needs_mounts = pytest.mark.skipif(not able(), reason="mounts need root")
 
 
@@ -45,6 +75,13 @@ def test_layers_are_mounted_and_known_whatever_the_home_is_called(name: str, tmp
     words = ["unshare", "--mount", sys.executable, "-c", PROBE, tmp_path / name]
     said = process.run(words, env={**os.environ, "PYTHONPATH": str(ROOT)}).stdout
     assert said == "['first', 'second'] True upper\nTrue True \n"
+
+
+@needs_mounts
+def test_nothing_is_mounted_on_a_full_disk_which_the_kernel_would_make_read_only(tmp_path: Path) -> None:
+    words = ["unshare", "--mount", sys.executable, "-c", FULL, tmp_path]
+    said = process.run(words, env={**os.environ, "PYTHONPATH": str(ROOT)}).stdout
+    assert said == "True False False\nTrue False \n"
 
 
 def test_the_one_character_that_a_home_cannot_have_is_named(tmp_path: Path) -> None:

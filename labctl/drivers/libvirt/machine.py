@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from labctl.drivers import reach
+from labctl.drivers import halt, reach
 from labctl.drivers.base import Capabilities, Machine
 from labctl.drivers.libvirt import disks, leftovers, memory, portable, seed, wiring
 from labctl.drivers.libvirt.connection import Connection, asked, library, meant, release, translated
@@ -183,6 +183,7 @@ class Libvirt:
         if _began(lab, node) == LOADING:  # labctl was killed meanwhile
             self._end(lab, node)
         if self._domain(lab, node) is None:
+            halt.forget(lab, node)
             files.write_atomic(marker, LOADING if saved else BOOTS)
             if saved is None:
                 self._boot(lab, node)
@@ -229,15 +230,16 @@ class Libvirt:
         if domain is None:
             return True
         deadline, asked_at = time.monotonic() + seconds, 0.0
-        if seconds and not _began(lab, node):
-            self.resume(lab, node)
-            while time.monotonic() < deadline and self._domain(lab, node) is not None:
-                if time.monotonic() > asked_at + 5:  # a machine that is still booting ignores the power button
-                    asked(domain.shutdown)
-                    asked_at = time.monotonic()
-                time.sleep(0.2)
-        in_time = self._domain(lab, node) is None
-        self._end(lab, node)
+        with halt.told(lab, node):
+            if seconds and not _began(lab, node):
+                self.resume(lab, node)
+                while time.monotonic() < deadline and self._domain(lab, node) is not None:
+                    if time.monotonic() > asked_at + 5:  # a machine that is still booting ignores the power button
+                        asked(domain.shutdown)
+                        asked_at = time.monotonic()
+                    time.sleep(0.2)
+            in_time = self._domain(lab, node) is None
+            self._end(lab, node)
         return in_time
 
     def _end(self, lab: Lab, node: str) -> None:
@@ -280,7 +282,7 @@ class Libvirt:
     def lost(self, lab: Lab, node: str) -> str:
         if self._domain(lab, node) is None:
             return ""
-        return wiring.severed(lab.spec, lab.spec.nodes[node])
+        return halt.cut_short(lab, node) or wiring.severed(lab.spec, lab.spec.nodes[node])
 
     # --- snapshots ---------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from labctl.drivers import reach
+from labctl.drivers import halt, reach
 from labctl.drivers.base import Capabilities, Machine, shutdown_order
 from labctl.drivers.libvirt import daemon, seed, wiring
 from labctl.drivers.libvirt.connection import asked, translated
@@ -171,6 +171,7 @@ class VagrantMachines:
         vagrant, again = self._vagrant(lab), (own / STARTING).exists()
         if again and not (own / STARTED).exists():  # Vagrant's key may not have reached its disk
             vagrant.destroy(node, self._seconds(COMMAND))
+        halt.forget(lab, node)
         files.write_atomic(own / STARTING, "")
         vagrant.up(node, PROVIDER, self._seconds(UP), provision=True if again else None)
         files.write_atomic(own / STARTED, "")
@@ -184,13 +185,14 @@ class VagrantMachines:
             self._off(lab, node)
             return False
         self.resume(lab, node)
-        try:
-            self._vagrant(lab).halt(node, seconds + COMMAND)
-        except LabError as error:
-            warn(node, f"pressing its power button instead: {error.message}")
-            self._press(lab, node, seconds)
-        in_time = not self._hypervisor(lab).state_of(node)[0]
-        self._off(lab, node)
+        with halt.told(lab, node):
+            try:
+                self._vagrant(lab).halt(node, seconds + COMMAND)
+            except LabError as error:
+                warn(node, f"pressing its power button instead: {error.message}")
+                self._press(lab, node, seconds)
+            in_time = not self._hypervisor(lab).state_of(node)[0]
+            self._off(lab, node)
         return in_time
 
     def _press(self, lab: Lab, node: str, seconds: float) -> None:
@@ -249,7 +251,7 @@ class VagrantMachines:
     def lost(self, lab: Lab, node: str) -> str:
         if not self.machine(lab, node).running:
             return ""
-        return wiring.severed(lab.spec, lab.spec.nodes[node])
+        return halt.cut_short(lab, node) or wiring.severed(lab.spec, lab.spec.nodes[node])
 
     # --- snapshots ---------------------------------------------------------------------------------
 
