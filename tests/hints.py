@@ -55,9 +55,9 @@ HOLES_IN = {
     "labctl/topology/join.py": {"name": NODE},
     "labctl/lab/room.py": {"snapshot.name": SNAPSHOT},
     "labctl/lab/snapshot.py": {"name": SNAPSHOT},
-    "labctl/commands/upgrade.py": {"to": RELEASE},
+    "labctl/commands/upgrade.py": {"wanted": f"--to {RELEASE}"},
     "labctl/upgrade/estate.py": {"self.access.lab": LAB},
-    "labctl/upgrade/run.py": {"self.state.target": RELEASE, "hop.snapshot": SNAPSHOT},
+    "labctl/upgrade/run.py": {"self.state.wanted": f"--to {RELEASE}", "hop.snapshot": SNAPSHOT},
     "labctl/commands/snapshot.py": {"snapshot": SNAPSHOT, "snapshot or ''": SNAPSHOT},
 }
 #: Of these the source says nothing that is typed.

@@ -15,14 +15,17 @@ from labctl.records.lab import Lab
 from labctl.services.base import Context
 from labctl.upgrade import chain
 from labctl.upgrade.chain import Hop
-from labctl.upgrade.record import HopRecord
+from labctl.upgrade.record import HopRecord, place
 
 COLUMNS = ["hop", "seconds", "smoke", "APIs away", "guest away", "estate"]
 
 
 def upgrade(
     name: LabName,
-    to: Annotated[str, typer.Option("--to", metavar="RELEASE", help="the release to come to, by name or number")],
+    to: Annotated[str, typer.Option("--to", metavar="RELEASE", help="the release to come to, by name or number")] = "",
+    mechanism: Annotated[
+        str, typer.Option(metavar="DRIVER", help="the mechanism driver to have at the end: openvswitch or ovn")
+    ] = "",
     until: Annotated[str, typer.Option(metavar="RELEASE", help="stop after the hop to this release")] = "",
     keep: Annotated[
         bool, typer.Option("--keep-snapshots", help="keep the snapshot before each hop, not only the first and last")
@@ -30,32 +33,38 @@ def upgrade(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the hops, do nothing")] = False,
     output: Output = Format.TABLE,
 ) -> None:
-    """Bring a lab to a later release, hop by hop, and prove after each that all of it is alive."""
+    """Bring a lab to a later release or another mechanism driver, hop by hop, and prove each time that it lives."""
+    if not to and not mechanism:
+        raise typer.BadParameter("say where to go: --to RELEASE, --mechanism DRIVER, or both")
+
+    def hops_of(lab: Lab) -> tuple[Hop, ...]:
+        return chain.plan(lab.spec, to, until, mechanism, kernel=lab.driver.capabilities().openvswitch)
+
     if dry_run:
-        listing(
-            output, [_foretold(hop) for hop in chain.plan(Lab.load(name).spec, to, until)], ["hop", "snapshot", "does"]
-        )
+        listing(output, [_foretold(hop) for hop in hops_of(Lab.load(name))], ["hop", "snapshot", "does"])
         return
     from labctl.upgrade.run import Upgrade  # the SDK takes a while to load
 
-    with changing(name, f"labctl upgrade {name} --to {to}") as lab:
-        state = Upgrade(lab, to, until, keep=keep).run()
+    options = {"--to": to, "--mechanism": mechanism}
+    wanted = " ".join(f"{option} {value}" for option, value in options.items() if value)
+    with changing(name, f"labctl upgrade {name} {wanted}") as lab:
+        state = Upgrade(lab, wanted, hops_of(lab), keep=keep).run()
     if not state.hops and output is Format.TABLE:
-        out.print(f"{name} has {releases.get(lab.spec.release).title}")
+        out.print(f"{name} has {releases.get(lab.spec.release).title} and {lab.spec.mechanism.value}")
         return
     listing(output, [_told(hop) for hop in state.hops], COLUMNS)
 
 
 def _foretold(hop: Hop) -> dict[str, object]:
     """A hop before it is done."""
-    made = hops.hop(Context.of(hop.after))
-    facts = hop.release.upgrade
+    made = hops.hop(Context.of(hop.before), Context.of(hop.after))
+    facts = hop.release.upgrade if hop.after.release != hop.before.release else None
     does = [f"{sum(stage.operations() for stage in made.stages)} operations"]
     if facts and facts.removed_services:
         does.append(f"without {', '.join(facts.removed_services)}")
     if facts and facts.policy_yaml:
         does.append(f"policy.yaml for {', '.join(facts.policy_yaml)}")
-    return {"hop": hop.title, "snapshot": hop.snapshot, "does": "; ".join(does), "release": hop.after.release}
+    return {"hop": hop.title, "snapshot": hop.snapshot, "does": "; ".join(does), **place(hop.after).model_dump()}
 
 
 def _told(hop: HopRecord) -> dict[str, object]:

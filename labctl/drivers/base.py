@@ -127,6 +127,13 @@ class Driver(Protocol):
         """The root of a machine's file system if this host can read it at any time, else None."""
         ...
 
+    def written(self, lab: Lab, node: str, stack: tuple[str, ...]) -> tuple[Path, ...]:
+        """What a machine wrote in each of these layers, in their order, laid out as its file system.
+
+        Empty where this host cannot read it.
+        """
+        ...
+
     def rest(self, lab: Lab, seconds: float) -> None:
         """Quiesce all machines so that their disks can be frozen, and release the disks.
 

@@ -186,6 +186,9 @@ class Fake:
         box = self.boxes.get((lab.id, node))
         return box.root if box else None
 
+    def written(self, lab: Lab, node: str, stack: tuple[str, ...]) -> tuple[Path, ...]:
+        return tuple(path for number in stack if (path := lab.layer(number) / node / "root").is_dir())
+
     def destroy(self, lab: Lab, node: str) -> list[str]:
         self.boxes.pop((lab.id, node), None)
         for path in (lab.node_directory(node), lab.top / node):

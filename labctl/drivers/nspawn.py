@@ -357,6 +357,9 @@ class Nspawn:
         root = lab.node_directory(node) / "root"
         return root if overlay.mounted(root) else None
 
+    def written(self, lab: Lab, node: str, stack: tuple[str, ...]) -> tuple[Path, ...]:
+        return tuple(path for number in stack if (path := lab.layer(number) / node / "upper").is_dir())
+
     # --- access --------------------------------------------------------------------------------
 
     def connect(self, lab: Lab, node: str, seconds: float) -> Session:

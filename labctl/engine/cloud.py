@@ -11,12 +11,13 @@ from urllib.parse import urlencode, urlsplit
 
 from keystoneauth1 import exceptions
 
+from labctl.engine import ports
 from labctl.engine.client import Client, Json
 from labctl.errors import LabError
 from labctl.host import namespace
 from labctl.images.guest import GuestImage
 from labctl.operations import openstack
-from labctl.operations.networks import ProviderNetwork, SelfServiceNetwork
+from labctl.operations.networks import PortsBound, ProviderNetwork, SelfServiceNetwork
 from labctl.records.lab import Lab
 from labctl.secret import Secret, reveal
 
@@ -307,6 +308,11 @@ class Cloud(Client):
             return f"not alive: {', '.join(absent)}" if absent else ""
 
         return self._until(wanted.title, wanted.seconds, look)
+
+    @run.register
+    def _(self, wanted: PortsBound) -> bool:
+        ports.delete(self, wanted.gone)
+        return self._until(wanted.title, wanted.seconds, lambda: ports.bind(self))
 
     @run.register
     def _(self, wanted: openstack.DhcpPlugged) -> bool:

@@ -153,9 +153,12 @@ def _lay(spec: LabSpec, namespace: str) -> None:
 
 
 def _complete(spec: LabSpec) -> bool:
-    """False when there is no namespace, or labctl was killed before all of it was there."""
+    """False when there is no namespace, labctl was killed before all of it was there, or the lab has other networks."""
     namespace = lab_namespace(spec.name)
     if not (NETNS / namespace).exists():
+        return False
+    found = process.run(["ip", "-n", namespace, "-br", "link", "show", "type", "bridge"], check=False).stdout
+    if {line.split()[0] for line in found.splitlines()} != {bridge(spec, n.name) for n in spec.segments}:
         return False
     return "UP" in process.run(["ip", "-n", namespace, "-br", "link", "show", "dev", "lo", "up"], check=False).stdout
 

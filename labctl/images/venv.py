@@ -7,13 +7,13 @@ system layer, so that compiled parts match the nodes' libraries.
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -40,7 +40,6 @@ BESIDES = (
 TELEMETRY_BESIDES = ("gnocchiclient", "aodhclient", "ceilometermiddleware")
 #: Packages that compiled parts are linked with; the rest of a system may change without rebuilding the projects.
 LINKED = ("libc6", "libstdc++6", "liberasurecode1", "libffi8", "libssl3", "libssl3t64", "libvirt0", "libxml2", "zlib1g")
-_CONSTRAINT = re.compile(r"^(?P<name>[\w.-]+)===(?P<version>[^;\s]+)(?:;python_version=='(?P<minor>[\d.]+)')?$")
 
 
 def constraints(text: str, minor: str, pinned: Iterable[str]) -> str:
@@ -53,22 +52,30 @@ def constraints(text: str, minor: str, pinned: Iterable[str]) -> str:
     :param pinned: requirements that already name a version.
     """
 
-    def order(version: str) -> tuple[int, ...]:
-        return tuple(int(part) for part in version.split("."))
-
     ours = {canonicalize_name(r.name) for r in map(Requirement, pinned) if r.specifier}
-    found: dict[str, dict[str, str]] = {}
+    found: dict[str, list[tuple[str, Marker | None]]] = {}
     for line in text.splitlines():
-        if match := _CONSTRAINT.match(line.strip()):
-            found.setdefault(match["name"], {})[match["minor"] or ""] = match["version"]
-    chosen = []
-    for name, versions in found.items():
-        if canonicalize_name(name) in ours:
-            continue
-        older = [v for v in versions if v.startswith("3.") and order(v) <= order(minor)]
-        if "" in versions or older:
-            chosen.append(f"{name}==={versions.get(minor) or versions.get('') or versions[max(older, key=order)]}")
+        if "===" in line:
+            limited = Requirement(line)
+            (only,) = limited.specifier
+            found.setdefault(limited.name, []).append((only.version, limited.marker))
+    chosen = [
+        f"{name}==={version}"
+        for name, versions in found.items()
+        if canonicalize_name(name) not in ours and (version := _for_python(versions, minor))
+    ]
     return "\n".join(sorted(chosen, key=str.lower)) + "\n"
+
+
+def _for_python(versions: Sequence[tuple[str, Marker | None]], minor: str) -> str:
+    """The version for an interpreter, else for the nearest older one; empty if there is none."""
+    major, _, number = minor.partition(".")
+    for older in range(int(number), -1, -1):
+        here = {"python_version": f"{major}.{older}"}
+        fits = [(marker is None, version) for version, marker in versions if marker is None or marker.evaluate(here)]
+        if fits:
+            return min(fits)[1]
+    return ""
 
 
 def _parts(project: str) -> str:

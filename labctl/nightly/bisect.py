@@ -64,7 +64,7 @@ class Try:
 class Bisection:
     """A search between two commits.
 
-    :param stage: the bad stage: one of ``up``, ``test``, ``join`` or a stage of ``up``.
+    :param stage: the bad stage: one of ``up``, ``test``, ``join``, ``upgrade-RELEASE`` or a stage of ``up``.
     :param test: only this test decides.
     """
 
@@ -174,6 +174,10 @@ class Bisection:
             for node in self._later():
                 if not run.run(["node", "add", self.lab, node], log, timeouts["up"]).good:
                     return running.said(log)
+        if self.stage == "test" or self.stage.startswith("upgrade-"):
+            for words in self.cell.hops(self.lab, self.stage).values():
+                if not run.run(words, log, timeouts["upgrade"]).good:
+                    return running.said(log) or "timed out"
         if self.stage == "test":
             words = ["test", self.lab, "-n", str(self.cell.workers)]
             words += ["--smoke"] if self.cell.smoke and not self.test else []
@@ -189,7 +193,7 @@ class Bisection:
         if self.stage in STAGES:
             position = STAGES.index(self.stage)
             return STAGES[position - 1] if position else ""
-        return "verify" if self.stage in ("test", "join") else ""
+        return "verify" if self.stage in ("test", "join") or self.stage.startswith("upgrade-") else ""
 
     def _later(self) -> list[str]:
         run = self._steps()

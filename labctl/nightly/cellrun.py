@@ -218,6 +218,11 @@ class Attempt:
                 if not joined.good:
                     verdict.spoil("timeout" if joined.late else "failed", "join", steps.said(joined.log))
                     return
+        for name, words in cell.hops(self.lab).items():
+            hop = self._step(name, words, cell.timeouts["upgrade"])
+            if not hop.good:
+                verdict.spoil("timeout" if hop.late else "failed", name, steps.said(hop.log))
+                return
         self._test(verdict)
 
     def _test(self, verdict: Verdict) -> None:

@@ -94,6 +94,6 @@ def inputs(cell: Cell, source_hash: str, image_names: list[str]) -> str:
     except (LabError, OSError):
         topology = ""
     tests = (cell.select, cell.keyword, cell.smoke, cell.workers)
-    asked = (cell.release, cell.base, cell.driver, *tests, cell.join, cell.chosen)
+    asked = (cell.release, cell.base, cell.driver, *tests, cell.join, cell.upgrade, cell.chosen)
     text = json.dumps([source_hash, topology, image_names, asked])
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from labctl import bases, shipped
+from labctl import bases, drivers, releases, shipped
 from labctl.drivers import DRIVERS
 from labctl.errors import LabError
 from labctl.lab import up as bring
@@ -32,6 +32,7 @@ from labctl.topology.found import refuse_others
 from labctl.topology.given import STDIN, contents
 from labctl.topology.problems import Positions, Problem, TopologyError, unknown
 from labctl.topology.spec import LabSpec
+from labctl.upgrade import chain
 
 FILE = "nightly.yaml"
 #: Retries of a cell when neither the entry nor the file sets them.
@@ -59,6 +60,7 @@ class Cell:
     workers: int = 4
     keep_on_failure: bool = False
     join: bool = False
+    upgrade: tuple[str, ...] = ()
     memory: int = 0
     nodes: int = 0
     impossible: str = ""
@@ -68,6 +70,19 @@ class Cell:
         """The labctl arguments that bring up the cell's lab."""
         options = {"release": self.release, "base": self.base, "driver": self.driver, "name": name}
         return ["up", self.topology, *(word for k, v in options.items() if v for word in (f"--{k}", v))]
+
+    def hops(self, name: str, last: str = "") -> dict[str, list[str]]:
+        """Step -> the labctl arguments that bring the lab to the next of its releases.
+
+        :param last: only up to this step; empty or another one: all.
+        """
+        made: dict[str, list[str]] = {}
+        for release in self.upgrade:
+            step = f"upgrade-{release}"
+            made[step] = ["upgrade", name, "--to", self.upgrade[-1], "--until", release]
+            if step == last:
+                break
+        return made
 
     def test(self, name: str, *arguments: str) -> list[str]:
         """The labctl arguments that test it."""
@@ -90,7 +105,9 @@ class Cell:
     def from_json(cls, text: str) -> Cell:
         """A cell of the history."""
         values = json.loads(text)
-        return cls(**{**values, "select": tuple(values["select"])})
+        timeouts = Timeouts().model_dump() | values["timeouts"]
+        tuples = {name: tuple(values.get(name, ())) for name in ("select", "upgrade")}
+        return cls(**{**values, **tuples, "timeouts": timeouts})
 
 
 @dataclass(frozen=True)
@@ -187,6 +204,9 @@ def _check(settings: Nightly, at: Positions, folder: Path) -> Iterator[Problem]:
                     yield at.problem((*here, key, i), unknown(word, value, names))
                 elif value in given[:i]:
                     yield at.problem((*here, key, i), f"{value} is named twice")
+        for i, value in enumerate(entry.upgrade):
+            if releases.named(value) not in releases.EVERY:
+                yield at.problem((*here, "upgrade", i), unknown("release", value, releases.EVERY))
         yield from _selection(entry, at, here)
         for i, excluded in enumerate(entry.exclude):
             if not any(_fits(excluded, *c) for c in _combinations(entry)):
@@ -236,7 +256,8 @@ def _fits(excluded: Excluded, release: str | None, base: str | None, driver: str
 
 
 def _name(entry: Entry, *combination: str | None) -> str:
-    return "/".join([Path(entry.topology).stem, *(part for part in combination if part)])
+    way = f"upgrade-{releases.named(entry.upgrade[-1])}" if entry.upgrade else None
+    return "/".join([Path(entry.topology).stem, *(part for part in (*combination, way) if part)])
 
 
 def _cells(entry: Entry, settings: Nightly, folder: Path) -> Iterator[Cell]:
@@ -261,6 +282,7 @@ def _cells(entry: Entry, settings: Nightly, folder: Path) -> Iterator[Cell]:
             workers=tests.workers,
             keep_on_failure=keep,
             join=entry.join,
+            upgrade=tuple(releases.named(word) for word in entry.upgrade),
         )
         yield looked_at(cell)
 
@@ -269,6 +291,10 @@ def looked_at(cell: Cell) -> Cell:
     """The cell with what it resolves to on this machine now, or why it is impossible."""
     try:
         spec = specify(cell)
+        if cell.upgrade:
+            able = drivers.get(spec.driver).capabilities()
+            for release in cell.upgrade:
+                chain.plan(spec, cell.upgrade[-1], release, kernel=able.openvswitch)
     except LabError as error:
         return replace(cell, impossible=error.message, chosen={}, memory=0, nodes=0)
     nodes = [*spec.nodes.values(), *(spec.later.values() if cell.join else ())]

@@ -19,6 +19,7 @@ class Timeouts(Frozen):
 
     up: Time = Field(3600, description="labctl up, including an image build when needed")
     test: Time = Field(3600, description="the end-to-end suite")
+    upgrade: Time = Field(3600, description="one hop of an upgrade, with its smoke tests")
     down: Time = Field(600, description="labctl down")
 
 
@@ -59,6 +60,9 @@ class Entry(Settings):
     drivers: tuple[str, ...] = Field((), description="the topology's first when empty")
     exclude: tuple[Excluded, ...] = ()
     join: bool = Field(False, description="add the nodes with `join: later` to the lab before the tests")
+    upgrade: tuple[str, ...] = Field(
+        (), description="bring the lab to these releases, one after another, before the tests (docs/upgrades.md)"
+    )
 
 
 class Retention(Frozen):

@@ -27,6 +27,7 @@ from labctl.nightly.history import GOOD, History
 from labctl.nightly.matrix import Cell
 from labctl.nightly.run import slug
 from labctl.nightly.steps import tail
+from labctl.topology.stages import STAGES
 
 #: Number of runs in the matrix, each with its own page.
 SHOWN = 30
@@ -197,7 +198,7 @@ class Report:
         """The end of the bad step's log, and its name."""
         if attempt is None:
             return "", ""
-        step = row["bad_stage"] if row["bad_stage"] in ("test", "join", "down", "keep") else "up"
+        step = "up" if row["bad_stage"] in STAGES else row["bad_stage"]
         where = self.history.path.parent / "runs" / f"{row['run']:04}" / slug(row["name"])
         path = where / f"attempt-{attempt['number']}" / f"{step}.log"
         return "\n".join(tail(path, BYTES).rstrip().splitlines()[-LINES:]), path.name
@@ -329,6 +330,9 @@ def reproduce(s: Standing) -> str:
     commit = str(s.row["git_commit"]).rstrip("+")
     lines = [f"git checkout {commit}"] if commit else []
     lines.append(shlex.join(["labctl", *cell.up("again")]))
-    if s.row["bad_stage"] == "test":
+    bad = s.row["bad_stage"]
+    if bad == "test" or bad.startswith("upgrade-"):
+        lines += [shlex.join(["labctl", *words]) for words in cell.hops("again", bad).values()]
+    if bad == "test":
         lines.append(shlex.join(["labctl", *cell.test("again")]).removesuffix(" --"))
     return "\n".join([*lines, "labctl down again"])

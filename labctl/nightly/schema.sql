@@ -19,7 +19,7 @@ CREATE TABLE cells (
     definition TEXT NOT NULL,           -- what was asked for, as JSON
     lab TEXT NOT NULL,
     state TEXT NOT NULL,                -- waiting, running, done
-    step TEXT NOT NULL DEFAULT '',      -- up, join, test, look, keep, down: the one that runs, or ran last
+    step TEXT NOT NULL DEFAULT '',      -- up, join, upgrade-RELEASE, test, look, keep, down: the one that runs, or ran last
     outcome TEXT,                       -- passed, flaky, failed, timeout, error, impossible
     began REAL,
     ended REAL,

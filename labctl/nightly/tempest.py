@@ -100,9 +100,9 @@ def environment(release: Release) -> Path:
 
 
 def _limits(release: Release, minor: str) -> str:
-    """The release's upper constraints, where labctl has them."""
+    """The release's upper constraints, where labctl has them and the release names no libraries for its Tempest."""
     file = Path(releases.__file__).parent / "constraints" / f"{release.name}.txt"
-    own = file.exists() and (release.from_pypi or release.pypi is None)  # else they are those of an upgrade's hop
+    own = file.exists() and len(release.tempest) == 1
     return constraints(file.read_text(), minor, release.tempest) if own else ""
 
 

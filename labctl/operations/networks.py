@@ -1,4 +1,4 @@
-"""Networks that the fixtures create through neutron's API: external ones, and a project's own behind a router."""
+"""Networks that the fixtures create through neutron's API, external ones and a project's own; and bound ports."""
 
 from __future__ import annotations
 
@@ -141,3 +141,22 @@ class SelfServiceNetwork(_Network):
             ]
             lines.insert(5, f"neutron router-interface-add {router} {second}")
         return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class PortsBound:
+    """Bind every port that has a host and no binding there, and delete those of owners that are no more.
+
+    :param seconds: deadline for a port.
+    """
+
+    gone: tuple[str, ...] = ()
+    seconds: int = 120
+
+    @property
+    def title(self) -> str:
+        return "every port is bound on its host"
+
+    def guide(self) -> str:
+        lines = [f"openstack port delete $(openstack port list --device-owner {o} -f value -c ID)" for o in self.gone]
+        return "\n".join([*lines, "openstack port set --host HOST PORT  # each that is unbound"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from labctl.operations.networks import ProviderNetwork, SelfServiceNetwork
+from labctl.operations.networks import PortsBound, ProviderNetwork, SelfServiceNetwork
 from labctl.operations.node import quote
 
 
@@ -382,6 +382,7 @@ ApiOperation = (
     | ComputeServiceGone
     | HypervisorsMapped
     | AgentsAlive
+    | PortsBound
     | DhcpPlugged
     | ServicesUp
     | CatalogAnswers

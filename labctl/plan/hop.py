@@ -13,32 +13,38 @@ from labctl.operations import openstack
 from labctl.operations.look import Look
 from labctl.operations.node import Command, Item, Operation, Parallel
 from labctl.plan.planner import Plan, Stage, plan, present
-from labctl.services import keystone
+from labctl.releases.model import Upgrade
+from labctl.services import keystone, rebinding
 from labctl.services.base import STAMPS, UPGRADE, Context, Service
+from labctl.topology.model import Mechanism
 from labctl.topology.spec import NodeSpec
 
-FORGET, ADAPT, TABLES, CHECKS, MIGRATIONS = "forget", "adapt", "tables", "checks", "migrations"
-#: A stage of every plan, and the one of a hop that comes right after it.
+FORGET, ADAPT, TABLES, UNBIND = "forget", "adapt", "tables", "unbind"
+CHECKS, NORTHBOUND, REBIND, MIGRATIONS = "checks", "northbound", "rebind", "migrations"
+#: A stage of every plan, and those of a hop that come right after it.
 _AFTER = {
-    "infrastructure": FORGET,
-    "catalog": ADAPT,
-    "databases": TABLES,
-    "services": CHECKS,
-    "verify": MIGRATIONS,
+    "infrastructure": (FORGET,),
+    "catalog": (ADAPT,),
+    "databases": (TABLES, UNBIND),
+    "services": (CHECKS, NORTHBOUND),
+    "compute": (REBIND,),
+    "verify": (MIGRATIONS,),
 }
 
 
-def hop(ctx: Context) -> Plan:
-    """What brings a stopped lab of the release before to this one."""
-    extra = {stage.name: stage for stage in _extra(ctx)}
-    stages = [s for stage in plan(ctx).stages for s in (stage, extra.get(_AFTER.get(stage.name, ""))) if s]
-    return Plan(ctx, tuple(stages))
+def hop(before: Context, ctx: Context) -> Plan:
+    """What brings a stopped lab, as it was, to another release, base or mechanism driver."""
+    extra = {stage.name: stage for stage in _extra(before, ctx)}
+    made: list[Stage] = []
+    for stage in plan(ctx).stages:
+        made += [stage, *(extra[name] for name in _AFTER.get(stage.name, ()) if name in extra)]
+    return Plan(ctx, tuple(made))
 
 
-def _extra(ctx: Context) -> Iterator[Stage]:
-    upgrade = ctx.release.upgrade
-    assert upgrade is not None, "a chain has only hops that the releases' facts know"
-    yield Stage(FORGET, {node.name: tuple(_forget(ctx, node)) for node in ctx.lab.nodes.values()})
+def _extra(before: Context, ctx: Context) -> Iterator[Stage]:
+    # what is particular about coming to a release is not so for a lab that has it
+    upgrade = (ctx.release.upgrade if ctx.release is not before.release else None) or Upgrade(after=())
+    yield Stage(FORGET, {node.name: tuple(_forget(before, ctx, upgrade, node)) for node in ctx.lab.nodes.values()})
     changes: list[openstack.ApiOperation] = [openstack.CatalogGone(type_) for type_ in upgrade.removed_services]
     changes += [openstack.RoleImmutable(role) for role in upgrade.immutable_roles]
     if changes:
@@ -47,6 +53,11 @@ def _extra(ctx: Context) -> Iterator[Stage]:
     yield Stage(TABLES, {ctx.host(Component.MARIADB): (Parallel(tuple(_tables(ctx, services))),)})
     able = (service for service in services if service.name not in upgrade.broken_checks)
     yield Stage(CHECKS, _in_parallel(command for service in able for command in service.upgrade_checks(ctx)))
+    if ctx.lab.mechanism is not before.lab.mechanism:
+        yield Stage(UNBIND, {ctx.host(Component.MARIADB): rebinding.unbound(before.lab.mechanism)})
+        if ctx.lab.mechanism is Mechanism.OVN:
+            yield Stage(NORTHBOUND, {ctx.host(Component.NEUTRON_SERVER): rebinding.northbound(ctx)})
+        yield Stage(REBIND, api=rebinding.bound(ctx))
     yield migrations(ctx)
 
 
@@ -55,15 +66,21 @@ def migrations(ctx: Context) -> Stage:
     return Stage(MIGRATIONS, _in_parallel(c for service in present(ctx) for c in service.migrations(ctx)))
 
 
-def _forget(ctx: Context, node: NodeSpec) -> Iterator[Item]:
+def _forget(before: Context, ctx: Context, upgrade: Upgrade, node: NodeSpec) -> Iterator[Item]:
     """What was done once for the lab is done once for each release; files that it no longer reads."""
     yield Command(
         "what is done once for each release is due again",
         f"rm -f {STAMPS}/sync-* {keystone.BOOTSTRAPPED}",
         source=UPGRADE,
     )
-    assert ctx.release.upgrade is not None
-    for project in ctx.release.upgrade.policy_yaml:
+    if ctx.base is not before.base and node.has(Component.MARIADB):
+        yield Command(
+            "MariaDB's own tables are those of its version",
+            "mariadb-upgrade --silent",
+            unless="mariadb-upgrade --check-if-upgrade-is-needed --silent; [ $? = 1 ]",
+            source="MariaDB: mariadb-upgrade; modern 6.3",
+        )
+    for project in upgrade.policy_yaml:
         old, new = f"/etc/{project}/policy.json", f"/etc/{project}/policy.yaml"
         yield Command(
             f"{project}'s policy is YAML",

@@ -2,9 +2,8 @@
 
 from dataclasses import replace
 
-from labctl.releases.caracal import BUILD, TOOLS
 from labctl.releases.epoxy import EPOXY
-from labctl.releases.model import PackageSource, PyPI, series
+from labctl.releases.model import PackageSource, Upgrade, series
 
 GAZPACHO = replace(
     EPOXY,
@@ -12,8 +11,7 @@ GAZPACHO = replace(
     title="Gazpacho",
     number="2026.1",
     bases={"debian13": PackageSource.PYPI},
-    pypi=PyPI(python=("3.13", "3.12", "3.11"), extra=("pymemcache",), tools=TOOLS, build=BUILD, uwsgi="2.0.30"),
-    upgrade=None,
+    upgrade=Upgrade(after=("epoxy",)),
     versions={
         PackageSource.PYPI: series(
             "keystone 29.1.0, glance 32.0.0, placement 15.0.0, nova 33.0.2, neutron 28.0.2, cinder 28.0.0,"

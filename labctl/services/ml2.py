@@ -7,6 +7,7 @@ from labctl.operations.node import File
 from labctl.services import openvswitch, ovn
 from labctl.services.base import Context
 from labctl.topology.defaults import PHYSICAL
+from labctl.topology.mechanism import OVERHEAD
 from labctl.topology.model import Mechanism, NetworkRole
 from labctl.topology.spec import NetworkSpec
 
@@ -81,6 +82,11 @@ def _underlay(ctx: Context) -> NetworkSpec:
 def largest_packet(ctx: Context) -> int:
     """Bytes of the largest packet of any network that neutron knows of: ``global_physnet_mtu``."""
     return max(network.mtu for network in (_underlay(ctx), *ctx.lab.providers))
+
+
+def tenant_mtu(ctx: Context) -> int:
+    """Bytes of the largest packet in a project's network of its own, which is a tunnel."""
+    return _underlay(ctx).mtu - OVERHEAD[ctx.lab.mechanism]
 
 
 def _packet_sizes(ctx: Context, made: Ini) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import IPv4Network
 from itertools import count
 
 from labctl.errors import LabError
@@ -128,6 +129,46 @@ def _interfaces(name: str, node: Node, macs: Macs) -> Iterator[InterfaceSpec]:
             members=tuple(CardSpec(name=each, mac=_NO_MAC) for each in members) if len(members) > 1 else (),
         )
         yield macs.given(name, made)
+
+
+def with_overlay(lab: LabSpec, nodes: Iterable[str]) -> LabSpec:
+    """A lab with one more network, for tunnels, and a card in it for each of these nodes.
+
+    Addresses are those of the management network, in another range: the first 10.0.N.0/24 that the lab has not.
+
+    :raises LabError: there is no range left.
+    """
+    management = lab.management
+    taken = [network.cidr for network in lab.networks.values()]
+    taken += [lab.fixtures.internal_cidr] if lab.fixtures.internal_cidr else []
+    ranges = (IPv4Network(f"10.0.{number}.0/24") for number in range(1, 256))
+    cidr = next((each for each in ranges if not any(each.overlaps(other) for other in taken)), None)
+    if cidr is None:
+        raise LabError(f"{lab.name} has no range of addresses left for a network of tunnels")
+    name = NetworkRole.OVERLAY.value
+    network = _network(name, {name: Network(cidr=cidr, role=NetworkRole.OVERLAY)})
+    every = (*lab.nodes.values(), *lab.later.values())
+    macs = Macs(lab.name, (card.mac for node in every for each in node.interfaces for card in each.cards))
+
+    def plugged(node: NodeSpec) -> NodeSpec:
+        if node.name not in nodes:
+            return node
+        number = int(lab.address(node)) - int(management.cidr.network_address)
+        card = InterfaceSpec(
+            name=f"eth{sum(len(each.cards) for each in node.interfaces)}",
+            network=name,
+            address=cidr.network_address + number % 256,
+            mac=_NO_MAC,
+        )
+        return node.model_copy(update={"interfaces": (*node.interfaces, macs.given(node.name, card))})
+
+    return lab.model_copy(
+        update={
+            "networks": {**lab.networks, name: network},
+            "nodes": {key: plugged(node) for key, node in lab.nodes.items()},
+            "later": {key: plugged(node) for key, node in lab.later.items()},
+        }
+    )
 
 
 _NO_MAC = "00:00:00:00:00:00"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from labctl.errors import BrokenLabError
@@ -12,20 +13,31 @@ from labctl.images import stack
 from labctl.operations.node import Assign, File, Operation, Unit
 from labctl.plan.planner import Plan
 from labctl.records.lab import Lab
+from labctl.upgrade.accounts import give, renumbered
 
 #: Stages whose daemons stay as they are: database, messaging, time.
 _KEPT = ("prepare", "packages", "infrastructure")
 #: Made by the old image's own programs at boot, and made anew by the new one's.
 _STALE = ("etc/.updated", "var/.updated", "etc/ld.so.cache")
+#: Where a base has files that another one has otherwise, and what in them is the machine's own, from its driver.
+_SYSTEM = ("etc", "usr", "opt", "var/lib/dpkg", "var/cache/ldconfig")
+_MACHINES = frozenset({"etc/hostname", "etc/hosts", "etc/machine-id", "etc/resolv.conf", "etc/default/chrony"})
+#: What another base's program cannot read, and what is nothing to keep: RabbitMQ 4 takes over only from 3.13 with all
+#: feature flags, and its queues are empty while nothing runs (RabbitMQ: upgrade guide).
+_EMPTIED = ("var/lib/rabbitmq/mnesia",)
 
 
-def rebase(lab: Lab, before: Plan, after: Plan) -> None:
+def rebase(lab: Lab, old: Sequence[Path], before: Plan, after: Plan) -> None:
     """Prepare the machines of a lab, which are stopped and whose record names the new image.
 
     Daemons of the old release must not start with the new code before their tables are up to date: they are no longer
     enabled. Files of the old image that a recipe has changed would hide the new image's: these take their place, and
-    the recipe changes them again. Repeating it does no harm.
+    the recipe changes them again. On another base all other files of the system do so too. Repeating it does no harm.
+
+    :param old: the layers of the image that the machines had.
     """
+    base = lab.spec.base != before.context.lab.base
+    accounts = renumbered(old, lab.layers)
 
     def work(node: str) -> None:
         lab.driver.create(lab, node)
@@ -42,8 +54,27 @@ def rebase(lab: Lab, before: Plan, after: Plan) -> None:
             _from_image(lab.layers, root, path.lstrip("/"))
         for name in _STALE:
             files.erase(root / name, within=root)
+        frozen = lab.driver.written(lab, node, lab.stack[1:])
+        if accounts:
+            give(root, frozen, accounts)
+        if base:
+            for path in sorted(_of_system(frozen, old) - {name.lstrip("/") for name in written}):
+                _from_image(lab.layers, root, path)
+            for path in _EMPTIED:
+                files.remove(root / path, within=root)
 
     on_each(work, lab.spec.nodes)
+
+
+def _of_system(frozen: Iterable[Path], old: Sequence[Path]) -> set[str]:
+    """The files of the old image's system that a node has changed: programs' own settings, not data."""
+    found = set[str]()
+    for top in frozen:
+        for directory in _SYSTEM:
+            for place, _, names in os.walk(top / directory):
+                paths = (str((Path(place) / name).relative_to(top)) for name in names)
+                found.update(path for path in paths if path not in _MACHINES and stack.find(old, path) is not None)
+    return found
 
 
 def _operations(made: Plan, node: str, without: tuple[str, ...]) -> Iterator[Operation]:

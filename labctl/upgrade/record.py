@@ -8,15 +8,30 @@ from pydantic import BaseModel, Field
 
 from labctl.host import state
 from labctl.records.lab import Lab
+from labctl.topology.spec import LabSpec
 
 #: The steps of a hop. Until the lab is switched, its old release goes on as it was.
 STEPS = ("migrations", "health", "estate", "snapshot", "switch", "converge", "alive", "smoke")
 
 
+class Place(BaseModel, frozen=True):
+    """What of a lab a hop can change."""
+
+    release: str
+    base: str
+    mechanism: str
+
+
+def place(spec: LabSpec) -> Place:
+    """Where a lab is on its way."""
+    return Place(release=spec.release, base=spec.base, mechanism=spec.mechanism.value)
+
+
 class HopRecord(BaseModel):
     """What one hop did: seconds by step, gaps by what was asked, and its proofs."""
 
-    release: str
+    name: str
+    to: Place
     title: str
     snapshot: str
     seconds: dict[str, float] = Field(default_factory=dict)
@@ -36,9 +51,9 @@ class HopRecord(BaseModel):
 
 
 class State(BaseModel):
-    """An upgrade, as far as it has come."""
+    """An upgrade, as far as it has come; ``wanted`` are the options that say where it goes."""
 
-    target: str
+    wanted: str
     hops: list[HopRecord] = Field(default_factory=list)
 
 

@@ -28,12 +28,11 @@ from labctl.records.journal import Journal
 from labctl.records.lab import Lab
 from labctl.services.base import Context
 from labctl.testing.waits import be_patient
-from labctl.upgrade import chain
 from labctl.upgrade.chain import Hop
 from labctl.upgrade.estate import Estate
 from labctl.upgrade.prober import Prober
 from labctl.upgrade.rebase import rebase
-from labctl.upgrade.record import STEPS, HopRecord, State, directory, load
+from labctl.upgrade.record import STEPS, HopRecord, State, directory, load, place
 
 #: Seconds for the smoke tests of a release.
 SMOKE = 3600
@@ -42,37 +41,41 @@ SMOKE = 3600
 class Upgrade:
     """The upgrade of one lab, whose lock the caller holds."""
 
-    def __init__(self, lab: Lab, target: str, until: str = "", *, keep: bool = False) -> None:
-        """:param keep: keep the snapshots of all hops, not only that of the first one."""
+    def __init__(self, lab: Lab, wanted: str, hops: tuple[Hop, ...], *, keep: bool = False) -> None:
+        """:param wanted: the command's options that say where it goes.
+
+        :param keep: keep the snapshots of all hops, not only those of the first and the last.
+        """
         self.lab = lab
+        self.hops = hops
         self._keep = keep
         self._estate = Estate(directory(lab), access.load(lab.name))
-        self.state = self._resumed(load(lab), target)
+        self.state = self._resumed(load(lab), wanted)
         going = self._going
-        #: A hop whose new release the lab already has, but that is not proven yet.
+        #: A hop whose end the lab already has, but that is not proven yet.
         self._open: Hop | None = None
-        if going and lab.spec.release == going.release:
+        if going and place(lab.spec) == going.to:
             self._open = Hop(snapshot.find(lab, going.snapshot).spec, lab.spec)
-        self.hops = chain.plan(lab.spec, target, until)
 
     @property
     def _going(self) -> HopRecord | None:
         """The record of the hop that is not finished."""
         return self.state.hops[-1] if self.state.hops and not self.state.hops[-1].finished else None
 
-    def _resumed(self, known: State | None, target: str) -> State:
-        """What an earlier command has done of this chain: hops that end at the lab's release, and one that is open."""
+    def _resumed(self, known: State | None, wanted: str) -> State:
+        """What an earlier command has done of this chain: hops that end where the lab is, and one that is open."""
         done = [hop for hop in known.hops if hop.finished] if known else []
         going = known.hops[-1] if known and known.hops and not known.hops[-1].finished else None
-        lab = self.lab
-        if going and "switch" in going.seconds and lab.spec.release != going.release:
-            going = None  # the lab was restored
-        if going and "snapshot" in going.seconds and lab.spec.release != going.release and self._running():
-            del going.seconds["snapshot"]  # it was started again, and has changed since
-        here = lab.spec.release if going is None or lab.spec.release != going.release else ""
-        while here and done and done[-1].release != here:
-            done.pop()
-        return State(target=target, hops=[*done, *([going] if going else [])])
+        here = place(self.lab.spec)
+        if going and going.to != here:
+            if "switch" in going.seconds:
+                going = None  # the lab was restored
+            elif "snapshot" in going.seconds and self._running():
+                del going.seconds["snapshot"]  # it was started again, and has changed since
+        if going is None or going.to != here:
+            while done and done[-1].to != here:
+                done.pop()
+        return State(wanted=wanted, hops=[*done, *([going] if going else [])])
 
     def _running(self) -> bool:
         return all(self.lab.driver.machine(self.lab, node).running for node in self.lab.spec.nodes)
@@ -98,12 +101,12 @@ class Upgrade:
 
     def _hop(self, hop: Hop) -> None:
         known = self._going
-        if known is None or known.release != hop.after.release:
-            known = HopRecord(release=hop.after.release, title=hop.title, snapshot=hop.snapshot)
+        if known is None or known.to != place(hop.after):
+            known = HopRecord(name=hop.name, to=place(hop.after), title=hop.title, snapshot=hop.snapshot)
             self.state.hops.append(known)
         self._save()
         before = Context.of(hop.before)
-        made = hops.hop(Context.of(hop.after))
+        made = hops.hop(before, Context.of(hop.after))
         note("upgrade", f"{self.lab.name}: {hop.title}")
         with self._failing(hop, known):
             self._step(known, "migrations", lambda: self._migrate(before))
@@ -137,10 +140,10 @@ class Upgrade:
             yield
         except LabError as error:
             doing = next(name for name in STEPS if name not in known.seconds)
-            name, old = self.lab.name, releases.get(hop.before.release).title
-            on = f"labctl upgrade {name} --to {self.state.target}"
+            name, old = self.lab.name, hop.changes[0][0]
+            on = f"labctl upgrade {name} {self.state.wanted}"
             back = f"labctl snapshot restore {name} {hop.snapshot}"
-            if self.lab.spec.release == hop.before.release:
+            if place(self.lab.spec) == place(hop.before):
                 still = f"{name} still has {old}" + ("" if self._running() else ", stopped")
                 ways = f"mend it, then: {on}"
             else:
@@ -207,7 +210,9 @@ class Upgrade:
                 lab.spec = hop.after
                 lab.record_image(layers)
             lab.driver.rest(lab, 0)  # a killed switch may have mounted them
-            rebase(lab, before, after)
+            lab.driver.create_network(lab)
+            old = [Path(layer) for layer in snapshot.find(lab, hop.snapshot).facts["image"]]
+            rebase(lab, old, before, after)
         snapshot.wake(lab)
 
     def _converge(self, made: Plan) -> None:
@@ -222,8 +227,8 @@ class Upgrade:
             raise BrokenLabError("the estate is not what it was:\n" + "\n".join(f"  {line}" for line in found))
 
     def _smoke(self, known: HopRecord) -> None:
-        log = directory(self.lab) / f"smoke-{known.release}.log"
-        with step("upgrade", f"smoke tests of {known.title.rpartition(' ')[2]}"):
+        log = directory(self.lab) / f"smoke-{known.name}.log"
+        with step("upgrade", f"smoke tests of {releases.get(known.to.release).title}"):
             done = Steps(lambda: False).run(["test", self.lab.name, "--smoke"], log, SMOKE * self.lab.driver.patience)
         lines = [line.strip("= ") for line in log.read_text(errors="replace").splitlines() if " passed" in line]
         known.smoke = lines[-1] if lines else said(log).splitlines()[0]

@@ -230,6 +230,23 @@ def test_the_files_of_a_machine_are_read_from_outside_whether_it_runs_or_not(sub
 
 
 @pytest.mark.brief
+def test_what_a_machine_wrote_is_known_by_layer(subject: Subject) -> None:
+    driver, lab = subject.driver, subject.lab
+    subject.begin()
+    if driver.files(lab, NODE) is None:
+        assert driver.written(lab, NODE, lab.stack) == ()
+        return
+    place = "" if driver.name == "fake" else "/root/"
+    subject.ask(f"echo old >{place}first")
+    subject.stand_on()
+    subject.ask(f"echo new >{place}second")
+    found = driver.written(lab, NODE, lab.stack)
+    assert len(found) == 2
+    assert (found[0] / f"{place}second".lstrip("/")).read_text() == "new\n"
+    assert (found[1] / f"{place}first".lstrip("/")).read_text() == "old\n"
+    assert not (found[1] / f"{place}second".lstrip("/")).exists()
+
+
 def test_a_frozen_layer_is_seen_from_above_and_does_not_change(subject: Subject) -> None:
     for node in subject.lab.spec.nodes:
         subject.begin(node)

@@ -11,6 +11,7 @@ from keystoneauth1 import exceptions
 
 from labctl.engine.cloud import Cloud
 from labctl.errors import DeadlineError
+from labctl.operations.networks import PortsBound
 from labctl.operations.openstack import ArchivePolicy, ComputeServiceGone, DhcpPlugged, MeasuresArrive
 from labctl.records.lab import Lab
 from labctl.secret import Secret
@@ -70,6 +71,48 @@ def test_network_whose_dhcp_was_switched_off_is_not_waited_for() -> None:
     neutron = Neutron(1000, "13")
     neutron.run(BOTH)
     assert neutron.left == 999
+
+
+class Ports(Cloud):
+    """Ports by their number, each with its host, type of binding and owner; an update binds one at a time."""
+
+    def __init__(self, bindable: int, **ports: tuple[str, str, str]) -> None:
+        super().__init__(cast(Lab, LAB), {"ADMIN_PASS": Secret("x")}, None)
+        self.ports, self.bindable, self.asked = dict(ports), bindable, list[str]()
+
+    def _request(self, service: str, method: str, path: str, **options: Any) -> Any:
+        number, owner = path.rpartition("/")[2], path.partition("device_owner=")[2]
+        if method == "GET":
+            fields = ("binding:host_id", "binding:vif_type", "device_owner")
+            rows = [{"id": key, **dict(zip(fields, port, strict=True))} for key, port in self.ports.items()]
+            return {"ports": [row for row in rows if owner in ("", row["device_owner"])]}
+        self.asked.append(f"{method} {number}")
+        if method == "DELETE":
+            del self.ports[number]
+        elif self.bindable:
+            self.bindable -= 1
+            host, _, owner = self.ports[number]
+            assert options["json"] == {"port": {"binding:host_id": host}}
+            self.ports[number] = (host, "ovs", owner)
+        return {}
+
+
+def test_ports_with_a_host_are_bound_there_and_those_of_no_use_go() -> None:
+    neutron = Ports(
+        2,
+        guest=("compute", "unbound", "compute:nova"),
+        failed=("compute", "binding_failed", "compute:nova"),
+        fine=("compute", "ovs", "compute:nova"),
+        router=("", "unbound", "network:router_interface"),
+        dhcp=("controller", "unbound", "network:dhcp"),
+    )
+    neutron.run(PortsBound(("network:dhcp",), seconds=5))
+    assert neutron.asked == ["DELETE dhcp", "PUT guest", "PUT failed"]
+
+
+def test_a_port_that_nobody_binds_is_named() -> None:
+    with pytest.raises(DeadlineError, match="not bound: guest"):
+        Ports(0, guest=("compute", "unbound", "compute:nova")).run(PortsBound(seconds=5))
 
 
 class Nova(Cloud):

@@ -19,6 +19,7 @@ from labctl.errors import BrokenLabError, LabError
 from labctl.host import namespace as entering
 from labctl.host import network, process, uplink
 from labctl.lab.down import down, remains
+from labctl.topology.resolve import with_overlay
 from labctl.topology.spec import LabSpec
 
 pytestmark = [
@@ -187,6 +188,25 @@ def test_a_network_that_a_killed_labctl_left_half_made_is_completed(missing: str
 
 
 @NEEDS_PING
+def test_a_network_more_or_less_makes_it_anew(tmp_path: Path) -> None:
+    """An upgrade gives a lab a network for tunnels, and its snapshot takes that back."""
+    before = specify(write(tmp_path, SMALL), name=f"test-{os.getpid()}-more")
+    after = with_overlay(before, before.nodes)
+
+    def bridges() -> set[str]:
+        words = ["ip", "-n", network.lab_namespace(before.name), "-br", "link", "show", "type", "bridge"]
+        found = process.output(words)
+        return {line.split()[0].partition("-")[2] for line in found.splitlines()}
+
+    try:
+        for spec, wanted in ((before, {"management"}), (after, {"management", "overlay"}), (before, {"management"})):
+            network.create(spec)
+            assert bridges() == wanted
+            assert network._complete(spec)
+    finally:
+        assert network.delete(before.name) == []
+
+
 def test_a_containers_cards_go_and_come_again_without_the_others(tmp_path: Path) -> None:
     spec = made(A, SMALL, tmp_path)
     node, namespace = spec.nodes["second"], network.node_namespace(A, "second")

@@ -21,6 +21,8 @@ Django===1.11.24;python_version=='2.7'
 Django===2.0.13;python_version=='3.6'
 Django===2.1.5;python_version=='3.7'
 futures===3.3.0;python_version=='2.7'
+numpy===2.0.0;python_version=='3.9'
+numpy===2.2.3;python_version>='3.10'
 -e git+ssh://somewhere/else
 """
 FROM_PYPI = [r for r in releases.RELEASES.values() if PackageSource.PYPI in r.bases.values()]
@@ -40,6 +42,15 @@ def test_what_the_release_pins_is_not_constrained_too() -> None:
 @pytest.mark.parametrize(("minor", "django"), [("3.6", "2.0.13"), ("3.7", "2.1.5"), ("3.8", "2.1.5")])
 def test_a_constraint_is_that_of_the_interpreter_or_the_nearest_older_one(minor: str, django: str) -> None:
     assert f"Django==={django}" in limits(minor)
+
+
+LATER = [("3.8", []), ("3.9", ["2.0.0"]), ("3.10", ["2.2.3"]), ("3.13", ["2.2.3"])]
+
+
+@pytest.mark.parametrize(("minor", "numpy"), LATER)
+def test_a_constraint_from_a_version_on_holds_for_all_later_ones(minor: str, numpy: list[str]) -> None:
+    """numpy 2.2.3 has wheels for Python 3.13: without its constraint an older one is compiled for half an hour."""
+    assert [line for line in limits(minor) if line.startswith("numpy")] == [f"numpy==={version}" for version in numpy]
 
 
 def test_what_only_python_2_was_given_is_left_out() -> None:

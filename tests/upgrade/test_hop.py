@@ -6,20 +6,29 @@ import pytest
 from support import ROOT, specify
 
 from labctl.operations import openstack
+from labctl.operations.networks import PortsBound
 from labctl.operations.node import Command, flatten
 from labctl.plan import hop as hops
 from labctl.plan.planner import Plan, plan
 from labctl.services.base import Context
+from labctl.topology.model import Mechanism
 from labctl.upgrade import chain
+from labctl.upgrade.chain import Hop
 
-HOPS = chain.plan(specify(ROOT / "topologies" / "train-2node.yaml"), "caracal")
+HOPS = chain.plan(specify(ROOT / "topologies" / "train-2node.yaml"), "gazpacho", kernel=False)
+NAMES = [hop.name for hop in HOPS]
+EPOXY = specify(ROOT / "topologies" / "epoxy-2node.yaml")
+
+
+def planned(hop: Hop) -> Plan:
+    return hops.hop(Context.of(hop.before), Context.of(hop.after))
 
 
 def made(number: int) -> Plan:
-    return hops.hop(Context.of(HOPS[number].after))
+    return planned(HOPS[number])
 
 
-@pytest.mark.parametrize("number", range(len(HOPS)), ids=[hop.after.release for hop in HOPS])
+@pytest.mark.parametrize("number", range(len(HOPS)), ids=NAMES)
 def test_a_hop_is_the_new_release_and_what_only_an_upgrade_does(number: int) -> None:
     stages = [stage.name for stage in made(number).stages]
     own = [stage.name for stage in plan(Context.of(HOPS[number].after)).stages]
@@ -49,12 +58,11 @@ def test_what_is_done_once_for_a_release_is_due_again() -> None:
 
 
 def test_policies_become_yaml_where_json_is_read_no_more() -> None:
-    names = [hop.after.release for hop in HOPS]
     for release, projects in {
         "victoria": ["nova"],
         "wallaby": ["glance", "keystone", "neutron", "cinder", "placement"],
     }.items():
-        (forget,) = (stage for stage in made(names.index(release)).stages if stage.name == "forget")
+        (forget,) = (stage for stage in made(NAMES.index(release)).stages if stage.name == "forget")
         titles = [o.title for o in flatten(forget.nodes["controller"])]
         assert titles[1:] == [f"{project}'s policy is YAML" for project in projects]
 
@@ -70,10 +78,45 @@ def test_ussuri_wants_roles_that_nobody_deletes() -> None:
 
 
 def test_cinders_second_api_goes_with_xena() -> None:
-    names = [hop.after.release for hop in HOPS]
     gone = {
         name: [o.type for stage in made(number).stages for o in stage.api if isinstance(o, openstack.CatalogGone)]
-        for number, name in enumerate(names)
+        for number, name in enumerate(NAMES)
     }
     assert {name for name, types in gone.items() if types} == {"xena"}
     assert gone["xena"] == ["volumev2"]
+
+
+def titles(plan: Plan, stage: str, node: str = "controller") -> list[str]:
+    (found,) = (s for s in plan.stages if s.name == stage)
+    return [o.title for o in flatten(found.nodes[node])]
+
+
+def test_ports_change_their_mechanism_driver_while_nobody_serves_and_are_bound_when_agents_are_alive() -> None:
+    plan = made(NAMES.index("epoxy"))
+    stages = [stage.name for stage in plan.stages]
+    assert stages.index("databases") < stages.index("unbind") < stages.index("services")
+    assert stages.index("compute") < stages.index("rebind") < stages.index("verify")
+    assert "northbound" not in stages, "Open vSwitch has agents, which read neutron's database"
+    assert titles(plan, "unbind") == ["ports are not bound by linuxbridge any more"]
+    assert [stage.name for stage in made(NAMES.index("gazpacho")).stages if "bind" in stage.name] == []
+
+
+def test_ovn_gets_all_that_neutron_has_and_needs_no_dhcp_ports() -> None:
+    agents = EPOXY.model_copy(update={"mechanism": Mechanism.OPENVSWITCH, "userspace_datapath": True})
+    (step,) = chain.plan(agents, mechanism="ovn", kernel=False)
+    plan = planned(step)
+    assert titles(plan, "northbound") == [
+        "networks of projects have room for Geneve's header",
+        "OVN has what neutron has",
+    ]
+    (bound,) = (o for stage in plan.stages for o in stage.api if isinstance(o, PortsBound))
+    assert bound.gone == ("network:dhcp",)
+    smaller = next(o for o in flatten(next(s for s in plan.stages if s.name == "northbound").nodes["controller"]))
+    assert isinstance(smaller, Command)
+    assert "LEAST(n.mtu, 1442)" in smaller.run
+
+
+def test_another_base_brings_its_version_of_the_database() -> None:
+    assert titles(made(NAMES.index("epoxy")), "forget")[1:] == ["MariaDB's own tables are those of its version"]
+    assert len(titles(made(NAMES.index("epoxy")), "forget", "compute")) == 1
+    assert len(titles(made(NAMES.index("gazpacho")), "forget")) == 1

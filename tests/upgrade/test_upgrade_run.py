@@ -15,9 +15,11 @@ from labctl.engine.converge import Engine, no_guest
 from labctl.errors import BrokenLabError
 from labctl.host import files, proxy
 from labctl.lab import snapshot
+from labctl.plan.planner import Plan
 from labctl.records.lab import Lab
+from labctl.services.base import Context
+from labctl.upgrade import chain, run
 from labctl.upgrade import rebase as rebasing
-from labctl.upgrade import run
 from labctl.upgrade.record import STEPS, load
 from labctl.upgrade.run import Upgrade
 
@@ -47,12 +49,13 @@ def lab(tmp_path: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch) -> Lab:
 
 def upgrade(target: str = "victoria", until: str = "", *, keep: bool = False) -> run.State:
     """The upgrade as a process of its own does it."""
-    return Upgrade(Lab.load("small"), target, until, keep=keep).run()
+    lab = Lab.load("small")
+    return Upgrade(lab, f"--to {target}", chain.plan(lab.spec, target, until, kernel=False), keep=keep).run()
 
 
 def test_every_hop_begins_with_a_snapshot_and_ends_proven(lab: Lab) -> None:
     state = upgrade()
-    assert [(hop.release, hop.estate, hop.smoke) for hop in state.hops] == [
+    assert [(hop.name, hop.estate, hop.smoke) for hop in state.hops] == [
         ("ussuri", "alive", "15 passed"),
         ("victoria", "alive", "15 passed"),
     ]
@@ -91,7 +94,7 @@ def test_a_killed_hop_goes_on(lab: Lab, monkeypatch: pytest.MonkeyPatch, step: s
         with pytest.raises(KilledError):
             upgrade("ussuri")
     state = upgrade("ussuri")
-    assert [hop.release for hop in state.hops] == ["ussuri"]
+    assert [hop.name for hop in state.hops] == ["ussuri"]
     assert tuple(state.hops[0].seconds) == STEPS
     now = Lab.load("small")
     assert now.spec.release == "ussuri"
@@ -125,14 +128,14 @@ def test_a_restored_lab_begins_again(lab: Lab) -> None:
     snapshot.restore(Lab.load("small"), "before-ussuri")
     assert Lab.load("small").spec.release == "train"
     state = upgrade("ussuri")
-    assert [hop.release for hop in state.hops] == ["ussuri"]
+    assert [hop.name for hop in state.hops] == ["ussuri"]
     assert Lab.load("small").spec.release == "ussuri"
 
 
 def test_one_chain_in_several_commands_is_one_table(lab: Lab) -> None:
     upgrade("wallaby", until="ussuri")
     state = upgrade("wallaby")
-    assert [hop.release for hop in state.hops] == ["ussuri", "victoria", "wallaby"]
+    assert [hop.name for hop in state.hops] == ["ussuri", "victoria", "wallaby"]
     assert load(Lab.load("small")) == state
 
 
@@ -192,3 +195,41 @@ def test_a_failure_keeps_the_command_that_looks_at_it(lab: Lab, monkeypatch: pyt
     with pytest.raises(BrokenLabError) as failed:
         upgrade("ussuri")
     assert failed.value.message.endswith("to look at it: labctl ssh small first")
+
+
+def test_on_another_base_a_node_has_that_bases_files_and_keeps_its_own(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def image(release: str, texts: dict[str, str]) -> None:
+        for name, text in texts.items():
+            path = tmp_path / f"image-{release}/tree/{name}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+
+    settings = {"etc/hostname": "debian", "etc/default/etcd": "image", "etc/gone": "image", "var/lib/etcd/data": ""}
+    image("train", settings)
+    image("ussuri", {"etc/default/etcd": "of the new base"})
+    root = lab.driver.files(lab, "first")
+    assert root is not None
+    for name in (*settings, "var/lib/rabbitmq/mnesia/node", "etc/made-by-a-program"):
+        files.make_directories((root / name).parent, within=root)
+        files.write_atomic(root / name, "the node's", within=root)
+    lab.meta["image"] = [str(tmp_path / "image-train")]
+    lab.save()
+    old = lab.spec.model_copy(update={"base": "debian13"})
+    kept = rebasing.rebase
+
+    def other_base(lab: Lab, layers: object, before: Plan, after: Plan) -> None:
+        kept(lab, layers, Plan(Context.of(old), before.stages), after)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(run, "rebase", other_base)
+    upgrade("ussuri")
+    now = Lab.load("small")
+    root = now.driver.files(now, "first")
+    assert root is not None
+    assert {p.relative_to(root).as_posix(): p.read_text() for p in root.rglob("*") if p.is_file()} == {
+        "etc/hostname": "the node's",
+        "etc/default/etcd": "of the new base",
+        "var/lib/etcd/data": "the node's",
+        "etc/made-by-a-program": "the node's",
+    }

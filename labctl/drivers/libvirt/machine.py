@@ -26,15 +26,14 @@ from labctl.drivers.libvirt.domain import (
     domain_name,
     read_mark,
 )
+from labctl.drivers.libvirt.overcommitment import refuse_overcommitment
 from labctl.errors import BrokenLabError, LabError
 from labctl.host import files, links, network, paths, process
-from labctl.host.memory import available as available_memory
 from labctl.host.ssh import Session
 from labctl.host.threads import on_each
 from labctl.images import golden, kvm, store, vm
 from labctl.progress import note
 from labctl.records.lab import Lab
-from labctl.topology.units import show_size
 
 _PROGRAMS = ("ip", "qemu-img", "mke2fs", "unshare")
 #: The fastest CPU model under emulation, measured by bench/vm_boot.py. With AMD's virtualisation, which QEMU emulates,
@@ -46,8 +45,6 @@ MACHINE = "pc"
 #: A private machine needs no CPU mitigations, which cost most under emulation. An emulated timer may tick too late for
 #: the kernel's test of it, which then panics: "IO-APIC + timer doesn't work!" (Launchpad bugs 1312199, 1939108).
 ARGUMENTS = "console=ttyS0 net.ifnames=0 mitigations=off tsc=reliable no_timer_check"
-#: Bytes that QEMU itself needs besides its machine's memory: code buffers, queues.
-OVERHEAD = 192 * 2**20
 #: How many times slower a machine computes under emulation (docs/platform.md).
 EMULATED = 10.0
 #: A machine's file while it is starting and still paused, and its content: it boots, its memory is being loaded, or
@@ -330,6 +327,9 @@ class Libvirt:
     def files(self, lab: Lab, node: str) -> Path | None:
         return None
 
+    def written(self, lab: Lab, node: str, stack: tuple[str, ...]) -> tuple[Path, ...]:
+        return ()
+
     # --- access ------------------------------------------------------------------------------------
 
     def connect(self, lab: Lab, node: str, seconds: float) -> Session:
@@ -370,30 +370,6 @@ def _began(lab: Lab, node: str) -> str:
         return (lab.node_directory(node) / STARTING).read_text()
     except FileNotFoundError:
         return ""
-
-
-def refuse_overcommitment(lab: Lab, running: set[str], domains: list[Any]) -> None:
-    """Refuse to start machines without enough memory, counting what running machines may still allocate.
-
-    The kernel does not count memory that they have not touched yet.
-
-    :param running: the lab's running nodes.
-    :param domains: all running domains, of any owner.
-    :raises LabError: together with the new machines it exceeds the available memory; shows the sum.
-    """
-    promised, new = 0, 0
-    for domain in domains:
-        if (stats := asked(domain.memoryStats)) and (info := asked(domain.info)):
-            promised += max(0, (info[1] - stats.get("rss", 0)) * 1024)
-    for name, node in lab.spec.nodes.items():
-        new += node.memory + OVERHEAD if name not in running else 0
-    free = available_memory()
-    if new and promised + new > free:
-        raise LabError(
-            f"the lab's machines need {show_size(new)} of memory and running machines may still take "
-            f"{show_size(promised)}: {show_size(promised + new)} together, but only {show_size(free)} is free",
-            "labctl list shows the labs; labctl down NAME frees the memory of one",
-        )
 
 
 def _boot_of(image: Path) -> DirectBoot | Firmware:

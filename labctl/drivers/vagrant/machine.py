@@ -20,7 +20,8 @@ from labctl.drivers import halt, reach
 from labctl.drivers.base import Capabilities, Machine, shutdown_order
 from labctl.drivers.libvirt import daemon, seed, wiring
 from labctl.drivers.libvirt.connection import asked, translated
-from labctl.drivers.libvirt.machine import Libvirt, refuse_overcommitment
+from labctl.drivers.libvirt.machine import Libvirt
+from labctl.drivers.libvirt.overcommitment import refuse_overcommitment
 from labctl.drivers.vagrant import command, document
 from labctl.drivers.vagrant.command import JOIN, Vagrant
 from labctl.drivers.vagrant.hypervisor import GROUP, Hypervisor, run_directory
@@ -342,6 +343,9 @@ class VagrantMachines:
 
     def files(self, lab: Lab, node: str) -> Path | None:
         return None
+
+    def written(self, lab: Lab, node: str, stack: tuple[str, ...]) -> tuple[Path, ...]:
+        return ()
 
     # --- access ------------------------------------------------------------------------------------
 
