@@ -1,4 +1,4 @@
-"""The verb guide: a lab's plan as an install guide."""
+"""The verb guide: a lab's plan as an install guide, and its upgrade."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ from typing import Annotated
 
 import typer
 
+from labctl import drivers
 from labctl.commands.options import BaseName, DriverName, ReleaseName, TopologyName, Wanted
 from labctl.plan import guide as document
+from labctl.records import lab as labs
+from labctl.topology.spec import LabSpec
+from labctl.upgrade import chain
+from labctl.upgrade import guide as upgrades
 
 
 def guide(
@@ -16,10 +21,32 @@ def guide(
     base: BaseName = None,
     driver: DriverName = None,
     lang: Annotated[str, typer.Option(help="language of headings and remarks: en or ko")] = "en",
+    to: Annotated[
+        str, typer.Option("--upgrade-to", metavar="RELEASE", help="instead: the way from there to a later release")
+    ] = "",
+    mechanism: Annotated[
+        str, typer.Option(metavar="DRIVER", help="of that way: the mechanism driver to have at the end")
+    ] = "",
 ) -> None:
     """Print a lab's install guide: chapter by chapter, node by node, with the purpose of each step."""
     wanted = Wanted(topology, release=release, base=base, driver=driver)
-    typer.echo(document.guide(wanted.draft(), lang), nl=False)
+    if not to and not mechanism:
+        typer.echo(document.guide(wanted.draft(), lang), nl=False)
+        return
+    given = any((release, base, driver)) or not labs.exists(topology)
+    spec = wanted.draft() if given else labs.Lab.load(topology).spec
+    hops = chain.plan(spec, to, mechanism=mechanism, kernel=_datapath(spec), by_hand=True)
+    options = {"--release": release, "--base": base, "--driver": driver, "--upgrade-to": to, "--mechanism": mechanism}
+    words = "".join(f" {option} {value}" for option, value in options.items() if value)
+    if not hops:
+        typer.echo(f"{topology} is there: nothing to do")
+        return
+    typer.echo(upgrades.guide(hops, f"labctl guide {topology}{words}", lang), nl=False)
+
+
+def _datapath(spec: LabSpec) -> bool:
+    """True if the nodes' kernel has Open vSwitch's datapath: a distribution's own has."""
+    return spec.own_kernel or drivers.get(spec.driver).capabilities().openvswitch
 
 
 def register(app: typer.Typer) -> None:

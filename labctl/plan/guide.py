@@ -55,7 +55,7 @@ def guide(spec: LabSpec, language: str = "en") -> str:
     parts = [_title(ctx, made, words)]
     number = 0
     for heading, purpose, steps in _chapters(ctx, made):
-        told = [_step(ctx, step, words) for step in steps]
+        told = [step_text(ctx, step, words) for step in steps]
         if any(told):
             number += 1
             parts.append(f"## {number}. {words.say(heading)}\n\n{words.say(purpose)}\n")
@@ -82,21 +82,21 @@ def _chapters(ctx: Context, made: Plan) -> Iterator[tuple[str, str, tuple[Step, 
     """(heading, purpose, steps) of every chapter."""
     stages = {s.name: s for s in made.stages}
     for name in ("prepare", "packages", "infrastructure"):
-        yield name, f"{name}-is", (Step("", _flat(stages[name].nodes)),)
+        yield name, f"{name}-is", (Step("", flat(stages[name].nodes)),)
     for service in present(ctx):
         yield service.name, f"{service.name}-is", tuple(_service(ctx, service, stages))
     if "compute" in stages:
         settled = {
             node: tuple(o for o in items if o not in nova.map_hosts(ctx))
-            for node, items in _flat(stages["compute"].after).items()
+            for node, items in flat(stages["compute"].after).items()
         }
         yield "settle", "settle-is", (Step("", settled),)
     if "fixtures" in stages:
         calls = (*stages["fixtures"].api, *served(ctx))
-        yield "fixtures", "fixtures-is", (Step("", {ctx.identity_host: _as_client(ctx, calls)}),)
+        yield "fixtures", "fixtures-is", (Step("", {ctx.identity_host: as_client(ctx, calls)}),)
 
 
-def _flat(nodes: Mapping[str, tuple[Item, ...]]) -> dict[str, tuple[Operation, ...]]:
+def flat(nodes: Mapping[str, tuple[Item, ...]]) -> dict[str, tuple[Operation, ...]]:
     return {node: flatten(tuple(items)) for node, items in nodes.items()}
 
 
@@ -106,30 +106,30 @@ def _service(ctx: Context, service: Service, stages: Mapping[str, Stage]) -> Ite
     identity = service.name == "keystone"
     if databases := service.databases(ctx):
         yield Step("database", {ctx.host(Component.MARIADB): databases})
-    accounts = Step("accounts", {ctx.identity_host: _as_client(ctx, service.identity(ctx))})
+    accounts = Step("accounts", {ctx.identity_host: as_client(ctx, service.identity(ctx))})
     if not identity:
         yield accounts
     yield Step("configure", {n.name: service.configure(ctx, n) for n in nodes})
     copies = service.copies(ctx)
-    yield Step("copies", {c.source: tuple(_Said(c.title, c.guide(), c.origin) for c in copies) for c in copies})
+    yield Step("copies", {c.source: tuple(Said(c.title, c.guide(), c.origin) for c in copies) for c in copies})
     populate: dict[str, tuple[Operation, ...]] = {}
     for node, chain in service.populate(ctx):
         populate[node] = populate.get(node, ()) + chain.commands
     if identity:
         populate[ctx.identity_host] += keystone.bootstrap(ctx).commands
     yield Step("populate", populate)
-    yield from _starts(ctx, service)
+    yield from starts(ctx, service)
     if identity:
-        yield Step("openrc", _flat(stages["fixtures"].nodes))
+        yield Step("openrc", flat(stages["fixtures"].nodes))
         yield accounts
     if service.name == "nova" and (mapped := nova.map_hosts(ctx)):
         hosts = tuple(n.name for n in ctx.lab.running(Component.NOVA_COMPUTE))
-        yield Step("hosts", {ctx.identity_host: _as_client(ctx, (openstack.ComputeHosts(hosts),))})
+        yield Step("hosts", {ctx.identity_host: as_client(ctx, (openstack.ComputeHosts(hosts),))})
         yield Step("map", {ctx.host(Component.NOVA_CONTROLLER): mapped})
     yield Step("verify", _verify(ctx, service))
 
 
-def _starts(ctx: Context, service: Service) -> Iterator[Step]:
+def starts(ctx: Context, service: Service) -> Iterator[Step]:
     for purpose, stage in (("start", "services"), ("start-later", "compute")):
         found: dict[str, tuple[Operation, ...]] = {}
         for node in ctx.lab.nodes.values():
@@ -142,22 +142,22 @@ def _starts(ctx: Context, service: Service) -> Iterator[Step]:
             found[node.name] = tuple(made)
         yield Step(purpose, found)
         if stage == "services" and (objects := service.objects(ctx)):
-            yield Step("objects", {ctx.identity_host: _as_client(ctx, objects)})
+            yield Step("objects", {ctx.identity_host: as_client(ctx, objects)})
 
 
 def _verify(ctx: Context, service: Service) -> dict[str, tuple[Operation, ...]]:
     found: dict[str, tuple[Operation, ...]] = {}
-    asked = _as_client(ctx, service.verify(ctx))
+    asked = as_client(ctx, service.verify(ctx))
     said = {o.guide() for o in asked}
     for check in service.checks(ctx):
         if check.command not in said:
-            found[check.node] = (*found.get(check.node, ()), _Said("", check.command))
+            found[check.node] = (*found.get(check.node, ()), Said("", check.command))
     found[ctx.identity_host] = asked + found.get(ctx.identity_host, ())
     return found
 
 
 @dataclass(frozen=True)
-class _Said:
+class Said:
     """A step that is only printed: the engine does it in another way, or it is for people to read."""
 
     title: str
@@ -171,11 +171,30 @@ class _Said:
         return self.text
 
 
-def _as_client(ctx: Context, calls: tuple[openstack.ApiOperation, ...]) -> tuple[Operation, ...]:
+@dataclass(frozen=True)
+class Changed:
+    """A file that changes; ``difference`` in lines of diff."""
+
+    path: str
+    difference: str
+    source: str = ""
+
+    @property
+    def title(self) -> str:
+        return self.path
+
+    def shell(self) -> str:
+        return self.guide()
+
+    def guide(self) -> str:
+        return self.difference
+
+
+def as_client(ctx: Context, calls: tuple[openstack.ApiOperation, ...]) -> tuple[Operation, ...]:
     """API calls as commands of the release's own clients, run as admin; each appears once."""
     made = {said(ctx, call): call.title for call in calls}
-    as_admin = (_Said("", ". /root/admin-openrc"),) if made else ()
-    return (*as_admin, *(_Said(title, text) for text, title in made.items()))
+    as_admin = (Said("", ". /root/admin-openrc"),) if made else ()
+    return (*as_admin, *(Said(title, text) for text, title in made.items()))
 
 
 def said(ctx: Context, call: openstack.ApiOperation) -> str:
@@ -196,7 +215,7 @@ def said(ctx: Context, call: openstack.ApiOperation) -> str:
 # --- rendering -------------------------------------------------------------------------------------
 
 
-def _step(ctx: Context, step: Step, words: Words) -> str:
+def step_text(ctx: Context, step: Step, words: Words) -> str:
     """A step's operations; nodes with the same operations share one block."""
     told = {node: [_operation(o, words) for o in operations] for node, operations in step.nodes.items() if operations}
     groups: list[tuple[tuple[str, ...], list[str]]] = []
@@ -238,6 +257,8 @@ def _operation(operation: Operation, words: Words) -> str:
         content = placeholder(operation.content)
         return f"{why}`{operation.path}` ({owner})\n\n```{kind}\n{content}```\n"
     text = placeholder(operation.guide())
+    if isinstance(operation, Changed):
+        return f"`{operation.path}`\n\n```diff\n{text}```\n"
     if "exit 1" in text:  # it must not close the user's shell
         text = f"(\n{text}\n)"
     if isinstance(operation, Database):

@@ -19,6 +19,8 @@ from labctl.services.base import STAMPS, UPGRADE, Context, Service
 from labctl.topology.model import Mechanism
 from labctl.topology.spec import NodeSpec
 
+#: Beginning of what labctl notes of each synchronisation of tables that is done.
+SYNCED = f"{STAMPS}/sync-"
 FORGET, ADAPT, TABLES, UNBIND = "forget", "adapt", "tables", "unbind"
 CHECKS, NORTHBOUND, REBIND, MIGRATIONS = "checks", "northbound", "rebind", "migrations"
 #: A stage of every plan, and those of a hop that come right after it.
@@ -70,7 +72,7 @@ def _forget(before: Context, ctx: Context, upgrade: Upgrade, node: NodeSpec) -> 
     """What was done once for the lab is done once for each release; files that it no longer reads."""
     yield Command(
         "what is done once for each release is due again",
-        f"rm -f {STAMPS}/sync-* {keystone.BOOTSTRAPPED}",
+        f"rm -f {SYNCED}* {keystone.BOOTSTRAPPED}",
         source=UPGRADE,
     )
     if ctx.base is not before.base and node.has(Component.MARIADB):

@@ -102,13 +102,16 @@ def _title(name: str) -> str:
     return releases.get(name).title
 
 
-def plan(spec: LabSpec, target: str = "", until: str = "", mechanism: str = "", *, kernel: bool) -> tuple[Hop, ...]:
+def plan(
+    spec: LabSpec, target: str = "", until: str = "", mechanism: str = "", *, kernel: bool, by_hand: bool = False
+) -> tuple[Hop, ...]:
     """The hops that bring a lab to a release, a mechanism driver, or both; none if it is there.
 
     :param target: a release, by name or number; empty: the lab's own.
     :param until: stop after the hop to this release.
     :param mechanism: the mechanism driver to have at the end; empty: any that the releases have.
     :param kernel: the nodes' kernel has Open vSwitch's datapath.
+    :param by_hand: people do it, who can also upgrade what labctl cannot: virtual machines.
     :raises LabError: it cannot go there; says why, before anything is done.
     """
     wanted, last = (_named(word) for word in (target or spec.release, until or target or spec.release))
@@ -125,12 +128,12 @@ def plan(spec: LabSpec, target: str = "", until: str = "", mechanism: str = "", 
         here = hops[-1].after
     if driver and here.mechanism is not driver and last == wanted:
         hops.append(Hop(here, _switched(here, driver, kernel)))
-    _check(spec, hops, kernel)
+    _check(spec, hops, by_hand)
     return tuple(hops)
 
 
-def _check(spec: LabSpec, hops: list[Hop], kernel: bool) -> None:
-    if hops and spec.own_kernel:
+def _check(spec: LabSpec, hops: list[Hop], by_hand: bool) -> None:
+    if hops and spec.own_kernel and not by_hand:
         raise LabError(
             f"{spec.name} has virtual machines, whose disks labctl cannot put on another image; it upgrades containers",
             f"labctl info {spec.name}",
