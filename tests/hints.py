@@ -55,6 +55,7 @@ HOLES_IN = {
     "labctl/topology/join.py": {"name": NODE},
     "labctl/lab/room.py": {"snapshot.name": SNAPSHOT},
     "labctl/lab/snapshot.py": {"name": SNAPSHOT},
+    "labctl/commands/guide.py": {"topology": "zed-2node", "words": ""},
     "labctl/commands/upgrade.py": {"wanted": f"--to {RELEASE}"},
     "labctl/upgrade/estate.py": {"self.access.lab": LAB},
     "labctl/upgrade/run.py": {"self.state.wanted": f"--to {RELEASE}", "hop.snapshot": SNAPSHOT},

@@ -135,7 +135,7 @@ def test_releases_are_listed_with_their_facts(labctl: Labctl) -> None:
     lines = {" ".join(line.split()) for line in labctl("releases")[1].splitlines()}
     assert "FACT MITAKA ROCKY TRAIN USSURI ZED CARACAL EPOXY GAZPACHO" in lines
     assert "cells_v2 no yes yes yes yes yes yes yes" in lines
-    assert "versions pypi nova - 18.3.0 20.6.1 21.2.4 26.3.0 29.4.0 - 33.0.2" in lines
+    assert "versions pypi nova - 18.3.0 20.6.1 21.2.4 26.3.0 29.4.0 31.3.1 33.0.2" in lines
 
 
 def test_what_differs_between_two_releases_is_listed(labctl: Labctl) -> None:
