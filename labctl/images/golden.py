@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from labctl import bases, releases
+from labctl.host import paths
 from labctl.images import debian, installed, pypi, store, vm
 from labctl.releases.model import PackageSource
 from labctl.topology.spec import LabSpec
@@ -19,6 +20,11 @@ def ensure(base: str, source: str, release: str) -> tuple[Path, ...]:
     if recipe.source is PackageSource.PYPI:
         return pypi.ensure(recipe, releases.get(release))
     return debian.ensure(recipe)
+
+
+def there(base: str, release: str) -> bool:
+    """True if an image of a release from PyPI on a base is in the store, though not always the newest."""
+    return any(paths.images().glob(f"{base}-{release}-*"))
 
 
 @store.keeping()

@@ -14,6 +14,7 @@ from labctl.host import paths, proxy, threads
 from labctl.images import guest
 from labctl.lab import down as teardown
 from labctl.lab import fault, snapshot
+from labctl.lab.choose import describe
 from labctl.progress import note, warn
 from labctl.records import hints
 from labctl.records.lab import Lab, exists, half_removed
@@ -31,8 +32,10 @@ def read(name_or_path: str, release: str | None = None) -> tuple[Topology, Path]
     return load.load(path, release), path
 
 
-#: Fields of a spec that never change in a lab's life.
+#: Fields of a spec that only an upgrade changes in a lab's life.
 IDENTITY = ("topology", "release", "base", "driver")
+#: In the record of a lab that was upgraded: what its topology says of these fields.
+UPGRADED = "upgraded"
 
 
 def grown(spec: LabSpec) -> LabSpec:
@@ -46,18 +49,24 @@ def grown(spec: LabSpec) -> LabSpec:
 def open_lab(spec: LabSpec, path: Path) -> Lab:
     """The recorded lab of this name, updated to this spec plus the nodes that joined it, or a new one.
 
+    One that was upgraded is no longer what its topology says, and stays as it is.
+
     :raises RefusedError: the name belongs to a lab of another topology, release, base or driver.
     """
     if not exists(spec.name):
         return Lab.create(spec, path)
     lab = Lab.load(spec.name)
+    origin = lab.meta.get(UPGRADED, {})
     for field in IDENTITY:
         was, wanted = getattr(lab.spec, field), getattr(spec, field)
-        if was != wanted:
+        if wanted not in (was, origin.get(field)):
             raise RefusedError(
                 f"the lab {spec.name} already exists with {field} {was}, not {wanted}",
                 f"labctl down {spec.name}; {hints.up(spec, path, 'NAME')} creates another lab",
             )
+    if origin:
+        note("lab", f"{spec.name} was upgraded ({describe(lab.spec)}); it stays so, and {path.name} is not applied")
+        return lab
     spec = kept(spec, lab.spec)
     if _shape(lab.spec) != _shape(spec):
         raise RefusedError(

@@ -5,6 +5,7 @@ What has been done is in ``labs/LAB/upgrade/state.json``: a command that was kil
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,8 +14,8 @@ from pathlib import Path
 from labctl import releases
 from labctl.engine import health
 from labctl.engine.converge import Engine, no_guest
-from labctl.errors import BrokenLabError, LabError
-from labctl.host import files
+from labctl.errors import BrokenLabError, LabError, NoSpaceError
+from labctl.host import files, paths, sparse
 from labctl.host.namespace import Inside
 from labctl.images import golden, store
 from labctl.lab import snapshot, up
@@ -28,6 +29,7 @@ from labctl.records.journal import Journal
 from labctl.records.lab import Lab
 from labctl.services.base import Context
 from labctl.testing.waits import be_patient
+from labctl.topology.units import show_size
 from labctl.upgrade.chain import Hop
 from labctl.upgrade.estate import Estate
 from labctl.upgrade.prober import Prober
@@ -36,6 +38,10 @@ from labctl.upgrade.record import STEPS, HopRecord, State, directory, load, plac
 
 #: Seconds for the smoke tests of a release.
 SMOKE = 3600
+#: Bytes of a release's image: its environment has 0.6 to 1.1 GiB; another base brings half as much again.
+IMAGE = 2 * 2**30
+#: Snapshots that are there at once when none is kept: those of the first hop, of the last one, and of the one before.
+KEPT = 3
 
 
 class Upgrade:
@@ -86,6 +92,7 @@ class Upgrade:
         :raises LabError: a step failed; says what still works, how to go on, and how to go back.
         """
         be_patient(self.lab.driver.patience)
+        self._room()
         files.make_directories(directory(self.lab), 0o700)
         with up.proxied(self.lab):
             for hop in self.hops:
@@ -93,6 +100,22 @@ class Upgrade:
             for hop in ((self._open,) if self._open else ()) + self.hops:
                 self._hop(hop)
         return self.state
+
+    def _room(self) -> None:
+        """Check that images and snapshots fit on the disk.
+
+        :raises NoSpaceError: they do not.
+        """
+        lab = self.lab
+        made = [hop for hop in self.hops if not golden.there(hop.after.base, hop.after.release)]
+        kept = len(self.hops) if self._keep else min(len(self.hops), KEPT)
+        copied = sparse.used(*lab.top.glob("*/disks"), lab.top / "shared") + snapshot.ROOM * len(lab.spec.nodes)
+        needed, free = len(made) * IMAGE + kept * copied, shutil.disk_usage(paths.home()).free
+        if needed > free:
+            raise NoSpaceError(
+                f"{paths.home()} has {show_size(free)} free; the {len(self.hops)} hops of {lab.name} need about "
+                f"{show_size(needed)}: {len(made)} images that are not there, and {kept} snapshots"
+            )
 
     def _image(self, hop: Hop) -> tuple[Path, ...]:
         return golden.ensure(hop.after.base, hop.after.package_source, hop.after.release)
@@ -208,6 +231,7 @@ class Upgrade:
             with store.keeping():
                 layers = self._image(hop)
                 lab.spec = hop.after
+                lab.meta.setdefault(up.UPGRADED, {field: getattr(hop.before, field) for field in up.IDENTITY})
                 lab.record_image(layers)
             lab.driver.rest(lab, 0)  # a killed switch may have mounted them
             lab.driver.create_network(lab)

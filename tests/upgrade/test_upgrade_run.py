@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -12,9 +13,10 @@ from support import SMALL, specify, write
 
 from labctl.drivers.fake import Fake
 from labctl.engine.converge import Engine, no_guest
-from labctl.errors import BrokenLabError
+from labctl.errors import BrokenLabError, NoSpaceError, RefusedError
 from labctl.host import files, proxy
 from labctl.lab import snapshot
+from labctl.lab import up as bring
 from labctl.plan.planner import Plan
 from labctl.records.lab import Lab
 from labctl.services.base import Context
@@ -233,3 +235,27 @@ def test_on_another_base_a_node_has_that_bases_files_and_keeps_its_own(
         "var/lib/etcd/data": "the node's",
         "etc/made-by-a-program": "the node's",
     }
+
+
+def test_up_converges_an_upgraded_lab_and_does_not_take_it_back(lab: Lab, tmp_path: Path) -> None:
+    """Every hint of a failure names `labctl up TOPOLOGY`, whose topology still says Train."""
+    path = write(tmp_path, SMALL.replace("release: zed", "release: train"))
+    spec = specify(path)
+    upgrade("ussuri")
+    found = bring.open_lab(spec, path)
+    assert (found.spec.release, Lab.load("small").spec.release) == ("ussuri", "ussuri")
+    with pytest.raises(RefusedError, match="already exists with release ussuri, not zed"):
+        bring.open_lab(spec.model_copy(update={"release": "zed"}), path)
+    snapshot.restore(Lab.load("small"), "before-ussuri")
+    assert bring.open_lab(spec, path).spec == spec, "the snapshot is what the topology says"
+
+
+def test_too_small_a_disk_is_named_before_the_first_hop(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(lab.directory)
+    monkeypatch.setattr(run.shutil, "disk_usage", lambda path: usage._replace(free=2**30))
+    with pytest.raises(NoSpaceError) as refused:
+        upgrade("wallaby")
+    assert "1 GiB free" in refused.value.message
+    assert "about 7.5 GiB: 3 images" in refused.value.message
+    assert snapshot.snapshots(lab) == []
+    assert load(lab) is None, "nothing was begun"
