@@ -31,10 +31,11 @@ def nova(tmp_path: Path) -> Path:
     versions.mkdir(parents=True)
     for name in ("391_first.py", "402_last.py", "__init__.py"):
         (versions / name).write_text("")
+    (versions.parent / "migrate.cfg").write_text("[db_settings]\n# names it\nrepository_id=nova\n")
     return tmp_path
 
 
-ROW = "/opt/openstack/train/lib/python3.7/site-packages/nova/db/sqlalchemy/migrate_repo\t{}"
+ROW = "{}\tnova"
 
 
 def test_the_last_number_is_the_last_revision(nova: Path) -> None:
@@ -42,12 +43,21 @@ def test_the_last_number_is_the_last_revision(nova: Path) -> None:
 
 
 def test_a_sync_that_was_left_out_is_named(nova: Path) -> None:
-    assert tables(nova, "", ROW.format(391)) == (1, "nova is at 391, and 402 was not applied\n")
+    assert tables(nova, "", ROW.format(391)) == (1, "nova is at 391 of nova, and 402 was not applied\n")
 
 
 def test_numbers_of_migrations_that_are_gone_mean_that_no_sync_has_run(tmp_path: Path) -> None:
     status, said = tables(tmp_path, "", ROW.format(402))
-    assert (status, said) == (1, "nova is at 402 of migrations that nova no longer has\n")
+    assert (status, said) == (1, "nova is at 402 of nova, migrations that nova no longer has\n")
+
+
+def test_a_repository_may_move_and_another_may_be_dropped(nova: Path) -> None:
+    """Keystone did both in Yoga: database rows still have the old paths, and the number of the dropped one."""
+    assert tables(nova, "", f"{ROW.format(402)}\n109\tdropped") == (0, "")
+    assert tables(nova, "", f"{ROW.format(391)}\n109\tdropped") == (
+        1,
+        "nova is at 391 of nova, and 402 was not applied\n",
+    )
 
 
 def test_alembic_counts_where_it_is_known_whatever_numbers_are_left(tmp_path: Path) -> None:
