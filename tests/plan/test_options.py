@@ -10,15 +10,17 @@ from pathlib import Path
 
 import check_options
 import pytest
-from support import ROOT, TOPOLOGIES, planned, variants, whole
+from support import ROOT, TOPOLOGIES, planned, specify, variants, whole
 
 from labctl.components import Component as C
-from labctl.releases import RELEASES
+from labctl.releases import EVERY, RELEASES
 from labctl.releases.model import PackageSource
 from labctl.topology import mechanism
 from labctl.topology.load import load
 from labctl.topology.model import VirtType, VolumeBackend
 from labctl.topology.spec import LabSpec
+from labctl.upgrade import chain
+from labctl.upgrade.chain import Hop
 
 PROJECTS = (
     *("keystone", "glance", "placement", "nova", "neutron", "cinder", "heat"),
@@ -113,7 +115,7 @@ def findings(spec: LabSpec, directory: Path) -> tuple[set[str], list[str], list[
             path.parent.mkdir(exist_ok=True)
             path.write_text(file.content)
             names = check_options.as_sets(known["files"][kind])
-            if spec.release == "zed" and kind in HELPERS:
+            if EVERY[spec.release].green_log_locks and kind in HELPERS:
                 names |= dict.fromkeys(HELPERS[kind], names["privsep"])
             if kind in ALSO:
                 file_, section = ALSO[kind]
@@ -142,6 +144,17 @@ def test_no_rendered_file_has_an_option_the_release_does_not_know(topology: Path
         assert {"keystone.conf", "glance-api.conf", "nova.conf", "neutron.conf", "ml2_conf.ini"} <= checked
         assert not errors, "\n".join(errors)
         assert not old, "\n".join(old)
+
+
+HOPS = chain.plan(specify(ROOT / "topologies" / "train-2node.yaml"), "gazpacho", kernel=False)
+
+
+@pytest.mark.parametrize("hop", HOPS, ids=[hop.name for hop in HOPS])
+def test_nor_has_a_file_of_a_release_that_an_upgrade_passes(hop: Hop, tmp_path: Path) -> None:
+    checked, errors, old = findings(hop.after, tmp_path)
+    assert {"keystone.conf", "glance-api.conf", "nova.conf", "neutron.conf", "ml2_conf.ini", "heat.conf"} <= checked
+    assert not errors, "\n".join(errors)
+    assert not old, "\n".join(old)
 
 
 @pytest.mark.parametrize("topology", [path for path in TOPOLOGIES if "for_removal" in catalog(load(path).release)])
