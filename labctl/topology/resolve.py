@@ -134,11 +134,11 @@ def _interfaces(name: str, node: Node, macs: Macs) -> Iterator[InterfaceSpec]:
 def with_overlay(lab: LabSpec, nodes: Iterable[str]) -> LabSpec:
     """A lab with one more network, for tunnels, and a card in it for each of these nodes.
 
-    Addresses are those of the management network, in another range: the first 10.0.N.0/24 that the lab has not.
+    Its range is the first 10.0.N.0/24 that the lab has not, its addresses end as those of the management network where
+    that tells the nodes apart.
 
     :raises LabError: there is no range left.
     """
-    management = lab.management
     taken = [network.cidr for network in lab.networks.values()]
     taken += [lab.fixtures.internal_cidr] if lab.fixtures.internal_cidr else []
     ranges = (IPv4Network(f"10.0.{number}.0/24") for number in range(1, 256))
@@ -150,14 +150,18 @@ def with_overlay(lab: LabSpec, nodes: Iterable[str]) -> LabSpec:
     every = (*lab.nodes.values(), *lab.later.values())
     macs = Macs(lab.name, (card.mac for node in every for each in node.interfaces for card in each.cards))
 
+    ends = [node.name for node in every if node.name in set(nodes)]
+    numbers = {node.name: int(lab.address(node)) % 256 for node in every if node.name in ends}
+    if len(set(numbers.values())) < len(ends) or not set(numbers.values()) <= set(range(2, 255)):
+        numbers = {name: number for number, name in enumerate(ends, start=11)}
+
     def plugged(node: NodeSpec) -> NodeSpec:
-        if node.name not in nodes:
+        if node.name not in numbers:
             return node
-        number = int(lab.address(node)) - int(management.cidr.network_address)
         card = InterfaceSpec(
             name=f"eth{sum(len(each.cards) for each in node.interfaces)}",
             network=name,
-            address=cidr.network_address + number % 256,
+            address=cidr.network_address + numbers[node.name],
             mac=_NO_MAC,
         )
         return node.model_copy(update={"interfaces": (*node.interfaces, macs.given(node.name, card))})
