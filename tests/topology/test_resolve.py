@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from copy import deepcopy
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from labctl.topology.defaults import gateway_of, pool_of
 from labctl.topology.join import joined_like
 from labctl.topology.load import load
 from labctl.topology.model import Disk, Mechanism, Network, NetworkRole, Topology, VirtType
-from labctl.topology.resolve import resolve
+from labctl.topology.resolve import resolve, with_overlay
 from labctl.topology.spec import LabSpec
 
 ZED = load(Path(__file__).parents[2] / "topologies" / "zed-2node.yaml")
@@ -213,3 +213,41 @@ def test_a_record_of_a_node_that_nothing_reaches_is_refused(role: str) -> None:
     record[role]["lost"]["interfaces"][0]["address"] = None
     with pytest.raises(ValidationError, match="lost has no address in the management network"):
         LabSpec.model_validate(record)
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        (("10.0.0.11", "10.0.0.31"), ["10.0.1.11", "10.0.1.31"]),
+        (("10.0.0.11", "10.0.0.255"), ["10.0.1.11", "10.0.1.12"]),
+        (("10.0.0.1", "10.0.0.31"), ["10.0.1.11", "10.0.1.12"]),
+        (("10.0.0.11", "10.0.7.11"), ["10.0.1.11", "10.0.1.12"]),
+    ],
+)
+def test_a_network_for_tunnels_has_addresses_that_tell_the_nodes_apart(
+    given: tuple[str, str], wanted: list[str]
+) -> None:
+    spec = lab()
+    nodes = {
+        name: node.model_copy(
+            update={
+                "interfaces": tuple(
+                    card.model_copy(update={"address": IPv4Address(address)}) if card.address else card
+                    for card in node.interfaces
+                )
+            }
+        )
+        for (name, node), address in zip(spec.nodes.items(), given, strict=True)
+    }
+    made = with_overlay(spec.model_copy(update={"nodes": nodes}), nodes)
+    assert [str(made.address(node, NetworkRole.OVERLAY)) for node in made.nodes.values()] == wanted
+
+
+def test_a_network_for_tunnels_has_a_range_of_its_own_and_is_for_nodes_that_need_it() -> None:
+    spec = lab()
+    taken = {name: n.model_copy(update={"cidr": IPv4Network("10.0.0.0/15")}) for name, n in spec.networks.items()}
+    with pytest.raises(LabError, match="no range of addresses left"):
+        with_overlay(spec.model_copy(update={"networks": taken}), spec.nodes)
+    made = with_overlay(spec, ["compute"])
+    assert made.nodes["controller"] == spec.nodes["controller"]
+    assert made.nodes["compute"].interfaces[:-1] == spec.nodes["compute"].interfaces
