@@ -36,13 +36,13 @@ PASSED: dict[str, Release] = {release.name: release for release in (VICTORIA, WA
 #: All of them, by name.
 EVERY: dict[str, Release] = {**RELEASES, **PASSED}
 
-#: The releases' names by their numbers.
+#: The names of releases that topologies may name, by their numbers.
 NUMBERS = {r.number: r.name for r in RELEASES.values() if r.number}
 
 
 def named(word: str) -> str:
     """The name of a release that may be given by its number; any other word as it is."""
-    return NUMBERS.get(word, word)
+    return next((r.name for r in EVERY.values() if r.number and r.number == word), word)
 
 
 def get(name: str) -> Release:

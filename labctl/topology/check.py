@@ -12,7 +12,7 @@ from labctl import bases
 from labctl.bases import runs_on
 from labctl.drivers import DRIVERS
 from labctl.errors import LabError
-from labctl.releases import RELEASES, named
+from labctl.releases import PASSED, RELEASES, named
 from labctl.topology import (
     rules_component,
     rules_ipv6,
@@ -46,17 +46,24 @@ def with_release(topology: Topology, release: str) -> Topology:
     """
     release = named(release)
     if release not in RELEASES:
-        raise LabError(unknown("release", release, RELEASES), "labctl releases")
+        raise LabError(_unknown(release), "labctl releases")
     documented = bases.of(RELEASES[release])
     own = tuple(base for base in topology.bases if base in documented)
     possible = tuple(b for b in documented if any(runs_on(b, driver) for driver in topology.drivers))
     return topology.model_copy(update={"release": release, "bases": own or possible or documented})
 
 
+def _unknown(word: str) -> str:
+    """Why no topology can name this release."""
+    if passed := PASSED.get(named(word)):
+        return f"{passed.title} is a release that only upgrades pass; topologies can name {', '.join(RELEASES)}"
+    return unknown("release", word, RELEASES)
+
+
 def release_is_known(topology: Topology, at: Positions) -> Iterator[Problem]:
     """The release is one that labctl installs."""
     if topology.release not in RELEASES:
-        yield at.problem(("release",), unknown("release", topology.release, RELEASES))
+        yield at.problem(("release",), _unknown(topology.release))
 
 
 def bases_are_known(topology: Topology, at: Positions) -> Iterator[Problem]:

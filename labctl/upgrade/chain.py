@@ -150,7 +150,8 @@ def _check(spec: LabSpec, hops: list[Hop], by_hand: bool) -> None:
 def _named(word: str) -> str:
     name = releases.named(word)
     if name not in releases.EVERY:
-        raise LabError(unknown("release", word, [*releases.EVERY, *releases.NUMBERS]), "labctl releases")
+        numbers = [r.number for r in releases.EVERY.values() if r.number]
+        raise LabError(unknown("release", word, [*releases.EVERY, *numbers]), "labctl releases")
     return name
 
 

@@ -9,6 +9,8 @@ from labctl import releases
 from labctl.components import Component
 from labctl.errors import LabError
 from labctl.releases.model import PackageSource
+from labctl.topology.check import with_release
+from labctl.topology.load import load
 from labctl.topology.model import Mechanism, NetworkRole
 from labctl.topology.spec import LabSpec
 from labctl.upgrade import chain
@@ -148,3 +150,13 @@ def test_the_facts_of_upgrades_fit_together() -> None:
             assert release.pypi is not None, release.name
     for name in releases.PASSED:  # a release that is only passed leads somewhere
         assert name in followed, name
+
+
+def test_a_release_is_known_by_its_number_also_where_it_is_only_passed() -> None:
+    assert plan(TRAIN, "2023.1")[-1].after.release == "antelope"
+
+
+@pytest.mark.parametrize("word", ["victoria", "2023.1"])
+def test_a_topology_that_names_a_release_that_is_only_passed_is_told_so(word: str) -> None:
+    with pytest.raises(LabError, match="is a release that only upgrades pass"):
+        with_release(load(ROOT / "topologies" / "train-2node.yaml"), word)
