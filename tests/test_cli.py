@@ -58,7 +58,7 @@ def test_validate_looks_at_the_release_that_is_asked_for(labctl: Labctl) -> None
 @pytest.mark.parametrize(
     ("right", "wrong", "said"),
     [
-        ("release: zed", "release: victoria", "unknown release 'victoria'"),
+        ("release: zed", "release: queens", "unknown release 'queens'"),
         ("bases: [debian12]", "bases: [debian11]", "unknown base 'debian11'"),
         ("drivers: [nspawn, libvirt, vagrant]", "drivers: [openstack]", "unknown driver 'openstack'"),
     ],

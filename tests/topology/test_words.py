@@ -31,7 +31,7 @@ def refused(*words: str) -> str:
 @pytest.mark.parametrize(
     ("key", "written"),
     [
-        ("release", "release: victoria"),
+        ("release", "release: queens"),
         ("release", "release: dalmatian"),
         ("bases", "bases: [debian11]"),
         ("bases", "bases: [debian14]"),
@@ -53,7 +53,7 @@ def test_a_word_without_a_recipe_is_a_problem_with_its_place_to_every_verb(
 
 def test_such_a_word_is_refused_as_an_option_too() -> None:
     for verb in VERBS:
-        assert "unknown release 'victoria'; known: " in refused(*verb, "zed-2node", "--release", "victoria")
+        assert "unknown release 'queens'; known: " in refused(*verb, "zed-2node", "--release", "queens")
     for verb in VERBS[1:]:
         assert "unknown driver 'openstack'; known: " in refused(*verb, "zed-2node", "--driver", "openstack")
         assert "zed-2node does not run on debian11" in refused(*verb, "zed-2node", "--base", "debian11")
