@@ -131,7 +131,9 @@ class Environment:
     @property
     def constraints(self) -> str:
         """Constraints for everything else."""
-        return constraints(published_constraints(self.release.name), self.interpreter.minor, self.requirements)
+        return constraints(
+            published_constraints(self.pypi.constraints or self.release.name), self.interpreter.minor, self.requirements
+        )
 
     @property
     def recipe(self) -> store.Recipe:

@@ -14,19 +14,20 @@ from labctl.operations.look import Look
 from labctl.operations.node import Command, Item, Operation, Parallel
 from labctl.plan.planner import Plan, Stage, plan, present
 from labctl.releases.model import Upgrade
-from labctl.services import keystone, rebinding
+from labctl.services import keystone, placement, rebinding
 from labctl.services.base import STAMPS, UPGRADE, Context, Service
 from labctl.topology.model import Mechanism
 from labctl.topology.spec import NodeSpec
 
 #: Beginning of what labctl notes of each synchronisation of tables that is done.
 SYNCED = f"{STAMPS}/sync-"
-FORGET, ADAPT, TABLES, UNBIND = "forget", "adapt", "tables", "unbind"
+FORGET, ADAPT, MOVE, TABLES, UNBIND = "forget", "adapt", "move", "tables", "unbind"
 CHECKS, NORTHBOUND, REBIND, MIGRATIONS = "checks", "northbound", "rebind", "migrations"
 #: A stage of every plan, and those of a hop that come right after it.
 _AFTER = {
     "infrastructure": (FORGET,),
     "catalog": (ADAPT,),
+    "configure": (MOVE,),
     "databases": (TABLES, UNBIND),
     "services": (CHECKS, NORTHBOUND),
     "compute": (REBIND,),
@@ -51,6 +52,8 @@ def _extra(before: Context, ctx: Context) -> Iterator[Stage]:
     changes += [openstack.RoleImmutable(role) for role in upgrade.immutable_roles]
     if changes:
         yield Stage(ADAPT, api=tuple(changes))
+    if placement.moves(before, ctx):
+        yield Stage(MOVE, {ctx.host(Component.MARIADB): (placement.extracted(),)})
     services = present(ctx)
     yield Stage(TABLES, {ctx.host(Component.MARIADB): (Parallel(tuple(_tables(ctx, services))),)})
     able = (service for service in services if service.name not in upgrade.broken_checks)

@@ -7,6 +7,7 @@ from labctl.releases.gazpacho import GAZPACHO
 from labctl.releases.mitaka import MITAKA
 from labctl.releases.model import PackageSource, Release
 from labctl.releases.passed.antelope import ANTELOPE
+from labctl.releases.passed.stein import STEIN
 from labctl.releases.passed.victoria import VICTORIA
 from labctl.releases.passed.wallaby import WALLABY
 from labctl.releases.passed.xena import XENA
@@ -31,7 +32,7 @@ RELEASES: dict[str, Release] = {
 }
 
 #: Releases that only an upgrade passes: no topology names them.
-PASSED: dict[str, Release] = {release.name: release for release in (VICTORIA, WALLABY, XENA, YOGA, ANTELOPE)}
+PASSED: dict[str, Release] = {release.name: release for release in (STEIN, VICTORIA, WALLABY, XENA, YOGA, ANTELOPE)}
 
 #: All of them, by name.
 EVERY: dict[str, Release] = {**RELEASES, **PASSED}

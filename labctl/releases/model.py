@@ -66,6 +66,8 @@ class PyPI:
     build: tuple[str, ...] = ()
     #: the version of uWSGI
     uwsgi: str = "2.0.21"
+    #: the release whose upper constraints it is installed with, where not its own
+    constraints: str = ""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ ROCKY = replace(
     # QEMU 7 writes a blank before a unit, which the oslo.utils of the constraints cannot parse
     pypi=PyPI(python=("3.6",), extra=(PYROUTE2, "oslo.utils==3.41.6")),
     versions={PackageSource.RDO: series(_RDO), PackageSource.PYPI: series(_PYPI)},
+    upgrade=None,
     rdo=rdo.ROCKY,
     placement=Placement.IN_NOVA,  # facts 6.3
     consoleauth=True,  # facts 6.4

@@ -5,7 +5,7 @@ and the train install guides.
 """
 
 from labctl.releases import rdo
-from labctl.releases.model import PackageSource, Placement, PyPI, Release, VncNames, series
+from labctl.releases.model import PackageSource, Placement, PyPI, Release, Upgrade, VncNames, series
 
 #: Kernels from 5.19 on read a flag of older ones as a bulk deletion, and reject it.
 PYROUTE2 = "pyroute2==0.7.2"
@@ -26,7 +26,7 @@ TRAIN = Release(
             "heat 13.1.0, horizon 16.2.2, gnocchi 4.3.5, ceilometer 13.1.2, aodh 9.0.1"
         ),
     },
-    upgrade=None,  # rocky to stein moves placement: not built yet
+    upgrade=Upgrade(after=("stein",)),
     rdo=rdo.TRAIN,
     identity_admin_port=5000,
     placement=Placement.PACKAGE,

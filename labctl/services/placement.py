@@ -26,6 +26,44 @@ def configuration(ctx: Context) -> File:
     return conf.file()
 
 
+def moves(before: Context, ctx: Context) -> bool:
+    """True if placement leaves nova between two releases of a lab."""
+    places = (before.release.placement, ctx.release.placement)
+    return ctx.lab.has(Component.PLACEMENT) and places == (Where.IN_NOVA, Where.PACKAGE)
+
+
+#: What placement takes with it when it leaves nova.
+TABLES = (
+    *("allocations", "consumers", "inventories", "placement_aggregates", "projects", "resource_classes"),
+    *("resource_providers", "resource_provider_aggregates", "resource_provider_traits", "traits", "users"),
+)
+#: Drops nova's own tables, and says which revision placement's have then.
+_MOVE = """
+tables=$(mysql -u root -N -e "select table_name from information_schema.tables where table_schema = 'placement'")
+{
+    echo 'SET foreign_key_checks = 0;'
+    for table in $tables; do
+        case ' KEPT ' in
+        *" $table "*) ;;
+        *) echo "DROP TABLE $table;" ;;
+        esac
+    done
+    echo 'CREATE TABLE alembic_version (version_num VARCHAR(32) PRIMARY KEY);'
+    echo "INSERT INTO alembic_version VALUES ('b4ed3a175331');"
+} | mysql -u root placement
+"""
+
+
+def extracted() -> Command:
+    """Make a database that nova kept placement's tables in, among its own, one of placement alone."""
+    return Command(
+        "placement's tables are its own",
+        _MOVE.strip().replace("KEPT", " ".join(TABLES)),
+        unless="mysql -u root -N -e 'select version_num from placement.alembic_version' 2>/dev/null | grep -q .",
+        source="placement: Upgrading from Nova to Placement, tools/mysql-migrate-db.sh; modern 6.2",
+    )
+
+
 class Placement(Chapter):
     name = "placement"
     components = (Component.PLACEMENT,)
@@ -73,7 +111,7 @@ class Placement(Chapter):
         return (CatalogAnswers(ctx.lab.region, ("placement",)),)
 
     def migrations(self, ctx: Context) -> tuple[tuple[str, Command], ...]:
-        return migration(ctx, Component.PLACEMENT, "placement")
+        return migration(ctx, Component.PLACEMENT, "placement") if ctx.release.placement is Where.PACKAGE else ()
 
     def checks(self, ctx: Context) -> tuple[Check, ...]:
         if ctx.release.placement is not Where.PACKAGE:

@@ -29,6 +29,7 @@ _EN = {
     "forget": "What the new release no longer reads",
     "configuration": "Configuration: what changes",
     "gone": "Files of no use",
+    "move": "Placement leaves nova",
     "tables": "Bring the tables up to date",
     "unbind": "Take the ports from the old mechanism driver",
     "starts": "Start",
@@ -51,6 +52,7 @@ _KO = {
     "forget": "새 릴리스가 더는 읽지 않는 것",
     "configuration": "설정: 바뀌는 부분",
     "gone": "쓰이지 않게 된 파일",
+    "move": "nova에서 placement 분리",
     "tables": "테이블 갱신",
     "unbind": "이전 메커니즘 드라이버에서 포트 떼어 내기",
     "starts": "시작",
@@ -101,6 +103,7 @@ def _steps(hop: Hop) -> Iterator[Step]:
         "forget", {node: tuple(o for o in found if not _is_ours(o)) for node, found in extra("forget").nodes.items()}
     )
     yield from _configuration(ctx, old, made)
+    yield extra("move")
     yield Step("tables", _populated(ctx))
     yield extra("unbind")
     yield Step("starts", dict(_started(ctx)))

@@ -104,7 +104,7 @@ def test_until_stops_on_the_way() -> None:
     ("target", "said"),
     [
         ("ussury", "did you mean 'ussuri'"),
-        ("rocky", "labctl knows no way from Train to Rocky"),
+        ("mitaka", "labctl knows no way from Train to Mitaka"),
     ],
 )
 def test_an_impossible_target_is_refused_with_what_would_work(target: str, said: str) -> None:
