@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from labctl.components import Component
 from labctl.operations import openstack
 from labctl.operations.look import Look
-from labctl.operations.node import Command, Item, Operation, Parallel
+from labctl.operations.node import Command, Item, Operation, Parallel, quote
 from labctl.plan.planner import Plan, Stage, plan, present
 from labctl.releases.model import Upgrade
 from labctl.services import keystone, placement, rebinding
@@ -85,6 +85,14 @@ def _forget(before: Context, ctx: Context, upgrade: Upgrade, node: NodeSpec) -> 
             unless="mariadb-upgrade --check-if-upgrade-is-needed --silent; [ $? = 1 ]",
             source="MariaDB: mariadb-upgrade; modern 6.3",
         )
+    if node.has(Component.MARIADB):
+        for database, statement in upgrade.mended_rows:
+            yield Command(
+                f"rows of {database} that the new tables would refuse: {statement.split()[1]}",
+                f"mysql -u root -e {quote(statement)} {database}",
+                unless=f"! mysql -u root -e 'use {database}' 2>/dev/null",
+                source=f"labctl/releases/{ctx.release.name}.py",
+            )
     for project in upgrade.policy_yaml:
         old, new = f"/etc/{project}/policy.json", f"/etc/{project}/policy.yaml"
         yield Command(

@@ -1,6 +1,4 @@
-"""Caracal (2024.1, April 2024): projects from PyPI on Debian 12, as differences from Zed; the last one with linuxbridge
-that an upgrade passes.
-"""
+"""Caracal (2024.1, April 2024), from PyPI on Debian 12, as differences from Zed; the last release with linuxbridge here."""
 
 from dataclasses import replace
 
@@ -11,6 +9,9 @@ from labctl.releases.zed import ZED
 TOOLS = ("pip>=26,<27", "setuptools<81", "wheel")
 BUILD = ("setuptools<81",)
 
+#: Cinder's data migrations left out what is deleted (Launchpad bug 2070475).
+QUOTA = "UPDATE {} SET use_quota = 1 WHERE use_quota IS NULL AND deleted = 1"
+
 CARACAL = replace(
     ZED,
     name="caracal",
@@ -19,7 +20,9 @@ CARACAL = replace(
     bases={"debian12": PackageSource.PYPI},
     # horizon's cache of sessions needs pymemcache (modern 4.4)
     pypi=PyPI(python=("3.11",), extra=("pymemcache",), tools=TOOLS, build=BUILD, uwsgi="2.0.28"),
-    upgrade=Upgrade(after=("antelope",)),
+    upgrade=Upgrade(
+        after=("antelope",), mended_rows=tuple(("cinder", QUOTA.format(t)) for t in ("volumes", "snapshots"))
+    ),
     versions={
         PackageSource.PYPI: series(
             "keystone 25.0.0, glance 28.2.0, placement 11.0.1, nova 29.4.0, neutron 24.2.2, cinder 24.5.0,"

@@ -100,6 +100,8 @@ class Upgrade:
     policy_yaml: tuple[str, ...] = ()
     #: roles that its keystone wants to be immutable, as its bootstrap makes them in a new cloud
     immutable_roles: tuple[str, ...] = ()
+    #: (database, statement) that mends rows with which its migrations would fail; repeating it does no harm
+    mended_rows: tuple[tuple[str, str], ...] = ()
     #: projects whose upgrade check itself is broken
     broken_checks: tuple[str, ...] = ()
 

@@ -116,6 +116,15 @@ def test_ovn_gets_all_that_neutron_has_and_needs_no_dhcp_ports() -> None:
     assert "LEAST(n.mtu, 1442)" in smaller.run
 
 
+def test_rows_that_the_new_tables_would_refuse_are_mended_before_they_change() -> None:
+    """Cinder's volumes and snapshots that were deleted in a release before Xena: Launchpad bug 2070475."""
+    plan = made(NAMES.index("caracal"))
+    mended = [title for title in titles(plan, "forget") if title.startswith("rows of cinder")]
+    assert [title.rpartition(" ")[2] for title in mended] == ["volumes", "snapshots"]
+    stages = [stage.name for stage in plan.stages]
+    assert stages.index("forget") < stages.index("databases")
+
+
 def test_another_base_brings_its_version_of_the_database() -> None:
     assert titles(made(NAMES.index("epoxy")), "forget")[1:] == ["MariaDB's own tables are those of its version"]
     assert len(titles(made(NAMES.index("epoxy")), "forget", "compute")) == 1

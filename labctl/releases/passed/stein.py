@@ -11,7 +11,7 @@ STEIN = replace(
     title="Stein",
     bases={"debian12": PackageSource.PYPI},
     # its own upper constraints are no longer published
-    pypi=PyPI(python=("3.7",), extra=("mock<4", PYROUTE2), constraints="train"),
+    pypi=PyPI(python=("3.7",), extra=("mock<4", PYROUTE2, "jsonschema<3"), constraints="train"),
     versions={
         PackageSource.PYPI: series(
             "keystone 15.0.1, glance 18.0.1, placement 1.1.0, nova 19.3.2, neutron 14.4.2, cinder 14.3.1,"
