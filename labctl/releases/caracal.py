@@ -1,4 +1,4 @@
-"""Caracal (2024.1, April 2024), from PyPI on Debian 12, as differences from Zed; the last release with linuxbridge here."""
+"""Caracal (2024.1, April 2024), from PyPI on Debian 12, as differences from Zed; labctl's last one with linuxbridge."""
 
 from dataclasses import replace
 

@@ -146,7 +146,7 @@ def test_no_rendered_file_has_an_option_the_release_does_not_know(topology: Path
         assert not old, "\n".join(old)
 
 
-HOPS = chain.plan(specify(ROOT / "topologies" / "train-2node.yaml"), "gazpacho", kernel=False)
+HOPS = chain.plan(specify(ROOT / "topologies" / "rocky-2node.yaml"), "gazpacho", kernel=False)
 
 
 @pytest.mark.parametrize("hop", HOPS, ids=[hop.name for hop in HOPS])
