@@ -99,11 +99,12 @@ def test_a_machine_that_a_killed_labctl_shuts_down_does_not_count_as_going_on(su
         raise KeyboardInterrupt  # as SIGKILL: the mark stays
 
     assert "shut down" in driver.lost(lab, NODE)
-    driver.stop(lab, NODE, 30)
+    driver.stop(lab, NODE, 0)
     assert driver.lost(lab, NODE) == ""
     subject.begin()
     assert driver.lost(lab, NODE) == ""
-    assert subject.ask("echo on") == "on\n"
+    if not driver.capabilities().own_kernel:  # it would boot again
+        assert subject.ask("echo on") == "on\n"
 
 
 def test_a_running_machine_is_destroyed_with_its_files(subject: Subject) -> None:
@@ -232,10 +233,10 @@ def test_the_files_of_a_machine_are_read_from_outside_whether_it_runs_or_not(sub
 @pytest.mark.brief
 def test_what_a_machine_wrote_is_known_by_layer(subject: Subject) -> None:
     driver, lab = subject.driver, subject.lab
-    subject.begin()
-    if driver.files(lab, NODE) is None:
-        assert driver.written(lab, NODE, lab.stack) == ()
+    if driver.capabilities().own_kernel:
+        assert driver.written(lab, NODE, lab.stack) == (), "this host does not read disks of machines"
         return
+    subject.begin()
     place = "" if driver.name == "fake" else "/root/"
     subject.ask(f"echo old >{place}first")
     subject.stand_on()
