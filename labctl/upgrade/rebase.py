@@ -13,6 +13,7 @@ from labctl.images import stack
 from labctl.operations.node import Assign, File, Operation, Unit
 from labctl.plan.planner import Plan
 from labctl.records.lab import Lab
+from labctl.upgrade import data
 from labctl.upgrade.accounts import give, renumbered
 
 #: Stages whose daemons stay as they are: database, messaging, time.
@@ -25,6 +26,8 @@ _MACHINES = frozenset({"etc/hostname", "etc/hosts", "etc/machine-id", "etc/resol
 #: What another base's program cannot read, and what is nothing to keep: RabbitMQ 4 takes over only from 3.13 with all
 #: feature flags, and its queues are empty while nothing runs (RabbitMQ: upgrade guide).
 _EMPTIED = ("var/lib/rabbitmq/mnesia",)
+#: What a base's image begins with and a node goes on with: MariaDB's system tables and undo logs, etcd's first member.
+_DATA = ("var/lib/mysql", "var/lib/etcd")
 
 
 def rebase(lab: Lab, old: Sequence[Path], before: Plan, after: Plan) -> None:
@@ -62,6 +65,8 @@ def rebase(lab: Lab, old: Sequence[Path], before: Plan, after: Plan) -> None:
                 _from_image(lab.layers, root, path)
             for path in _EMPTIED:
                 files.remove(root / path, within=root)
+            for path in _DATA:
+                data.keep(root, path, old, frozen, accounts)
 
     on_each(work, lab.spec.nodes)
 
