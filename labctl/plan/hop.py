@@ -14,23 +14,23 @@ from labctl.operations.look import Look
 from labctl.operations.node import Command, Item, Operation, Parallel, quote
 from labctl.plan.planner import Plan, Stage, plan, present
 from labctl.releases.model import Upgrade
-from labctl.services import keystone, placement, rebinding
+from labctl.services import keystone, nova, placement, rebinding
 from labctl.services.base import STAMPS, UPGRADE, Context, Service
 from labctl.topology.model import Mechanism
 from labctl.topology.spec import NodeSpec
 
 #: Beginning of what labctl notes of each synchronisation of tables that is done.
 SYNCED = f"{STAMPS}/sync-"
-FORGET, ADAPT, MOVE, TABLES, UNBIND = "forget", "adapt", "move", "tables", "unbind"
-CHECKS, NORTHBOUND, REBIND, MIGRATIONS = "checks", "northbound", "rebind", "migrations"
+FORGET, ADAPT, MOVE, TABLES, BINDINGS = "forget", "adapt", "move", "tables", "bindings"
+CHECKS, NORTHBOUND, LOOSE, MIGRATIONS = "checks", "northbound", "loose", "migrations"
 #: A stage of every plan, and those of a hop that come right after it.
 _AFTER = {
     "infrastructure": (FORGET,),
     "catalog": (ADAPT,),
     "configure": (MOVE,),
-    "databases": (TABLES, UNBIND),
+    "databases": (TABLES, BINDINGS),
     "services": (CHECKS, NORTHBOUND),
-    "compute": (REBIND,),
+    "compute": (LOOSE,),
     "verify": (MIGRATIONS,),
 }
 
@@ -59,10 +59,10 @@ def _extra(before: Context, ctx: Context) -> Iterator[Stage]:
     able = (service for service in services if service.name not in upgrade.broken_checks)
     yield Stage(CHECKS, _in_parallel(command for service in able for command in service.upgrade_checks(ctx)))
     if ctx.lab.mechanism is not before.lab.mechanism:
-        yield Stage(UNBIND, {ctx.host(Component.MARIADB): rebinding.unbound(before.lab.mechanism)})
+        yield Stage(BINDINGS, {ctx.host(Component.MARIADB): rebinding.moved(ctx, before.lab.mechanism)})
         if ctx.lab.mechanism is Mechanism.OVN:
             yield Stage(NORTHBOUND, {ctx.host(Component.NEUTRON_SERVER): rebinding.northbound(ctx)})
-        yield Stage(REBIND, api=rebinding.bound(ctx))
+        yield Stage(LOOSE, api=rebinding.bound(ctx))
     yield migrations(ctx)
 
 
@@ -93,6 +93,8 @@ def _forget(before: Context, ctx: Context, upgrade: Upgrade, node: NodeSpec) -> 
                 unless=f"! mysql -u root -e 'use {database}' 2>/dev/null",
                 source=f"labctl/releases/{ctx.release.name}.py",
             )
+    if node.has(Component.NOVA_COMPUTE) and nova.raw_disks(before) and not nova.raw_disks(ctx):
+        yield nova.formatted()
     for project in upgrade.policy_yaml:
         old, new = f"/etc/{project}/policy.json", f"/etc/{project}/policy.yaml"
         yield Command(

@@ -89,6 +89,28 @@ def _shared(ctx: Context, node: NodeSpec, conf: Ini) -> None:
     conf.set("spice", "facts 10: Debian ships it enabled beside VNC", {"enabled": False})
 
 
+def raw_disks(ctx: Context) -> bool:
+    """True if guests' disks are files of their own: QEMU takes no backing file whose format nova leaves out."""
+    return ctx.base.backing_format and not ctx.release.nova_backing_format
+
+
+#: A release that names the format of backing files takes every disk for qcow2.
+_FORMATTED = """
+for disk in /var/lib/nova/instances/*/disk; do
+    if [ ! -f "$disk" ] || [ "$(head -c 3 "$disk")" = QFI ]; then continue; fi
+    rm -f "$disk.qcow2"
+    qemu-img convert -f raw -O qcow2 "$disk" "$disk.qcow2" && chown --reference="$disk" "$disk.qcow2" &&
+        chmod --reference="$disk" "$disk.qcow2" && sed -i 's/"raw"/"qcow2"/' "${disk%/disk}/disk.info" &&
+        mv "$disk.qcow2" "$disk" || exit 1
+done
+"""
+
+
+def formatted() -> Command:
+    """Give the disks of guests the format that nova expects from now on."""
+    return Command("disks of guests are qcow2", _FORMATTED.strip(), source="nova.conf: use_cow_images; facts 6.4")
+
+
 def configuration(ctx: Context, node: NodeSpec) -> File:
     """nova.conf of a node, with the controller's or the compute node's part, or both."""
     conf = Ini("/etc/nova/nova.conf", group="nova")
@@ -144,7 +166,7 @@ def configuration(ctx: Context, node: NodeSpec) -> File:
         if not ctx.release.nova_overcommits:
             ratios = {"initial_cpu_allocation_ratio": "16.0", "initial_ram_allocation_ratio": "1.5"}
             conf.set("DEFAULT", "labctl: guests share what hosts have, as they did before 2023.1", ratios)
-        if ctx.base.backing_format and not ctx.release.nova_backing_format:
+        if raw_disks(ctx):
             conf.set("DEFAULT", "QEMU 6.1 removed features: backing file without format", {"use_cow_images": False})
         conf.set("DEFAULT", "nova.conf: guests run again after a restart", {"resume_guests_state_on_host_boot": True})
         conf.set("libvirt", "guide: compute node, hardware acceleration; facts 4.1", virt.options(ctx))

@@ -1,36 +1,70 @@
-"""Ports and networks of a lab whose mechanism driver changes.
+"""Ports, networks and guests of a lab whose mechanism driver changes.
 
-A port is bound by a mechanism driver, for a host. What the old one has bound is unbound in the database while nobody
-serves, and bound again when the agents of the new one are alive: an update of a port binds it (neutron:
-plugins/ml2/plugin.py, _bind_port_if_needed).
+A port is bound by a mechanism driver, for a host, and nova keeps what it was told of it: guests are resumed with that
+when nova-compute starts. So both are rewritten while nobody serves (neutron: ml2 database models; nova:
+instance_info_caches); what has no binding then gets one by an update, when agents are alive.
 """
 
 from __future__ import annotations
 
+import json
+
+from labctl.components import Component
 from labctl.operations.networks import PortsBound
 from labctl.operations.node import Command, Item, quote
-from labctl.services import ml2
+from labctl.services import ml2, openvswitch
 from labctl.services.base import Context
 from labctl.topology.model import Mechanism
 
 SOURCE = "neutron: remove-linuxbridge-driver release note; ml2 database models"
+CARDS = "nova: instance_info_caches; os_vif_util, _nova_to_osvif_vif_ovs"
 OVN = "neutron: OVN migration strategy; neutron-ovn-db-sync-util"
 
 
-def _sql(title: str, statement: str, source: str) -> Command:
-    return Command(title, f"printf '%s' {quote(statement)} | mysql -u root neutron", source=source)
+def _sql(title: str, database: str, statement: str, source: str) -> Command:
+    return Command(title, f"printf '%s' {quote(statement)} | mysql -u root {database}", source=source)
 
 
-def unbound(old: Mechanism) -> tuple[Item, ...]:
-    """Take back what a mechanism driver has bound, and the agents that no longer report; repeating it does no harm."""
-    # bindings of other drivers, as those that a killed upgrade has bound anew, stay
+def moved(ctx: Context, old: Mechanism) -> tuple[Item, ...]:
+    """Give what a mechanism driver has bound to the lab's; repeating it does no harm."""
+    new = ctx.lab.mechanism.value
+    details = {
+        "port_filter": True,
+        "connectivity": "l2",
+        "bridge_name": "br-int",
+        "datapath_type": openvswitch.datapath(ctx),
+        "bound_drivers": {"0": new},
+    }
+    if ctx.lab.mechanism is Mechanism.OPENVSWITCH:
+        details["ovs_hybrid_plug"] = False
+    # bindings of other drivers, and those that are new already, stay
     statement = (
         "UPDATE ml2_port_bindings b JOIN ml2_port_binding_levels l ON l.port_id = b.port_id AND l.host = b.host "
-        f"SET b.vif_type = 'unbound', b.vif_details = '' WHERE l.driver = '{old.value}'; "
-        f"DELETE FROM ml2_port_binding_levels WHERE driver = '{old.value}'; "
+        f"SET b.vif_type = 'ovs', b.vif_details = '{json.dumps(details)}' WHERE l.driver = '{old.value}'; "
+        f"UPDATE ml2_port_binding_levels SET driver = '{new}' WHERE driver = '{old.value}'; "
         "DELETE FROM agents"
     )
-    return (_sql(f"ports are not bound by {old.value} any more", statement, SOURCE),)
+    made: list[Item] = [_sql(f"ports are bound by {new} instead of {old.value}", "neutron", statement, SOURCE)]
+    if old is Mechanism.LINUXBRIDGE and ctx.lab.has(Component.NOVA_CONTROLLER):
+        made.append(_sql("guests get cards of Open vSwitch", "nova", _cards(ctx), CARDS))
+    return tuple(made)
+
+
+def _cards(ctx: Context) -> str:
+    """SQL by which nova resumes guests with ports of Open vSwitch instead of linuxbridge."""
+    value = "network_info"
+    for text, instead in (
+        ('"type": "bridge"', '"type": "ovs"'),
+        ('"should_create_bridge": true', '"should_create_bridge": false'),
+        (
+            '"port_filter": true',
+            f'"port_filter": true, "ovs_hybrid_plug": false, "datapath_type": "{openvswitch.datapath(ctx)}"',
+        ),
+    ):
+        value = f"REPLACE({value}, '{text}', '{instead}')"
+    value = f"""REGEXP_REPLACE({value}, '"bridge": "brq[^"]*"', '"bridge": "br-int"')"""
+    where = """network_info LIKE '%"type": "bridge"%'"""
+    return f"UPDATE instance_info_caches SET network_info = {value} WHERE {where}"
 
 
 def northbound(ctx: Context) -> tuple[Item, ...]:
@@ -42,12 +76,12 @@ def northbound(ctx: Context) -> tuple[Item, ...]:
         f"SET n.mtu = LEAST(n.mtu, {ml2.tenant_mtu(ctx)}) WHERE s.network_type IN ('vxlan', 'geneve')"
     )
     return (
-        _sql("networks of projects have room for Geneve's header", smaller, OVN),
+        _sql("networks of projects have room for Geneve's header", "neutron", smaller, OVN),
         Command("OVN has what neutron has", f"su -s /bin/sh -c {quote(run)} neutron", source=OVN),
     )
 
 
 def bound(ctx: Context) -> tuple[PortsBound, ...]:
-    """Bind ports again; OVN needs no ports of DHCP servers."""
+    """Bind what has no binding yet; OVN needs no ports of DHCP servers."""
     gone = ("network:dhcp",) if ctx.lab.mechanism is Mechanism.OVN else ()
     return (PortsBound(gone),)

@@ -31,11 +31,11 @@ _EN = {
     "gone": "Files of no use",
     "move": "Placement leaves nova",
     "tables": "Bring the tables up to date",
-    "unbind": "Take the ports from the old mechanism driver",
+    "bindings": "Give the ports to the new mechanism driver",
     "starts": "Start",
     "adapt": "What the new release wants of the old data",
     "northbound": "Fill OVN's database",
-    "rebind": "Bind the ports again",
+    "loose": "Bind the ports that have no binding",
     "checks": "Upgrade checks of the new release",
     "migrations": "Data migrations of the new release",
 }
@@ -54,11 +54,11 @@ _KO = {
     "gone": "쓰이지 않게 된 파일",
     "move": "nova에서 placement 분리",
     "tables": "테이블 갱신",
-    "unbind": "이전 메커니즘 드라이버에서 포트 떼어 내기",
+    "bindings": "포트를 새 메커니즘 드라이버로 옮기기",
     "starts": "시작",
     "adapt": "새 릴리스가 기존 데이터에 요구하는 것",
     "northbound": "OVN 데이터베이스 채우기",
-    "rebind": "포트 다시 바인딩",
+    "loose": "바인딩이 없는 포트 바인딩",
     "checks": "새 릴리스의 업그레이드 검사",
     "migrations": "새 릴리스의 데이터 마이그레이션",
 }
@@ -105,11 +105,11 @@ def _steps(hop: Hop) -> Iterator[Step]:
     yield from _configuration(ctx, old, made)
     yield extra("move")
     yield Step("tables", _populated(ctx))
-    yield extra("unbind")
+    yield extra("bindings")
     yield Step("starts", dict(_started(ctx)))
     yield asked("adapt")
     yield extra("northbound")
-    yield asked("rebind")
+    yield asked("loose")
     yield extra("checks")
     yield extra("migrations")
 

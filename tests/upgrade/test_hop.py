@@ -91,14 +91,19 @@ def titles(plan: Plan, stage: str, node: str = "controller") -> list[str]:
     return [o.title for o in flatten(found.nodes[node])]
 
 
-def test_ports_change_their_mechanism_driver_while_nobody_serves_and_are_bound_when_agents_are_alive() -> None:
+def test_ports_and_guests_change_their_mechanism_driver_while_nobody_serves() -> None:
+    """Nova-compute resumes guests as it starts, with what it remembers of their ports."""
     plan = made(NAMES.index("epoxy"))
     stages = [stage.name for stage in plan.stages]
-    assert stages.index("databases") < stages.index("unbind") < stages.index("services")
-    assert stages.index("compute") < stages.index("rebind") < stages.index("verify")
+    assert stages.index("databases") < stages.index("bindings") < stages.index("services")
+    assert stages.index("compute") < stages.index("loose") < stages.index("verify")
     assert "northbound" not in stages, "Open vSwitch has agents, which read neutron's database"
-    assert titles(plan, "unbind") == ["ports are not bound by linuxbridge any more"]
-    assert [stage.name for stage in made(NAMES.index("gazpacho")).stages if "bind" in stage.name] == []
+    assert titles(plan, "bindings") == [
+        "ports are bound by openvswitch instead of linuxbridge",
+        "guests get cards of Open vSwitch",
+    ]
+    later = {stage.name for stage in made(NAMES.index("gazpacho")).stages}
+    assert not later & {"bindings", "northbound", "loose"}
 
 
 def test_ovn_gets_all_that_neutron_has_and_needs_no_dhcp_ports() -> None:

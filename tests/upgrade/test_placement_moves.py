@@ -9,7 +9,7 @@ from support import ROOT, specify
 
 from labctl.operations.node import flatten
 from labctl.plan import hop as hops
-from labctl.services import placement
+from labctl.services import nova, placement
 from labctl.services.base import Context
 from labctl.upgrade import chain
 
@@ -40,3 +40,29 @@ def test_only_novas_tables_are_dropped(tmp_path: Path) -> None:
         f"DROP TABLE {name};" for name in ("cell_mappings", "migrate_version", "request_specs")
     ]
     assert statements[-1] == "INSERT INTO alembic_version VALUES ('b4ed3a175331');"
+
+
+def test_disks_of_guests_get_the_format_that_nova_expects(tmp_path: Path) -> None:
+    """Rocky's are raw, as QEMU 7 takes no backing file whose format is left out; Stein takes each for qcow2."""
+    for name, start in (("raw", "\x00\x00"), ("cow", "QFI\xfb")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "disk").write_bytes(start.encode("latin1"))
+        (tmp_path / name / "disk.info").write_text(f'{{"{tmp_path}/{name}/disk": "raw"}}')
+    run = nova.formatted().run.replace("/var/lib/nova/instances", str(tmp_path))
+    qemu = 'case "$1 $3 $5" in "convert raw qcow2") printf QFI >"$7"; cat "$6" >>"$7" ;; *) exit 1 ;; esac'
+    for _ in range(2):
+        status, _ = seen(run, tmp_path, {"qemu-img": qemu})
+        assert status == 0
+        assert (tmp_path / "raw/disk").read_bytes() == b"QFI\x00\x00"
+        assert (tmp_path / "raw/disk.info").read_text() == f'{{"{tmp_path}/raw/disk": "qcow2"}}'
+        assert (tmp_path / "cow/disk").read_bytes() == b"QFI\xfb"
+
+
+def test_only_the_hop_that_needs_it_formats_disks() -> None:
+    found = [
+        [o.title for o in flatten(stage.nodes["controller"])]
+        for hop in HOPS
+        for stage in hops.hop(Context.of(hop.before), Context.of(hop.after)).stages
+        if stage.name == "forget"
+    ]
+    assert ["disks of guests are qcow2" in titles for titles in found] == [True, False, False]
