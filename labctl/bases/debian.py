@@ -375,7 +375,12 @@ DEBIAN13 = replace(
     units_start_services=True,
     userspace_tunnels=True,
     # MariaDB 11.6.2 and later refuse with error 1020 what older ones let wait (Launchpad bug 2116186)
-    mariadb={"innodb_snapshot_isolation": "OFF"},
+    mariadb={
+        "innodb_snapshot_isolation": "OFF",
+        # from 11.5 on a table of utf8 gets another collation than the older ones that it refers to, which is an error
+        # (MDEV-25829; a lab that comes from Debian 12 has such tables)
+        "character_set_collations": "utf8mb3=utf8mb3_general_ci",
+    },
     daemon_packages={
         **DAEMON_PACKAGES,
         "neutron-ovn-maintenance-worker": ("neutron-ovn-maintenance-worker",),
