@@ -234,6 +234,11 @@ class Estate:
         """The stack of the release before can be updated and deleted; the next one is this release's."""
         heat = self._connection.orchestration
         if known.stack:
+            there = [stack.id for stack in heat.stacks() if stack.name.startswith(NAME)]
+            if not there:
+                return "is gone"
+            if known.stack not in there:  # made by a hop that was taken back with its snapshot
+                known.stack = there[0]
             stacks.update(heat, known.stack, _template("second"))
             stacks.delete(heat, known.stack)
             known.stack = ""
