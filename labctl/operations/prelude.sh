@@ -128,6 +128,13 @@ enable_unit() { # unit; for a link systemd need not read all units again, which 
     systemctl --no-reload enable "$1"
 } 2>/dev/null
 
+started_unit() { # unit seconds; MariaDB never ends if it is told to while it starts (docs/platform.md)
+    until_then=$(($(date +%s) + $2))
+    while [ "$(systemctl show -p SubState "$1" 2>/dev/null)" = SubState=start ] && [ "$(date +%s)" -lt "$until_then" ]; do
+        sleep 0.2
+    done
+}
+
 start_unit() { # unit stamp seconds secrets [part]; a changed secret is a changed input too
     mkdir -p "$stamps"
     kept="$stamps/$1${5:+.$5}"
@@ -135,6 +142,7 @@ start_unit() { # unit stamp seconds secrets [part]; a changed secret is a change
     if systemctl is-active -q "$1" && [ "$(cat "$kept" 2>/dev/null)" = "$stamp" ]; then return 0; fi
     enable_unit "$1"
     systemctl reset-failed "$1" 2>/dev/null
+    started_unit "$1" $((20 * patience))
     if ! timeout $(($3 * patience)) systemctl restart "$1"; then
         show_unit "$1"
         return 1
