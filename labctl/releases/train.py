@@ -10,6 +10,9 @@ from labctl.releases.model import PackageSource, Placement, PyPI, Release, Upgra
 #: Kernels from 5.19 on read a flag of older ones as a bulk deletion, and reject it.
 PYROUTE2 = "pyroute2==0.7.2"
 
+#: The roles that the upgrade check of its keystone wants to be immutable, as those of a new cloud of Ussuri are.
+IMMUTABLE = ("admin", "member", "reader")
+
 TRAIN = Release(
     name="train",
     title="Train",
@@ -26,7 +29,7 @@ TRAIN = Release(
             "heat 13.1.0, horizon 16.2.2, gnocchi 4.3.5, ceilometer 13.1.2, aodh 9.0.1"
         ),
     },
-    upgrade=Upgrade(after=("stein",)),
+    upgrade=Upgrade(after=("stein",), immutable_roles=IMMUTABLE),
     rdo=rdo.TRAIN,
     identity_admin_port=5000,
     placement=Placement.PACKAGE,

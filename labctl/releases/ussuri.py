@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from labctl.releases import rdo
 from labctl.releases.model import PackageSource, PyPI, Upgrade, series
-from labctl.releases.train import PYROUTE2, TRAIN
+from labctl.releases.train import IMMUTABLE, PYROUTE2, TRAIN
 
 _PYPI = (
     "keystone 17.0.1, glance 20.2.0, placement 3.0.1, nova 21.2.4, neutron 16.4.2, cinder 16.4.2, swift 2.25.2,"
@@ -22,7 +22,7 @@ USSURI = replace(
         PackageSource.PYPI: series(_PYPI),
     },
     # glance.cmd.status looks for sheepdog in enabled_backends, which is None where one store is configured as in guides
-    upgrade=Upgrade(after=("train",), immutable_roles=("admin", "member", "reader"), broken_checks=("glance",)),
+    upgrade=Upgrade(after=("train",), immutable_roles=IMMUTABLE, broken_checks=("glance",)),
     rdo=rdo.USSURI,
     nova_microversion="2.87",
     nova_use_neutron=False,  # facts 12

@@ -44,7 +44,17 @@ SHIMS = {
         --no-reload) [ "$2" = enable ] && [ ! -e "$state/masked-$3" ] && touch "$state/enabled-$3" ;;
         restart) [ ! -e "$state/broken-$2" ] && touch "$state/active-$2" ;;
         cat) cat "$state/unit-$2" 2>/dev/null ;;
-        show) echo "NRestarts=$(cat "$state/restarts-$4" 2>/dev/null || echo 0)" ;;
+        show)
+            case $* in
+            *SubState*)
+                if [ -s "$state/starting-$4" ]; then
+                    echo SubState=start
+                    sed -i 1d "$state/starting-$4"
+                else
+                    echo SubState=running
+                fi ;;
+            *) echo "NRestarts=$(cat "$state/restarts-$4" 2>/dev/null || echo 0)" ;;
+            esac ;;
         esac""",
     "journalctl": 'echo "journal of $2"',
     "apt-get": """

@@ -334,6 +334,14 @@ def test_a_unit_is_restarted_when_a_secret_in_its_files_changed(machine: Machine
     assert "two" not in kept
 
 
+def test_a_unit_that_is_starting_is_restarted_when_it_has_started(machine: Machine) -> None:
+    """MariaDB 11.8 that is told to end while it starts never does."""
+    (machine.state / "starting-keystone").write_text("asked\nasked\n")
+    assert machine.run(Unit("keystone")).states == ["changed"]
+    said = [line.split()[0] for line in machine.log("systemctl") if "SubState" in line or "restart" in line]
+    assert said == ["show", "show", "show", "restart"]
+
+
 def test_a_unit_that_stopped_is_started_again(machine: Machine) -> None:
     machine.run(Unit("keystone"))
     (machine.state / "active-keystone").unlink()

@@ -58,6 +58,12 @@ def test_disks_of_guests_get_the_format_that_nova_expects(tmp_path: Path) -> Non
         assert (tmp_path / "cow/disk").read_bytes() == b"QFI\xfb"
 
 
+def test_trains_check_wants_roles_that_nobody_deletes() -> None:
+    made = hops.hop(Context.of(HOPS[1].before), Context.of(HOPS[1].after))
+    (adapt,) = (stage for stage in made.stages if stage.name == "adapt")
+    assert [o.title for o in adapt.api] == [f"role {name} is immutable" for name in ("admin", "member", "reader")]
+
+
 def test_only_the_hop_that_needs_it_formats_disks() -> None:
     found = [
         [o.title for o in flatten(stage.nodes["controller"])]
