@@ -60,8 +60,12 @@ def ensure(base: Base, release: Release) -> tuple[Path, ...]:
 
 
 def _files(release: Release) -> Iterator[tuple[str, str, str]]:
-    """(pattern in the environment that needs it, path, text) of each file that belongs to no project."""
-    for daemon in DAEMONS:
+    """(pattern in the environment that needs it, path, text) of each file that belongs to no project.
+
+    A later one takes the place of an earlier one of its path: Epoxy has both a command and a module of some APIs, and
+    bases whose recipes give them to uWSGI need the module.
+    """
+    for daemon in sorted(DAEMONS, key=lambda each: isinstance(each, Wsgi)):
         yield daemon.needs, f"{UNITS}/{daemon.unit}.service", daemon.render()
         if isinstance(daemon, Wsgi):
             yield daemon.needs, daemon.ini.lstrip("/"), daemon.configuration(release.environment)

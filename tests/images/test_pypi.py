@@ -97,6 +97,22 @@ def test_only_what_is_installed_gets_accounts_and_units(built: Path) -> None:
 
 
 @as_root
+def test_an_api_that_has_a_module_for_uwsgi_is_served_by_it_though_it_has_a_command_too(
+    tmp_path: Path, system: Path, projects: Path
+) -> None:
+    """Epoxy's has both; on Debian 13 labctl has two units for nova's APIs, and the command would serve both."""
+    (home,) = projects.glob("tree/opt/openstack/*")
+    write(next(home.glob("lib/python*/site-packages")) / "nova/wsgi/osapi_compute.py", "")
+    (tmp_path / "work").mkdir()
+
+    pypi._build(TRAIN, tmp_path / "work", (system,), projects, ["nova"])
+
+    unit = tmp_path / "work/tree/usr/lib/systemd/system/openstack-nova-api.service"
+    assert "ExecStart=/usr/bin/uwsgi --ini /etc/nova/nova-api-uwsgi.ini" in lines(unit)
+    assert (tmp_path / "work/tree/etc/nova/nova-api-uwsgi.ini").exists()
+
+
+@as_root
 def test_a_user_that_a_system_package_made_under_the_name_gives_way(
     tmp_path: Path, system: Path, projects: Path
 ) -> None:
