@@ -16,6 +16,8 @@ from labctl.topology.spec import InterfaceSpec, NodeSpec
 
 GUIDE = "guide: neutron install, Open vSwitch; facts 6.6"
 USERSPACE = "Open vSwitch: Userspace TSO; Using Open vSwitch without kernel support"
+#: Where os-vif asks Open vSwitch's database by default, and what opens that.
+DATABASE, MANAGER = "tcp:127.0.0.1:6640", "ptcp:6640:127.0.0.1"
 #: Commands that Open vSwitch's own scripts find before the system's.
 COMMANDS = "/usr/local/lib/labctl/openvswitch"
 MODPROBE = """#!/bin/sh
@@ -91,6 +93,15 @@ def prepare(ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
             f"systemctl enable -q {unit} && systemctl restart {unit}",
             unless=f"systemctl is-enabled -q {unit} && systemctl is-active -q {unit} ovs-vswitchd",
             source=f"{GUIDE}; errata 3-55 to 3-58",
+        )
+    )
+    made.append(
+        Command(
+            "Open vSwitch's database answers nova and neutron",
+            f"ovs-vsctl set-manager {MANAGER}",
+            unless=f'[ "$(ovs-vsctl get-manager)" = {MANAGER} ]',
+            # neutron's agent would do it too, when it starts; nova may resume guests before
+            source=f"{GUIDE}; os-vif and neutron: ovsdb_connection",
         )
     )
     if ctx.lab.mechanism is Mechanism.OPENVSWITCH:

@@ -18,8 +18,6 @@ from labctl.topology.spec import NodeSpec
 
 GUIDE = "guide: neutron install, OVN; modern facts 5.1"
 NORTHBOUND, SOUTHBOUND = 6641, 6642
-#: Where os-vif asks Open vSwitch's database by default, and what opens that.
-DATABASE, MANAGER = "tcp:127.0.0.1:6640", "ptcp:6640:127.0.0.1"
 METADATA_AGENT = "neutron-ovn-metadata-agent"
 MAINTENANCE = "neutron-ovn-maintenance-worker"
 #: Bytes of Geneve's header: 30 of its own, 8 of OVN's option.
@@ -95,12 +93,6 @@ def chassis(ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
         # ovs-ctl writes it into the database at each start
         File("/etc/openvswitch/system-id.conf", f"{node.name}\n", source=GUIDE),
         Command("chassis of OVN", f"ovs-vsctl set Open_vSwitch . {words}", unless=test, source=GUIDE),
-        Command(
-            "Open vSwitch's database answers nova and neutron",
-            f"ovs-vsctl set-manager {MANAGER}",
-            unless=f'[ "$(ovs-vsctl get-manager)" = {MANAGER} ]',
-            source=f"{GUIDE}; os-vif and neutron: ovsdb_connection; with agents neutron's does it",
-        ),
     )
 
 
@@ -111,7 +103,7 @@ def metadata_agent(ctx: Context, nova: Mapping[str, str]) -> File:
     """
     conf = Ini("/etc/neutron/neutron_ovn_metadata_agent.ini", group="neutron")
     conf.set("DEFAULT", GUIDE, nova)
-    conf.set("ovs", GUIDE, {"ovsdb_connection": DATABASE})
+    conf.set("ovs", GUIDE, {"ovsdb_connection": openvswitch.DATABASE})
     conf.set("ovn", GUIDE, {"ovn_sb_connection": _database(ctx, SOUTHBOUND)})
     return conf.file()
 
