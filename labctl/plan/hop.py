@@ -93,6 +93,8 @@ def _forget(before: Context, ctx: Context, upgrade: Upgrade, node: NodeSpec) -> 
                 unless=f"! mysql -u root -e 'use {database}' 2>/dev/null",
                 source=f"labctl/releases/{ctx.release.name}.py",
             )
+    if before.lab.mechanism is Mechanism.OPENVSWITCH is not ctx.lab.mechanism and node.has(Component.NEUTRON_L2):
+        yield rebinding.bridges_gone()
     if node.has(Component.NOVA_COMPUTE) and nova.raw_disks(before) and not nova.raw_disks(ctx):
         yield nova.formatted()
     for project in upgrade.policy_yaml:

@@ -67,6 +67,20 @@ def _cards(ctx: Context) -> str:
     return f"UPDATE instance_info_caches SET network_info = {value} WHERE {where}"
 
 
+def bridges_gone() -> Command:
+    """Remove the bridges as neutron's agent has left them; the recipe makes its own.
+
+    Its br-int does not speak OpenFlow 1.5, which ovn-controller needs, and its provider bridges forward nothing without
+    it (``fail_mode`` secure).
+    """
+    return Command(
+        "bridges of neutron's agent are gone",
+        "for bridge in $(ovs-vsctl list-br); do ovs-vsctl del-br $bridge || exit 1; done",
+        unless="! ovs-vsctl br-exists br-tun",
+        source=OVN,
+    )
+
+
 def northbound(ctx: Context) -> tuple[Item, ...]:
     """Bring OVN's northbound database in line with neutron's; tunnels become Geneve's, whose packets are smaller."""
     files = "--config-file /etc/neutron/neutron.conf --config-file /etc/neutron/plugins/ml2/ml2_conf.ini"

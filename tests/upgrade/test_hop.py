@@ -114,6 +114,9 @@ def test_ovn_gets_all_that_neutron_has_and_needs_no_dhcp_ports() -> None:
         "networks of projects have room for Geneve's header",
         "OVN has what neutron has",
     ]
+    for node in ("controller", "compute"):
+        assert "bridges of neutron's agent are gone" in titles(plan, "forget", node)
+    assert "bridges of neutron's agent are gone" not in titles(made(NAMES.index("epoxy")), "forget")
     (bound,) = (o for stage in plan.stages for o in stage.api if isinstance(o, PortsBound))
     assert bound.gone == ("network:dhcp",)
     smaller = next(o for o in flatten(next(s for s in plan.stages if s.name == "northbound").nodes["controller"]))
