@@ -28,6 +28,7 @@ EPOXY = replace(
     },
     notifying=("glance", "nova", "neutron", "cinder", "heat"),
     nova_microversion="2.100",
+    eventlet_apis=("nova-api", "heat-api", "heat-api-cfn"),  # modern 4.5
     mechanisms=("ovn", "openvswitch"),  # modern 4.1
     linuxbridge_experimental=False,  # modern 4.1: removed
     tempest=("tempest==43.0.0",),

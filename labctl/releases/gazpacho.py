@@ -18,6 +18,7 @@ GAZPACHO = replace(
             "swift 2.37.4, heat 26.0.2, horizon 25.7.3"
         )
     },
+    eventlet_apis=(),
     nova_auth_strategy="",  # its options
     nova_microversion="2.103",
     nova_api_servers=False,  # modern 4.2

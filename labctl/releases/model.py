@@ -201,6 +201,8 @@ class Release:
     tempest: tuple[str, ...]
     #: [identity] password_hash_rounds exists (from pike)
     password_hash_rounds: bool
+    #: APIs whose module for uWSGI is patched by eventlet: with native threads they deadlock (modern 4.5)
+    eventlet_apis: tuple[str, ...]
     #: oslo.log uses eventlet's locks even in processes with native threads (5.0.1; eventlet issue 432)
     green_log_locks: bool
     #: known failures of that Tempest on a correct lab, and why: its packages have changed since

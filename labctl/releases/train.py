@@ -44,6 +44,7 @@ TRAIN = Release(
     service_token=False,
     service_users=(),
     green_log_locks=False,
+    eventlet_apis=(),
     service_role_bootstrapped=False,
     member_role="member",
     member_role_bootstrapped=True,

@@ -75,8 +75,9 @@ def bridges_gone() -> Command:
     """
     return Command(
         "bridges of neutron's agent are gone",
-        "for bridge in $(ovs-vsctl list-br); do ovs-vsctl del-br $bridge || exit 1; done",
-        unless="! ovs-vsctl br-exists br-tun",
+        # its daemons are not started yet
+        "systemctl start ovsdb-server && if ovs-vsctl --no-wait br-exists br-tun; then "
+        "for bridge in $(ovs-vsctl --no-wait list-br); do ovs-vsctl --no-wait del-br $bridge || exit 1; done; fi",
         source=OVN,
     )
 

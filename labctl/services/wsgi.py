@@ -19,13 +19,13 @@ def processes(ctx: Context, daemon: str) -> tuple[Assign, ...]:
     uWSGI's http-socket closes every connection without announcing it, and a client that keeps the connection
     after a body-less answer gets "connection reset by peer"; devstack's uWSGI files set the same header.
     """
-    lab = ctx.lab
+    lab, native = ctx.lab, daemon not in ctx.release.eventlet_apis
     return tuple(
         Assign(
             api.ini,
             (
-                ("processes", str(lab.workers * (2 if api.busy else 1))),
-                ("threads", str(lab.threads if api.threads else 1)),
+                ("processes", str(lab.workers * (2 if api.busy or (api.threads and not native) else 1))),
+                ("threads", str(lab.threads if api.threads and native else 1)),
                 ("add-header", "Connection: close"),
             ),
             source="topology: options.workers and options.threads; devstack: add-header",

@@ -7,7 +7,7 @@ from support import ROOT, specify
 
 from labctl.operations import openstack
 from labctl.operations.networks import PortsBound
-from labctl.operations.node import Command, flatten
+from labctl.operations.node import Assign, Command, flatten
 from labctl.plan import hop as hops
 from labctl.plan.planner import Plan, plan
 from labctl.services.base import Context
@@ -137,3 +137,19 @@ def test_another_base_brings_its_version_of_the_database() -> None:
     assert titles(made(NAMES.index("epoxy")), "forget")[1:] == ["MariaDB's own tables are those of its version"]
     assert len(titles(made(NAMES.index("epoxy")), "forget", "compute")) == 1
     assert len(titles(made(NAMES.index("gazpacho")), "forget")) == 1
+
+
+def test_apis_that_eventlet_patches_have_no_native_threads() -> None:
+    """Nova's of 2025.1 from PyPI answered nobody after two requests had met; 2026.1's is not patched."""
+    threads = {
+        name: {
+            o.path.rpartition("/")[2]: dict(o.values)["threads"]
+            for o in flatten(
+                next(s for s in made(NAMES.index(name)).stages if s.name == "configure").nodes["controller"]
+            )
+            if isinstance(o, Assign) and o.path.endswith("-uwsgi.ini")
+        }
+        for name in ("epoxy", "gazpacho")
+    }
+    assert threads["epoxy"]["nova-api-uwsgi.ini"] == threads["epoxy"]["heat-api-uwsgi.ini"] == "1"
+    assert threads["epoxy"]["neutron-api-uwsgi.ini"] == threads["gazpacho"]["nova-api-uwsgi.ini"] == "4"
