@@ -6,11 +6,10 @@ from typing import Annotated
 
 import typer
 
-from labctl import drivers
 from labctl.commands.options import BaseName, DriverName, ReleaseName, TopologyName, Wanted
+from labctl.lab.choose import has_datapath
 from labctl.plan import guide as document
 from labctl.records import lab as labs
-from labctl.topology.spec import LabSpec
 from labctl.upgrade import chain
 from labctl.upgrade import guide as upgrades
 
@@ -35,18 +34,13 @@ def guide(
         return
     given = any((release, base, driver)) or not labs.exists(topology)
     spec = wanted.draft() if given else labs.Lab.load(topology).spec
-    hops = chain.plan(spec, to, mechanism=mechanism, kernel=_datapath(spec), by_hand=True)
+    hops = chain.plan(spec, to, mechanism=mechanism, kernel=has_datapath(spec), by_hand=True)
     options = {"--release": release, "--base": base, "--driver": driver, "--upgrade-to": to, "--mechanism": mechanism}
     words = "".join(f" {option} {value}" for option, value in options.items() if value)
     if not hops:
         typer.echo(f"{topology} is there: nothing to do")
         return
     typer.echo(upgrades.guide(hops, f"labctl guide {topology}{words}", lang), nl=False)
-
-
-def _datapath(spec: LabSpec) -> bool:
-    """True if the nodes' kernel has Open vSwitch's datapath: a distribution's own has."""
-    return spec.own_kernel or drivers.get(spec.driver).capabilities().openvswitch
 
 
 def register(app: typer.Typer) -> None:

@@ -10,6 +10,7 @@ from labctl import releases
 from labctl.commands.console import Format, listing, out
 from labctl.commands.options import LabName, Output
 from labctl.commands.snapshot import changing
+from labctl.lab.choose import has_datapath
 from labctl.plan import hop as hops
 from labctl.records.lab import Lab
 from labctl.services.base import Context
@@ -38,7 +39,7 @@ def upgrade(
         raise typer.BadParameter("say where to go: --to RELEASE, --mechanism DRIVER, or both")
 
     def hops_of(lab: Lab) -> tuple[Hop, ...]:
-        return chain.plan(lab.spec, to, until, mechanism, kernel=lab.driver.capabilities().openvswitch)
+        return chain.plan(lab.spec, to, until, mechanism, kernel=has_datapath(lab.spec))
 
     if dry_run:
         listing(output, [_foretold(hop) for hop in hops_of(Lab.load(name))], ["hop", "snapshot", "does"])
@@ -57,12 +58,12 @@ def upgrade(
 
 def _foretold(hop: Hop) -> dict[str, object]:
     """A hop before it is done."""
-    made = hops.hop(Context.of(hop.before), Context.of(hop.after))
-    facts = hop.release.upgrade if hop.after.release != hop.before.release else None
+    before, after = Context.of(hop.before), Context.of(hop.after)
+    made, facts = hops.hop(before, after), hops.particular(before, after)
     does = [f"{sum(stage.operations() for stage in made.stages)} operations"]
-    if facts and facts.removed_services:
+    if facts.removed_services:
         does.append(f"without {', '.join(facts.removed_services)}")
-    if facts and facts.policy_yaml:
+    if facts.policy_yaml:
         does.append(f"policy.yaml for {', '.join(facts.policy_yaml)}")
     return {"hop": hop.title, "snapshot": hop.snapshot, "does": "; ".join(does), **place(hop.after).model_dump()}
 

@@ -157,10 +157,11 @@ def _complete(spec: LabSpec) -> bool:
     namespace = lab_namespace(spec.name)
     if not (NETNS / namespace).exists():
         return False
-    found = process.run(["ip", "-n", namespace, "-br", "link", "show", "type", "bridge"], check=False).stdout
-    if {line.split()[0] for line in found.splitlines()} != {bridge(spec, n.name) for n in spec.segments}:
-        return False
-    return "UP" in process.run(["ip", "-n", namespace, "-br", "link", "show", "dev", "lo", "up"], check=False).stdout
+    done = process.run(["ip", "-n", namespace, "-j", "-d", "link", "show"], check=False)
+    found = json.loads(done.stdout) if done.returncode == 0 and done.stdout else []
+    bridges = {link["ifname"] for link in found if link.get("linkinfo", {}).get("info_kind") == "bridge"}
+    up = {link["ifname"] for link in found if "UP" in link["flags"]}
+    return "lo" in up and bridges == {bridge(spec, network.name) for network in spec.segments}
 
 
 def port(card: InterfaceSpec | CardSpec) -> str:

@@ -131,9 +131,7 @@ class Environment:
     @property
     def constraints(self) -> str:
         """Constraints for everything else."""
-        return constraints(
-            published_constraints(self.pypi.constraints or self.release.name), self.interpreter.minor, self.requirements
-        )
+        return constraints(published_constraints(self.release.constraints), self.interpreter.minor, self.requirements)
 
     @property
     def recipe(self) -> store.Recipe:

@@ -46,6 +46,11 @@ class Choice:
         note("lab", f"{self.spec.name}: {describe(self.spec)}")
 
 
+def has_datapath(spec: LabSpec) -> bool:
+    """True if the kernel of a lab's nodes has Open vSwitch's datapath: a distribution's own has."""
+    return spec.own_kernel or drivers.get(spec.driver).capabilities().openvswitch
+
+
 def describe(spec: LabSpec) -> str:
     """Describe a lab: ``Train from PyPI on Debian 12 (documented: CentOS 7)``."""
     documented = bases.of(releases.get(spec.release))[0]

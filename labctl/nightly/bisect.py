@@ -174,8 +174,9 @@ class Bisection:
             for node in self._later():
                 if not run.run(["node", "add", self.lab, node], log, timeouts["up"]).good:
                     return running.said(log)
-        if self.stage == "test" or self.stage.startswith("upgrade-"):
-            for words in self.cell.hops(self.lab, self.stage).values():
+        hops = self.cell.hops(self.lab, self.stage)
+        if self.stage in ("test", *hops):
+            for words in hops.values():
                 if not run.run(words, log, timeouts["upgrade"]).good:
                     return running.said(log) or "timed out"
         if self.stage == "test":
@@ -193,7 +194,7 @@ class Bisection:
         if self.stage in STAGES:
             position = STAGES.index(self.stage)
             return STAGES[position - 1] if position else ""
-        return "verify" if self.stage in ("test", "join") or self.stage.startswith("upgrade-") else ""
+        return "verify" if self.stage in ("test", "join", *self.cell.hops(self.lab)) else ""
 
     def _later(self) -> list[str]:
         run = self._steps()

@@ -18,11 +18,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from labctl import bases, drivers, releases, shipped
+from labctl import bases, releases, shipped
 from labctl.drivers import DRIVERS
 from labctl.errors import LabError
 from labctl.lab import up as bring
-from labctl.lab.choose import choose
+from labctl.lab.choose import choose, has_datapath
 from labctl.nightly.model import Entry, Excluded, Nightly, Settings, Tests, Timeouts
 from labctl.releases import RELEASES
 from labctl.topology import load as topologies
@@ -291,10 +291,8 @@ def looked_at(cell: Cell) -> Cell:
     """The cell with what it resolves to on this machine now, or why it is impossible."""
     try:
         spec = specify(cell)
-        if cell.upgrade:
-            able = drivers.get(spec.driver).capabilities()
-            for release in cell.upgrade:
-                chain.plan(spec, cell.upgrade[-1], release, kernel=able.openvswitch)
+        for release in cell.upgrade:
+            chain.plan(spec, cell.upgrade[-1], release, kernel=has_datapath(spec))
     except LabError as error:
         return replace(cell, impossible=error.message, chosen={}, memory=0, nodes=0)
     nodes = [*spec.nodes.values(), *(spec.later.values() if cell.join else ())]

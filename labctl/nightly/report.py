@@ -331,8 +331,9 @@ def reproduce(s: Standing) -> str:
     lines = [f"git checkout {commit}"] if commit else []
     lines.append(shlex.join(["labctl", *cell.up("again")]))
     bad = s.row["bad_stage"]
-    if bad == "test" or bad.startswith("upgrade-"):
-        lines += [shlex.join(["labctl", *words]) for words in cell.hops("again", bad).values()]
+    hops = cell.hops("again", bad)
+    if bad in ("test", *hops):
+        lines += [shlex.join(["labctl", *words]) for words in hops.values()]
     if bad == "test":
         lines.append(shlex.join(["labctl", *cell.test("again")]).removesuffix(" --"))
     return "\n".join([*lines, "labctl down again"])

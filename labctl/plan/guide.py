@@ -171,23 +171,8 @@ class Said:
         return self.text
 
 
-@dataclass(frozen=True)
-class Changed:
-    """A file that changes; ``difference`` in lines of diff."""
-
-    path: str
-    difference: str
-    source: str = ""
-
-    @property
-    def title(self) -> str:
-        return self.path
-
-    def shell(self) -> str:
-        return self.guide()
-
-    def guide(self) -> str:
-        return self.difference
+class Changed(Said):
+    """A file that changes: its path is the title, its text lines of diff."""
 
 
 def as_client(ctx: Context, calls: tuple[openstack.ApiOperation, ...]) -> tuple[Operation, ...]:
@@ -258,7 +243,7 @@ def _operation(operation: Operation, words: Words) -> str:
         return f"{why}`{operation.path}` ({owner})\n\n```{kind}\n{content}```\n"
     text = placeholder(operation.guide())
     if isinstance(operation, Changed):
-        return f"`{operation.path}`\n\n```diff\n{text}```\n"
+        return f"`{operation.title}`\n\n```diff\n{text}```\n"
     if "exit 1" in text:  # it must not close the user's shell
         text = f"(\n{text}\n)"
     if isinstance(operation, Database):

@@ -44,9 +44,13 @@ def hop(before: Context, ctx: Context) -> Plan:
     return Plan(ctx, tuple(made))
 
 
+def particular(before: Context, ctx: Context) -> Upgrade:
+    """What is particular about coming to a release; nothing for a lab that has it."""
+    return (ctx.release.upgrade if ctx.release is not before.release else None) or Upgrade(after=())
+
+
 def _extra(before: Context, ctx: Context) -> Iterator[Stage]:
-    # what is particular about coming to a release is not so for a lab that has it
-    upgrade = (ctx.release.upgrade if ctx.release is not before.release else None) or Upgrade(after=())
+    upgrade = particular(before, ctx)
     yield Stage(FORGET, {node.name: tuple(_forget(before, ctx, upgrade, node)) for node in ctx.lab.nodes.values()})
     changes: list[openstack.ApiOperation] = [openstack.CatalogGone(type_) for type_ in upgrade.removed_services]
     changes += [openstack.RoleImmutable(role) for role in upgrade.immutable_roles]

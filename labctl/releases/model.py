@@ -215,6 +215,11 @@ class Release:
         return {DISTRIBUTIONS.get(project, project): version for project, version in projects.items()}
 
     @property
+    def constraints(self) -> str:
+        """The release whose upper constraints package source "pypi" installs it with."""
+        return (self.pypi.constraints if self.pypi else "") or self.name
+
+    @property
     def from_pypi(self) -> bool:
         """True if topologies get it from PyPI; another one's PyPI packages are only for upgrades."""
         return PackageSource.PYPI in self.bases.values()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from labctl import bases
 from labctl.components import Component
 from labctl.releases.model import Release
@@ -26,6 +28,12 @@ def possible(release: Release, base: str) -> tuple[Mechanism, ...]:
     return tuple(Mechanism(name) for name in release.mechanisms if name in known)
 
 
+def fitting(can: Sequence[Mechanism], runs: Iterable[Component]) -> tuple[Mechanism, ...]:
+    """Those that fit what nodes run: OVN, which has no use for some agents, only where it is the only one."""
+    placed = any(component in REPLACED for component in runs)
+    return tuple(m for m in can if not placed or m is not Mechanism.OVN) or tuple(can)
+
+
 def choose(topology: Topology, release: Release, base: str, kernel: bool, vlan: bool = True) -> Mechanism:
     """The topology's mechanism driver; for ``auto`` the documented one that fits its nodes.
 
@@ -37,9 +45,7 @@ def choose(topology: Topology, release: Release, base: str, kernel: bool, vlan: 
     """
     if topology.options.mechanism is not Mechanism.AUTO:
         return topology.options.mechanism
-    can = possible(release, base)
-    if any(component in REPLACED for node in topology.nodes.values() for component in node.runs):
-        can = tuple(m for m in can if m is not Mechanism.OVN) or can
+    can = fitting(possible(release, base), (c for node in topology.nodes.values() for c in node.runs))
     if not vlan and has_tags(topology):
         can = tuple(m for m in can if m is not Mechanism.LINUXBRIDGE) or can
     fits = kernel or not uncarried(topology, release, base)

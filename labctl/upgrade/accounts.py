@@ -22,6 +22,14 @@ class Renumbered:
     def __bool__(self) -> bool:
         return bool(self.users or self.groups)
 
+    def of(self, user: int, group: int) -> tuple[int, int]:
+        """The new numbers of an owner and a group."""
+        return self.users.get(user, user), self.groups.get(group, group)
+
+
+#: Of files that come from the image that a node has.
+SAME = Renumbered({}, {})
+
 
 def renumbered(old: Sequence[Path], new: Sequence[Path]) -> Renumbered:
     """Compare the accounts of two images, each given by its layers."""
@@ -48,9 +56,9 @@ def give(root: Path, frozen: Iterable[Path], accounts: Renumbered) -> int:
     :param frozen: what the node itself has written, the newest first, laid out as the tree.
     """
     changed = 0
-    for path, (user, group) in _written(frozen).items():
-        wanted = accounts.users.get(user, user), accounts.groups.get(group, group)
-        if wanted != (user, group):
+    for path, owner in _written(frozen).items():
+        wanted = accounts.of(*owner)
+        if wanted != owner:
             with suppress(FileNotFoundError, NotADirectoryError):  # removed on the node
                 files.set_owner(root / path, *wanted, within=root)
                 changed += 1

@@ -11,7 +11,7 @@ from labctl.errors import LabError
 from labctl.plan.planner import present
 from labctl.releases.model import PackageSource, Release
 from labctl.services.base import Context
-from labctl.topology.mechanism import REPLACED
+from labctl.topology.mechanism import REPLACED, fitting
 from labctl.topology.model import Mechanism, NetworkRole
 from labctl.topology.problems import unknown
 from labctl.topology.resolve import with_overlay
@@ -171,19 +171,14 @@ def _after(spec: LabSpec, release: Release, wanted: Mechanism | None, kernel: bo
     can = [Mechanism(name) for name in release.mechanisms if name in _installed(after)]
     if spec.mechanism in can or not can:
         return after
-    return _switched(after, wanted if wanted in can else _fitting(spec, can), kernel)
+    fits = fitting(can, (c for node in spec.nodes.values() for c in node.runs))
+    return _switched(after, wanted if wanted in can else fits[0], kernel)
 
 
 def _installed(spec: LabSpec) -> frozenset[str]:
     """The mechanism drivers that labctl installs on a lab's base."""
     known = bases.BASES.get((spec.base, PackageSource(spec.package_source)))
     return frozenset(known.l2_packages) if known else frozenset()
-
-
-def _fitting(spec: LabSpec, can: list[Mechanism]) -> Mechanism:
-    """The documented one; agents that a topology places stay, so OVN, which has no use for them, comes last."""
-    placed = any(node.has(*REPLACED) for node in spec.nodes.values())
-    return next((m for m in can if m is not Mechanism.OVN or not placed), can[0])
 
 
 def _switched(spec: LabSpec, mechanism: Mechanism, kernel: bool) -> LabSpec:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from labctl.host import files
-from labctl.upgrade.accounts import Renumbered
+from labctl.upgrade.accounts import SAME, Renumbered
 
 
 def keep(root: Path, place: str, old: Sequence[Path], frozen: Iterable[Path], accounts: Renumbered) -> None:
@@ -30,7 +30,7 @@ def keep(root: Path, place: str, old: Sequence[Path], frozen: Iterable[Path], ac
     if had:
         files.make_directories(root / place, within=root)
     for path in sorted(set(had) - own):
-        _bring(had[path], root / path, root, accounts)
+        bring(had[path], root / path, root, accounts)
 
 
 def _below(top: Path, place: str) -> Iterator[Path]:
@@ -39,7 +39,8 @@ def _below(top: Path, place: str) -> Iterator[Path]:
             yield (Path(directory) / name).relative_to(top)
 
 
-def _bring(source: Path, target: Path, root: Path, accounts: Renumbered) -> None:
+def bring(source: Path, target: Path, root: Path, accounts: Renumbered = SAME) -> None:
+    """Make a file, link or directory of a node as an image has it."""
     status = source.lstat()
     if source.is_symlink():
         files.link(target, str(source.readlink()), within=root)
@@ -49,5 +50,4 @@ def _bring(source: Path, target: Path, root: Path, accounts: Renumbered) -> None
         files.copy(source, target, status.st_mode & 0o7777, within=root)
     else:  # a device that hides a file of a lower layer, or a socket
         return
-    owner = (accounts.users.get(status.st_uid, status.st_uid), accounts.groups.get(status.st_gid, status.st_gid))
-    files.set_owner(target, *owner, within=root)
+    files.set_owner(target, *accounts.of(status.st_uid, status.st_gid), within=root)

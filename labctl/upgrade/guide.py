@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from labctl.components import Component
 from labctl.operations.node import Database, File, Operation, Unit, Wait
@@ -13,7 +13,8 @@ from labctl.plan.planner import Plan, present
 from labctl.plan.planner import plan as recipe
 from labctl.plan.words import Words
 from labctl.releases.model import PackageSource
-from labctl.services.base import Context
+from labctl.services.base import Context, Daemon
+from labctl.topology.spec import NodeSpec
 from labctl.upgrade.chain import Hop
 
 _EN = {
@@ -72,9 +73,9 @@ def guide(hops: Sequence[Hop], again: str, language: str = "en") -> str:
     :raises LabError: the language is not supported.
     """
     words = Words({**Words.of(language).table, **(_KO if language == "ko" else _EN)})
-    first, last = hops[0].before, hops[-1]
-    titles = f"{hops[0].changes[0][0]} \u2192 {last.changes[0][1]}"
-    parts = [f"# {first.name}: {titles}\n\n{words.say('upgrade-intro')}\n\n`{again}`\n"]
+    whole = Hop(hops[0].before, hops[-1].after)
+    titles = " \u2192 ".join(whole.changes[0])
+    parts = [f"# {whole.before.name}: {titles}\n\n{words.say('upgrade-intro')}\n\n`{again}`\n"]
     for number, hop in enumerate(hops, start=1):
         ctx = Context.of(hop.after)
         told = [step_text(ctx, step, words) for step in _steps(hop)]
@@ -119,24 +120,23 @@ def _is_ours(operation: Operation) -> bool:
     return plans.SYNCED in operation.shell()
 
 
+def _units(ctx: Context, node: NodeSpec, order: Callable[[Daemon], tuple[int, ...]]) -> str:
+    daemons = sorted((d for service in present(ctx) for d in service.daemons(ctx, node)), key=order)
+    return " ".join(dict.fromkeys(unit for daemon in daemons for unit in ctx.base.units[daemon.name]))
+
+
 def _stopped(ctx: Context) -> Iterator[tuple[str, tuple[Operation, ...]]]:
     for node in ctx.lab.nodes.values():
-        daemons = [d for service in present(ctx) for d in service.daemons(ctx, node)]
-        units = [unit for d in sorted(daemons, key=lambda d: -d.order) for unit in ctx.base.units[d.name]]
-        if units:
-            lines = [f"systemctl stop {' '.join(dict.fromkeys(units))}"]
+        if units := _units(ctx, node, lambda daemon: (-daemon.order,)):
+            lines = [f"systemctl stop {units}"]
             lines += ["mysqldump --all-databases --single-transaction > /root/before.sql"] * node.has(Component.MARIADB)
             yield node.name, tuple(Said("", line) for line in lines)
 
 
 def _started(ctx: Context) -> Iterator[tuple[str, tuple[Operation, ...]]]:
     for node in ctx.lab.nodes.values():
-        daemons = [d for service in present(ctx) for d in service.daemons(ctx, node)]
-        units = [
-            u for d in sorted(daemons, key=lambda d: (d.stage == "compute", d.order)) for u in ctx.base.units[d.name]
-        ]
-        if units:
-            yield node.name, (Said("", f"systemctl enable --now {' '.join(dict.fromkeys(units))}"),)
+        if units := _units(ctx, node, lambda daemon: (daemon.stage == "compute", daemon.order)):
+            yield node.name, (Said("", f"systemctl enable --now {units}"),)
 
 
 def _cards(hop: Hop) -> Iterator[tuple[str, tuple[Operation, ...]]]:
@@ -169,7 +169,7 @@ def _code(ctx: Context) -> Iterator[tuple[str, tuple[Operation, ...]]]:
     pins = " ".join(f"{name}=={version}" for name, version in sorted(release.pins.items()))
     lines = (
         f"/opt/python/{python}/bin/python{python} -m venv {home}",
-        f"{home}/bin/pip install -c constraints/{release.name}.txt {pins}",
+        f"{home}/bin/pip install -c constraints/{release.constraints}.txt {pins}",
     )
     for name in ctx.lab.nodes:
         yield name, tuple(Said("", line) for line in lines)

@@ -49,8 +49,9 @@ def rebase(lab: Lab, old: Sequence[Path], before: Plan, after: Plan) -> None:
             raise BrokenLabError(
                 f"{node}: the driver {lab.spec.driver} does not show its files", f"labctl down {lab.name}"
             )
+        daemons = _daemons(before, node)
         for place in root.glob("etc/systemd/system/*.wants"):  # the links in it point to nothing on this machine
-            for unit in _daemons(before, node):
+            for unit in daemons:
                 files.erase(place / f"{unit}.service", within=root)
         written = {file.path for file in after.files(node)}
         for path in sorted({*_changed(before, node)} - written):
@@ -102,12 +103,7 @@ def _changed(made: Plan, node: str) -> Iterator[str]:
 def _from_image(layers: tuple[Path, ...], root: Path, name: str) -> None:
     """Make a file of a machine as its image has it, or remove it where that has none."""
     source = stack.find(layers, name)
-    target = root / name
     if source is None:
-        files.erase(target, within=root)
-    elif source.is_symlink():
-        files.link(target, str(source.readlink()), within=root)
+        files.erase(root / name, within=root)
     else:
-        found = source.stat()
-        files.write_atomic(target, source.read_bytes(), found.st_mode & 0o7777, within=root)
-        files.set_owner(target, found.st_uid, found.st_gid, within=root)
+        data.bring(source, root / name, root)

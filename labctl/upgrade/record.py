@@ -56,6 +56,11 @@ class State(BaseModel):
     wanted: str
     hops: list[HopRecord] = Field(default_factory=list)
 
+    @property
+    def going(self) -> HopRecord | None:
+        """The hop that is not finished."""
+        return self.hops[-1] if self.hops and not self.hops[-1].finished else None
+
 
 def directory(lab: Lab) -> Path:
     """Where an upgrade's record, estate and logs are."""

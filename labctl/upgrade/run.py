@@ -57,21 +57,16 @@ class Upgrade:
         self._keep = keep
         self._estate = Estate(directory(lab), access.load(lab.name))
         self.state = self._resumed(load(lab), wanted)
-        going = self._going
+        going = self.state.going
         #: A hop whose end the lab already has, but that is not proven yet.
         self._open: Hop | None = None
         if going and place(lab.spec) == going.to:
             self._open = Hop(snapshot.find(lab, going.snapshot).spec, lab.spec)
 
-    @property
-    def _going(self) -> HopRecord | None:
-        """The record of the hop that is not finished."""
-        return self.state.hops[-1] if self.state.hops and not self.state.hops[-1].finished else None
-
     def _resumed(self, known: State | None, wanted: str) -> State:
         """What an earlier command has done of this chain: hops that end where the lab is, and one that is open."""
         done = [hop for hop in known.hops if hop.finished] if known else []
-        going = known.hops[-1] if known and known.hops and not known.hops[-1].finished else None
+        going = known.going if known else None
         here = place(self.lab.spec)
         if going and going.to != here:
             if "switch" in going.seconds:
@@ -123,7 +118,7 @@ class Upgrade:
     # --- one hop ----------------------------------------------------------------------------------
 
     def _hop(self, hop: Hop) -> None:
-        known = self._going
+        known = self.state.going
         if known is None or known.to != place(hop.after):
             known = HopRecord(name=hop.name, to=place(hop.after), title=hop.title, snapshot=hop.snapshot)
             self.state.hops.append(known)

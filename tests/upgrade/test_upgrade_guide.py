@@ -10,6 +10,7 @@ import pytest
 from commandline import Labctl
 from support import ROOT, specify
 
+from labctl.topology.model import Mechanism
 from labctl.upgrade import chain, guide
 
 TRAIN = specify(ROOT / "topologies" / "train-2node.yaml")
@@ -78,3 +79,21 @@ def test_the_command_says_how_to_make_it_again(
     assert "`labctl guide train-2node --release train --upgrade-to ussuri`" in out
     status, out, _ = labctl("guide", "train-2node", "--release", "ussuri", "--upgrade-to", "ussuri")
     assert (status, out) == (0, "train-2node is there: nothing to do\n")
+
+
+def test_its_title_is_the_whole_way_also_where_the_last_hop_changes_something_else() -> None:
+    epoxy = specify(ROOT / "topologies" / "epoxy-2node.yaml")
+    agents = epoxy.model_copy(update={"mechanism": Mechanism.OPENVSWITCH, "userspace_datapath": True})
+    (ovn,) = chain.plan(agents, mechanism="ovn", kernel=False)
+    assert guide.guide((ovn,), "labctl guide").startswith("# epoxy-2node: openvswitch → ovn\n")
+    later = chain.plan(TRAIN, "gazpacho", kernel=False)
+    last = chain.plan(later[-1].after, mechanism="ovn", kernel=False)
+    assert guide.guide((*later, *last), "labctl guide").startswith("# train-2node: Train → Gazpacho\n")
+
+
+def test_the_constraints_that_it_names_exist() -> None:
+    """Stein has none of its own."""
+    text = guide.guide(chain.plan(specify(ROOT / "topologies" / "rocky-2node.yaml"), "ussuri", kernel=False), "again")
+    named = re.findall(r"-c (constraints/\w+\.txt)", text)
+    assert named == ["constraints/train.txt", "constraints/train.txt", "constraints/ussuri.txt"]
+    assert all((ROOT / "labctl/releases" / path).exists() for path in named)
