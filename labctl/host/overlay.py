@@ -53,8 +53,11 @@ def mounted(path: Path) -> bool:
 
 
 def read_only(path: Path) -> bool:
-    """True when something is mounted on exactly this path that cannot be written."""
-    return mounted(path) and bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    """True when the file system mounted on exactly this path is read-only itself.
+
+    A read-only mount above the path hides it, and is not asked: what stands on the file system still writes.
+    """
+    return "ro" in _table().get(str(path), {})
 
 
 def below(directory: Path) -> list[Path]:
