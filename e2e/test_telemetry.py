@@ -157,6 +157,30 @@ def test_volume_image_and_floating_ip_appear_and_go(lab, project, other_project,
             ended(seen, kind, resource)
 
 
+@pytest.mark.needs("swift-proxy")
+def test_objects_of_a_project_are_counted(lab, project, other_project, name, seen, interval):
+    store, container = project.connection.object_store, name("counted")
+    store.create_container(container)
+    for number in range(3):
+        store.upload_object(container, f"object-{number}", data=b"x" * 1000)
+    state = Lab.load(lab.lab)
+    for node in (node.name for node in state.spec.nodes.values() if "swift-storage" in node.runs):
+        with state.connect(node) as session:  # an account learns of it by its containers' next report, minutes later
+            command = "swift-container-updater /etc/swift/container-server.conf once"
+            result = session.run(f"runuser -u swift -- {command}", timeout=120)
+            assert result.status == 0, result.stderr
+    for metric, value in {"storage.objects": 3, "storage.objects.size": 3000}.items():
+        wait_for(
+            f"{metric} to be {value}",
+            lambda metric=metric: [point.value for point in seen.measures(project.id, metric)[-1:]],
+            done=lambda newest, value=value: newest == [value],
+            deadline=within(interval, 3),
+            interval=3,
+        )
+    assert seen.resource("swift_account", project.id)["project_id"] == project.id
+    assert Telemetry(other_project.connection).resource("swift_account", project.id) is None
+
+
 @pytest.mark.needs("aodh")
 def test_alarm_follows_the_load_of_a_guest_and_calls_its_hook(lab, boot, ssh, name, seen, interval):
     server = boot("watched")

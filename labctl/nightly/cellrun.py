@@ -237,16 +237,12 @@ class Attempt:
                 self.history.record_tests(self.id, cases)
             except LabError as error:
                 verdict.spoil("failed", "test", error.message)
-        failed = [c for c in cases if c.outcome == "failed"]
         if done.late:
             verdict.spoil("timeout", "test", f"timed out after {self.cell.timeouts['test']} s\n{steps.said(done.log)}")
         elif done.status == NOTHING_COLLECTED or (done.good and not cases):
             verdict.spoil("failed", "test", "no tests ran")
         elif not done.good:
-            names = "\n".join(c.name for c in failed[:20])
-            more = f"\nand {len(failed) - 20} more" if len(failed) > 20 else ""
-            text = f"{len(failed)} of {len(cases)} tests failed:\n{names}{more}" if failed else steps.said(done.log)
-            verdict.spoil("failed", "test", text)
+            verdict.spoil("failed", "test", junit.failures(cases) or steps.said(done.log))
 
     def _stages(self, up: steps.Outcome) -> None:
         """Record the stages of ``up`` from the lab's journal, and the one that failed from its events."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from junitparser import Error, Failure, JUnitXml, JUnitXmlError, Skipped, TestCa
 from labctl.errors import LabError
 from labctl.host import files
 
+#: What can become of a test, the worst first.
+OUTCOMES = ("failed", "known", "passed", "skipped")
 _UNPRINTABLE = re.compile(r"[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -100,6 +103,19 @@ def write(path: Path, suites: Iterable[tuple[str, Iterable[Case]]]) -> None:
     text = io.BytesIO()
     root.write(text, pretty=True)
     files.write_atomic(path, text.getvalue())
+
+
+def counts(cases: Iterable[Case]) -> str:
+    """How many tests ended how, the failed ones first."""
+    found = Counter(case.outcome for case in cases)
+    return ", ".join(f"{found[outcome]} {outcome}" for outcome in OUTCOMES if found[outcome])
+
+
+def failures(cases: Sequence[Case], most: int = 20) -> str:
+    """What failed, by id, one in each line; empty if nothing did."""
+    failed = [case.name for case in cases if case.outcome == "failed"]
+    more = [f"and {len(failed) - most} more"] if len(failed) > most else []
+    return "\n".join([f"{len(failed)} of {len(cases)} tests failed:", *failed[:most], *more]) if failed else ""
 
 
 def first_line(text: str) -> str:

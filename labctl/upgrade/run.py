@@ -19,6 +19,7 @@ from labctl.host import files, paths, sparse
 from labctl.host.namespace import Inside
 from labctl.images import golden, store
 from labctl.lab import snapshot, up
+from labctl.nightly import junit
 from labctl.nightly.steps import Steps, said
 from labctl.operations.openstack import CatalogEntry
 from labctl.plan import hop as hops
@@ -144,9 +145,11 @@ class Upgrade:
         if name in known.seconds:
             return
         began = time.monotonic()
-        work()
-        known.seconds[name] = round(time.monotonic() - began, 1)
-        self._save()
+        try:
+            work()
+            known.seconds[name] = round(time.monotonic() - began, 1)
+        finally:  # what a failed check found is in the report, too
+            self._save()
 
     def _save(self) -> None:
         files.write_atomic(directory(self.lab) / "state.json", self.state.model_dump_json(indent=1))
@@ -246,13 +249,16 @@ class Upgrade:
             raise BrokenLabError("the estate is not what it was:\n" + "\n".join(f"  {line}" for line in found))
 
     def _smoke(self, known: HopRecord) -> None:
-        log = directory(self.lab) / f"smoke-{known.name}.log"
+        where = directory(self.lab)
+        log, report = where / f"smoke-{known.name}.log", where / f"smoke-{known.name}.xml"
+        files.erase(report)
+        words = ["test", self.lab.name, "--smoke", "--junit", str(report)]
         with step("upgrade", f"smoke tests of {releases.get(known.to.release).title}"):
-            done = Steps(lambda: False).run(["test", self.lab.name, "--smoke"], log, SMOKE * self.lab.driver.patience)
-        lines = [line.strip("= ") for line in log.read_text(errors="replace").splitlines() if " passed" in line]
-        known.smoke = lines[-1] if lines else said(log).splitlines()[0]
-        if not done.good:
-            raise BrokenLabError(f"the smoke tests failed: {known.smoke}", f"less {log}")
+            done = Steps(lambda: False).run(words, log, SMOKE * self.lab.driver.patience)
+        cases = junit.read(report) if report.exists() else []
+        known.smoke = junit.counts(cases) or "no tests ran"
+        if not done.good or not cases:
+            raise BrokenLabError(junit.failures(cases) or f"the smoke tests failed: {said(log)}", f"less {log}")
 
     def _tidy(self) -> None:
         """Drop the snapshots of hops that are proven; the first one is the way back to where it all began."""

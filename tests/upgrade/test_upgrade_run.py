@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +17,8 @@ from labctl.errors import BrokenLabError, NoSpaceError, RefusedError
 from labctl.host import files, proxy
 from labctl.lab import snapshot
 from labctl.lab import up as bring
+from labctl.nightly import junit
+from labctl.nightly.steps import Outcome
 from labctl.plan.planner import Plan
 from labctl.records.lab import Lab
 from labctl.services.base import Context
@@ -30,6 +32,19 @@ class KilledError(BaseException):
     """labctl ends here, as if killed: nothing is cleaned up."""
 
 
+def smoked(*cases: tuple[str, str]) -> Callable[..., Outcome]:
+    """Instead of ``labctl test LAB --smoke --junit FILE``: it writes these results, or nothing."""
+
+    def run(self: run.Steps, words: Sequence[str], log: Path, timeout: float) -> Outcome:
+        log.write_text("Error: the suite cannot begin\n")
+        if cases:
+            junit.write(Path(words[-1]), [("e2e", [junit.Case(name, outcome, 1.0, "why") for name, outcome in cases])])
+        good = bool(cases) and all(outcome != "failed" for _, outcome in cases)
+        return Outcome(0 if good else 1, False, 1.0, 1.0, log)
+
+    return run
+
+
 @pytest.fixture
 def lab(tmp_path: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch) -> Lab:
     """A lab of Train, and what an upgrade asks of real labs answered here."""
@@ -41,7 +56,7 @@ def lab(tmp_path: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch) -> Lab:
     monkeypatch.setattr(run.access, "load", lambda name: SimpleNamespace())
     monkeypatch.setattr(Upgrade, "_made", lambda self: None)
     monkeypatch.setattr(Upgrade, "_alive", lambda self, known: setattr(known, "estate", "alive"))
-    monkeypatch.setattr(Upgrade, "_smoke", lambda self, known: setattr(known, "smoke", "15 passed"))
+    monkeypatch.setattr(run.Steps, "run", smoked(("test_a", "passed"), ("test_b", "skipped")))
     monkeypatch.setattr(Upgrade, "_probed", lambda self, known: nullcontext())
     path = write(tmp_path, SMALL.replace("release: zed", "release: train"))
     made = Lab.create(specify(path), path)
@@ -58,8 +73,8 @@ def upgrade(target: str = "victoria", until: str = "", *, keep: bool = False) ->
 def test_every_hop_begins_with_a_snapshot_and_ends_proven(lab: Lab) -> None:
     state = upgrade()
     assert [(hop.name, hop.estate, hop.smoke) for hop in state.hops] == [
-        ("ussuri", "alive", "15 passed"),
-        ("victoria", "alive", "15 passed"),
+        ("ussuri", "alive", "1 passed, 1 skipped"),
+        ("victoria", "alive", "1 passed, 1 skipped"),
     ]
     assert all(tuple(hop.seconds) == STEPS for hop in state.hops)
     now = Lab.load("small")
@@ -103,6 +118,25 @@ def test_a_killed_hop_goes_on(lab: Lab, monkeypatch: pytest.MonkeyPatch, step: s
     assert now.layers[0].name == "image-ussuri"
     assert all(now.driver.machine(now, node).running for node in now.spec.nodes)
     assert snapshot.find(now, "before-ussuri").spec.release == "train"
+
+
+@pytest.mark.parametrize(
+    ("cases", "smoke", "says"),
+    [
+        ([("test_a", "passed"), ("test_b", "failed")], "1 failed, 1 passed", "1 of 2 tests failed:\ne2e.test_b"),
+        ([], "no tests ran", "the smoke tests failed: Error: the suite cannot begin"),
+    ],
+)
+def test_a_smoke_test_that_fails_is_named_and_asked_again(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, cases: list[tuple[str, str]], smoke: str, says: str
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(run.Steps, "run", smoked(*cases))
+        with pytest.raises(BrokenLabError) as caught:
+            upgrade("ussuri")
+    assert says in caught.value.message
+    assert load(Lab.load("small")).hops[0].smoke == smoke
+    assert upgrade("ussuri").hops[0].smoke == "1 passed, 1 skipped"
 
 
 def test_a_failed_step_says_what_works_and_both_ways_on(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
