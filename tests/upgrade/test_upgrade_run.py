@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -9,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from commandline import Labctl
 from support import SMALL, specify, write
 
 from labctl.drivers.fake import Fake
@@ -20,7 +23,7 @@ from labctl.lab import up as bring
 from labctl.nightly import junit
 from labctl.nightly.steps import Outcome
 from labctl.plan.planner import Plan
-from labctl.records.lab import Lab
+from labctl.records.lab import Lab, locked
 from labctl.services.base import Context
 from labctl.upgrade import chain, run
 from labctl.upgrade import rebase as rebasing
@@ -293,3 +296,35 @@ def test_too_small_a_disk_is_named_before_the_first_hop(lab: Lab, monkeypatch: p
     assert "about 7.5 GiB: 3 images" in refused.value.message
     assert snapshot.snapshots(lab) == []
     assert load(lab) is None, "nothing was begun"
+
+
+# --- the verb --------------------------------------------------------------------------------------
+
+
+def test_the_verb_foretells_the_hops_does_them_and_has_nothing_to_do_then(lab: Lab, labctl: Labctl) -> None:
+    words = ("upgrade", "small", "--to", "victoria")
+    status, foretold, _ = labctl(*words, "--dry-run", "-o", "json")
+    assert (status, [row["snapshot"] for row in json.loads(foretold)]) == (0, ["before-ussuri", "before-victoria"])
+    assert load(Lab.load("small")) is None
+
+    status, told, err = labctl(*words, "-o", "json")
+    assert status == 0, err
+    rows = json.loads(told)
+    assert [(row["smoke"], row["estate"], list(row["steps"])) for row in rows] == [
+        ("1 passed, 1 skipped", "alive", list(STEPS))
+    ] * 2
+    status, told, _ = labctl(*words)
+    assert (status, [line.split("  ")[0] for line in told.splitlines()]) == (
+        0,
+        ["HOP", "Train to Ussuri", "Ussuri to Victoria"],
+    )
+    assert [s.name for s in snapshot.snapshots(Lab.load("small"))] == ["before-ussuri", "before-victoria"]
+
+
+def test_of_two_upgrades_at_once_the_second_is_told_who_works_there(lab: Lab, labctl: Labctl) -> None:
+    with locked("small", "labctl upgrade small --to ussuri"):
+        status, _, err = labctl("upgrade", "small", "--to", "victoria")
+    assert status == 1
+    assert f"the lab small is being changed by pid {os.getpid()}: labctl upgrade small --to ussuri" in err
+    assert load(Lab.load("small")) is None
+    assert snapshot.snapshots(Lab.load("small")) == []
