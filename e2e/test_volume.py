@@ -6,6 +6,7 @@ import pytest
 from openstack.exceptions import NotFoundException
 
 from labctl.records.lab import Lab
+from labctl.services.cinder import has_snapshots
 from labctl.testing import resources
 from labctl.testing.waits import wait_for
 
@@ -69,7 +70,7 @@ def listing(lab, host, volume):
 
 
 @pytest.mark.smoke
-def test_bytes_travel_to_another_guest_and_through_a_snapshot(project, boot, ssh, name):
+def test_bytes_travel_to_another_guest_and_through_a_snapshot(lab, project, boot, ssh, name):
     storage = project.connection.block_storage
     servers = [boot("writer", wait=False), boot("reader", wait=False)]
     volume = make_volume(project, name("volume"))
@@ -81,17 +82,19 @@ def test_bytes_travel_to_another_guest_and_through_a_snapshot(project, boot, ssh
     written = writer.write_disk(device)
     detached(project, writer, writer_server, volume, device)
 
+    reader = ssh(reader_server)
+    device = attached(project, reader, reader_server, volume)
+    assert reader.read_disk(device) == written
+    detached(project, reader, reader_server, volume, device)
+
+    if not has_snapshots(Lab.load(lab.lab).context):
+        pytest.skip("the bytes came to another guest; volumes on NFS have no snapshots in this release")
     snapshot = storage.create_snapshot(name=name("snapshot"), volume_id=volume.id)
     resources.wait_snapshot(project.connection, snapshot)
     restored = make_volume(project, name("restored"), snapshot_id=snapshot.id)
     storage.extend_volume(restored.id, 2)
     restored = resources.wait_volume(project.connection, restored)
     assert restored.size == 2
-
-    reader = ssh(reader_server)
-    device = attached(project, reader, reader_server, volume)
-    assert reader.read_disk(device) == written
-    detached(project, reader, reader_server, volume, device)
 
     device = attached(project, reader, reader_server, restored)
     assert size(reader, device) == 2 * GIB

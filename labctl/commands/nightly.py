@@ -19,9 +19,9 @@ from labctl.nightly import bisect as bisection
 from labctl.nightly import matrix as matrices
 from labctl.nightly import run as nights
 from labctl.nightly.history import GOOD, History, directory
-from labctl.nightly.junit import first_line
 from labctl.nightly.model import Nightly, Retention
 from labctl.progress import note
+from labctl.testing.junit import first_line
 from labctl.topology.units import show_size
 
 File = Annotated[

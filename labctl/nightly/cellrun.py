@@ -17,12 +17,13 @@ from typing import Any
 from labctl.diagnose import report
 from labctl.errors import LabError
 from labctl.host import files, paths
-from labctl.nightly import facts, junit, steps
+from labctl.nightly import facts, steps
 from labctl.nightly.history import GOOD, History
 from labctl.nightly.matrix import Cell
 from labctl.nightly.steps import Interrupted, Steps
 from labctl.progress import note, step, warn
 from labctl.records.lab import Lab, exists
+from labctl.testing import junit
 from labctl.topology.stages import STAGES
 
 #: Seconds for the health check of a broken lab, its bundle and its snapshot.

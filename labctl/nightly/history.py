@@ -14,8 +14,8 @@ from typing import Any
 
 from labctl.errors import LabError
 from labctl.host import files, home, paths
-from labctl.nightly.junit import Case
 from labctl.nightly.matrix import Cell
+from labctl.testing.junit import Case
 
 #: Version of the schema; an older file is migrated when it is opened.
 SCHEMA = 2

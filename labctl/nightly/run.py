@@ -17,13 +17,14 @@ from typing import Any
 from labctl.errors import LabError
 from labctl.host import files, lock, memory
 from labctl.host.threads import started
-from labctl.nightly import facts, junit
+from labctl.nightly import facts
 from labctl.nightly.cellrun import CellRun
 from labctl.nightly.history import GOOD, History, directory
 from labctl.nightly.matrix import Cell, Matrix, looked_at
 from labctl.nightly.steps import Interrupted, Steps, end_stray
 from labctl.progress import note, step, warn
 from labctl.records.lab import exists
+from labctl.testing import junit
 from labctl.topology.units import show_size
 
 #: Bytes of free memory that labs leave to everything else.

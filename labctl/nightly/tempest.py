@@ -24,7 +24,7 @@ from labctl.images import retry
 from labctl.images.pip import Told
 from labctl.images.venv import constraints
 from labctl.lab import logs
-from labctl.nightly import facts, junit, tempest_conf
+from labctl.nightly import facts, tempest_conf
 from labctl.nightly.history import History
 from labctl.nightly.matrix import Cell
 from labctl.nightly.run import artefacts, terminated
@@ -33,6 +33,7 @@ from labctl.progress import every, note, step, warn
 from labctl.records import access, cloud
 from labctl.records.lab import Lab
 from labctl.releases.model import Release
+from labctl.testing import junit
 
 #: Seconds for pip, and for the conversion of the results.
 INSTALL, CONVERT = 1800, 120

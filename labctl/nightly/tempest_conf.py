@@ -19,8 +19,8 @@ from labctl.records import access, cloud
 from labctl.records.lab import Lab
 from labctl.releases.model import Release
 from labctl.services import SERVICES
+from labctl.services.cinder import has_snapshots, shares_nfs
 from labctl.text.quoting import oslo
-from labctl.topology.model import VolumeBackend
 from labctl.topology.spec import LabSpec
 
 if TYPE_CHECKING:
@@ -158,7 +158,6 @@ def configuration(lab: Lab, api: access.Access, release: Release, seen: Seen, di
     """
     spec = lab.spec
     slow = api.patience
-    volumes = spec.volume_backend
 
     def has(service: str, version: tuple[int, int]) -> bool:
         return seen.versions.get(service, (0, 0)) >= version
@@ -230,12 +229,13 @@ def configuration(lab: Lab, api: access.Access, release: Release, seen: Seen, di
         },
         "volume": {
             "catalog_type": f"volumev{max(release.cinder_api_versions)}",  # block-storage by default from Tempest 43 on
-            "storage_protocol": "nfs" if volumes is VolumeBackend.NFS else "iSCSI",
+            "storage_protocol": "nfs" if shares_nfs(lab.context) else "iSCSI",
             "build_timeout": round(300 * slow),
             **(microversions(seen, "volume") if 3 in release.cinder_api_versions else {}),
         },
         "volume-feature-enabled": {
             "backup": False,
+            "snapshot": has_snapshots(lab.context),
             "api_v2": 2 in release.cinder_api_versions,
             "api_v3": 3 in release.cinder_api_versions,
         },

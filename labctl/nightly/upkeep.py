@@ -12,12 +12,12 @@ from labctl.errors import LabError
 from labctl.host import files, process, sparse
 from labctl.nightly import analysis
 from labctl.nightly.history import History
-from labctl.nightly.junit import first_line
 from labctl.nightly.model import Notify, NotifyOn, Retention
 from labctl.nightly.run import artefacts
 from labctl.nightly.steps import Steps
 from labctl.progress import step, warn
 from labctl.records.lab import exists
+from labctl.testing.junit import first_line
 
 #: Seconds for the removal of a kept lab.
 DOWN = 600

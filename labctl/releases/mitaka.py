@@ -1,7 +1,6 @@
 """Mitaka (April 2016): RDO's packages on CentOS 7.3, as differences from Rocky.
 
-Sources: docs/facts/releases.md, where [M] marks the official guide in script form. No option catalog could be built
-for Mitaka, so its option names rest on the facts alone.
+Sources: docs/facts/releases.md, where [M] marks the official guide in script form.
 """
 
 from dataclasses import replace
@@ -43,6 +42,7 @@ MITAKA = replace(
     cinder_api_versions=(1, 2),  # facts 6.7, as the next two
     cinder_target_prefix="iscsi_",
     cinder_nova_account=False,
+    cinder_nfs_snapshots=False,  # its driver has none, nor the option: from ocata
     swift_copy=False,  # facts 6.8
     heat_trustee_plugin="auth_plugin",  # facts 6.9
     client_networks=False,  # facts 9

@@ -179,6 +179,8 @@ class Release:
     cinder_target_prefix: str
     #: cinder.conf has [nova] with an account
     cinder_nova_account: bool
+    #: volumes that are files on NFS can have snapshots
+    cinder_nfs_snapshots: bool
     #: swift's pipeline has the copy filter
     swift_copy: bool
     #: services that can tell the message bus of their resources: a context of theirs can be made without its

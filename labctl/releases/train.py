@@ -68,6 +68,7 @@ TRAIN = Release(
     cinder_api_versions=(2, 3),
     cinder_target_prefix="target_",
     cinder_nova_account=True,
+    cinder_nfs_snapshots=True,
     swift_copy=True,
     notifying=("glance", "nova", "neutron", "cinder", "heat"),
     heat_trustee_plugin="auth_type",

@@ -55,6 +55,11 @@ def shares_nfs(ctx: Context) -> bool:
     return ctx.lab.has(Component.CINDER_VOLUME) and ctx.lab.volume_backend is VolumeBackend.NFS
 
 
+def has_snapshots(ctx: Context) -> bool:
+    """True when a volume can have a snapshot."""
+    return not shares_nfs(ctx) or ctx.release.cinder_nfs_snapshots
+
+
 def nfs_helper() -> tuple[Operation, ...]:
     """What a node needs to mount the lab's share, as cinder's and nova's nodes do."""
     return (File("/usr/sbin/mount.nfs", MOUNT_NFS, mode="0755", source=NFS), Directory(SHARE_PATH, mode="0777"))
@@ -108,7 +113,7 @@ def configuration(ctx: Context, node: NodeSpec) -> File:
             "volume_driver": "cinder.volume.drivers.nfs.NfsDriver",
             "nfs_shares_config": "/etc/cinder/nfs_shares",
             "nfs_mount_point_base": "/var/lib/cinder/mnt",
-            "nfs_snapshot_support": True,
+            **({"nfs_snapshot_support": True} if ctx.release.cinder_nfs_snapshots else {}),
             "nas_secure_file_operations": False,
             "nas_secure_file_permissions": False,
             "volume_backend_name": "nfs",

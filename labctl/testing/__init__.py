@@ -1,4 +1,4 @@
-"""Support for end-to-end tests: waits, projects, guests, clean-up, failure capture.
+"""Support for end-to-end tests: waits, projects, guests, clean-up, failure capture, results.
 
-Used by ``labctl.testing.plugin`` only, which imports it after it has entered a lab.
+``labctl.testing.plugin`` imports what asks a lab's APIs after it has entered the lab.
 """

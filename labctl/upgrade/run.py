@@ -19,7 +19,6 @@ from labctl.host import files, paths, sparse
 from labctl.host.namespace import Inside
 from labctl.images import golden, store
 from labctl.lab import snapshot, up
-from labctl.nightly import junit
 from labctl.nightly.steps import Steps, said
 from labctl.operations.openstack import CatalogEntry
 from labctl.plan import hop as hops
@@ -29,6 +28,7 @@ from labctl.records import access
 from labctl.records.journal import Journal
 from labctl.records.lab import Lab
 from labctl.services.base import Context
+from labctl.testing import junit
 from labctl.testing.waits import be_patient
 from labctl.topology.units import show_size
 from labctl.upgrade.chain import Hop

@@ -11,8 +11,8 @@ import pytest
 from labctl.nightly import analysis
 from labctl.nightly.analysis import Kind
 from labctl.nightly.history import History
-from labctl.nightly.junit import Case
 from labctl.nightly.matrix import Cell
+from labctl.testing.junit import Case
 
 
 @pytest.fixture

@@ -16,12 +16,13 @@ from nights import Bench
 
 from labctl.errors import LabError
 from labctl.host import process
-from labctl.nightly import junit, report
+from labctl.nightly import report
 from labctl.nightly import run as running
 from labctl.nightly.cellrun import diagnosis
 from labctl.nightly.history import History
 from labctl.nightly.run import artefacts
 from labctl.records.lab import names
+from labctl.testing import junit
 
 
 def until(condition: Callable[[], object], seconds: float = 60) -> None:

@@ -18,11 +18,12 @@ from typer.testing import CliRunner
 from labctl import progress, releases
 from labctl.commands import tempest as tempest_command
 from labctl.errors import LabError
-from labctl.nightly import junit, tempest, tempest_conf
+from labctl.nightly import tempest, tempest_conf
 from labctl.nightly.tempest_choice import Chosen, Set
 from labctl.nightly.tempest_conf import Seen
 from labctl.records.access import Access
 from labctl.records.lab import Lab
+from labctl.testing import junit
 
 VERSIONS = {"compute": (2, 93), "placement": (1, 39), "volume": (3, 70), "image": (2, 15), "identity": (3, 14)}
 OLD = {"compute": (2, 65), "volume": (3, 55), "image": (2, 7), "identity": (3, 11)}

@@ -15,6 +15,8 @@ from support import ROOT, TOPOLOGIES, planned, specify, variants, whole
 from labctl.components import Component as C
 from labctl.releases import EVERY, RELEASES
 from labctl.releases.model import PackageSource
+from labctl.services.base import Context
+from labctl.services.cinder import has_snapshots
 from labctl.topology import mechanism
 from labctl.topology.load import load
 from labctl.topology.model import VirtType, VolumeBackend
@@ -120,8 +122,6 @@ def findings(spec: LabSpec, directory: Path) -> tuple[set[str], list[str], list[
             if kind in ALSO:
                 file_, section = ALSO[kind]
                 names[section] = check_options.as_sets(known["files"][file_])[section]
-            for section, options in known.get("unchecked", {}).get(kind, {}).items():
-                names[section] = names.get(section, set()) | set(options)
             deprecated = check_options.as_sets(known["deprecated"].get(kind, {}))
             for is_error, message in check_options.check(path, names, deprecated):
                 (errors if is_error else old).append(message)
@@ -173,23 +173,16 @@ def test_what_a_release_will_remove_is_written_for_a_reason(topology: Path, tmp_
     assert rendered <= FOR_REMOVAL.keys()
 
 
-def test_every_option_of_mitaka_that_no_source_proves_is_listed(tmp_path: Path) -> None:
-    """Its catalog holds what the facts name; the rest of what is rendered is listed there as unchecked."""
-    known = catalog("mitaka")
-    rendered: set[tuple[str, str, str]] = set()
-    for spec in specs(ROOT / "topologies" / "mitaka-3node.yaml", "centos7"):
-        for node in spec.nodes:
-            for file in planned(spec).files(node):
-                kind = file.path.rpartition("/")[2]
-                if kind in known["files"]:
-                    path = tmp_path / kind
-                    path.write_text(file.content)
-                    rendered |= {(kind, s, o) for _, s, o, _ in check_options.settings(path) if o}
-    proven = {(k, s, o) for k, sections in known["files"].items() for s, names in sections.items() for o in names}
-    unchecked = {
-        (k, s, o) for k, sections in known["unchecked"].items() for s, names in sections.items() for o in names
-    }
-    assert rendered - proven == unchecked
+def test_volumes_of_mitaka_on_nfs_have_no_snapshots_and_no_option_for_them(tmp_path: Path) -> None:
+    """The driver has them from cinder 10.0.0 (Ocata) on: facts of Mitaka's real code."""
+    for topology, base in (("mitaka-3node", "centos7"), ("train-2node", "debian12")):
+        spec = whole(ROOT / "topologies" / f"{topology}.yaml", base)
+        spec = spec.model_copy(update={"volume_backend": VolumeBackend.NFS})
+        node = spec.running(C.CINDER_VOLUME)[0].name
+        (file,) = (file for file in planned(spec).files(node) if file.path == "/etc/cinder/cinder.conf")
+        snapshots = has_snapshots(Context.of(spec))
+        assert (spec.release, snapshots) in (("mitaka", False), ("train", True))
+        assert ("nfs_snapshot_support" in file.content) is snapshots
 
 
 def test_an_unknown_option_is_found(tmp_path: Path) -> None:

@@ -31,12 +31,12 @@ from labctl.images.pypi_units import ACCOUNTS, sudoers
 from labctl.lab.choose import draft
 from labctl.nightly import report, svg
 from labctl.nightly.history import History
-from labctl.nightly.junit import Case
 from labctl.nightly.matrix import Cell
 from labctl.operations.node import File
 from labctl.progress import Event, Kind
 from labctl.releases import RELEASES
 from labctl.secret import mark
+from labctl.testing.junit import Case
 from labctl.topology.load import TopologyError, parse
 from labctl.topology.model import MAX_HOST_NAME, NAME, Vault
 

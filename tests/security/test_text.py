@@ -25,7 +25,6 @@ from support import ROOT, planned, specify, whole
 
 from labctl.commands.inspect import print_plan
 from labctl.lab.choose import draft
-from labctl.nightly import junit
 from labctl.operations.node import Command, Database, File, Operation, flatten, quote
 from labctl.operations.runner import archive
 from labctl.operations.script import program
@@ -36,6 +35,7 @@ from labctl.records import access
 from labctl.records.lab import Lab
 from labctl.secret import MARK, Secret, mark, reveal
 from labctl.services.base import Context
+from labctl.testing import junit
 from labctl.text import quoting
 from labctl.topology.load import TopologyError, load, parse
 from labctl.topology.rules_secrets import obstacle

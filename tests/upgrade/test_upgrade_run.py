@@ -20,11 +20,11 @@ from labctl.errors import BrokenLabError, NoSpaceError, RefusedError
 from labctl.host import files, proxy
 from labctl.lab import snapshot
 from labctl.lab import up as bring
-from labctl.nightly import junit
 from labctl.nightly.steps import Outcome
 from labctl.plan.planner import Plan
 from labctl.records.lab import Lab, locked
 from labctl.services.base import Context
+from labctl.testing import junit
 from labctl.upgrade import chain, run
 from labctl.upgrade import rebase as rebasing
 from labctl.upgrade.record import STEPS, load
