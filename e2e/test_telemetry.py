@@ -243,7 +243,7 @@ def test_stack_grows_under_load_and_shrinks_again(
         pytest.skip("its heat loses the rights of a signal: docs/platform.md, Telemetry")
     heat, nova = project.connection.orchestration, project.connection.compute
 
-    def alarm(comparison, share, policy):
+    def alarm(comparison, share, policy, periods):
         query = {"list_join": ["", ['{"and": [{"=": {"server_group": "', {"get_param": "OS::stack_id"}, '"}}, ', OPEN]]}
         return {
             "type": "OS::Aodh::GnocchiAggregationByResourcesAlarm",
@@ -251,7 +251,7 @@ def test_stack_grows_under_load_and_shrinks_again(
                 "metric": "cpu",
                 "aggregation_method": "rate:mean",
                 "granularity": interval,
-                "evaluation_periods": 1,
+                "evaluation_periods": periods,
                 "comparison_operator": comparison,
                 "threshold": share * interval * NANOSECONDS,
                 "resource_type": "instance",
@@ -294,8 +294,9 @@ def test_stack_grows_under_load_and_shrinks_again(
             },
             "grow": scaling(1),
             "shrink": scaling(-1),
-            "busy": alarm("gt", 0.35, "grow"),
-            "calm": alarm("lt", 0.12, "shrink"),
+            "busy": alarm("gt", 0.35, "grow", 1),
+            # a server that joins lowers the mean of the counters: from Zed on its rate is less than nothing, once
+            "calm": alarm("lt", 0.12, "shrink", 2),
         }
     )
     stack_id = stacks.create(heat, name("scaled"), body)
