@@ -20,7 +20,8 @@ import typer
 
 from labctl import __version__
 from labctl.cli import app
-from labctl.commands.terminal import streams, visible
+from labctl.commands.console import complain
+from labctl.commands.terminal import streams
 from labctl.errors import LabError, NoSpaceError
 from labctl.host import files, home, lock, paths, state
 from labctl.lab import room
@@ -40,15 +41,9 @@ OUTSIDE = frozenset(
 UsageErrors: type[Any] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
 
-def _say(message: str, hint: str = "") -> None:
-    typer.echo(visible(f"error: {message}"), err=True)
-    if hint:
-        typer.echo(visible(f"  try: {hint}"), err=True)
-
-
 def _told(error: LabError) -> None:
     freed = room.said() if isinstance(error, NoSpaceError) else ""
-    _say(error.message, "; ".join(text for text in (freed, error.hint) if text))
+    complain(error.message, "; ".join(text for text in (freed, error.hint) if text))
 
 
 def _of_system(error: OSError) -> LabError:

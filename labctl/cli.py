@@ -23,6 +23,7 @@ from labctl.commands import (
     nightly,
     node,
     snapshot,
+    source,
     tempest,
     upgrade,
     vagrant,
@@ -70,6 +71,7 @@ for group in (
     image,
     guide,
     upgrade,
+    source,
     vagrant,
 ):
     group.register(app)

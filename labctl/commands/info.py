@@ -37,6 +37,8 @@ def print_info(name: str, credentials: bool = False) -> None:
         out.print(f"  {node.name:<12} {cards}")
     for node_name in spec.later:
         out.print(f"  {node_name:<12} joins later: labctl node add {name} {node_name}")
+    for project, source in spec.sources.items():
+        out.print(f"  {project:<12} {source.title} from {source.origin}")
     if "guest" in lab.meta:
         out.print(f"  guest        {lab.meta['guest']}")
     out.print(f"  credentials  labctl env {name}; labctl env {name} --user demo; files in {lab.directory / 'access'}")

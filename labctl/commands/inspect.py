@@ -179,7 +179,13 @@ def status(
             "packages": spec.package_source,
             "driver": spec.driver,
         }
-        more = {"nodes": rows, "later": list(lab.spec.later), "faults": fault_rows(lab), "stages": stages}
+        more = {
+            "nodes": rows,
+            "later": list(lab.spec.later),
+            "sources": {project: source.model_dump() for project, source in spec.sources.items()},
+            "faults": fault_rows(lab),
+            "stages": stages,
+        }
         looked = {"ailments": [vars(ailment) for ailment in ailments], "diagnosis": why} if check else {}
         typer.echo(json.dumps({**kind, **more, **looked}, indent=1))
         raise typer.Exit(1 if ailments else 0)
@@ -190,6 +196,8 @@ def status(
             out.print(f"{row['node']}: {row['detail']}; labctl repair {name}")
     for node_name in lab.spec.later:
         out.print(f"joins later: {node_name}; labctl node add {name} {node_name}")
+    for project, source in lab.spec.sources.items():
+        out.print(f"source: {project} {source.title} from {source.origin}")
     for one in fault.active(lab):
         out.print(f"fault: {one}; labctl fault heal {name}")
     out.print()

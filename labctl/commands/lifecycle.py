@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from textwrap import indent
 from typing import Annotated
 
@@ -17,6 +18,7 @@ from labctl.errors import LabError, RefusedError
 from labctl.host import paths
 from labctl.lab import bundle
 from labctl.lab import down as teardown
+from labctl.lab import source as sources
 from labctl.lab import up as bring
 from labctl.records.lab import locked
 from labctl.topology.stages import STAGES
@@ -30,6 +32,10 @@ def up(
     driver: DriverName = None,
     until: Annotated[str, typer.Option(help="stop after this stage")] = "verify",
     start: Annotated[str, typer.Option("--from", help="restore this snapshot first")] = "",
+    source: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PROJECT=WHERE", help="a project from a tree of your own: labctl source --help"),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan, change nothing")] = False,
 ) -> None:
     """Create a lab, or converge an existing one to its topology."""
@@ -46,6 +52,7 @@ def up(
     command = wanted.command("up")
     with locked(spec.name, command), progress(paths.labs() / spec.name / "events.jsonl"):
         try:
+            spec = sources.chosen(spec, source or (), Path.cwd())
             summary = bring.up(spec, path, until, start)
         except RefusedError:
             raise

@@ -16,6 +16,7 @@ from pathlib import Path
 from keystoneauth1.exceptions import ClientException
 
 from labctl.components import Component
+from labctl.engine import sources
 from labctl.engine.cloud import Cloud, ask
 from labctl.errors import LabError, NoSpaceError
 from labctl.host import files, memory
@@ -260,6 +261,7 @@ class Engine:
         began, cpu = time.monotonic(), self.lab.driver.cpu_seconds(self.lab)
         states: list[str] = []
         with step("lab", stage.name):
+            states += sources.bring(self.lab, self._sessions, stage)
             states += self._on_nodes(stage.name, stage.nodes, secrets)
             states += self.copy(stage.copies)
             states += self._on_apis(stage, secrets)

@@ -252,6 +252,17 @@ def log_of(work: Path) -> Path:
     return paths.logs() / f"{work.name.removeprefix(BUILDING)}.log"
 
 
+def tree(name: str) -> Path:
+    """The files of an image.
+
+    :raises LabError: it is not in the store any more.
+    """
+    found = paths.images() / name / "tree"
+    if not found.is_dir():
+        raise LabError(f"the image {name} is gone from {paths.images()}")
+    return found
+
+
 def manifest_of(directory: Path) -> dict[str, Any]:
     """An image's manifest: its recipe, the hash of its tree, facts from its build.
 

@@ -314,6 +314,8 @@ def _needed() -> Callable[[Path], bool]:
         lab = Lab.load(name)  # unless every lab's needs are known, no image is safe to remove
         facts = [lab.meta, *(snapshot.facts for snapshot in snaps.snapshots(lab))]
         recorded |= {Path(layer).resolve() for fact in facts for layer in fact["image"]}
+        specs = [lab.spec, *(snapshot.spec for snapshot in snaps.snapshots(lab))]
+        recorded |= {(paths.images() / source.layer).resolve() for spec in specs for source in spec.sources.values()}
     mounted = {path.resolve() for path in overlay.lower()}
 
     def needed(image: Path) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from labctl.operations import look
+from labctl.operations import look, source
 from labctl.operations.node import Item, Parallel, flatten
 
 _PRELUDE = Path(__file__).with_name("prelude.sh")
@@ -39,6 +39,8 @@ def program(title: str, items: tuple[Item, ...]) -> str:
     parts = ["#!/bin/sh", f"# labctl: {title}", prelude()]
     if any(isinstance(operation, look.Look) for operation in operations):
         parts.append(look.FUNCTIONS.read_text())
+    if any(isinstance(operation, source.SourceTree | source.NoSource) for operation in operations):
+        parts.append(source.FUNCTIONS.read_text())
     for number, operation in enumerate(operations):
         body = operation.shell()
         if not _keeps_columns(body):

@@ -27,6 +27,7 @@ from labctl.operations.node import (
     flatten,
 )
 from labctl.operations.script import program
+from labctl.operations.source import SourceTree
 from labctl.releases.model import PackageSource
 from labctl.secret import mark, names, unwritten
 from labctl.services import SERVICES, infra, keystone, nova, packages, redhat
@@ -100,7 +101,8 @@ def present(ctx: Context) -> tuple[Service, ...]:
     return tuple(s for s in SERVICES if ctx.lab.has(*s.components))
 
 
-def _per_node(ctx: Context, items: Callable[[NodeSpec], tuple[Item, ...]]) -> dict[str, tuple[Item, ...]]:
+def per_node(ctx: Context, items: Callable[[NodeSpec], tuple[Item, ...]]) -> dict[str, tuple[Item, ...]]:
+    """Operations by the names of the nodes that have some."""
     made = {node.name: items(node) for node in ctx.lab.nodes.values()}
     return {name: operations for name, operations in made.items() if operations}
 
@@ -115,7 +117,7 @@ def _packages(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
     wanted = redhat.present_names(ctx.release, names) if ctx.base.redhat else tuple(dict.fromkeys(names))
     system = Packages(wanted, ctx.base.family, ctx.base.installer)
     sources = redhat.sources(ctx.base, ctx.release, ctx.lab.vault, wanted, ctx.lab.proxy)
-    return (*packages.through(ctx), *sources, system, *_projects(ctx))
+    return (*packages.through(ctx), *sources, system, *_projects(ctx), *trees(ctx, node))
 
 
 def _projects(ctx: Context) -> tuple[Item, ...]:
@@ -123,6 +125,15 @@ def _projects(ctx: Context) -> tuple[Item, ...]:
     if ctx.base.source is not PackageSource.PYPI or ctx.release.pypi is None:
         return ()
     return (Distributions(ctx.release.environment, tuple(ctx.release.pins.items())),)
+
+
+def trees(ctx: Context, node: NodeSpec) -> tuple[SourceTree, ...]:
+    """The projects' own trees that a node uses."""
+    return tuple(
+        SourceTree(service.name, ctx.lab.sources[service.name].layer, ctx.release.python(ctx.base.source))
+        for service in present(ctx)
+        if service.name in ctx.lab.sources and node.has(*service.components)
+    )
 
 
 def _shared_units(ctx: Context) -> set[str]:
@@ -141,16 +152,19 @@ def _once(units: Iterable[Unit]) -> tuple[Unit, ...]:
     return tuple(made.values())
 
 
-def _start(ctx: Context, node: NodeSpec, services: tuple[Service, ...], stage: str) -> tuple[Item, ...]:
+def start(ctx: Context, node: NodeSpec, services: tuple[Service, ...], stage: str) -> tuple[Item, ...]:
     """Start a node's daemons of a stage, order by order, then wait until they are ready."""
     daemons: list[tuple[Daemon, tuple[Unit, ...]]] = []
     shared = _shared_units(ctx)
     for service in services:
         inputs = tuple(o.shell() + getattr(o, "content", "") for o in service.configure(ctx, node))
+        own = tuple(tree.layer for tree in trees(ctx, node) if tree.project == service.name)
         for daemon in service.daemons(ctx, node):
             if daemon.stage == stage:
                 names = ctx.base.units[daemon.name]
-                units = tuple(Unit(u, inputs, part=service.name if u in shared else "") for u in names)
+                # libvirt and Open vSwitch, which it starts too, are not of its modules
+                read = inputs + own if daemon.name.startswith(service.name) else inputs
+                units = tuple(Unit(u, read, part=service.name if u in shared else "") for u in names)
                 daemons.append((daemon, units))
     items: list[Item] = []
     for order in sorted({d.order for d, _ in daemons}):
@@ -161,7 +175,7 @@ def _start(ctx: Context, node: NodeSpec, services: tuple[Service, ...], stage: s
     return tuple(items)
 
 
-def _keystone(ctx: Context) -> Stage:
+def keystone_stage(ctx: Context) -> Stage:
     """The identity service first: the others need its accounts before they start."""
     (service,) = (s for s in SERVICES if s.name == "keystone")
     database_node, node = ctx.host(Component.MARIADB), ctx.lab.nodes[ctx.identity_host]
@@ -170,7 +184,7 @@ def _keystone(ctx: Context) -> Stage:
         *service.configure(ctx, node),
         Parallel(tuple(chain for _, chain in service.populate(ctx))),
         keystone.bootstrap(ctx),
-        *_start(ctx, node, (service,), "services"),
+        *start(ctx, node, (service,), "services"),
     )
     if node.name == database_node:
         return Stage("keystone", {node.name: accounts + items})
@@ -322,9 +336,9 @@ def plan(ctx: Context) -> Plan:
     found = present(ctx)
     services = tuple(s for s in found if s.name != "keystone")
     stages = [
-        Stage("prepare", _per_node(ctx, lambda n: (*redhat.prepare(ctx, n), *infra.prepare(ctx, n)))),
-        Stage("packages", _per_node(ctx, lambda n: _packages(ctx, n))),
-        Stage("infrastructure", _per_node(ctx, lambda n: (*redhat.protect(ctx, n), *infra.infrastructure(ctx, n)))),
+        Stage("prepare", per_node(ctx, lambda n: (*redhat.prepare(ctx, n), *infra.prepare(ctx, n)))),
+        Stage("packages", per_node(ctx, lambda n: _packages(ctx, n))),
+        Stage("infrastructure", per_node(ctx, lambda n: (*redhat.protect(ctx, n), *infra.infrastructure(ctx, n)))),
     ]
     if not spec.has(Component.KEYSTONE):
         return Plan(ctx, tuple(stages))
@@ -339,20 +353,20 @@ def plan(ctx: Context) -> Plan:
         return (*(nova.map_hosts(ctx) if node.name == mapper else ()), *redhat.settle(ctx, node))
 
     stages += [
-        _keystone(ctx),
+        keystone_stage(ctx),
         Stage("catalog", api=tuple(o for s in found for o in s.identity(ctx))),
-        Stage("configure", _per_node(ctx, configure), tuple(c for s in services for c in s.copies(ctx))),
+        Stage("configure", per_node(ctx, configure), tuple(c for s in services for c in s.copies(ctx))),
         _databases(ctx, services),
         Stage(
             "services",
-            _per_node(ctx, lambda n: _start(ctx, n, services, "services")),
+            per_node(ctx, lambda n: start(ctx, n, services, "services")),
             api=tuple(o for s in services for o in s.objects(ctx)),
         ),
         Stage(
             "compute",
-            _per_node(ctx, lambda n: _start(ctx, n, services, "compute")),
+            per_node(ctx, lambda n: start(ctx, n, services, "compute")),
             api=(openstack.ComputeHosts(hosts),) if hosts else (),
-            after=_per_node(ctx, settle),
+            after=per_node(ctx, settle),
         ),
         Stage("fixtures", {ctx.identity_host: _openrc(ctx)}, api=_fixtures(ctx)),
     ]

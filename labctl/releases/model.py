@@ -226,6 +226,10 @@ class Release:
         """True if topologies get it from PyPI; another one's PyPI packages are only for upgrades."""
         return PackageSource.PYPI in self.bases.values()
 
+    def python(self, source: PackageSource) -> str:
+        """The interpreter on a node that runs the projects."""
+        return f"{self.environment}/bin/python" if source is PackageSource.PYPI else "/usr/bin/python3"
+
     def includes(self, source: PackageSource, project: str, version: str) -> bool:
         """True if a version of a project is one of this release.
 

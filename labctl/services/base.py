@@ -374,24 +374,22 @@ def notifications(ctx: Context, conf: Ini, service: str) -> None:
         conf.set("oslo_messaging_notifications", source, {"driver": "messagingv2"})
 
 
+def stamp(title: str) -> str:
+    """The file by which a node knows that a schema sync is done."""
+    return f"{STAMPS}/sync-{title.replace(' ', '-')}"
+
+
 def sync(title: str, run: str, user: str, source: str = "guide: populate the database") -> Command:
     """A schema sync, run as the service's account and once per lab (recorded by a stamp on the node)."""
-    stamp = f"{STAMPS}/sync-{title.replace(' ', '-')}"
-    return Command(
-        title,
-        f'su -s /bin/sh -c "{run}" {user} && mkdir -p {STAMPS} && touch {stamp}',
-        unless=f"[ -e {stamp} ]",
-        source=source,
-    )
+    done = stamp(title)
+    command = f'su -s /bin/sh -c "{run}" {user} && mkdir -p {STAMPS} && touch {done}'
+    return Command(title, command, unless=f"[ -e {done} ]", source=source)
 
 
 def http_ready(what: str, url: str) -> tuple[str, str]:
     """Readiness of an API: the URL answers with a status other than 5xx."""
-    return (
-        f"{what} answers",
-        f"code=$(curl -s -o /dev/null -m 10 -w '%{{http_code}}' {url}); echo \"HTTP $code\"; "
-        "case $code in 000|5*) exit 1 ;; esac",
-    )
+    asked = f"code=$(curl -s -o /dev/null -m 10 -w '%{{http_code}}' {url}); echo \"HTTP $code\"; "
+    return f"{what} answers", asked + "case $code in 000|5*) exit 1 ;; esac"
 
 
 def service_account(ctx: Context, name: str) -> tuple[ApiOperation, ...]:

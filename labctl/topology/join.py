@@ -103,7 +103,7 @@ def kept(spec: LabSpec, before: LabSpec) -> LabSpec:
     for name, node in before.nodes.items():
         if node.join is Join.LATER:
             nodes[name] = later.pop(name) if name in later else nodes.get(name, node)
-    update: dict[str, Any] = {"nodes": nodes, "later": later}
+    update: dict[str, Any] = {"nodes": nodes, "later": later, "sources": {**before.sources, **spec.sources}}
     if not spec.proxy:  # a command without $LABCTL_PROXY
         given = {name: value for name, value in before.passwords.items() if name == SECRET}
         update |= {"proxy": before.proxy, "passwords": {**spec.passwords, **given}}

@@ -124,6 +124,28 @@ class NodeSpec(Frozen):
         return any(c in self.runs for c in components)
 
 
+class SourceSpec(Frozen):
+    """A project from somebody's own tree instead of the release's.
+
+    ``layer`` is the image of its modules; ``origin`` what the user named; ``commit`` git's, empty where there is none;
+    ``schema_digest`` the hash of the modules that change tables.
+    """
+
+    project: str
+    layer: str
+    version: str
+    origin: str
+    commit: str = ""
+    dirty: bool = False
+    schema_digest: str = ""
+
+    @property
+    def title(self) -> str:
+        """What runs, in few words: ``26.1.1.dev3 (1a2b3c4d5e6f, changed)``."""
+        words = [word for word in (self.commit[:12], "changed" if self.dirty else "") if word]
+        return f"{self.version} ({', '.join(words)})" if words else self.version
+
+
 class LabSpec(Frozen):
     """Everything the planner and the drivers need to know about one lab.
 
@@ -155,6 +177,7 @@ class LabSpec(Frozen):
     fixtures: Fixtures
     snapshots: tuple[str, ...] = ()
     later: dict[str, NodeSpec] = Field(default_factory=dict)
+    sources: dict[str, SourceSpec] = Field(default_factory=dict)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy, with other values; what was worked out from the old ones is worked out anew."""

@@ -138,6 +138,12 @@ def _check(spec: LabSpec, hops: list[Hop], by_hand: bool) -> None:
             f"{spec.name} has virtual machines, whose disks labctl cannot put on another image; it upgrades containers",
             f"labctl info {spec.name}",
         )
+    if hops and spec.sources:
+        back = " ".join(f"{project}=release" for project in spec.sources)
+        raise LabError(
+            f"{spec.name} has sources of its own, which are of one release: {', '.join(spec.sources)}",
+            f"labctl source {spec.name} {back}",
+        )
     for number, hop in enumerate(hops):
         if problems := list(_obstacles(hop)):
             release = hops[number - 1].after.release
