@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 from textwrap import indent
 from typing import Annotated
 
@@ -52,7 +51,7 @@ def up(
     command = wanted.command("up")
     with locked(spec.name, command), progress(paths.labs() / spec.name / "events.jsonl"):
         try:
-            spec = sources.chosen(spec, source or (), Path.cwd())
+            spec = sources.chosen(spec, *wanted.sources(source or ()))
             summary = bring.up(spec, path, until, start)
         except RefusedError:
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -35,6 +36,11 @@ DriverName = Annotated[
 ]
 
 
+def _beside(place: Path, where: str) -> str:
+    """A source of a topology, whose relative paths begin at its file."""
+    return str(place / where) if (place / where.partition("@")[0]).exists() else where
+
+
 @dataclass(frozen=True)
 class Wanted:
     """A topology and the options given with it."""
@@ -55,6 +61,14 @@ class Wanted:
         choice = draft(topology, name=self.name, base=self.base, driver=self.driver)
         self._announce(choice, path)
         return bring.grown(choice.spec)
+
+    def sources(self, given: Sequence[str]) -> tuple[list[str], Path]:
+        """The sources of projects that were given, and those of the topology; what relative paths begin at."""
+        topology, path = self._read()
+        named = {word.partition("=")[0] for word in given}
+        place = path.resolve().parent
+        own = [f"{name}={_beside(place, where)}" for name, where in topology.sources.items() if name not in named]
+        return [*given, *own], Path.cwd()
 
     def specify(self) -> tuple[LabSpec, Path]:
         """The lab's spec and the topology's file; reports the choice and its reasons."""

@@ -324,4 +324,8 @@ class Topology(Frozen):
         default_factory=dict, description="secret name to value; all other secrets are random per lab"
     )
     fixtures: Fixtures = Fixtures()
+    sources: Mapping[str, str] = Field(
+        default_factory=dict,
+        description="project to its own source: a directory, REPOSITORY@REF, an archive; relative to this file",
+    )
     snapshots: tuple[str, ...] = Field((), description="stages after which up takes a snapshot named after the stage")

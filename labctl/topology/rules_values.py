@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from labctl.components import COMPONENTS, Component
 from labctl.drivers import DRIVERS
+from labctl.releases import RELEASES
 from labctl.topology import proxy
 from labctl.topology.defaults import physical_of
 from labctl.topology.model import WORD, Topology, VolumeBackend
@@ -177,7 +178,17 @@ def proxy_is_a_url(topology: Topology, at: Positions) -> Iterator[Problem]:
         yield at.problem(("options", "proxy"), f"is not the URL of a proxy; {proxy.LIKE}")
 
 
+def sources_are_of_projects(topology: Topology, at: Positions) -> Iterator[Problem]:
+    """A source is a project's of the release."""
+    versions = RELEASES[topology.release].versions if topology.release in RELEASES else {}
+    known = sorted({project for projects in versions.values() for project in projects})
+    for project in topology.sources:
+        if known and project not in known:
+            yield at.problem(("sources", project), unknown("project", project, known), key=True)
+
+
 RULES = (
+    sources_are_of_projects,
     snapshots_are_taken_after_stages,
     components_fit_into_memory,
     systems_fit_their_disks,

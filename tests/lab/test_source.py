@@ -11,6 +11,7 @@ from apis import Apis
 from commandline import Labctl
 from support import IDENTITY, specify, write
 
+from labctl.commands.options import Wanted
 from labctl.drivers.fake import Fake
 from labctl.engine import sources
 from labctl.engine.converge import Engine, no_guest
@@ -208,3 +209,27 @@ def test_a_watched_edit_that_fails_is_told_and_the_next_one_mends_it(
     assert "try: labctl source identity keystone=" in err
     assert told.splitlines()[0] == "identity: waiting for edits; ^C ends it"
     assert "identity: keystone in " in told
+
+
+def test_a_topology_names_sources_beside_its_file_and_the_command_line_others(tmp_path: Path) -> None:
+    place = tmp_path / "topologies"
+    (place / "keystone").mkdir(parents=True)
+    text = IDENTITY + "sources: {keystone: keystone, nova: 'https://example.org/nova@master', glance: 'keystone@v1'}\n"
+    wanted = Wanted(str(write(place, text)))
+    assert wanted.sources(["nova=/tree"])[0] == [
+        "nova=/tree",
+        f"keystone={place}/keystone",
+        f"glance={place}/keystone@v1",
+    ]
+
+
+def test_a_new_lab_comes_up_with_its_source_and_not_with_the_word_release(
+    lab: Lab, fake: Fake, labctl: Labctl, tmp_path: Path
+) -> None:
+    path = write(tmp_path, IDENTITY, "again.yaml")
+    status, _, err = labctl("up", path, "--name", "again", "--source", f"keystone={tmp_path}/keystone/2.0")
+    assert status == 0, err
+    assert Lab.load("again").spec.sources["keystone"].version == "2.0"
+    assert ("packages", "api") in fake.stages
+    status, _, err = labctl("up", path, "--name", "third", "--source", "keystone=release")
+    assert (status, "keystone=release: that is what a new lab has" in err) == (1, True)

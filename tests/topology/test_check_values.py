@@ -235,3 +235,10 @@ def test_snapshots_name_stages_once_each(lab: Lab) -> None:
         "snapshots[2]: verify is named twice",
     ]
     assert STAGES[1:] == SNAPSHOT_STAGES
+
+
+def test_a_source_is_of_a_project(lab: Lab) -> None:
+    lab["sources"] = {"nova": "../nova", "neutron": "https://example.org/neutron@master"}
+    assert said(lab) == []
+    lab["sources"] = {"nvoa": "../nova"}
+    assert the_one(lab).startswith("sources.nvoa: unknown project 'nvoa'; did you mean 'nova'?")
