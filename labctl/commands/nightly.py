@@ -284,10 +284,28 @@ def bisect(
     good: Annotated[str | None, typer.Option(metavar="COMMIT", help="default: the last good run's")] = None,
     bad: Annotated[str | None, typer.Option(metavar="COMMIT", help="default: the first bad run's")] = None,
     stage: Annotated[str | None, typer.Option(help="a stage of up, join or test; default: the first bad one")] = None,
-    test: Annotated[str, typer.Option(help="judge by this test alone")] = "",
+    test: Annotated[str, typer.Option(help="judge by this test alone; with --source, by those that -k selects")] = "",
+    source: Annotated[
+        str, typer.Option(metavar="PROJECT=REPOSITORY", help="search in this project's commits instead of labctl's")
+    ] = "",
+    file: File = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Find the commit that broke a cell: try each on a real lab, from a snapshot where possible."""
+    if source:
+        project, sign, place = source.partition("=")
+        if not (sign and place and good and bad):
+            raise typer.BadParameter("--source PROJECT=REPOSITORY needs --good COMMIT and --bad COMMIT")
+        from labctl.nightly.culprit import Culprit  # the SDK takes a while to load
+
+        with progress(), nights.alone(), History() as history:
+            (chosen,) = matrices.chosen(matrices.load(matrices.find(file)).cells, [cell])
+            found = Culprit(history, chosen, project, place, good, bad, test)
+            culprit, subject = found.run()
+        listing(output, [vars(t) for t in found.tries], ["commit", "verdict", "seconds", "subject", "why"])
+        if output is Format.TABLE:
+            out.print(f"first bad commit: {culprit} {subject}")
+        return
     with progress(), nights.alone(), History() as history:
         known = analysis.timeline(history)
         names = [matrices.Cell(name=name, topology=name) for name in known]

@@ -53,9 +53,14 @@ def chosen(spec: LabSpec, words: Sequence[str], within: Path, *, force: bool = F
             raise RefusedError(f"{each.text}: that is what a new lab has", f"labctl source {spec.name} {each.text}")
     if not found:
         return spec
-    home = Home.of(spec)
-    made = {each.project: build.made(home, spec, each, force=force) for each in found}
+    new = Home.of(spec)
+    made = {each.project: build.made(new, spec, each, force=force) for each in found}
     return spec.model_copy(update={"sources": {**spec.sources, **made}})
+
+
+def home(lab: Lab) -> Home:
+    """The environment of a lab's projects: the layers that its containers stand on, and disks are made of."""
+    return Home.of(lab.spec, () if lab.spec.own_kernel else lab.layers)
 
 
 @dataclass(frozen=True)
@@ -77,18 +82,17 @@ def change(lab: Lab, words: Sequence[str], within: Path, *, force: bool = False)
     """
     _whole(lab)
     wanted = read(lab.spec, words, within)
-    # its machines stand on these; disks of machines are made of such layers
-    home = Home.of(lab.spec, () if lab.spec.own_kernel else lab.layers)
+    own_home = home(lab)
     sources = dict(lab.spec.sources)
     for each in wanted:
         if each.kind is Kind.RELEASE:
             sources.pop(each.project, None)
         else:
-            sources[each.project] = build.made(home, lab.spec, each, force=force)
+            sources[each.project] = build.made(own_home, lab.spec, each, force=force)
     names = tuple(each.project for each in wanted)
     before, spec = Context.of(lab.spec), lab.spec.model_copy(update={"sources": sources})
     made = [Change(name, title(before.lab, name), title(spec, name)) for name in names]
-    own = {name: home.schema(name) for name in names}
+    own = {name: own_home.schema(name) for name in names}
     for name in names:
         was = before.lab.sources.get(name)
         if was is not None and name not in sources and was.schema_digest != own[name]:
