@@ -59,6 +59,7 @@ HOLES_IN = {
     "labctl/commands/upgrade.py": {"wanted": f"--to {RELEASE}"},
     "labctl/commands/source.py": {"' '.join(where)": "nova=release"},
     "labctl/lab/source.py": {"each.text": "nova=release", "back": "nova=release"},
+    "labctl/nightly/report.py": {"project": "nova", "place": "/nova", "old[:12]": "1a2b3c", "new[:12]": "4d5e6f"},
     "labctl/upgrade/chain.py": {"back": "nova=release"},
     "labctl/upgrade/estate.py": {"self.access.lab": LAB},
     "labctl/upgrade/run.py": {"self.state.wanted": f"--to {RELEASE}", "hop.snapshot": SNAPSHOT},

@@ -14,6 +14,7 @@ from labctl.commands.options import MANY, LabName, Output
 from labctl.errors import LabError
 from labctl.host import files
 from labctl.nightly.tempest_choice import Chosen, Set
+from labctl.records.lab import Lab
 from labctl.topology.units import parse_time
 
 
@@ -46,6 +47,7 @@ def tempest(
         result = judge.run(name, Chosen(chosen or Set.SMOKE, regex, load_list), workers, seconds)
     if junit:
         files.copy(result.report, junit, 0o644)
+    sources = Lab.load(name).spec.sources
     count = {outcome: result.count(outcome) for outcome in ("passed", "failed", "known", "skipped")}
     failed = [case.name for case in result.cases if case.outcome == "failed"]
     known = {case.name: case.message for case in result.cases if case.outcome == "known"}
@@ -56,19 +58,22 @@ def tempest(
                 {
                     **{"lab": name, "run": result.run, **count, **rest, "failures": failed, "known_failures": known},
                     "skip_reasons": result.reasons(),
+                    "sources": {project: source.model_dump() for project, source in sources.items()},
                 },
                 indent=1,
             )
         )
     else:
-        for name in failed:
-            out.print(f"failed: {name}")
-        for name, why in known.items():
-            out.print(f"fails on every lab of this release: {name}\n  {why}")
+        for test in failed:
+            out.print(f"failed: {test}")
+        for test, why in known.items():
+            out.print(f"fails on every lab of this release: {test}\n  {why}")
         for why, number in result.reasons().items():
             out.print(f"skipped {number}: {shorten(why, 120)}")
         late = ", timed out" if result.late else ""
         out.print(f"{name}: {', '.join(f'{n} {o}' for o, n in count.items())} in {result.seconds:.0f} s{late}")
+        for project, source in sources.items():
+            out.print(f"  with {project} {source.title} from {source.origin}")
         out.print(f"  {result.report}; labctl nightly show {result.run}")
     if not result.good:
         raise typer.Exit(1)

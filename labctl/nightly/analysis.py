@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -60,6 +61,15 @@ class Standing:
         good, bad = (str(r["git_commit"]).rstrip("+") for r in (self.last_good, self.first_bad))
         return (good, bad) if good and bad and good != bad else None
 
+    @property
+    def ranges(self) -> dict[str, tuple[str, str]]:
+        """The projects of repositories of their own that changed since it was good: their good and bad commits."""
+        if not (self.last_good and self.first_bad):
+            return {}
+        good, bad = (json.loads(row["sources"]) for row in (self.last_good, self.first_bad))
+        both = {project: (good[project]["commit"], bad[project]["commit"]) for project in good.keys() & bad.keys()}
+        return {project: (old, new) for project, (old, new) in sorted(both.items()) if old and new and old != new}
+
 
 def timeline(history: History, before: int | None = None) -> dict[str, list[dict[str, Any]]]:
     """Every cell's outcomes, oldest first, up to a run: run, began, outcome, bad_stage, git_commit, inputs, seconds.
@@ -69,6 +79,7 @@ def timeline(history: History, before: int | None = None) -> dict[str, list[dict
     query = (
         "SELECT c.id, c.name, c.run, r.began AS night, c.outcome, c.state, c.bad_stage, c.message, c.began, c.ended,"
         " c.lab, c.kept, c.definition, coalesce(nullif(a.git_commit, ''), r.git_commit) AS git_commit, a.inputs,"
+        " coalesce(a.sources, '{}') AS sources,"
         " c.ended - c.began AS seconds"
         " FROM cells c JOIN runs r ON r.id = c.run"
         " LEFT JOIN attempts a ON a.cell = c.id AND NOT EXISTS"

@@ -278,8 +278,9 @@ class Attempt:
         names = facts.images(self.lab)
         for name in names:
             self.history.record_image(name, facts.packages(name))
-        hashed = facts.inputs(self.cell, self.owner.source, names)
-        self.history.update_attempt(self.id, images=json.dumps(names), inputs=hashed)
+        sources = facts.sources(self.lab)
+        hashed = facts.inputs(self.cell, self.owner.source, [*names, *(each["layer"] for each in sources.values())])
+        self.history.update_attempt(self.id, images=json.dumps(names), inputs=hashed, sources=json.dumps(sources))
 
     # --- the end -------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from labctl.errors import LabError
@@ -139,7 +139,8 @@ class Culprit:
         if exists(self.lab):
             self._steps.run(["down", self.lab], log, self.cell.timeouts["down"])
         with step("bisect", f"{self.lab} comes up"):
-            for words in (self.cell.up(self.lab), ["snapshot", "create", self.lab, SNAPSHOT]):
+            own = {name: where for name, where in self.cell.sources.items() if name != self.project}
+            for words in (replace(self.cell, sources=own).up(self.lab), ["snapshot", "create", self.lab, SNAPSHOT]):
                 if not self._steps.run(words, log, self.cell.timeouts["up"]).good:
                     raise LabError(f"{self.lab} does not come up: {running.said(log)}", f"less {log}")
 

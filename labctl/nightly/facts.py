@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,15 @@ def images(name: str) -> list[str]:
         return []
 
 
+def sources(name: str) -> dict[str, dict[str, str]]:
+    """The projects that a lab has from repositories of their own: their commits, and the layers made of them."""
+    try:
+        found = Lab.load(name).spec.sources
+    except LabError:
+        return {}
+    return {project: {"commit": source.commit, "layer": source.layer} for project, source in found.items()}
+
+
 def packages(image: str) -> dict[str, str]:
     """The packages of an image and their versions, from its manifest; empty when it has none."""
     try:
@@ -87,7 +97,7 @@ def packages(image: str) -> dict[str, str]:
     return found
 
 
-def inputs(cell: Cell, source_hash: str, image_names: list[str]) -> str:
+def inputs(cell: Cell, source_hash: str, image_names: Sequence[str]) -> str:
     """Hash of all that decides an attempt's outcome: different outcomes on equal hashes are a flake."""
     try:
         topology = load.find(cell.topology).read_text()

@@ -18,9 +18,12 @@ from labctl.nightly.matrix import Cell
 from labctl.testing.junit import Case
 
 #: Version of the schema; an older file is migrated when it is opened.
-SCHEMA = 2
+SCHEMA = 3
 #: Migration from version N to N+1, by N.
-MIGRATIONS = {1: "ALTER TABLE attempts ADD COLUMN diagnosis TEXT NOT NULL DEFAULT '';"}
+MIGRATIONS = {
+    1: "ALTER TABLE attempts ADD COLUMN diagnosis TEXT NOT NULL DEFAULT '';",
+    2: "ALTER TABLE attempts ADD COLUMN sources TEXT NOT NULL DEFAULT '{}';",
+}
 #: Seconds to wait for another writer.
 BUSY = 30
 GOOD = ("passed", "flaky")

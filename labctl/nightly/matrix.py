@@ -25,6 +25,7 @@ from labctl.lab import up as bring
 from labctl.lab.choose import choose, has_datapath
 from labctl.nightly.model import Entry, Excluded, Nightly, Settings, Tests, Timeouts
 from labctl.releases import RELEASES
+from labctl.services import SERVICES
 from labctl.topology import load as topologies
 from labctl.topology.document import read
 from labctl.topology.explain import explain, is_said
@@ -61,6 +62,8 @@ class Cell:
     keep_on_failure: bool = False
     join: bool = False
     upgrade: tuple[str, ...] = ()
+    #: project -> REPOSITORY@REF
+    sources: dict[str, str] = field(default_factory=dict)
     memory: int = 0
     nodes: int = 0
     impossible: str = ""
@@ -69,7 +72,8 @@ class Cell:
     def up(self, name: str) -> list[str]:
         """The labctl arguments that bring up the cell's lab."""
         options = {"release": self.release, "base": self.base, "driver": self.driver, "name": name}
-        return ["up", self.topology, *(word for k, v in options.items() if v for word in (f"--{k}", v))]
+        sources = [word for project, where in self.sources.items() for word in ("--source", f"{project}={where}")]
+        return ["up", self.topology, *(word for k, v in options.items() if v for word in (f"--{k}", v)), *sources]
 
     def hops(self, name: str, last: str = "") -> dict[str, list[str]]:
         """Step -> the labctl arguments that bring the lab to the next of its releases.
@@ -207,6 +211,10 @@ def _check(settings: Nightly, at: Positions, folder: Path) -> Iterator[Problem]:
         for i, value in enumerate(entry.upgrade):
             if releases.named(value) not in releases.EVERY:
                 yield at.problem((*here, "upgrade", i), unknown("release", value, releases.EVERY))
+        known_projects = [service.name for service in SERVICES]
+        for project in entry.sources:
+            if project not in known_projects:
+                yield at.problem((*here, "sources", project), unknown("project", project, known_projects), key=True)
         yield from _selection(entry, at, here)
         for i, excluded in enumerate(entry.exclude):
             if not any(_fits(excluded, *c) for c in _combinations(entry)):
@@ -257,7 +265,8 @@ def _fits(excluded: Excluded, release: str | None, base: str | None, driver: str
 
 def _name(entry: Entry, *combination: str | None) -> str:
     way = f"upgrade-{releases.named(entry.upgrade[-1])}" if entry.upgrade else None
-    return "/".join([Path(entry.topology).stem, *(part for part in (*combination, way) if part)])
+    own = "+".join(f"{project}-{followed.ref.replace('/', '-')}" for project, followed in entry.sources.items())
+    return "/".join([Path(entry.topology).stem, *(part for part in (*combination, way, own) if part)])
 
 
 def _cells(entry: Entry, settings: Nightly, folder: Path) -> Iterator[Cell]:
@@ -283,8 +292,14 @@ def _cells(entry: Entry, settings: Nightly, folder: Path) -> Iterator[Cell]:
             keep_on_failure=keep,
             join=entry.join,
             upgrade=tuple(releases.named(word) for word in entry.upgrade),
+            sources={project: f"{_git(one.git, folder)}@{one.ref}" for project, one in entry.sources.items()},
         )
         yield looked_at(cell)
+
+
+def _git(given: str, folder: Path) -> str:
+    """A repository; a directory is relative to the file."""
+    return str((folder / given).resolve()) if (folder / given).is_dir() else given
 
 
 def looked_at(cell: Cell) -> Cell:

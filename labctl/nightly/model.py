@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated
 
@@ -40,6 +41,13 @@ class Excluded(Frozen):
     driver: str | None = None
 
 
+class Followed(Frozen):
+    """A repository whose newest commit of a branch each night takes."""
+
+    git: str = Field(description="URL, or a directory relative to this file")
+    ref: str = Field(description="branch, tag or commit")
+
+
 class Settings(Frozen):
     """Settings for all cells, or for those of one entry."""
 
@@ -62,6 +70,10 @@ class Entry(Settings):
     join: bool = Field(False, description="add the nodes with `join: later` to the lab before the tests")
     upgrade: tuple[str, ...] = Field(
         (), description="bring the lab to these releases, one after another, before the tests (docs/upgrades.md)"
+    )
+
+    sources: Mapping[str, Followed] = Field(
+        default_factory=dict, description="project to its own repository (docs/develop-openstack.md)"
     )
 
 

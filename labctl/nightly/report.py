@@ -11,7 +11,7 @@ import os
 import shlex
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -290,7 +290,10 @@ def _versions(attempt: dict[str, Any] | None) -> str:
     if attempt is None:
         return ""
     images = ", ".join(json.loads(attempt["images"])) or "none"
-    return f"commit {attempt['git_commit'][:12] or 'unknown'}; images {images}; inputs {attempt['inputs'] or 'unknown'}"
+    found = {project: each["commit"][:12] or each["layer"] for project, each in json.loads(attempt["sources"]).items()}
+    own = "".join(f"; {project} {commit}" for project, commit in found.items())
+    commit = attempt["git_commit"][:12] or "unknown"
+    return f"commit {commit}{own}; images {images}; inputs {attempt['inputs'] or 'unknown'}"
 
 
 def sentence(s: Standing) -> str:
@@ -314,6 +317,10 @@ def sentence(s: Standing) -> str:
     if s.commits:
         old, new = s.commits
         parts.append(f"Between commits {old[:12]} and {new[:12]}: labctl nightly bisect {s.cell} finds which.")
+    for project, (old, new) in s.ranges.items():
+        place = Cell.from_json(s.row["definition"]).sources[project].rpartition("@")[0]
+        search = f"labctl nightly bisect {s.cell} --source {project}={place} --good {old[:12]} --bad {new[:12]}"
+        parts.append(f"{project} is between {old[:12]} and {new[:12]}: {search} finds which.")
     if s.row["kept"]:
         parts.append(f"Its lab is kept; start it with: labctl repair {s.row['lab']}")
     return " ".join(parts)
@@ -329,7 +336,9 @@ def reproduce(s: Standing) -> str:
     cell = Cell.from_json(s.row["definition"])
     commit = str(s.row["git_commit"]).rstrip("+")
     lines = [f"git checkout {commit}"] if commit else []
-    lines.append(shlex.join(["labctl", *cell.up("again")]))
+    taken = json.loads(s.row["sources"])
+    exact = {p: f"{where.rpartition('@')[0]}@{taken[p]['commit']}" for p, where in cell.sources.items() if p in taken}
+    lines.append(shlex.join(["labctl", *replace(cell, sources={**cell.sources, **exact}).up("again")]))
     bad = s.row["bad_stage"]
     hops = cell.hops("again", bad)
     if bad in ("test", *hops):

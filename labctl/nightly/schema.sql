@@ -1,4 +1,4 @@
--- The history of nightly runs, version 2 (PRAGMA user_version). Times are seconds since the epoch.
+-- The history of nightly runs, version 3 (PRAGMA user_version). Times are seconds since the epoch.
 CREATE TABLE runs (
     id INTEGER PRIMARY KEY,
     kind TEXT NOT NULL,                 -- nightly, tempest
@@ -41,6 +41,7 @@ CREATE TABLE attempts (
     inputs TEXT NOT NULL DEFAULT '',    -- hash of code, topology, images and selection: equal inputs, equal hash
     images TEXT NOT NULL DEFAULT '[]',
     git_commit TEXT NOT NULL DEFAULT '',
+    sources TEXT NOT NULL DEFAULT '{}', -- project -> commit and layer of its own repository, as JSON
     process TEXT NOT NULL DEFAULT '',   -- of the step that runs: pid, its start and the boot, as JSON
     diagnosis TEXT NOT NULL DEFAULT '', -- the first finding of `labctl diagnose`, or why there is none
     UNIQUE (cell, number)

@@ -195,8 +195,9 @@ def _begin(history: History, lab: Lab) -> tuple[int, int, Path]:
     history.update_cell(row["id"], lab=lab.name, state="running", step="tempest", began=time.time())
     attempt = history.begin_attempt(row["id"], 1, run_facts["git_commit"])
     images = facts.images(lab.name)
-    hashed = facts.inputs(cell, run_facts["source"], images)
-    history.update_attempt(attempt, images=json.dumps(images), inputs=hashed)
+    sources = facts.sources(lab.name)
+    hashed = facts.inputs(cell, run_facts["source"], [*images, *(each["layer"] for each in sources.values())])
+    history.update_attempt(attempt, images=json.dumps(images), inputs=hashed, sources=json.dumps(sources))
     where = artefacts(history, number) / cell.name
     files.make_directories(where)
     return number, attempt, where

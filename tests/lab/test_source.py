@@ -11,6 +11,7 @@ from apis import Apis
 from commandline import Labctl
 from support import IDENTITY, specify, write
 
+from labctl.commands import tempest as tempest_command
 from labctl.commands.options import Wanted
 from labctl.drivers.fake import Fake
 from labctl.engine import sources
@@ -18,9 +19,11 @@ from labctl.engine.converge import Engine, no_guest
 from labctl.errors import BrokenLabError, RefusedError
 from labctl.lab import gc, source
 from labctl.lab import up as bring
+from labctl.nightly import tempest
 from labctl.records.lab import Lab
 from labctl.sources import build
 from labctl.sources.given import Given
+from labctl.testing import junit
 from labctl.topology.spec import LabSpec, SourceSpec
 from labctl.topology.stages import STAGES
 from labctl.upgrade import chain
@@ -233,3 +236,17 @@ def test_a_new_lab_comes_up_with_its_source_and_not_with_the_word_release(
     assert ("packages", "api") in fake.stages
     status, _, err = labctl("up", path, "--name", "third", "--source", "keystone=release")
     assert (status, "keystone=release: that is what a new lab has" in err) == (1, True)
+
+
+def test_a_tempest_result_says_whose_code_it_is_of(
+    lab: Lab, labctl: Labctl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(lab, tmp_path, "1.0")
+    cases = [junit.Case("tempest.api.a", "failed", 1.0, "it broke"), junit.Case("tempest.api.b", "passed", 1.0)]
+    result = tempest.Result(7, cases, tmp_path / "junit.xml", 1, late=False, seconds=2.0)
+    monkeypatch.setattr(tempest_command.judge, "run", lambda *_: result)
+    _, told, _ = labctl("tempest", "identity")
+    assert "identity: 1 passed, 1 failed, 0 known, 0 skipped in 2 s" in told, "the lab's name, not a test's"
+    assert f"with keystone 1.0 (1a2b3c4d5e6f, changed) from {tmp_path}/keystone/1.0" in told
+    _, told, _ = labctl("tempest", "identity", "-o", "json")
+    assert json.loads(told)["sources"]["keystone"]["commit"] == "1a2b3c4d5e6f7a8b"
