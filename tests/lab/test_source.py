@@ -11,7 +11,6 @@ from apis import Apis
 from commandline import Labctl
 from support import IDENTITY, specify, write
 
-from labctl.commands import tempest as tempest_command
 from labctl.commands.options import Wanted
 from labctl.drivers.fake import Fake
 from labctl.engine import sources
@@ -244,7 +243,7 @@ def test_a_tempest_result_says_whose_code_it_is_of(
     change(lab, tmp_path, "1.0")
     cases = [junit.Case("tempest.api.a", "failed", 1.0, "it broke"), junit.Case("tempest.api.b", "passed", 1.0)]
     result = tempest.Result(7, cases, tmp_path / "junit.xml", 1, late=False, seconds=2.0)
-    monkeypatch.setattr(tempest_command.judge, "run", lambda *_: result)
+    monkeypatch.setattr(tempest, "run", lambda *_: result)
     _, told, _ = labctl("tempest", "identity")
     assert "identity: 1 passed, 1 failed, 0 known, 0 skipped in 2 s" in told, "the lab's name, not a test's"
     assert f"with keystone 1.0 (1a2b3c4d5e6f, changed) from {tmp_path}/keystone/1.0" in told
