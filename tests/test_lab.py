@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from real import run_labctl
 from support import ROOT
+from trees import fetched
 
 from labctl.diagnose.breakages import BY_NAME
 from labctl.host import process
@@ -80,6 +81,43 @@ def test_a_command_reaches_its_node_word_for_word(lab: str) -> None:
     words = ["a b", "", "$HOME", "'", '"', "*", "-x", "\\", "한글"]
     assert labctl("ssh", lab, "controller", "--", "printf", "%s\\n", *words).splitlines() == words
     assert "1" in labctl("ssh", lab, "controller", "--", "mysql", "-u", "root", "-e", "select 1").split()
+
+
+def invocations(lab: str) -> dict[str, str]:
+    """Every running service of a lab's nodes, and the id of its start."""
+    found: dict[str, str] = {}
+    for node in Lab.load(lab).spec.nodes:
+        said = labctl(
+            "ssh", lab, node, "--", "systemctl", "show", "*.service", "--state=running", "-p", "Id,InvocationID"
+        )
+        for block in said.strip().split("\n\n"):
+            values = dict(line.split("=", 1) for line in block.splitlines())
+            found[f"{node} {values['Id']}"] = values["InvocationID"]
+    return found
+
+
+def test_a_change_of_one_s_own_answers_and_goes(lab: str, tmp_path: Path) -> None:
+    """What docs/develop-openstack.md shows: a tree, an edit, the answer, and back; nobody else is started again."""
+    tree = fetched("openstack-placement", tmp_path, "8.0.0")
+    place = tree / "placement" / "handlers" / "root.py"
+
+    def answer() -> str:
+        return labctl("ssh", lab, "controller", "--", "curl", "-s", "http://controller:8778/")
+
+    before, own = answer(), invocations(lab)
+    assert "labctl" not in before
+    labctl("source", lab, f"placement={tree}")
+    assert answer() == before, "the tree as it is answers as the release does"
+    assert place.read_text().count("'CURRENT'") == 1
+    place.write_text(place.read_text().replace("'CURRENT'", "'CURRENT, by labctl'"))
+    labctl("source", lab, f"placement={tree}")
+    assert answer() == before.replace("CURRENT", "CURRENT, by labctl")
+    again = {unit for unit, start in invocations(lab).items() if own.get(unit) != start}
+    assert again == {"controller placement-api.service"}
+    rows = json.loads(labctl("source", lab, "-o", "json"))
+    assert [row["origin"] for row in rows if row["project"] == "placement"] == [str(tree)]
+    labctl("source", lab, "placement=release")
+    assert answer() == before
 
 
 #: Exercises that hide nothing of each other: each has causes of its own.

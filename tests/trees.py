@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,6 +46,18 @@ def make(place: Path, project: str = "nova", files: Mapping[str, str] | None = N
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text.replace("{project}", project))
     return place
+
+
+def fetched(distribution: str, into: Path, version: str = "") -> Path:
+    """The tree of a project's source distribution, from the package index of this machine."""
+    wanted = f"{distribution}=={version}" if version else distribution
+    words = ["download", "--quiet", "--no-deps", "--no-binary", ":all:", "--dest", into, wanted]
+    process.run([sys.executable, "-m", "pip", *words], timeout=300)
+    (path,) = into.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        archive.extractall(into, filter="data")
+    (tree,) = (place for place in into.iterdir() if place.is_dir() and place.name in path.name)
+    return tree
 
 
 def git(place: Path, *words: str) -> str:
