@@ -50,8 +50,8 @@ def up(
     drivers.get(spec.driver).probe()
     command = wanted.command("up")
     with locked(spec.name, command), progress(paths.labs() / spec.name / "events.jsonl"):
+        spec = sources.chosen(spec, *wanted.sources(source or ()))
         try:
-            spec = sources.chosen(spec, *wanted.sources(source or ()))
             summary = bring.up(spec, path, until, start)
         except RefusedError:
             raise
