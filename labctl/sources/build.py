@@ -205,8 +205,8 @@ def _parts(home: Home, given: Given, taken: Taken, version: str, tree: dict[str,
     with step("source", f"build {given.project} {version}"):
         if taken.wheel is None:
             build = ("--build-constraint", "/made/build.txt") if home.constraints else ()
-            wheel = ("wheel", "--no-deps", "--progress-bar=off", *build, "--wheel-dir", "/made/wheel", "/source")
-            inside.run(*run, *wheel, timeout=BUILD, name=f"pip wheel {given.project}")
+            wheel = ("wheel", "--no-deps", "--use-pep517", "--progress-bar=off", *build, "--wheel-dir", "/made/wheel")
+            inside.run(*run, *wheel, "/source", timeout=BUILD, name=f"pip wheel {given.project}")
             (path,) = (out / "wheel").glob("*.whl")
             name = f"/made/wheel/{path.name}"
         else:
