@@ -19,6 +19,7 @@ from labctl.host import files, paths, sparse
 from labctl.host.namespace import Inside
 from labctl.images import golden, store
 from labctl.lab import snapshot, up
+from labctl.lab.repair import repair
 from labctl.nightly.steps import Steps, said
 from labctl.operations.openstack import CatalogEntry
 from labctl.plan import hop as hops
@@ -219,6 +220,8 @@ class Upgrade:
             if not self._running():  # labctl was killed right after it
                 return
             snapshot.delete(lab, hop.snapshot)
+        if not self._running():  # labctl was killed while it stopped them, and daemons of others have met that
+            repair(lab)
         snapshot.take(lab, hop.snapshot)
 
     def _switch(self, hop: Hop, before: Plan, after: Plan) -> None:

@@ -142,6 +142,23 @@ def test_a_smoke_test_that_fails_is_named_and_asked_again(
     assert upgrade("ussuri").hops[0].smoke == "1 passed, 1 skipped"
 
 
+def test_a_hop_that_was_killed_while_machines_stopped_begins_with_a_whole_lab_again(
+    lab: Lab, fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(lab: Lab, seconds: float) -> None:
+        fake.stop(lab, "second", seconds)
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fake, "rest", killed)
+        with pytest.raises(KilledError):
+            upgrade("ussuri")
+    now = Lab.load("small")
+    assert [now.driver.machine(now, node).running for node in now.spec.nodes] == [True, False]
+    assert [hop.name for hop in upgrade("ussuri").hops] == ["ussuri"]
+    assert snapshot.find(Lab.load("small"), "before-ussuri").spec.release == "train"
+
+
 def test_a_failed_step_says_what_works_and_both_ways_on(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(self: Upgrade, made: object) -> None:
         raise BrokenLabError("stage databases, first: 'nova tables' failed after 1.0 s")
