@@ -38,7 +38,10 @@ STATES = 45  # seconds for the states of one node; more on slow machines
 FILE_BYTES = 2 * 2**20  # of the end of a console or an events file
 KEPT = 3  # automatic bundles kept per lab
 #: Files of a lab's directory that record what was done; keys, access/ and secrets.json are never read.
-RECORDS = ("lab.json", "faults.json", "events.jsonl", "layers/*/journal.json", "verify/*.txt")
+RECORDS = (
+    *("lab.json", "faults.json", "events.jsonl", "layers/*/journal.json", "verify/*.txt"),
+    *("upgrade/state.json", "upgrade/smoke-*.log"),
+)
 
 Members = Mapping[str, str]
 #: Directories of the archive, and what collects the files of each.

@@ -74,6 +74,8 @@ def lab(fake: Fake, topology: Path) -> Lab:
     with fake.console(state, "data").open("a") as console:
         console.write(f"login with {values['KEYSTONE_DBPASS']}\n")
     (state.directory / "events.jsonl").write_text(json.dumps({"text": values["ADMIN_PASS"]}) + "\n")
+    (state.directory / "upgrade").mkdir()
+    (state.directory / "upgrade" / "smoke-yoga.log").write_text(f"assert 'x' == '{values['ADMIN_PASS']}'\n")
     return state
 
 
@@ -108,6 +110,7 @@ def test_a_bundle_tells_what_was_done_what_is_and_what_is_wrong(lab: Lab, tmp_pa
     assert "keystone" in found["plan.txt"]
     assert json.loads(found["lab/lab.json"])["spec"]["name"] == "identity"
     assert "link shaped" in found["lab/faults.json"]
+    assert found["lab/upgrade/smoke-yoga.log"] == "assert 'x' == '***'\n", "what a night's hop has failed on"
     assert "labctl " in found["host/versions.txt"]
     assert "admin gave ***" in found["nodes/api/log/keystone/keystone.log"]
     assert found["nodes/api/files/etc/keystone/keystone.conf"] == "connection = mysql+pymysql://***@data/k\n"
