@@ -295,13 +295,13 @@ def _end(work: Path) -> Callable[[], list[str]]:
     return remove
 
 
-def unused_images() -> Iterator[Finding]:
+def unused_images(pattern: str = "[!.]*") -> Iterator[Finding]:
     """Images that no lab or snapshot uses, and that no machine of any home has mounted."""
     store = _store()
     if store is None:
         return
     needed = _needed()
-    for image in sorted(p for p in store.glob("[!.]*") if (p / "manifest.json").exists()):
+    for image in sorted(p for p in store.glob(pattern) if (p / "manifest.json").exists()):
         with lock.free(lock_of(image)) as free:
             if free and not needed(image):
                 yield Finding("image", image.name, (f"directory {image}",), sparse.used(image), _image(image))

@@ -161,8 +161,8 @@ def _apply(lab: Lab, before: Context, spec: LabSpec, own: Mapping[str, str], nam
 
 def _prune(names: Sequence[str]) -> None:
     """Remove layers of edits before, which no lab and no snapshot has."""
-    kinds = tuple(f"source-{name}-" for name in names)
-    gc.remove([finding for finding in gc.unused_images() if finding.name.startswith(kinds)])
+    for name in names:
+        gc.remove(list(gc.unused_images(f"source-{name}-*")))
 
 
 def _again(spec: LabSpec, name: str) -> str:
