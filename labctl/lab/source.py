@@ -153,7 +153,8 @@ def _apply(lab: Lab, before: Context, spec: LabSpec, own: Mapping[str, str], nam
             engine.do(stage)
     except LabError as error:
         back = " ".join(f"{name}={_again(before.lab, name)}" for name in names)
-        raise BrokenLabError(error.message, f"labctl source {lab.name} {back} goes back; {error.hint}") from error
+        ways = (f"labctl source {lab.name} {back} goes back", error.hint)
+        raise BrokenLabError(error.message, "; ".join(way for way in ways if way)) from error
     finally:
         engine.close()
     _remember(lab)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -75,11 +75,11 @@ class Home:
 
     def schema(self, package: str) -> str:
         """The schema of the release's own project; see :func:`schema`."""
-        for layer in self.layers:
+        found: dict[str, str] = {}
+        for layer in reversed(self.layers):  # an upper one may have a part of a package
             for site in (layer / "tree").glob(self.modules):
-                if (site / package).is_dir():
-                    return schema(_digests(site / package))
-        return ""
+                found |= _digests(site, package, _makes_tables)
+        return schema(found)
 
 
 def made(home: Home, spec: LabSpec, given: Given, *, force: bool = False) -> SourceSpec:
@@ -158,26 +158,27 @@ def _layer(home: Home, given: Given, taken: Taken, version: str, work: Path) -> 
     )
 
 
-def _digests(root: Path) -> dict[str, str]:
-    """The hash of each file below a directory, by name; of a link, where it leads to."""
+def _digests(root: Path, part: str = "", wanted: Callable[[str], bool] = lambda _: True) -> dict[str, str]:
+    """The hash of each file below a directory, or a part of it, by name; of a link, where it leads to."""
     found = {}
-    for directory, below, names in os.walk(root):
+    for directory, below, names in os.walk(root / part):
         below[:] = [name for name in below if name != "__pycache__"]
-        for name in names:
-            path = Path(directory) / name
-            content = str(path.readlink()).encode() if path.is_symlink() else path.read_bytes()
-            found[str(path.relative_to(root))] = hashlib.sha256(content).hexdigest()
+        for path in (Path(directory) / name for name in names):
+            name = str(path.relative_to(root))
+            if wanted(name):
+                content = str(path.readlink()).encode() if path.is_symlink() else path.read_bytes()
+                found[name] = hashlib.sha256(content).hexdigest()
     return found
+
+
+def _makes_tables(name: str) -> bool:
+    *places, _ = name.split("/")
+    return name.endswith((".py", ".sql")) and any(p.startswith(SCHEMA) for p in places) and "tests" not in places
 
 
 def schema(modules: dict[str, str]) -> str:
     """Hash of the modules that change tables; empty for a project without."""
-    found = [
-        f"{name} {digest}"
-        for name, digest in sorted(modules.items())
-        if name.endswith((".py", ".sql")) and any(part.startswith(SCHEMA) for part in name.split("/")[:-1])
-        if "tests" not in name.split("/")
-    ]
+    found = [f"{name} {digest}" for name, digest in sorted(modules.items()) if _makes_tables(name)]
     return hashlib.sha256("\n".join(found).encode()).hexdigest()[:16] if found else ""
 
 
@@ -211,16 +212,8 @@ def _parts(home: Home, given: Given, taken: Taken, version: str, tree: dict[str,
             name = f"/made/wheel/{path.name}"
         else:
             name = f"/source/{taken.wheel.name}"
-        install = (
-            "install",
-            "--no-deps",
-            "--no-compile",
-            "--no-index",
-            "--ignore-installed",
-            "--prefix",
-            "/made/prefix",
-        )
-        inside.run(*run, *install, name, timeout=BUILD, name=f"pip install {given.project}")
+        install = ("install", "--no-deps", "--no-compile", "--no-index", "--ignore-installed")
+        inside.run(*run, *install, "--prefix=/made/prefix", name, timeout=BUILD, name=f"pip install {given.project}")
     (info,) = out.glob("prefix/**/*.dist-info")
     site = info.parent
     wanted = DISTRIBUTIONS.get(given.project, given.project)

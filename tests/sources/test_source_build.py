@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,17 @@ def test_a_tree_of_another_project_is_refused(home: Home, spec: LabSpec, tmp_pat
     commit(place, "26.2.0")
     with pytest.raises(RefusedError, match="is the project other, not nova"):
         made(home, spec, place)
+
+
+def test_a_tree_with_the_release_s_modules_has_the_release_s_tables(home: Home, spec: LabSpec, place: Path) -> None:
+    """Layer upon layer, as a node sees them; what Debian's image rewrites of a package lies in an upper one."""
+    for layer in reversed(home.layers):
+        for site in (layer / "tree").glob(home.modules):
+            if (site / "nova" / "db").is_dir():
+                shutil.copytree(site / "nova" / "db", place / "nova" / "db", dirs_exist_ok=True)
+    (place / "nova" / "db" / "migrations" / "versions" / "001_first.py").unlink()
+    assert home.schema("nova") == made(home, spec, place).schema_digest != ""
+    assert home.schema("horizon") == ""
 
 
 def test_what_a_lab_s_projects_are(spec: LabSpec) -> None:
