@@ -49,6 +49,8 @@ SHARED = "/var/lib/labctl/shared"
 #: nspawn's directory for each container, through which mounts propagate into it.
 PROPAGATE = Path("/run/systemd/nspawn/propagate")
 _HALT = signal.SIGRTMIN + 4  # systemd's "power off" signal, systemd(1)
+#: Seconds for a machine's first process to enter its network namespace; a few milliseconds are usual.
+_ENTER = 30
 #: In a layer, beside a node's files: the node was re-created here and uses nothing from the layers below.
 _ANEW = "anew"
 _PROGRAMS = ("systemd-nspawn", "ip", "nsenter", "mount", "losetup", "mmdebstrap")
@@ -210,6 +212,11 @@ class Nspawn:
             started = process.start(command, log=log, env=env, outlives=True)
         record = {"pid": started.pid, "started": process.start_time(started.pid)}
         files.write_atomic(directory / "machine.json", json.dumps(record))
+        deadline = time.monotonic() + _ENTER
+        with suppress(OSError):  # it has ended
+            # until then it looks like a machine whose network was replaced
+            while not network.entered(lab.spec, node, started.pid) and time.monotonic() < deadline:
+                time.sleep(0.01)
 
     def _machine_name(self, lab: Lab, node: str) -> str:
         """nspawn's name of the container: at most 64 characters, with the marks of home and lab."""

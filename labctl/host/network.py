@@ -236,13 +236,20 @@ def _cables(spec: LabSpec, node: str) -> list[str]:
     return [_port(card["address"]) for card in cards if "address" in card]
 
 
+def entered(spec: LabSpec, node: str, pid: int) -> bool:
+    """True if a process is in the network namespace of a node.
+
+    :raises OSError: there is no such process, or no such namespace.
+    """
+    return (NETNS / node_namespace(spec.name, node)).stat().st_ino == Path(f"/proc/{pid}/ns/net").stat().st_ino
+
+
 def severed(spec: LabSpec, node: NodeSpec, pid: int) -> str:
     """What a running container has lost of its network, empty if nothing; ``pid`` is one of its processes."""
-    inner = NETNS / node_namespace(spec.name, node.name)
     if not _complete(spec):
         return "the lab's network is gone"
     try:
-        if inner.stat().st_ino != Path(f"/proc/{pid}/ns/net").stat().st_ino:
+        if not entered(spec, node.name, pid):
             return "its network namespace was replaced"
     except OSError:
         return "its network namespace is gone"
