@@ -57,6 +57,7 @@ HOLES_IN = {
     "labctl/lab/snapshot.py": {"name": SNAPSHOT},
     "labctl/commands/guide.py": {"topology": "zed-2node", "words": ""},
     "labctl/commands/upgrade.py": {"wanted": f"--to {RELEASE}"},
+    "labctl/engine/sources.py": {"tree.project": "nova"},
     "labctl/commands/source.py": {"' '.join(where)": "nova=release"},
     "labctl/lab/source.py": {"each.text": "nova=release", "back": "nova=release"},
     "labctl/nightly/report.py": {"project": "nova", "place": "/nova", "old[:12]": "1a2b3c", "new[:12]": "4d5e6f"},

@@ -32,7 +32,7 @@ def bring(lab: Lab, sessions: Mapping[str, Session], stage: Stage) -> list[str]:
                 states.append("ok")
                 continue
             if tree.layer not in packed:
-                packed[tree.layer] = _packed(tree.layer)
+                packed[tree.layer] = _packed(lab, tree)
             unpack = f"rm -rf {place}; mkdir -p {place} && tar -C {place} --no-same-owner -xzf - && touch {place}/whole"
             done = session.run(unpack, timeout=300, stdin=packed[tree.layer])
             if done.status != 0:
@@ -41,8 +41,12 @@ def bring(lab: Lab, sessions: Mapping[str, Session], stage: Stage) -> list[str]:
     return states
 
 
-def _packed(layer: str) -> bytes:
+def _packed(lab: Lab, tree: SourceTree) -> bytes:
+    try:
+        place = store.tree(tree.layer)
+    except LabError as error:
+        raise LabError(error.message, f"labctl source {lab.name} {tree.project}=release, or its tree again") from error
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=LEVEL) as packed:
-        packed.add(store.tree(layer), ".")
+        packed.add(place, ".")
     return buffer.getvalue()
