@@ -339,8 +339,9 @@ DEBIAN12 = Base(
 OVN_CENTRAL = ("ovn-central",)
 OVN_HOST = ("ovn-host", *OPENVSWITCH)
 OVN_UNITS: dict[str, tuple[str, ...]] = {
-    # the last one starts the others at boot
-    "ovn-northd": ("ovn-northd", "ovn-ovsdb-server-nb", "ovn-ovsdb-server-sb", "ovn-central"),
+    # the first one starts the others at boot
+    "ovn-central": ("ovn-central",),
+    "ovn-northd": ("ovn-northd", "ovn-ovsdb-server-nb", "ovn-ovsdb-server-sb"),
     "ovn-controller": ("ovn-controller", "ovn-host"),
 }
 

@@ -116,7 +116,9 @@ def daemons(ctx: Context, node: NodeSpec) -> tuple[Daemon, ...]:
             (f"OVN's {name} database answers", f"ovn-{short}ctl --timeout=5 --db=tcp:127.0.0.1:{port} show")
             for name, short, port in (("northbound", "nb", NORTHBOUND), ("southbound", "sb", SOUTHBOUND))
         )
-        made += [Daemon("ovn-northd", ready, order=0), Daemon(MAINTENANCE, order=2)]
+        # by itself and first: the others are parts of it, which its start restarts, and a server that is restarted
+        # twice within a tenth of a second ended (seen with OVN 25.03: "ovnsb_db is not running")
+        made += [Daemon("ovn-central", order=-1), Daemon("ovn-northd", ready, order=0), Daemon(MAINTENANCE, order=2)]
     if node.has(Component.NEUTRON_L2):
         made.append(Daemon("ovn-controller", order=2, stage="compute"))
         if has_metadata(node):
