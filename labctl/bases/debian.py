@@ -339,9 +339,8 @@ DEBIAN12 = Base(
 OVN_CENTRAL = ("ovn-central",)
 OVN_HOST = ("ovn-host", *OPENVSWITCH)
 OVN_UNITS: dict[str, tuple[str, ...]] = {
-    # the first one starts the others at boot
-    "ovn-central": ("ovn-central",),
-    "ovn-northd": ("ovn-northd", "ovn-ovsdb-server-nb", "ovn-ovsdb-server-sb"),
+    # the last one starts the others at boot
+    "ovn-northd": ("ovn-northd", "ovn-ovsdb-server-nb", "ovn-ovsdb-server-sb", "ovn-central"),
     "ovn-controller": ("ovn-controller", "ovn-host"),
 }
 

@@ -22,7 +22,7 @@ from labctl.host import files
 from labctl.host.threads import on_each
 from labctl.lab import logs
 from labctl.lab.fault import Fault
-from labctl.operations.node import Command, Item, Parallel
+from labctl.operations.node import RELOAD, Command, Item, Parallel
 from labctl.operations.runner import Outcome, run_stage
 from labctl.progress import step
 from labctl.records.lab import Lab
@@ -231,8 +231,7 @@ def _mend(lab: Lab, causes: Iterable[Finding]) -> list[str]:
             restarts = tuple(
                 Command(f"restart {u}", f"systemctl reset-failed {u}; systemctl restart {u}") for u in units
             )
-            reload = (Command("systemd reads its unit files", "systemctl daemon-reload", changes=False),)
-            items = (*operations, *(reload if units else ()), *restarts)
+            items = (*operations, *((RELOAD,) if units else ()), *restarts)
             session = engine.session(node)
             try:
                 with step(node, f"mend {len(mends)} findings"):

@@ -162,6 +162,10 @@ class Command:
         return f'su -s /bin/sh -c "{self.run}" {self.user}' if self.user else self.typed or self.run
 
 
+#: After unit files or their drop-ins were written.
+RELOAD = Command("systemd reads its unit files", "systemctl daemon-reload", changes=False)
+
+
 @dataclass(frozen=True)
 class Packages:
     """Packages to install; a golden image has them all, so this normally only checks."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from labctl.components import Component
 from labctl.operations.ini import Ini
-from labctl.operations.node import Command, File, Operation
+from labctl.operations.node import RELOAD, File, Operation
 from labctl.operations.openstack import ApiOperation, Grant, MeasuresArrive, Role
 from labctl.services import gnocchi
 from labctl.services.base import Chapter, Context, Daemon, messaging, password_auth, patient, service_account, sync
@@ -102,7 +102,7 @@ def waits(ctx: Context) -> tuple[Operation, ...]:
     source = "labctl: a lab that starts as a whole; ceilometer/pipeline/base.py"
     return (
         File(f"/etc/systemd/system/{unit}.service.d/labctl.conf", f"[Service]\n{lines}", source=source),
-        Command("systemd reads its unit files", "systemctl daemon-reload", changes=False),
+        RELOAD,
     )
 
 

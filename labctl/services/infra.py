@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from labctl.bases.model import START_SECONDS
 from labctl.components import Component
-from labctl.operations.node import Command, Directory, File, Item, Operation, Parallel, Unit, Wait, quote
+from labctl.operations.node import RELOAD, Command, Directory, File, Item, Operation, Parallel, Unit, Wait, quote
 from labctl.secret import mark
 from labctl.services.base import STAMPS, Context, patient
 from labctl.topology.spec import LabSpec, NodeSpec
@@ -215,7 +215,6 @@ def infrastructure(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
         begin("redis", _redis(ctx, node))
     if node.has(Component.ETCD):
         begin("etcd", File(ctx.base.paths["etcd.conf"], _etcd_conf(ctx, node), source="guide: etcd; facts 4.6"))
-    reload_units = Command("systemd reads its unit files", "systemctl daemon-reload", changes=False)
     ready: list[Item] = []
     if node.has(Component.MARIADB):
         ready.append(Wait("database answers", "mysql -u root -e 'select 1'", tuple(ctx.base.units["mariadb"]), 60))
@@ -225,7 +224,7 @@ def infrastructure(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
         # after a burst that the server missed, the next sample would come only a minute later
         follows = "chronyc -n sources | grep -q '^\\^\\*' || { chronyc -n burst 2/4; sleep 2; false; }"
         ready.append(Wait("clock follows the controller", follows, (), 60))
-    return (*files, reload_units, Parallel(tuple(starts)), *after, *ready)
+    return (*files, RELOAD, Parallel(tuple(starts)), *after, *ready)
 
 
 def openrc(ctx: Context, project: str, user: str, password: str, auth_url: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from labctl.components import Component
 from labctl.operations.ini import Ini
-from labctl.operations.node import Assign, Command, File, Operation
+from labctl.operations.node import RELOAD, Assign, Command, File, Operation
 from labctl.services import openvswitch
 from labctl.services.base import Context, Daemon
 from labctl.topology.model import NetworkRole
@@ -43,13 +43,25 @@ def has_metadata(node: NodeSpec) -> bool:
     return node.has(Component.NOVA_COMPUTE)
 
 
+def alone(ctx: Context) -> tuple[Operation, ...]:
+    """northd stops without OVN's databases.
+
+    Debian's unit starts it with ``--ovn-manage-ovsdb=no`` and stops it without (OVN 25.03, ``stop_northd`` in ovn-ctl),
+    which tells both databases to exit; as they end well, systemd does not start them again.
+    """
+    unit = ctx.base.unit("ovn-northd")
+    stop = "/usr/share/ovn/scripts/ovn-ctl stop_northd --ovn-manage-ovsdb=no --no-monitor"
+    text = f"[Service]\nExecStop=\nExecStop={stop}\n"
+    return (File(f"/etc/systemd/system/{unit}.service.d/labctl.conf", text, source="labctl: ovn-ctl"), RELOAD)
+
+
 def central(ctx: Context) -> tuple[Operation, ...]:
     """The databases, open to the lab's nodes, and the unit that neutron's package lacks."""
     options = "--db-nb-create-insecure-remote=yes --db-sb-create-insecure-remote=yes"
     assigned = Assign(ctx.base.paths["ovn-central"], (("OVN_CTL_OPTS", f'"{options}"'),), GUIDE, separator="=")
     script = ctx.base.paths.get("ovn-maintenance-script")
     if script is None:
-        return (assigned,)
+        return (assigned, *alone(ctx))
     unit = f"""# Made by labctl: Debian's package has only a script for init (modern facts 2.2)
 [Unit]
 Description=Neutron OVN Maintenance Worker
@@ -66,7 +78,7 @@ LimitNOFILE=65535
 [Install]
 WantedBy=multi-user.target
 """
-    return (assigned, File(f"/etc/systemd/system/{MAINTENANCE}.service", unit, source=GUIDE))
+    return (assigned, File(f"/etc/systemd/system/{MAINTENANCE}.service", unit, source=GUIDE), *alone(ctx))
 
 
 def chassis(ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
@@ -116,9 +128,7 @@ def daemons(ctx: Context, node: NodeSpec) -> tuple[Daemon, ...]:
             (f"OVN's {name} database answers", f"ovn-{short}ctl --timeout=5 --db=tcp:127.0.0.1:{port} show")
             for name, short, port in (("northbound", "nb", NORTHBOUND), ("southbound", "sb", SOUTHBOUND))
         )
-        # by itself and first: the others are parts of it, which its start restarts, and a server that is restarted
-        # twice within a tenth of a second ended (seen with OVN 25.03: "ovnsb_db is not running")
-        made += [Daemon("ovn-central", order=-1), Daemon("ovn-northd", ready, order=0), Daemon(MAINTENANCE, order=2)]
+        made += [Daemon("ovn-northd", ready, order=0), Daemon(MAINTENANCE, order=2)]
     if node.has(Component.NEUTRON_L2):
         made.append(Daemon("ovn-controller", order=2, stage="compute"))
         if has_metadata(node):

@@ -131,6 +131,15 @@ def test_ovn_has_no_agents_but_for_metadata(contained: LabSpec) -> None:
     assert "/etc/neutron/l3_agent.ini" not in files(contained, "controller")
 
 
+def test_northd_stops_without_the_databases(contained: LabSpec) -> None:
+    """As packaged its stop ends them, and systemd does not start again what ended well: seen on a new lab."""
+    path = "/etc/systemd/system/ovn-northd.service.d/labctl.conf"
+    lines = files(contained, "controller")[path].content.splitlines()
+    assert lines[:2] == ["[Service]", "ExecStop="]
+    assert lines[2].startswith("ExecStop=/usr/share/ovn/scripts/ovn-ctl stop_northd --ovn-manage-ovsdb=no")
+    assert path not in files(contained, "compute")
+
+
 def test_the_agents_bridge_has_all_its_protocols_before_the_agent_starts(contained: LabSpec) -> None:
     """One that is added while the agent runs makes Open vSwitch connect anew, and the agent hangs."""
     made = commands(specify(USSURI), "network")
