@@ -57,6 +57,7 @@ HOLES_IN = {
     "labctl/lab/snapshot.py": {"name": SNAPSHOT},
     "labctl/commands/guide.py": {"topology": "zed-2node", "words": ""},
     "labctl/commands/upgrade.py": {"wanted": f"--to {RELEASE}"},
+    "labctl/sources/build.py": {"given.text": "nova=/tree"},
     "labctl/engine/sources.py": {"tree.project": "nova"},
     "labctl/commands/source.py": {"' '.join(where)": "nova=release"},
     "labctl/lab/source.py": {"each.text": "nova=release", "back": "nova=release"},

@@ -279,7 +279,7 @@ class Attempt:
         for name in names:
             self.history.record_image(name, facts.packages(name))
         sources = facts.sources(self.lab)
-        hashed = facts.inputs(self.cell, self.owner.source, [*names, *(each["layer"] for each in sources.values())])
+        hashed = facts.inputs(self.cell, self.owner.source, names, sources)
         self.history.update_attempt(self.id, images=json.dumps(names), inputs=hashed, sources=json.dumps(sources))
 
     # --- the end -------------------------------------------------------------------------------

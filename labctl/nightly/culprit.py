@@ -124,10 +124,9 @@ class Culprit:
         :raises LabError: there is no such commit.
         """
         for name in (commit, f"origin/{commit}"):
-            words = ["git", "-C", str(self._tree), "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}"]
-            if found := process.run(words, check=False).stdout.strip():
+            if found := tree.asked(self._tree, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}"):
                 return found
-        raise LabError(f"{self.place} has no commit '{commit}'", f"git -C {self.place} log")
+        raise LabError(f"{self.place} has no commit '{commit}'", f"git ls-remote {self.place}")
 
     def _subject(self, commit: str) -> str:
         return self._git("show", "-s", "--format=%s", commit)
@@ -152,7 +151,7 @@ class Culprit:
                 raise LabError(
                     f"the first bad commit is one of {len(left)}, of which others do not install: "
                     + ", ".join(commit[:12] for commit in left),
-                    f"less {self.where}",
+                    f"ls {self.where}",
                 )
             seen = self._try(self._git("rev-parse", "BISECT_HEAD"), number)
             # of skipped commits git says what is left with status 2
@@ -161,6 +160,12 @@ class Culprit:
             if done.returncode not in (0, 2):
                 raise LabError(f"git bisect: {done.stderr.strip()}")
         return found[1]
+
+    def _tests(self) -> list[str]:
+        """The tests that decide: those that were named, else the cell's, of a whole suite its smoke tests."""
+        if self.test:
+            return replace(self.cell, select=(), keyword=self.test, smoke=False).test(self.lab)
+        return replace(self.cell, smoke=self.cell.smoke or not self.cell.select).test(self.lab)
 
     # --- one commit ----------------------------------------------------------------------------
 
@@ -190,14 +195,7 @@ class Culprit:
             raise LabError(f"{self.lab} is not restored: {running.said(log)}", f"less {log}")
         if not self._steps.run(["source", self.lab, given.text], log, CHANGE).good:
             return BAD, running.said(log)
-        words = ["test", self.lab, "-n", str(self.cell.workers)]
-        if self.test:
-            words += ["--", "-k", self.test]
-        elif self.cell.smoke or not self.cell.select:
-            words += ["--smoke"]
-        else:
-            words += ["--", *(f"e2e/{name.removeprefix('e2e/')}" for name in self.cell.select)]
-        tested = self._steps.run(words, log, self.cell.timeouts["test"])
+        tested = self._steps.run(self._tests(), log, self.cell.timeouts["test"])
         if tested.status == NOTHING_COLLECTED:
             raise LabError(f"no test is named by {self.test!r}", f"less {log}")
         return (GOOD, "") if tested.good else (BAD, running.said(log))

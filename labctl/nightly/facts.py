@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +97,7 @@ def packages(image: str) -> dict[str, str]:
     return found
 
 
-def inputs(cell: Cell, source_hash: str, image_names: Sequence[str]) -> str:
+def inputs(cell: Cell, source_hash: str, image_names: list[str], own: Mapping[str, Mapping[str, str]]) -> str:
     """Hash of all that decides an attempt's outcome: different outcomes on equal hashes are a flake."""
     try:
         topology = load.find(cell.topology).read_text()
@@ -105,5 +105,6 @@ def inputs(cell: Cell, source_hash: str, image_names: Sequence[str]) -> str:
         topology = ""
     tests = (cell.select, cell.keyword, cell.smoke, cell.workers)
     asked = (cell.release, cell.base, cell.driver, *tests, cell.join, cell.upgrade, cell.chosen)
-    text = json.dumps([source_hash, topology, image_names, asked])
+    layers = [*image_names, *(each["layer"] for each in own.values())]
+    text = json.dumps([source_hash, topology, layers, asked])
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -40,6 +40,9 @@ FILE = "nightly.yaml"
 DEFAULT_RETRIES = 1
 
 
+PROJECTS = tuple(service.name for service in SERVICES)
+
+
 @dataclass(frozen=True)
 class Cell:
     """One combination to test: what was requested, and what it resolves to on this machine.
@@ -211,10 +214,9 @@ def _check(settings: Nightly, at: Positions, folder: Path) -> Iterator[Problem]:
         for i, value in enumerate(entry.upgrade):
             if releases.named(value) not in releases.EVERY:
                 yield at.problem((*here, "upgrade", i), unknown("release", value, releases.EVERY))
-        known_projects = [service.name for service in SERVICES]
         for project in entry.sources:
-            if project not in known_projects:
-                yield at.problem((*here, "sources", project), unknown("project", project, known_projects), key=True)
+            if project not in PROJECTS:
+                yield at.problem((*here, "sources", project), unknown("project", project, PROJECTS), key=True)
         yield from _selection(entry, at, here)
         for i, excluded in enumerate(entry.exclude):
             if not any(_fits(excluded, *c) for c in _combinations(entry)):

@@ -196,7 +196,7 @@ def _begin(history: History, lab: Lab) -> tuple[int, int, Path]:
     attempt = history.begin_attempt(row["id"], 1, run_facts["git_commit"])
     images = facts.images(lab.name)
     sources = facts.sources(lab.name)
-    hashed = facts.inputs(cell, run_facts["source"], [*images, *(each["layer"] for each in sources.values())])
+    hashed = facts.inputs(cell, run_facts["source"], images, sources)
     history.update_attempt(attempt, images=json.dumps(images), inputs=hashed, sources=json.dumps(sources))
     where = artefacts(history, number) / cell.name
     files.make_directories(where)

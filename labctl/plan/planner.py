@@ -131,7 +131,7 @@ def trees(ctx: Context, node: NodeSpec) -> tuple[SourceTree, ...]:
     """The projects' own trees that a node uses."""
     return tuple(
         SourceTree(service.name, ctx.lab.sources[service.name].layer, ctx.release.python(ctx.base.source))
-        for service in present(ctx)
+        for service in SERVICES
         if service.name in ctx.lab.sources and node.has(*service.components)
     )
 

@@ -42,6 +42,12 @@ PARTS = {"gnocchi": ("keystone", "mysql", "redis"), "aodh": ("mysql",)}
 SERIES = {"swift": 2, "horizon": 2, "gnocchi": 2}
 
 
+def same_series(project: str, known: str, version: str) -> bool:
+    """True if a version of a project is of the release that has the known one."""
+    series = known.split(".")[: SERIES.get(project, 1)]
+    return version.split(".")[: len(series)] == series
+
+
 def series(text: str) -> dict[str, str]:
     """Versions by project, from a text like ``keystone 16.0.2, glance 19.0.4``."""
     words = text.replace(",", " ").split()
@@ -238,8 +244,7 @@ class Release:
         known = self.versions[source][project]
         if source is PackageSource.PYPI:
             return version == known
-        series = known.split(".")[: SERIES.get(project, 1)]
-        return version.split(".")[: len(series)] == series
+        return same_series(project, known, version)
 
     def has(self, project: str, source: PackageSource) -> bool:
         """True if labctl installs this project of the release from that package source."""

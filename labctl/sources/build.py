@@ -21,7 +21,7 @@ from labctl.host import files, paths
 from labctl.images import golden, pip, store
 from labctl.images.chroot import Bind, Chroot
 from labctl.progress import step
-from labctl.releases.model import DISTRIBUTIONS, SERIES, PackageSource
+from labctl.releases.model import DISTRIBUTIONS, PackageSource, same_series
 from labctl.services.base import Context
 from labctl.sources.given import Given
 from labctl.sources.tree import Taken, take
@@ -91,19 +91,19 @@ def made(home: Home, spec: LabSpec, given: Given, *, force: bool = False) -> Sou
     :raises LabError: it cannot be read or built; the message has its last lines, and the log.
     """
     own = Context.of(spec).release.versions[PackageSource(spec.package_source)].get(given.project, "")
+    anyway = f"labctl source {spec.name} {given.text} --force takes it all the same"
     with files.temporary("source-", place=_workshop()) as work, store.keeping():
         taken = take(given, work / "tree")
         version = taken.version or own
-        if not force and own:
-            _same_series(given, version, own)
+        if not force and own and not same_series(given.project, own, version):
+            raise RefusedError(
+                f"{given.text} is {given.project} {version}; the release of {spec.name} has {own}", anyway
+            )
         layer = _layer(home, given, taken, version, work)
     facts = store.manifest_of(layer)
     if facts["unmet"] and not force:
         lines = "\n".join(f"  {needs}; it has {has or 'none'}" for needs, has in facts["unmet"])
-        raise RefusedError(
-            f"{given.text} requires what the environment of {spec.name} has not:\n{lines}",
-            "a tree that fits the release, or --force",
-        )
+        raise RefusedError(f"{given.text} requires what the environment of {spec.name} does not have:\n{lines}", anyway)
     return SourceSpec(
         project=given.project,
         layer=layer.name,
@@ -121,26 +121,13 @@ def _workshop() -> Path:
     return place
 
 
-def _same_series(given: Given, version: str, own: str) -> None:
-    """:raises RefusedError: a version is of another release than the release's own."""
-    numbers = SERIES.get(given.project, 1)
-
-    def series(text: str) -> list[str]:
-        return text.split(".")[:numbers]
-
-    if series(version) != series(own):
-        raise RefusedError(
-            f"{given.text} is {given.project} {version}; the lab's release has {own}",
-            "a tree of the lab's release, or --force",
-        )
-
-
 def _layer(home: Home, given: Given, taken: Taken, version: str, work: Path) -> Path:
     tree = {} if taken.wheel else _digests(taken.directory)
-    described = {name: digest for name, digest in tree.items() if name.split("/")[0] in DESCRIBES}
     if taken.wheel:
         described = _digests(taken.directory)
-    else:  # which modules there are, not what they say
+    else:
+        described = {name: digest for name, digest in tree.items() if name.split("/")[0] in DESCRIBES}
+        # which modules there are, not what they say
         described["modules"] = hashlib.sha256("\0".join(sorted(tree)).encode()).hexdigest()
     inputs = {"version": RECIPE_VERSION, "home": home.identity, "pbr": version, "tree": described}
     parts = store.ensure(

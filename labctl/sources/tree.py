@@ -81,14 +81,14 @@ def _git(place: Path | str, *words: str, timeout: float = GIT) -> str:
     return process.run([*_GIT, "-C", place, *words], timeout=timeout, env={**os.environ, **_QUIET}).stdout
 
 
-def _asked(place: Path | str, *words: str) -> str:
-    """What git says, empty if it refuses."""
+def asked(place: Path | str, *words: str) -> str:
+    """What git says of a repository, empty if it refuses."""
     done = process.run([*_GIT, "-C", place, *words], timeout=GIT, env={**os.environ, **_QUIET}, check=False)
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def _described(place: Path | str, commit: str) -> str:
-    return _asked(place, "describe", "--tags", "--long", "--match", "[0-9]*", commit)
+    return asked(place, "describe", "--tags", "--long", "--match", "[0-9]*", commit)
 
 
 # --- a working tree ----------------------------------------------------------------------------------
@@ -100,7 +100,7 @@ def stamp(place: Path) -> str:
 
 
 def _is_repository(place: Path) -> bool:
-    top = _asked(place, "rev-parse", "--show-toplevel")
+    top = asked(place, "rev-parse", "--show-toplevel")
     return top != "" and Path(top) == place
 
 
@@ -120,8 +120,8 @@ def _tree(given: Given, into: Path) -> Taken:
         raise LabError(f"{place} changed each of the {READS} times that it was read", "wait until it rests")
     if not _is_repository(place):
         return Taken(into)
-    commit = _asked(place, "rev-parse", "--verify", "HEAD")
-    dirty = bool(_asked(place, "status", "--porcelain"))
+    commit = asked(place, "rev-parse", "--verify", "HEAD")
+    dirty = bool(asked(place, "status", "--porcelain"))
     return Taken(into, commit, dirty, _described(place, "HEAD") if commit else "")
 
 
@@ -192,11 +192,11 @@ def _commit(given: Given, into: Path) -> Taken:
 
 def _local(given: Given) -> tuple[Path, str]:
     place = Path(given.place)
-    if commit := _asked(place, "rev-parse", "--verify", "--quiet", f"{given.ref}^{{commit}}"):
+    if commit := asked(place, "rev-parse", "--verify", "--quiet", f"{given.ref}^{{commit}}"):
         return place, commit
-    if not _asked(place, "rev-parse", "--git-dir"):
+    if not asked(place, "rev-parse", "--git-dir"):
         raise RefusedError(f"{given.project}: {place} is not a git repository")
-    names = _asked(place, "for-each-ref", "--format=%(refname:short)").splitlines()
+    names = asked(place, "for-each-ref", "--format=%(refname:short)").splitlines()
     raise RefusedError(_unknown(given, names))
 
 
@@ -210,7 +210,7 @@ def _fetched(given: Given) -> tuple[Path, str]:
         # with the tags, by which a version is known
         _git(place, "fetch", "--quiet", "--tags", "--force", given.place, given.ref, timeout=FETCH)
     except process.CommandError as error:
-        listed = _asked(place, "ls-remote", "--refs", given.place)
+        listed = asked(place, "ls-remote", "--refs", given.place)
         if not listed:
             raise LabError(f"{given.project}: {given.place} cannot be fetched: {error.reason}") from error
         names = [line.split("\t")[1].split("/", 2)[-1] for line in listed.splitlines()]

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -164,3 +165,20 @@ def test_branches_of_the_repository_can_be_named(
     git(repository[0], "branch", "stable", repository[1][3])
     commands.broken = {"test": FIRST_BAD}
     assert search(history, repository, good="stable", bad="master").run()[1] == f"change {FIRST_BAD}"
+
+
+@pytest.mark.parametrize(
+    ("cell", "test", "words"),
+    [
+        ({}, "", ["--smoke"]),
+        ({"select": ("test_image.py",)}, "", ["test_image.py"]),
+        ({"smoke": True, "keyword": "server"}, "", ["--smoke", "-k", "server"]),
+        ({"smoke": True, "select": ("test_image.py",)}, "in_use", ["-k", "in_use"]),
+    ],
+)
+def test_the_tests_that_decide_are_those_named_else_the_cell_s(
+    history: History, cell: dict[str, Any], test: str, words: list[str]
+) -> None:
+    found = Culprit(history, Cell("c", "zed-2node", **cell), "neutron", "/tree", "1", "2", test)._tests()
+    rest = [word.rpartition("/")[2] for word in found[found.index("4") + 1 :] if word != "--"]
+    assert rest == words

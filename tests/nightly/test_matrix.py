@@ -134,7 +134,7 @@ def test_a_cell_of_smoke_tests_runs_no_others(tmp_path: Path) -> None:
     assert brief.test("lab", "--junit", "x") == ["test", "lab", "-n", "2", "--smoke", "--junit", "x", "--"]
     old = {name: value for name, value in vars(brief).items() if name != "smoke"}
     assert Cell.from_json(json.dumps(old)).smoke is False  # of a history that is older than the word
-    assert facts.inputs(brief, "", []) != facts.inputs(replace(brief, smoke=False), "", [])
+    assert facts.inputs(brief, "", [], {}) != facts.inputs(replace(brief, smoke=False), "", [], {})
 
 
 def test_a_topology_beside_the_file_is_taken(tmp_path: Path) -> None:
