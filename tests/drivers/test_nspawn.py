@@ -10,6 +10,7 @@ from subject import NODE, OTHER, subject_of
 from support import SMALL
 
 from labctl.host import cgroup, network, process, sparse
+from labctl.topology.spec import LabSpec
 
 pytestmark = pytest.mark.system
 
@@ -109,3 +110,22 @@ def test_a_machine_ends_that_was_started_this_moment(tmp_path: Path, monkeypatch
             assert end() in (False, [])
             assert not driver.machine(lab, NODE).running
             assert cgroup.processes(lab.name, NODE) == []
+
+
+def test_a_start_ends_once_the_machine_is_in_its_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked a moment too early, it looks like a machine whose network was replaced, which `up` would restart."""
+    entered, asked = network.entered, []
+
+    def late(spec: LabSpec, node: str, pid: int) -> bool:
+        asked.append(pid)
+        return len(asked) > 5 and entered(spec, node, pid)
+
+    with subject_of("nspawn", SMALL, tmp_path, monkeypatch) as subject:
+        driver, lab = subject.driver, subject.lab
+        driver.create_network(lab)
+        driver.create(lab, NODE)
+        with monkeypatch.context() as patch:
+            patch.setattr(network, "entered", late)
+            driver.start(lab, NODE)
+        assert len(asked) > 5
+        assert driver.lost(lab, NODE) == ""
