@@ -49,7 +49,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Order the files, and hold Vagrant, at a minute a test without KVM, to the tests marked ``brief``.
+    """Order the files, and hold Vagrant and clouds, at a minute a test without KVM, to the tests marked ``brief``.
 
     ``make contract`` holds it to all.
     """
@@ -57,7 +57,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: order.get(item.nodeid.partition("::")[0], len(order)))
     if config.getoption("--whole-contract"):
         return
-    slow = [item for item in items if "test_contract.py" in item.nodeid and "[vagrant" in item.name]
+    slow = [
+        item
+        for item in items
+        if "test_contract.py" in item.nodeid and item.name.partition("[")[2].startswith(("vagrant", "openstack"))
+    ]
     left = [item for item in slow if item.get_closest_marker("brief") is None]
     if left:
         config.hook.pytest_deselected(items=left)

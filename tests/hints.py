@@ -21,7 +21,18 @@ ANOTHER = f"labctl up {TOPOLOGY} --name NAME --base {BASE}"
 #: What the holes of commands stand for: anywhere, or in one module.
 HOLES = {
     **dict.fromkeys(
-        ("lab", "lab.name", "lab.lab", "self._lab", "self.lab", "self.lab.name", "self._lab.lab", "lab_name"), LAB
+        (
+            "lab",
+            "lab.name",
+            "lab.lab",
+            "self._lab",
+            "self.lab",
+            "self.lab.name",
+            "self._lab.name",
+            "self._lab.lab",
+            "lab_name",
+        ),
+        LAB,
     ),
     **dict.fromkeys(("name", "spec.name", "item.name", "machine.mark.lab", "shlex.quote(name)"), LAB),
     **dict.fromkeys(("s.row['lab']", "row['lab']"), LAB),
@@ -44,6 +55,7 @@ HOLES_IN = {
         "words": "openstack endpoint list",
     },
     "labctl/diagnose/expected.py": {"operation.name": UNIT, "shell": f"systemctl restart {UNIT}"},
+    "labctl/drivers/openstack/cloud.py": {"words": "server list"},
     "labctl/diagnose/patterns.py": {"search.service": "nova", "since": "2026-01-31T09:30:00+00:00"},
     "labctl/images/media.py": {"medium.name": "CentOS-7-x86_64-Minimal-2009.iso", "path": "/media.iso"},
     "labctl/diagnose/run.py": {"probe.words": "true"},

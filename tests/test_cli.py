@@ -60,7 +60,7 @@ def test_validate_looks_at_the_release_that_is_asked_for(labctl: Labctl) -> None
     [
         ("release: zed", "release: queens", "unknown release 'queens'"),
         ("bases: [debian12]", "bases: [debian11]", "unknown base 'debian11'"),
-        ("drivers: [nspawn, libvirt, vagrant]", "drivers: [openstack]", "unknown driver 'openstack'"),
+        ("drivers: [nspawn, libvirt, vagrant, openstack]", "drivers: [docker]", "unknown driver 'docker'"),
     ],
 )
 def test_what_validate_calls_unknown_is_unknown_to_plan_and_up(

@@ -153,6 +153,9 @@ def prove(
     workers: Annotated[int, typer.Option("-n", min=0, max=MANY, help="pytest-xdist workers")] = 4,
     junit: Annotated[Path | None, typer.Option(help="write a JUnit file")] = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="only the smoke tests: one path through each service")] = False,
+    collect: Annotated[
+        bool, typer.Option("--bundle/--no-bundle", help="collect logs and a diagnosis of the lab when tests fail")
+    ] = True,
 ) -> None:
     """Test a lab with the end-to-end suite; arguments after -- are passed to pytest."""
     lab = Lab.load(name)
@@ -170,7 +173,7 @@ def prove(
     status = process.interactive(words, env=_environment(lab), cwd=suite.parent)
     if status != 0:
         out.print(f"{name}: the end-to-end suite exited with status {status}", style="red")
-    if status in _TELLING:
+    if collect and status in _TELLING:
         with progress():
             kept = bundle.after_failure(name, {"diagnosis": lambda: diagnoses.report(name).members()})
         if kept:

@@ -11,7 +11,7 @@ import typer
 from labctl import drivers
 from labctl.commands.console import out, progress
 from labctl.commands.info import print_info, print_stages
-from labctl.commands.options import BaseName, DriverName, LabName, OwnName, ReleaseName, TopologyName, Wanted
+from labctl.commands.options import BaseName, CloudName, DriverName, LabName, OwnName, ReleaseName, TopologyName, Wanted
 from labctl.diagnose import report as diagnoses
 from labctl.errors import LabError, RefusedError
 from labctl.host import paths
@@ -29,6 +29,7 @@ def up(
     release: ReleaseName = None,
     base: BaseName = None,
     driver: DriverName = None,
+    cloud: CloudName = None,
     until: Annotated[str, typer.Option(help="stop after this stage")] = "verify",
     start: Annotated[str, typer.Option("--from", help="restore this snapshot first")] = "",
     source: Annotated[
@@ -40,14 +41,14 @@ def up(
     """Create a lab, or converge an existing one to its topology."""
     if until not in STAGES:
         raise LabError(f"there is no stage '{until}'; stages: {', '.join(STAGES)}")
-    wanted = Wanted(topology, name, release, base, driver)
+    wanted = Wanted(topology, name, release, base, driver, cloud)
     spec, path = wanted.specify()
     if dry_run:
         from labctl.commands.inspect import print_plan
 
         print_plan(spec)
         return
-    drivers.get(spec.driver).probe()
+    drivers.get(spec.driver, spec.cloud).probe()
     command = wanted.command("up")
     with locked(spec.name, command), progress(paths.labs() / spec.name / "events.jsonl"):
         spec = sources.chosen(spec, *wanted.sources(source or ()))

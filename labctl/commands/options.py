@@ -36,6 +36,12 @@ DriverName = Annotated[
 ]
 
 
+CloudName = Annotated[
+    str | None,
+    typer.Option(metavar="CLOUD", help="with --driver openstack: a cloud of clouds.yaml, or lab:LAB"),
+]
+
+
 def _beside(place: Path, where: str) -> str:
     """A source of a topology, whose relative paths begin at its file."""
     return str(place / where) if (place / where.partition("@")[0]).exists() else where
@@ -50,6 +56,7 @@ class Wanted:
     release: str | None = None
     base: str | None = None
     driver: str | None = None
+    cloud: str | None = None
 
     def command(self, verb: str) -> str:
         """The command line that asks for this."""
@@ -58,7 +65,7 @@ class Wanted:
     def draft(self) -> LabSpec:
         """The lab's spec for display, even where this machine cannot create it."""
         topology, path = self._read()
-        choice = draft(topology, name=self.name, base=self.base, driver=self.driver)
+        choice = draft(topology, name=self.name, base=self.base, driver=self.driver, cloud=self.cloud)
         self._announce(choice, path)
         return bring.grown(choice.spec)
 
@@ -73,7 +80,7 @@ class Wanted:
     def specify(self) -> tuple[LabSpec, Path]:
         """The lab's spec and the topology's file; reports the choice and its reasons."""
         topology, path = self._read()
-        choice = choose(topology, name=self.name, base=self.base, driver=self.driver)
+        choice = choose(topology, name=self.name, base=self.base, driver=self.driver, cloud=self.cloud)
         self._announce(choice, path)
         return bring.grown(choice.spec), path
 

@@ -27,6 +27,8 @@ class Entry:
     own_kernel: bool
     #: its machines are created from boxes, which labctl does not build for every base
     boxes: bool = False
+    #: its machines are on a cloud, which a lab's user names
+    clouds: bool = False
     #: it gives machines several cards for one network, which they bond
     bonds: bool = False
     #: ranges that its machines' other cards have, and whose they are
@@ -44,22 +46,25 @@ DRIVERS: Mapping[str, Entry] = {
     "nspawn": Entry("labctl.drivers.nspawn:Nspawn", own_kernel=False),
     "libvirt": Entry("labctl.drivers.libvirt.machine:Libvirt", own_kernel=True, bonds=True),
     "vagrant": Entry("labctl.drivers.vagrant.machine:VagrantMachines", own_kernel=True, boxes=True, taken=_VAGRANT),
+    "openstack": Entry("labctl.drivers.openstack.machine:OpenStack", own_kernel=True, clouds=True),
 }
-#: Drivers loaded so far.
+#: Drivers loaded so far, with a colon and the cloud where a driver needs one.
 LOADED: dict[str, Driver] = {}
 
 
-def get(name: str) -> Driver:
+def get(name: str, cloud: str = "") -> Driver:
     """Return a driver.
 
+    :param cloud: the cloud that its machines are on, for a driver that needs one.
     :raises LabError: labctl has no driver of that name.
     """
-    if name not in LOADED:
+    key = f"{name}:{cloud}" if cloud else name
+    if key not in LOADED:
         if name not in DRIVERS:
             raise LabError(f"labctl has no driver '{name}'; it has {', '.join(DRIVERS)}")
         module, _, kind = DRIVERS[name].place.partition(":")
-        LOADED[name] = getattr(import_module(module), kind)()
-    return LOADED[name]
+        LOADED[key] = getattr(import_module(module), kind)(*((cloud,) if cloud else ()))
+    return LOADED[key]
 
 
 def every() -> list[Driver]:

@@ -66,6 +66,11 @@ class Driver(Protocol):
         """How many times slower than the host its machines are; multiplies deadlines."""
         ...
 
+    @property
+    def mtu(self) -> int:
+        """Bytes of the largest packet that the networks of its machines carry; 0: as large as a topology says."""
+        ...
+
     def capabilities(self) -> Capabilities:
         """Capabilities of this driver's machines; recipes choose back ends by them."""
         ...

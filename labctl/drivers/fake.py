@@ -96,6 +96,7 @@ class Fake:
 
     name = "fake"
     patience = 1.0
+    mtu = 0
 
     def __init__(self) -> None:
         self.boxes: dict[tuple[str, str], Box] = {}

@@ -61,6 +61,7 @@ class Nspawn:
 
     name = "nspawn"
     patience = 1.0
+    mtu = 0
 
     def capabilities(self) -> Capabilities:
         return Capabilities(
@@ -375,7 +376,7 @@ class Nspawn:
             node,
             seconds,
             running=lambda: bool(self._nspawn_pid(lab, node)),
-            console=self.console(lab, node),
+            console=lambda: self.console(lab, node),
             hint=f"labctl status {lab.name}; labctl logs {lab.name}",
         )
 

@@ -41,13 +41,14 @@ def session(
     seconds: float,
     *,
     running: Callable[[], bool],
-    console: Path,
+    console: Callable[[], Path],
     patience: float = 1.0,
     hint: str,
 ) -> Session:
     """Open a session to a machine's root account, waiting up to that many seconds for it to answer.
 
     :param running: whether the machine is running; if not, there is no wait.
+    :param console: the file with its console's output, asked for when an error shows that.
     :param hint: what to do when it is running but does not answer.
     :raises DeadlineError: it did not answer in time; shows its last console lines.
     """
@@ -56,7 +57,7 @@ def session(
     def connector(timeout: float) -> socket.socket:
         if not running():
             raise BrokenLabError(
-                f"{node} of {lab.name} is not running; last console lines:\n{console_tail(console)}",
+                f"{node} of {lab.name} is not running; last console lines:\n{console_tail(console())}",
                 f"labctl repair {lab.name}",
             )
         return namespace.connect(lab.namespace, address, 22, timeout)
@@ -65,4 +66,4 @@ def session(
     try:
         return ssh_connect(connector, node, "root", *keys, timeout=seconds, patience=patience, hint=hint)
     except DeadlineError as error:
-        raise DeadlineError(f"{error.message}\nlast console lines:\n{console_tail(console)}", error.hint) from error
+        raise DeadlineError(f"{error.message}\nlast console lines:\n{console_tail(console())}", error.hint) from error

@@ -20,8 +20,7 @@ from typing import Any
 
 from labctl.errors import LabError
 from labctl.host import files, paths, process, state
-from labctl.host.sparse import used
-from labctl.images import guest_parts, initramfs, kernel, ovf, store, vm
+from labctl.images import bootable, kernel, ovf, store
 from labctl.progress import step
 from labctl.topology.model import Frozen
 
@@ -31,12 +30,8 @@ RECIPE_VERSION = 1
 PROVIDERS = ("libvirt", "virtualbox")
 #: virtio for libvirt, and VirtualBox's IDE controller; its cards are virtio too.
 MODULES = ("virtio_pci", "virtio_blk", "virtio_net", "virtio_rng", "ata_piix", "sd_mod")
-APPLETS = (
-    "sh", "mount", "insmod", "dd", "cat", "tr", "usleep", "sync", "blockdev", "ip", "poweroff", "switch_root",
-    "ls", "dmesg",
-)  # fmt: skip
+LOADER = bootable.Loader(FILES / "cards.sh", MODULES, ("tr", "ip"))
 USER, ID = "vagrant", 1000
-PROGRAMS = ("mformat", "mcopy", "syslinux", "qemu-img", "mke2fs", "cpio")
 GIB = 2**30
 
 
@@ -67,9 +62,8 @@ def recipe(layers: tuple[Path, ...], boot: Path, provider: str) -> store.Recipe:
         "provider": provider,
         "layers": [layer.name for layer in layers],
         "kernel": boot.name,
+        "loader": LOADER.inputs(),
         "files": {path.name: path.read_text() for path in sorted(FILES.iterdir())},
-        "modules": MODULES,
-        "fstab": vm.FSTAB,
     }
     return store.Recipe("box", inputs)
 
@@ -83,10 +77,10 @@ def ensure(layers: tuple[Path, ...], provider: str = "libvirt") -> Path:
     """
     if provider not in PROVIDERS:
         raise LabError(f"labctl builds no boxes for '{provider}'; supported: {', '.join(PROVIDERS)}")
-    if absent := process.missing(*PROGRAMS):
+    if absent := process.missing(*bootable.PROGRAMS):
         raise LabError(
             f"building a box needs {', '.join(absent)}",
-            "apt-get install --no-install-recommends mtools syslinux syslinux-common qemu-utils e2fsprogs cpio",
+            f"apt-get install --no-install-recommends {bootable.PACKAGES}",
         )
     boot = kernel.ensure()
     return store.ensure(
@@ -102,32 +96,22 @@ def file_of(image: Path) -> Path:
 def _build(layers: tuple[Path, ...], boot: Path, provider: str, work: Path) -> dict[str, Any]:
     tree = work / "tree"
     files.new_directory(tree)
-    modules = kernel.Modules(boot / "tree", kernel.release(boot))
-    addition = work / "addition"
-    vm.complete(addition, layers, boot, modules)
-    _account(addition, layers)
-    if any((layer / "tree/etc/systemd/system").is_dir() for layer in layers):
-        _services(addition)
-    trees = [addition, *(layer / "tree" for layer in layers)]
-    size = used(*trees)
-    with step("image", f"write a file system of {size // vm.MIB} MiB"):
-        root = vm.file_system(trees, modules.release, size, work)
-    files.erase(addition)
-    groups = {"all": modules.closure(MODULES)}
-    initrd = initramfs.pack(work / "initramfs", boot / "tree/busybox", APPLETS, FILES / "initramfs.sh", groups)
-    first = guest_parts.boot_partition(work / "boot.img", boot / "tree/vmlinuz", initrd, FILES / "syslinux.txt")
-    raw = work / "box.raw"
-    guest_parts.write_disk(raw, first, root)
-    files.erase(root)
+    raw, facts = bootable.write(work, layers, boot, LOADER, lambda addition: _complete(addition, layers))
     with step("image", f"pack a box for {provider}"):
         parts = _FORMS[provider](raw, work)
         with files.replacing(tree / f"{provider}.box") as sink, tarfile.open(fileobj=sink, mode="w") as box:
             for path in parts:
                 box.add(path, path.name, filter=_anonymous)
-    files.erase(work / "initramfs")
-    for path in (*parts, raw, first, initrd, work / "initramfs.cpio"):
+    for path in (*parts, raw):
         files.erase(path)
-    return {"kernel": modules.release, "used": size, "sha256": _digest(tree / f"{provider}.box")}
+    return {**facts, "sha256": _digest(tree / f"{provider}.box")}
+
+
+def _complete(addition: Path, layers: tuple[Path, ...]) -> None:
+    """Add what Vagrant requires in a machine."""
+    _account(addition, layers)
+    if any((layer / "tree/etc/systemd/system").is_dir() for layer in layers):
+        _services(addition)
 
 
 def _anonymous(entry: tarfile.TarInfo) -> tarfile.TarInfo:

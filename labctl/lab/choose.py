@@ -33,6 +33,17 @@ _MACHINES = Capabilities(
 
 
 @dataclass(frozen=True)
+class Site:
+    """What makes a lab's machines, and what they are there: see :class:`labctl.drivers.base.Driver`."""
+
+    driver: str
+    capabilities: Capabilities
+    patience: float = 1.0
+    mtu: int = 0
+    cloud: str = ""
+
+
+@dataclass(frozen=True)
 class Choice:
     """A lab's spec, and why each earlier base of its topology is not used."""
 
@@ -48,7 +59,7 @@ class Choice:
 
 def has_datapath(spec: LabSpec) -> bool:
     """True if the kernel of a lab's nodes has Open vSwitch's datapath: a distribution's own has."""
-    return spec.own_kernel or drivers.get(spec.driver).capabilities().openvswitch
+    return spec.own_kernel or drivers.get(spec.driver, spec.cloud).capabilities().openvswitch
 
 
 def describe(spec: LabSpec) -> str:
@@ -66,6 +77,8 @@ def obstacle(release: Release, base: str, driver: str) -> str | None:
     if not runs_on(base, driver):
         return f"needs virtual machines; the driver here is {driver}"
     source = release.bases[base]
+    if source is PackageSource.RDO and DRIVERS[driver].clouds:
+        return "labctl uploads its own images only, and installs no distribution's on a cloud"
     if source is PackageSource.RDO and DRIVERS[driver].boxes:
         return "labctl builds no Vagrant box of it; labctl vagrant render uses the distribution's own"
     if source is PackageSource.RDO and release.rdo is not None:
@@ -74,35 +87,51 @@ def obstacle(release: Release, base: str, driver: str) -> str | None:
 
 
 def choose(
-    topology: Topology, *, name: str | None = None, base: str | None = None, driver: str | None = None
+    topology: Topology,
+    *,
+    name: str | None = None,
+    base: str | None = None,
+    driver: str | None = None,
+    cloud: str | None = None,
 ) -> Choice:
     """Resolve a topology for this machine.
 
     :param base: the base to use, instead of the first that is possible.
+    :param cloud: the cloud that its machines are on, with a driver that needs one.
     :raises LabError: an impossible combination.
     """
     release = releases.get(topology.release)
     chosen_driver = _driver(topology, driver, base)
     chosen_base, passed_over = _base(topology, release, base, chosen_driver)
-    made_by = drivers.get(chosen_driver)
-    spec = _resolve(topology, release, name, chosen_base, chosen_driver, made_by.capabilities(), made_by.patience)
-    return Choice(spec, passed_over)
+    if (cloud is not None) != DRIVERS[chosen_driver].clouds:
+        takes = "needs a cloud" if cloud is None else "takes no cloud"
+        raise LabError(f"the driver {chosen_driver} {takes}", "labctl up --help: --driver, --cloud")
+    made_by = drivers.get(chosen_driver, cloud or "")
+    site = Site(chosen_driver, made_by.capabilities(), made_by.patience, made_by.mtu, cloud or "")
+    return Choice(_resolve(topology, release, name, chosen_base, site), passed_over)
 
 
-def draft(topology: Topology, *, name: str | None = None, base: str | None = None, driver: str | None = None) -> Choice:
+def draft(
+    topology: Topology,
+    *,
+    name: str | None = None,
+    base: str | None = None,
+    driver: str | None = None,
+    cloud: str | None = None,
+) -> Choice:
     """The spec for display: as ``choose`` where possible, else as on a machine that could run it.
 
     :raises LabError: the topology does not name the base or driver.
     """
     try:
-        return choose(topology, name=name, base=base, driver=driver)
+        return choose(topology, name=name, base=base, driver=driver, cloud=cloud)
     except LabError:
         release = releases.get(topology.release)
         candidates = [b for b in topology.bases if base in (None, b)]
         able = [d for d in topology.drivers if candidates and runs_on(candidates[0], d) and driver in (None, d)]
         if not able:
             raise
-        return Choice(_resolve(topology, release, name, candidates[0], able[0], _MACHINES), ())
+        return Choice(_resolve(topology, release, name, candidates[0], Site(able[0], _MACHINES, cloud=cloud or "")), ())
 
 
 def _resolve(
@@ -110,10 +139,9 @@ def _resolve(
     release: Release,
     name: str | None,
     base: str,
-    driver: str,
-    able: Capabilities,
-    patience: float = 1.0,
+    site: Site,
 ) -> LabSpec:
+    able = site.capabilities
     chosen = mechanism.choose(topology, release, base, able.openvswitch, able.vlan)
     if chosen is Mechanism.LINUXBRIDGE and not able.vlan and mechanism.has_tags(topology):
         others = [m for m in mechanism.possible(release, base) if m is not Mechanism.LINUXBRIDGE]
@@ -130,13 +158,15 @@ def _resolve(
         topology,
         name=name,
         base=base,
-        driver=driver,
+        driver=site.driver,
+        cloud=site.cloud,
+        largest_mtu=site.mtu,
         mechanism=chosen,
         userspace_datapath=chosen is not Mechanism.LINUXBRIDGE and not able.openvswitch,
         virt_type=virt_type,
-        volume_backend=_volume_backend(topology, driver, able),
+        volume_backend=_volume_backend(topology, site.driver, able),
         own_kernel=able.own_kernel,
-        patience=patience,
+        patience=site.patience,
         package_source=release.bases[base].value,
         proxy=proxy.of_machine(),
     )

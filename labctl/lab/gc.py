@@ -24,6 +24,7 @@ from labctl.images.store import BUILDING, lock_of
 from labctl.lab import down as teardown
 from labctl.lab import snapshot as snaps
 from labctl.progress import step
+from labctl.records import clouds
 from labctl.records.lab import Lab, exists, locked, names
 from labctl.topology.model import NAME
 
@@ -74,7 +75,7 @@ def _lock_of(name: str) -> Path:
 
 def _labs() -> Iterator[Finding]:
     """Labs with resources but without a record."""
-    known = {*network.marked(), *cgroup.labs()}
+    known = {*network.marked(), *cgroup.labs(), *clouds.known()}
     below = f"{paths.labs()}/"
     for path in (*overlay.below(paths.labs()), *loops.attached(paths.labs()).values()):
         known.add(str(path).removeprefix(below).partition("/")[0])

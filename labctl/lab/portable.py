@@ -137,7 +137,7 @@ def import_(path: Path, header: Header, *, boot: bool = False, signers: Path | N
     """
     spec = header.entry.spec
     check_name(spec.name)
-    driver = drivers.get(spec.driver)
+    driver = drivers.get(spec.driver, spec.cloud)
     driver.probe()
     here = {i.name: found for i in header.images if (found := store.find(i.name, i.digest))}
     for image in here.values():

@@ -33,7 +33,7 @@ def read(name_or_path: str, release: str | None = None) -> tuple[Topology, Path]
 
 
 #: Fields of a spec that only an upgrade changes in a lab's life.
-IDENTITY = ("topology", "release", "base", "driver")
+IDENTITY = ("topology", "release", "base", "driver", "cloud")
 #: In the record of a lab that was upgraded: what its topology says of these fields.
 UPGRADED = "upgraded"
 
@@ -99,7 +99,7 @@ def up(spec: LabSpec, path: Path, until: str, start: str = "") -> Summary:
     :param start: restore this snapshot first.
     :raises LabError: what failed, where, and what to do.
     """
-    driver = drivers.get(spec.driver)
+    driver = drivers.get(spec.driver, spec.cloud)
     driver.probe()
     if half_removed(spec.name):
         note("lab", f"an earlier {spec.name} was only half removed; removing the rest")

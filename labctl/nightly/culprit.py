@@ -164,8 +164,8 @@ class Culprit:
     def _tests(self) -> list[str]:
         """The tests that decide: those that were named, else the cell's, of a whole suite its smoke tests."""
         if self.test:
-            return replace(self.cell, select=(), keyword=self.test, smoke=False).test(self.lab)
-        return replace(self.cell, smoke=self.cell.smoke or not self.cell.select).test(self.lab)
+            return replace(self.cell, select=(), keyword=self.test, smoke=False).test(self.lab, "--no-bundle")
+        return replace(self.cell, smoke=self.cell.smoke or not self.cell.select).test(self.lab, "--no-bundle")
 
     # --- one commit ----------------------------------------------------------------------------
 
@@ -198,4 +198,10 @@ class Culprit:
         tested = self._steps.run(self._tests(), log, self.cell.timeouts["test"])
         if tested.status == NOTHING_COLLECTED:
             raise LabError(f"no test is named by {self.test!r}", f"less {log}")
-        return (GOOD, "") if tested.good else (BAD, running.said(log))
+        return (GOOD, "") if tested.good else (BAD, _failed(log))
+
+
+def _failed(log: Path) -> str:
+    """The first test that failed, as pytest names it; else what the command said last."""
+    named = re.search(r"^(?:FAILED|ERROR) (\S+.*)$", running.tail(log, 20_000), re.MULTILINE)
+    return named[1] if named else running.said(log)

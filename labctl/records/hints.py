@@ -32,7 +32,8 @@ def up(spec: LabSpec, file: Path, name: str | None = None) -> str:
     lab = name or spec.name
     release, base, driver = _choices(spec, file)
     named = None if lab == spec.topology else lab
-    return line("up", _word(spec, file), name=named, release=release, base=base, driver=driver)
+    cloud = spec.cloud or None
+    return line("up", _word(spec, file), name=named, release=release, base=base, driver=driver, cloud=cloud)
 
 
 def first(name: str) -> str:

@@ -75,7 +75,7 @@ class Lab:
     @cached_property
     def driver(self) -> Driver:
         """The driver that creates its machines."""
-        return drivers.get(self.spec.driver)
+        return drivers.get(self.spec.driver, self.spec.cloud)
 
     @property
     def context(self) -> Context:

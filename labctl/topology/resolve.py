@@ -23,6 +23,8 @@ def resolve(
     name: str | None = None,
     base: str,
     driver: str,
+    cloud: str = "",
+    largest_mtu: int = 0,
     mechanism: Mechanism,
     userspace_datapath: bool = False,
     virt_type: VirtType,
@@ -37,6 +39,7 @@ def resolve(
     The caller chooses base, driver, mechanism and the like (``labctl.lab.choose``).
 
     :param name: the lab's name; default: the topology's.
+    :param largest_mtu: bytes of the largest packet that the networks can carry; 0: what the topology says.
     :param proxy: of package downloads, where the topology names none.
     :raises LabError: when the name is invalid.
     :raises ValueError: when the mechanism is AUTO.
@@ -59,6 +62,7 @@ def resolve(
         base=base,
         package_source=package_source,
         driver=driver,
+        cloud=cloud,
         region=topology.options.region,
         workers=topology.options.workers,
         threads=topology.options.threads,
@@ -71,7 +75,7 @@ def resolve(
         patience=patience,
         vault=topology.options.vault,
         proxy=through,
-        networks={key: _network(key, topology.networks) for key in topology.networks},
+        networks={key: _network(key, topology.networks, largest_mtu) for key in topology.networks},
         nodes={key: node for key, node in nodes.items() if node.join is Join.START},
         later={key: node for key, node in nodes.items() if node.join is Join.LATER},
         passwords={**topology.passwords, **({proxies.SECRET: password} if password else {})},
@@ -80,7 +84,8 @@ def resolve(
     )
 
 
-def _network(name: str, networks: Mapping[str, Network]) -> NetworkSpec:
+def _network(name: str, networks: Mapping[str, Network], largest_mtu: int = 0) -> NetworkSpec:
+    mtu = mtu_of(name, networks)
     network, wire = networks[name], wire_of(name, networks)
     role = role_of(name, network)
     if role is None:
@@ -94,7 +99,7 @@ def _network(name: str, networks: Mapping[str, Network]) -> NetworkSpec:
         physical=physical_of(network),
         pool=pool_of(network) if role is NetworkRole.PROVIDER else None,
         dns=network.dns,
-        mtu=mtu_of(name, networks),
+        mtu=min(mtu, largest_mtu) if largest_mtu else mtu,
         wire=wire if wire != name else "",
         vlan=network.vlan,
         vlans=network.vlans,

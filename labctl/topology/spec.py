@@ -36,6 +36,9 @@ from labctl.topology.model import (
 )
 from labctl.topology.proxy import RECORDED
 
+#: A cloud's name in clouds.yaml, or ``lab:`` and the name of a lab.
+CLOUD = r"^$|^(lab:)?[A-Za-z0-9][A-Za-z0-9_.-]*$"
+
 
 class NetworkSpec(Frozen):
     """One layer-2 segment; ``gateway`` and ``ipv6_gateway`` are the lab namespace's own addresses in it.
@@ -158,6 +161,8 @@ class LabSpec(Frozen):
     base: Word
     package_source: Word
     driver: Word
+    #: the cloud that the machines are on, for a driver that needs one
+    cloud: Annotated[str, Field(pattern=CLOUD)] = ""
     region: Word
     workers: int
     threads: int

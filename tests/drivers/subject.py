@@ -19,9 +19,10 @@ from labctl.drivers.base import Driver
 from labctl.drivers.fake import Fake
 from labctl.drivers.libvirt.machine import Libvirt
 from labctl.drivers.nspawn import Nspawn
+from labctl.drivers.openstack.machine import OpenStack
 from labctl.drivers.vagrant.machine import VagrantMachines
 from labctl.host import paths
-from labctl.images import box, kvm, vm
+from labctl.images import box, cloud, kvm, vm
 from labctl.lab.down import remains
 from labctl.records.lab import Lab
 
@@ -40,11 +41,29 @@ def vagrant() -> tuple[Driver, list[str]]:
     return usable(VagrantMachines()), [str(box.ensure(tiny.box_layers()))]
 
 
+#: The lab that is the cloud of the tests: of the home with the golden images.
+CLOUD = os.environ.get("LABCTL_TEST_CLOUD", "")
+
+
+def openstack() -> tuple[Driver, list[str]]:
+    if not CLOUD:
+        pytest.skip("no lab to be the cloud: LABCTL_TEST_CLOUD=LAB names one")
+    return usable(OpenStack(f"lab:{CLOUD}")), [str(cloud.ensure((tiny.ensure(),)))]
+
+
+def _know_the_cloud() -> None:
+    """Give a new home the lab that is the cloud: what is left there is asked by its name."""
+    there = paths.labs() / CLOUD
+    there.parent.mkdir(parents=True, exist_ok=True)
+    there.symlink_to(STORE.parent / "labs" / CLOUD)
+
+
 MAKERS: dict[str, Callable[[], tuple[Driver, list[str]]]] = {
     "fake": lambda: (Fake(), []),
     "nspawn": nspawn,
     "libvirt": libvirt,
     "vagrant": vagrant,
+    "openstack": openstack,
 }
 
 
@@ -119,6 +138,8 @@ def subject_of(
     assert paths.home() == directory / "home"
     if maker in ("libvirt", "vagrant"):
         _know_about_kvm()
+    if maker == "openstack":
+        _know_the_cloud()
     path = write(directory, topology)
     lab = Lab.create(specify(path, name=f"contract-{maker}-{os.getpid()}"), path)
     monkeypatch.setitem(drivers.LOADED, lab.spec.driver, driver)

@@ -40,6 +40,15 @@ def repository(tmp_path: Path) -> tuple[Path, list[str]]:
     return root, commits
 
 
+#: The end of what `labctl test` says when a test failed.
+TESTED = """\
+=========================== short test summary info ============================
+FAILED e2e/test_network.py::test_in_use - Failed: DID NOT RAISE ConflictException
+============================== 1 failed in 52.13s ==============================
+lab: the end-to-end suite exited with status 1
+"""
+
+
 class Commands:
     """labctl's commands: what a lab has of the project decides what becomes of its tests."""
 
@@ -65,7 +74,7 @@ class Commands:
             elif verb == "test":
                 status = int(self.has >= self.broken.get("test", 99))
             if verb in self.broken and status:
-                sink.write(f"error: {verb} of {self.has} fails\n")
+                sink.write(f"error: {verb} of {self.has} fails\n" if verb == "source" else TESTED)
         return Outcome(status, False, 1.0, 1.0, log)
 
     def made(self, home: object, spec: object, given: Given) -> None:
@@ -105,7 +114,8 @@ def test_a_fault_among_sixteen_commits_is_found_in_six_tries(
     assert found.run() == (repository[1][FIRST_BAD - 1], f"change {FIRST_BAD}")
     assert len(found.tries) == 6
     bad = [each for each in found.tries if each.verdict == "bad"]
-    assert all(f"{verb} of " in each.why and Path(each.log).exists() for each in bad), "each has its evidence"
+    evidence = "test_network.py::test_in_use" if verb == "test" else "source of "
+    assert all(evidence in each.why and Path(each.log).exists() for each in bad), "each has its evidence"
     assert commands.said.count("up") == 1
     assert commands.said.count("snapshot create") == 1
     assert commands.said.count("snapshot restore") == 6
@@ -180,5 +190,6 @@ def test_the_tests_that_decide_are_those_named_else_the_cell_s(
     history: History, cell: dict[str, Any], test: str, words: list[str]
 ) -> None:
     found = Culprit(history, Cell("c", "zed-2node", **cell), "neutron", "/tree", "1", "2", test)._tests()
-    rest = [word.rpartition("/")[2] for word in found[found.index("4") + 1 :] if word != "--"]
+    rest = [word.rpartition("/")[2] for word in found[found.index("4") + 1 :] if word not in ("--", "--no-bundle")]
     assert rest == words
+    assert "--no-bundle" in found, "a diagnosis of each bad commit takes as long as its test"

@@ -24,6 +24,7 @@ from labctl.releases import RELEASES
 from labctl.topology.load import load
 from labctl.topology.spec import LabSpec
 
+CLOUD = "lab:other"
 TWO = SMALL.replace("bases: [debian12]", "bases: [centos7, debian12]").replace("release: zed", "release: train")
 TWO = TWO.replace("drivers: [nspawn]", "drivers: [nspawn, libvirt]")
 
@@ -31,7 +32,7 @@ TWO = TWO.replace("drivers: [nspawn]", "drivers: [nspawn, libvirt]")
 @pytest.fixture(autouse=True)
 def everything_is_possible(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(media, "missing", lambda base, release: None)
-    for name in drivers.DRIVERS:
+    for name in (*drivers.DRIVERS, f"openstack:{CLOUD}"):
         monkeypatch.setitem(drivers.LOADED, name, Fake())
 
 
@@ -41,7 +42,7 @@ def typed(command: str) -> LabSpec:
     assert (program, verb) == ("labctl", "up")
     up = typer.main.get_command(app).commands["up"]
     given = up.make_context("up", words).params
-    wanted = Wanted(**{key: given[key] for key in ("topology", "name", "release", "base", "driver")})
+    wanted = Wanted(**{key: given[key] for key in ("topology", "name", "release", "base", "driver", "cloud")})
     return wanted.specify()[0]
 
 
@@ -56,7 +57,8 @@ def labs(path: Path) -> list[LabSpec]:
         for base in topology.bases:
             for driver in topology.drivers:
                 if obstacle(release, base, driver) is None:
-                    found.append(choose(topology, name="mine", base=base, driver=driver).spec)
+                    cloud = CLOUD if drivers.DRIVERS[driver].clouds else None
+                    found.append(choose(topology, name="mine", base=base, driver=driver, cloud=cloud).spec)
     return found
 
 

@@ -35,7 +35,7 @@ def refused(*words: str) -> str:
         ("release", "release: dalmatian"),
         ("bases", "bases: [debian11]"),
         ("bases", "bases: [debian14]"),
-        ("drivers", "drivers: [openstack]"),
+        ("drivers", "drivers: [docker]"),
         ("drivers", "drivers: [fake]"),
     ],
 )
@@ -55,7 +55,7 @@ def test_such_a_word_is_refused_as_an_option_too() -> None:
     for verb in VERBS:
         assert "unknown release 'queens'; known: " in refused(*verb, "zed-2node", "--release", "queens")
     for verb in VERBS[1:]:
-        assert "unknown driver 'openstack'; known: " in refused(*verb, "zed-2node", "--driver", "openstack")
+        assert "unknown driver 'docker'; known: " in refused(*verb, "zed-2node", "--driver", "docker")
         assert "zed-2node does not run on debian11" in refused(*verb, "zed-2node", "--base", "debian11")
 
 

@@ -60,6 +60,7 @@ class Libvirt:
     """
 
     name = "libvirt"
+    mtu = 0
 
     def __init__(self, *, autodestroy: bool | None = None) -> None:
         wanted = os.environ.get("LABCTL_AUTODESTROY", "") not in ("", "0")
@@ -339,7 +340,7 @@ class Libvirt:
             seconds,
             patience=self.patience,
             running=lambda: self.machine(lab, node).running,
-            console=self.console(lab, node),
+            console=lambda: self.console(lab, node),
             hint=f"virsh console {domain_name(lab.name, node)}; labctl logs {lab.name}",
         )
 

@@ -54,6 +54,7 @@ class VagrantMachines:
     """The driver ``vagrant``."""
 
     name = "vagrant"
+    mtu = 0
 
     def __init__(self) -> None:
         self._libvirt = Libvirt()
@@ -356,7 +357,7 @@ class VagrantMachines:
             seconds,
             patience=self.patience,
             running=lambda: self.machine(lab, node).running,
-            console=self.console(lab, node),
+            console=lambda: self.console(lab, node),
             hint=f"labctl logs {lab.name}; cd {self._directory(lab)}; vagrant status",
         )
 

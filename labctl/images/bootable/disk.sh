@@ -1,5 +1,5 @@
 #!/bin/sh
-# /init of a box's initramfs: load the drivers, find the root partition, let it fill its disk, name the cards, start it.
+# The beginning of /init of a bootable disk's initramfs: load the drivers, find the root partition, let it fill its disk.
 export PATH=/bin
 mount -t devtmpfs dev /dev
 mount -t proc proc /proc
@@ -44,25 +44,6 @@ grow() {
     blockdev --rereadpt "/dev/$name"
 }
 
-# Vagrant's own card comes first in every machine and is known by its address (02:76:61, "va"); the lab's cards are
-# eth0, eth1 … as on the machines of every other driver.
-name_cards() {
-    number=0
-    for card in /sys/class/net/eth*; do
-        [ -e "$card" ] && ip link set "${card##*/}" name "new${card##*/eth}"
-    done
-    for index in 0 1 2 3 4 5 6 7; do
-        [ -e "/sys/class/net/new$index" ] || continue
-        case $(cat "/sys/class/net/new$index/address") in
-        02:76:61:*) ip link set "new$index" name vagrant0 ;;
-        *)
-            ip link set "new$index" name "eth$number"
-            number=$((number + 1))
-            ;;
-        esac
-    done
-}
-
 give_up() {
     echo "labctl: $1; the machine is powered off"
     sync
@@ -73,10 +54,3 @@ load all
 wait_for_root || give_up "no disk has a second partition with the label root"
 grow
 mount -t ext4 -o noatime,noinit_itable "/dev/${name}2" /new || give_up "its root disk cannot be mounted"
-name_cards
-# an id of its own for each machine that was made of the box
-[ -s /new/etc/machine-id ] || tr -d - </proc/sys/kernel/random/uuid >/new/etc/machine-id
-mount --move /dev /new/dev
-mount --move /proc /new/proc
-mount --move /sys /new/sys
-exec switch_root /new /sbin/init

@@ -1,0 +1,89 @@
+"""Golden images in Glance: each uploaded once per cloud, found again by its name in the store."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from labctl.drivers.openstack.cloud import Cloud
+from labctl.drivers.openstack.marks import KEY, read
+from labctl.errors import DeadlineError, LabError
+from labctl.host import files, lock, paths, process, qcow2
+from labctl.images import cloud as images
+from labctl.progress import step
+from labctl.records import clouds
+
+#: Property of an image: the golden image that it is, and the home that uploads it.
+GOLDEN = "labctl_image"
+#: Seconds for an image to become active after its last byte.
+ACTIVE = 600.0
+
+
+def ensure(cloud: Cloud, image: Path) -> str:
+    """Upload a golden image unless the cloud has it; return its id in Glance.
+
+    One that this home left unfinished is removed first; one that somebody else is uploading is not waited for.
+
+    :raises LabError: the upload failed; says why.
+    """
+    with lock.exclusive(paths.home() / "locks" / f"upload-{image.name}", f"uploads {image.name}"):
+        query = {GOLDEN: image.name, "visibility": "private"}
+        for there in cloud.get("image", "/v2/images", query)["images"]:
+            if read(there) is not None:  # of a server's disk, which had the golden image's properties
+                continue
+            if there["status"] == "active":
+                return str(there["id"])
+            if there.get(KEY) == clouds.home():
+                cloud.delete("image", f"/v2/images/{there['id']}")
+        return _upload(cloud, image)
+
+
+def _upload(cloud: Cloud, image: Path) -> str:
+    disk, kind = image / "tree" / images.DISK, cloud.image_format
+    size = qcow2.read(disk).size
+    work = paths.home() / "uploads" / image.name
+    if kind == "raw":
+        files.make_directories(work)
+        raw = work / "disk.raw"
+        with step("cloud", f"write {image.name} as raw"):
+            process.run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", disk, raw], timeout=1800)
+        disk = raw
+    facts = {
+        "name": f"labctl-{image.name}",
+        "disk_format": kind,
+        "container_format": "bare",
+        "min_disk": -(-size // 2**30),
+        "visibility": "private",
+        GOLDEN: image.name,
+        KEY: clouds.home(),
+        # labctl shuts a server down itself; what nova is asked to stop then has nothing left to do
+        "os_shutdown_timeout": "0",
+    }
+    made = cloud.post("image", "/v2/images", facts)["id"]
+    try:
+        with step("cloud", f"upload {image.name}, {disk.stat().st_size // 2**20} MiB"), disk.open("rb") as source:
+            headers = {"Content-Type": "application/octet-stream"}
+            cloud.request("image", "PUT", f"/v2/images/{made}/file", data=source, headers=headers)
+            _wait(cloud, made)
+    except BaseException:
+        cloud.delete("image", f"/v2/images/{made}")
+        raise
+    finally:
+        files.remove(work)
+    return str(made)
+
+
+def _wait(cloud: Cloud, made: str) -> None:
+    deadline = time.monotonic() + ACTIVE
+    while (found := state(cloud, made)) != "active":
+        if found not in ("queued", "saving", "importing"):
+            raise LabError(f"the cloud {cloud.name} did not take the image: it is {found}", cloud.command("image list"))
+        if time.monotonic() > deadline:
+            raise DeadlineError(f"an uploaded image is {found} after {ACTIVE:g} s", cloud.command("image list"))
+        time.sleep(1)
+
+
+def state(cloud: Cloud, image: str) -> Any:
+    """An image's status."""
+    return cloud.get("image", f"/v2/images/{image}")["status"]

@@ -1,0 +1,179 @@
+"""A cloud in memory that answers the driver's requests as the APIs do, and fails where a test says so."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+from labctl.drivers.openstack.cloud import Cloud, Refusal
+
+#: Path of a list -> the key of its answer; one of them is made by a POST to the same path, under the other key.
+LISTS = {
+    "/servers": ("servers", "server"),
+    "/flavors": ("flavors", "flavor"),
+    "/os-server-groups": ("server_groups", "server_group"),
+    "/volumes": ("volumes", "volume"),
+    "/snapshots": ("snapshots", "snapshot"),
+    "/v2/images": ("images", ""),
+    "/v2.0/networks": ("networks", "network"),
+    "/v2.0/subnets": ("subnets", "subnet"),
+    "/v2.0/ports": ("ports", "port"),
+    "/v2.0/routers": ("routers", "router"),
+    "/v2.0/floatingips": ("floatingips", "floatingip"),
+    "/v2.0/security-groups": ("security_groups", "security_group"),
+    "/v2.0/security-group-rules": ("security_group_rules", "security_group_rule"),
+}
+LIMITS = {
+    "maxTotalInstances": 10, "totalInstancesUsed": 0, "maxTotalCores": 20, "totalCoresUsed": 0,
+    "maxTotalRAMSize": 51200, "totalRAMUsed": 0, "maxTotalVolumes": 10, "totalVolumesUsed": 0,
+    "maxTotalVolumeGigabytes": 1000, "totalGigabytesUsed": 0,
+}  # fmt: skip
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "/servers": {"status": "ACTIVE", "OS-EXT-STS:task_state": None},
+    "/volumes": {"status": "available"},
+    "/snapshots": {"status": "available"},
+    "/v2/images": {"status": "queued"},
+    "/v2.0/networks": {"mtu": 1500},
+    "/v2.0/floatingips": {"floating_ip_address": "203.0.113.9"},
+    "/v2.0/ports": {"device_id": "", "device_owner": ""},
+}
+
+
+class Answered(Exception):
+    """What keystoneauth raises for an answer with an error, as far as the driver looks at it."""
+
+    def __init__(self, status: int, text: str) -> None:
+        self.http_status, self.details, self.message, self.response = status, text, text, None
+
+
+class MemoryCloud(Cloud):
+    """Everything that was made, by the path of its list, and every request."""
+
+    image_format = "qcow2"
+    patience = 1.0
+    project = "p"
+
+    def __init__(self, name: str = "memory") -> None:
+        self.name = name
+        self.things: dict[str, dict[str, dict[str, Any]]] = {path: {} for path in LISTS}
+        self.things["/v2.0/networks"]["outer"] = {"id": "outer", "name": "public", "router:external": True}
+        self.requests: list[str] = []
+        self.services = {"compute", "network", "image", "block-storage"}
+        self.limits = dict(LIMITS)
+        #: what a new server becomes, and why
+        self.server_status, self.fault = "ACTIVE", ""
+        #: the number of the request at which labctl is killed
+        self.killed_at = 0
+        #: method and path of a request -> status and text with which it is refused
+        self.refused: dict[str, tuple[int, str]] = {}
+        #: whether a machine that is told to shut down does
+        self.shuts_down = True
+        #: it has no extension that turns the filters of ports off
+        self.filters = False
+        self._numbers = itertools.count(1)
+
+    def has(self, service: str) -> bool:
+        return service in self.services
+
+    def made(self) -> dict[str, int]:
+        """How many there are of each kind, of those that the driver made."""
+        counts = {path: len(found) - ("outer" in found) for path, found in self.things.items()}
+        return {path: count for path, count in counts.items() if count and path != "/v2.0/security-group-rules"}
+
+    # --- requests --------------------------------------------------------------------------------
+
+    def _begin(self, method: str, path: str) -> None:
+        self.requests.append(f"{method} {path}")
+        if len(self.requests) == self.killed_at:
+            raise KeyboardInterrupt
+        for what, (status, text) in self.refused.items():
+            if f"{method} {path}".startswith(what):
+                raise self._no(status, f"{method} {path}", text)
+
+    def _no(self, status: int, what: str, text: str) -> Refusal:
+        return Refusal(self, what, Answered(status, text))  # type: ignore[arg-type]
+
+    def get(self, service: str, path: str, query: Mapping[str, Any] | None = None) -> Any:
+        self._begin("GET", path)
+        if path == "/limits":
+            return {"limits": {"absolute": self.limits}}
+        if "/quotas/" in path:
+            return {"quota": {}}
+        wanted = path.removesuffix("/detail")
+        if wanted in LISTS:
+            found = self.things[wanted].values()
+            return {LISTS[wanted][0]: [thing for thing in found if _matches(thing, query or {})]}
+        where, _, number = wanted.rpartition("/")
+        if number not in self.things[where]:
+            raise self._no(404, path, "not found")
+        key = LISTS[where][1]
+        return {key: self.things[where][number]} if key else self.things[where][number]
+
+    def post(self, service: str, path: str, body: Any) -> Any:
+        self._begin("POST", path)
+        if path.endswith("/action"):
+            return self._act(path.split("/")[2], *next(iter(body.items())))
+        key = LISTS[path][1]
+        if self.filters and "port_security_enabled" in body.get("port", {}):
+            raise self._no(400, f"POST {path}", "Unrecognized attribute(s) 'port_security_enabled'")
+        thing = {**DEFAULTS.get(path, {}), **(body[key] if key else body), "id": f"id{next(self._numbers)}"}
+        if path == "/servers":
+            thing |= {"status": self.server_status, "fault": {"message": self.fault}}
+        self.things[path][thing["id"]] = thing
+        return {key: thing} if key else thing
+
+    def _act(self, server: str, action: str, how: Any) -> Any:
+        there = self.things["/servers"][server]
+        if action == "os-getConsoleOutput":
+            return {"output": "reboot: Power down" if self.shuts_down else "login:"}
+        if action == "createImage":
+            image = {"id": f"id{next(self._numbers)}", "name": how["name"], "status": "active", **how["metadata"]}
+            self.things["/v2/images"][image["id"]] = image
+            return {"image_id": image["id"]}
+        there["status"] = {"os-stop": "SHUTOFF", "os-start": "ACTIVE", "pause": "PAUSED", "unpause": "ACTIVE"}[action]
+        return None
+
+    def put(self, service: str, path: str, body: Any) -> Any:
+        self._begin("PUT", path)
+        if path.endswith("/add_router_interface"):
+            router = path.split("/")[3]
+            (subnet,) = (s for s in self.things["/v2.0/subnets"].values() if s["id"] == body["subnet_id"])
+            port = {"id": f"id{next(self._numbers)}", "device_id": router, "device_owner": "network:router_interface"}
+            port |= {"network_id": subnet["network_id"], "fixed_ips": [{"subnet_id": subnet["id"]}], "name": ""}
+            self.things["/v2.0/ports"][port["id"]] = port
+            return None
+        if path.endswith("/remove_router_interface"):
+            ports = self.things["/v2.0/ports"]
+            for port_id in [p["id"] for p in ports.values() if p["device_id"] == path.split("/")[3]]:
+                del ports[port_id]
+            return None
+        where, _, number = path.rpartition("/")
+        key = LISTS[where][1]
+        self.things[where][number] |= body[key]
+        return {key: self.things[where][number]}
+
+    def delete(self, service: str, path: str) -> None:
+        self._begin("DELETE", path)
+        where, _, number = path.rpartition("/")
+        if where == "/v2.0/networks":
+            if any(port["network_id"] == number for port in self.things["/v2.0/ports"].values()):
+                raise self._no(409, path, "one or more ports have an IP allocation")
+            subnets = self.things["/v2.0/subnets"]
+            for subnet in [s["id"] for s in subnets.values() if s["network_id"] == number]:
+                del subnets[subnet]
+        self.things[where].pop(number, None)
+
+    def request(self, service: str, method: str, path: str, **options: Any) -> Any:
+        self._begin(method, path)
+        self.things["/v2/images"][path.split("/")[3]]["status"] = "active"
+
+
+def _matches(thing: Mapping[str, Any], query: Mapping[str, Any]) -> bool:
+    def same(key: str, wanted: Any) -> bool:
+        there = thing.get(key, False if key == "router:external" else None)
+        if key == "name" and str(wanted).startswith("^"):
+            return there == str(wanted)[1:-1].replace("\\", "")
+        return bool(there == wanted)
+
+    return all(same(key, wanted) for key, wanted in query.items() if key != "visibility")
