@@ -25,6 +25,7 @@ from labctl.host import paths
 from labctl.images import box, cloud, kvm, vm
 from labctl.lab.down import remains
 from labctl.records.lab import Lab
+from labctl.topology.spec import LabSpec
 
 NODE, OTHER = "first", "second"
 
@@ -125,6 +126,14 @@ def _know_about_kvm() -> None:
         shutil.copy(found, paths.home())
 
 
+def _carried(spec: LabSpec, mtu: int) -> LabSpec:
+    """A spec whose networks carry no larger packets than the driver's do."""
+    if not mtu:
+        return spec
+    networks = {name: each.model_copy(update={"mtu": min(each.mtu, mtu)}) for name, each in spec.networks.items()}
+    return spec.model_copy(update={"networks": networks})
+
+
 @contextmanager
 def subject_of(
     maker: str, topology: str, directory: Path, monkeypatch: pytest.MonkeyPatch, ready: Lab | None = None
@@ -141,7 +150,7 @@ def subject_of(
     if maker == "openstack":
         _know_the_cloud()
     path = write(directory, topology)
-    lab = Lab.create(specify(path, name=f"contract-{maker}-{os.getpid()}"), path)
+    lab = Lab.create(_carried(specify(path, name=f"contract-{maker}-{os.getpid()}"), driver.mtu), path)
     monkeypatch.setitem(drivers.LOADED, lab.spec.driver, driver)
     if ready:
         lab.meta["id"] = ready.id
@@ -149,9 +158,9 @@ def subject_of(
     lab.ensure_keys()
     lab.meta["image"] = image
     lab.save()
-    driver.create_network(lab)
     made = Subject(driver, lab, ready)
     try:
+        driver.create_network(lab)
         yield made
     finally:
         left = [item for node in lab.spec.nodes for item in driver.destroy(lab, node)] + driver.destroy_network(lab)
