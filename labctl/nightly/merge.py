@@ -119,7 +119,7 @@ class _Merge:
         """Record what the history does not have."""
         cells = self._cells()
         lost = self._lost(cells)
-        if self.number is not None and not (self.new or lost):
+        if self.number is not None and not (self.new or cells or lost):
             note("night", f"run {self.number} has all of these artefacts already")
         else:
             with step("night", f"record {len(cells) + len(lost)} cells"):
@@ -129,10 +129,20 @@ class _Merge:
         return Merged(self.number, bool(cells or lost))
 
     def _cells(self) -> dict[str, Artefact]:
-        """The new cells by name; of two jobs that ran a cell, the later one counts."""
-        before = self.history.jobs(self.number) if self.number is not None else []
+        """The new cells by name: of new jobs, and of those that were resumed since they were lost.
+
+        Of two jobs that ran a cell, the later one counts.
+        """
+        run = self.number
+        before = self.history.jobs(run) if run is not None else []
         began = {name: job["began"] for job in before for name in job["cells"]}
-        return {name: job for job in self.new for name in job.cells if began.get(name, 0) <= job.began}
+        lost = {row["name"] for row in self.history.cells(run) if row["outcome"] == LOST} if run is not None else set()
+        return {
+            name: job
+            for job in self.jobs
+            for name, cell in job.cells.items()
+            if began.get(name, 0) <= job.began and (job in self.new or (name in lost and cell["state"] == "done"))
+        }
 
     def _lost(self, cells: Mapping[str, Artefact]) -> list[str]:
         there = {row["name"] for row in self.history.cells(self.number)} if self.number is not None else set()

@@ -327,10 +327,15 @@ def test_a_killed_job_goes_on_with_resume(split: Split) -> None:
     os.kill(night.pid, signal.SIGTERM)
     assert process.follow(night, timeout=60).status != 0
     assert f"labctl nightly run --resume --artefact {where}" in bench.said
+    assert split.merge()[0] == 1
+    assert split.cells()["alpha"]["outcome"] == "lost"
+    split.monkeypatch.setenv("LABCTL_HOME", str(bench.folder / "labctl-home"))
     again = bench.process("--resume", "--artefact", str(where))
     assert process.follow(again, timeout=60).status == 0, bench.said
     assert split.merge()[0] == 0
     assert split.cells()["alpha"]["outcome"] == "passed"
+    assert split.shown()["id"] == 1
+    assert "2 passed" in (split.home / "nightly/runs/0001/alpha/attempt-1/test.log").read_text()
 
 
 def until(condition: Callable[[], object]) -> None:
