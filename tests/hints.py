@@ -74,6 +74,8 @@ HOLES_IN = {
     "labctl/commands/source.py": {"' '.join(where)": "nova=release"},
     "labctl/lab/source.py": {"each.text": "nova=release", "back": "nova=release"},
     "labctl/nightly/report.py": {"project": "nova", "place": "/nova", "old[:12]": "1a2b3c", "new[:12]": "4d5e6f"},
+    "labctl/nightly/artefact.py": {"place": "/night"},
+    "labctl/commands/nightly.py": {"place": "/night", "made.run": "7"},
     "labctl/upgrade/chain.py": {"back": "nova=release"},
     "labctl/upgrade/estate.py": {"self.access.lab": LAB},
     "labctl/upgrade/run.py": {"self.state.wanted": f"--to {RELEASE}", "hop.snapshot": SNAPSHOT},

@@ -2,40 +2,76 @@
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import glob
+from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from labctl.commands import nightly_show
 from labctl.commands.console import Format, listing, out, progress
 from labctl.commands.options import MANY, Output
 from labctl.errors import LabError
-from labctl.nightly import analysis, report, upkeep
+from labctl.nightly import analysis, artefact, jobs, report, upkeep
 from labctl.nightly import bisect as bisection
 from labctl.nightly import matrix as matrices
+from labctl.nightly import merge as merging
 from labctl.nightly import run as nights
-from labctl.nightly.history import GOOD, History, directory
+from labctl.nightly.history import History, directory, known_durations
 from labctl.nightly.model import Nightly, Retention
 from labctl.progress import note
-from labctl.testing.junit import first_line
 from labctl.topology.units import show_size
 
 File = Annotated[
     Path | None, typer.Option("--file", help="the matrix; default: ./nightly.yaml, else the project's own")
 ]
 Only = Annotated[list[str] | None, typer.Option("--only", metavar="CELL", help="a cell or a pattern; repeatable")]
+Exact = Annotated[
+    list[str] | None, typer.Option("--cell", metavar="CELL", help="a cell, by its whole name; repeatable")
+]
+
+
+class CellFormat(StrEnum):
+    """Output format of the cells."""
+
+    TABLE = "table"
+    JSON = "json"
+    GITHUB = "github"
+    GITLAB = "gitlab"
+
 
 nightly = typer.Typer(help="Test a matrix of labs each night, and show what broke, since when, where.")
+nightly.command("list")(nightly_show.list_runs)
+nightly.command("show")(nightly_show.show)
 
 
 @nightly.command()
-def cells(file: File = None, output: Output = Format.TABLE) -> None:
+def cells(
+    file: File = None,
+    only: Only = None,
+    exact: Exact = None,
+    count: Annotated[
+        int | None, typer.Option("--jobs", min=1, max=MANY, help="jobs of a CI system; default: one for each cell")
+    ] = None,
+    output: Annotated[
+        CellFormat, typer.Option("-o", "--output", help="table, json, or the jobs as github or gitlab take them")
+    ] = CellFormat.TABLE,
+) -> None:
     """List the cells of the matrix: what each resolves to on this machine, or why it is impossible."""
-    found = matrices.load(matrices.find(file))
+    chosen = _chosen(matrices.load(matrices.find(file)), only, exact)
+    with progress():
+        seconds = known_durations()
+    github = output is CellFormat.GITHUB
+    made = jobs.pack(chosen, seconds, jobs.most(count, len(chosen), github=github))
+    if github:
+        typer.echo(jobs.github(made))
+        return
+    if output is CellFormat.GITLAB:
+        typer.echo(jobs.gitlab(made, file, [*(only or []), *(glob.escape(name) for name in exact or [])]), nl=False)
+        return
+    number = {name: job.number for job in made for name in job.cells}
     rows = [
         {
             "cell": cell.name,
@@ -45,20 +81,36 @@ def cells(file: File = None, output: Output = Format.TABLE) -> None:
             "memory": show_size(cell.memory),
             "impossible": cell.impossible,
             "bytes": cell.memory,
+            "seconds": round(seconds[cell.name]) if cell.name in seconds else None,
+            "job": number[cell.name],
         }
-        for cell in found.cells
+        for cell in chosen
     ]
-    listing(output, rows, ["cell", "release", "base", "driver", "nodes", "memory", "impossible"])
+    columns = ["cell", "release", "base", "driver", "nodes", "memory", *(["job"] if count else []), "impossible"]
+    listing(Format(output.value), rows, columns)
+
+
+def _chosen(found: matrices.Matrix, only: list[str] | None, exact: list[str] | None) -> tuple[matrices.Cell, ...]:
+    if only and exact:
+        raise LabError("--only takes patterns, --cell whole names: give one of them", "labctl nightly cells")
+    return found.only(only or [], exact or [])
 
 
 @nightly.command("run")
 def run_night(
     file: File = None,
     only: Only = None,
+    exact: Exact = None,
+    place: Annotated[
+        Path | None,
+        typer.Option(
+            "--artefact", metavar="DIRECTORY", help="run as a job of a CI system: leave all in this directory, to merge"
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="resume the run that was killed")] = False,
     either: Annotated[bool, typer.Option("--continue", help="resume a killed run, else start a new one")] = False,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, max=MANY, help="cells in parallel; default: one per two cores")
+    parallel: Annotated[
+        int | None, typer.Option("--jobs", min=1, max=MANY, help="cells in parallel; default: one per two cores")
     ] = None,
     keep: Annotated[
         bool | None, typer.Option("--keep-on-failure/--remove-on-failure", help="override the file's setting")
@@ -66,33 +118,76 @@ def run_night(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="list the cells, run nothing")] = False,
 ) -> None:
     """Test every cell: up, test, down; exit status 1 when one is not good. Resume a killed run with --resume."""
-    if (resume or either) and (only or keep is not None):
-        raise LabError("--resume keeps the run's own settings; --only and --keep-on-failure need a new run")
+    if (resume or either) and (only or exact or keep is not None):
+        raise LabError("--resume keeps the run's own settings; --only, --cell and --keep-on-failure need a new run")
+    if place is not None and keep:
+        raise LabError("a job of a CI system leaves no lab: --artefact and --keep-on-failure exclude each other")
     if dry_run:
-        cells(file)
+        cells(file, only, exact)
         return
-    with progress(), nights.alone(), History() as history:
+    with progress(), nights.alone(), _opened(place, resume=resume) as history:
         if resume or (either and history.unfinished()):
-            night = nights.resume(history, jobs, None)
+            night = nights.resume(history, parallel, None)
         else:
             found = matrices.load(matrices.find(file))
             note("nightly", f"the matrix is {found.path}")
-            night = nights.begin(history, found, found.only(only or []), jobs, keep, None)
+            job = artefact.new_job(history) if place is not None else ""
+            night = nights.begin(history, found, _chosen(found, only, exact), parallel, keep, None, job)
         rows = night.run()
         number = night.number
-        settings = Nightly.model_validate_json(history.run(number)["settings"])
-        index = reports_directory() / "index.html"
-        good = nights.finish(
-            night,
-            rows,
-            [
-                lambda: report.write(history, index.parent),
-                lambda: upkeep.notify(history, number, settings.notify, index),
-                lambda: upkeep.tidy(history, settings.retention),
-            ],
-        )
-    _print_cells(rows, Format.TABLE)
-    out.print(f"run {number}: {summary(rows)}; labctl nightly show {number}; {index}")
+        good = _finish_job(history, number, rows) if place is not None else _finish(history, number, rows)
+    nightly_show.print_cells(rows, Format.TABLE)
+    said = nightly_show.summary(rows)
+    if place is not None:
+        out.print(f"{place}: {said}; labctl nightly merge {place}")
+    else:
+        out.print(f"run {number}: {said}; labctl nightly show {number}; {reports_directory() / 'index.html'}")
+    if not good:
+        raise typer.Exit(1)
+
+
+def _opened(place: Path | None, *, resume: bool) -> History:
+    return History() if place is None else artefact.opened(place, resume=resume)
+
+
+def _finish(history: History, number: int, rows: list[dict[str, Any]], *, told: bool = True) -> bool:
+    """End a run of this machine's history: report, hook, removal of what is old; return True when it is good."""
+    settings = Nightly.model_validate_json(history.run(number)["settings"])
+    index = reports_directory() / "index.html"
+    after: list[Callable[[], object]] = [lambda: report.write(history, index.parent)]
+    if told:
+        after.append(lambda: upkeep.notify(history, number, settings.notify, index))
+        after.append(lambda: upkeep.tidy(history, settings.retention))
+    return nights.finish(history, number, rows, after)
+
+
+def _finish_job(history: History, number: int, rows: list[dict[str, Any]]) -> bool:
+    """End a job, whose night is told of when all its jobs are merged; return True when it is good."""
+    place = history.path.parent / "report"
+    return nights.finish(
+        history, number, rows, [lambda: report.write(history, place), lambda: artefact.seal(history, number)]
+    )
+
+
+@nightly.command()
+def merge(
+    places: Annotated[
+        list[Path], typer.Argument(metavar="DIRECTORY...", help="artefacts of jobs, or directories of artefacts")
+    ],
+    expected: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="what cells there were: an output of nightly cells, or the matrix itself"),
+    ] = None,
+) -> None:
+    """Make one run of the cells that jobs of a CI system ran with --artefact; exit status as that of a whole night."""
+    wanted = jobs.expected(expected) if expected else []
+    with progress(), nights.alone(), History() as history:
+        made = merging.merge(history, places, wanted)
+        rows = history.cells(made.run)
+        good = _finish(history, made.run, rows, told=made.changed)
+    nightly_show.print_cells(rows, Format.TABLE)
+    said = nightly_show.summary(rows)
+    out.print(f"run {made.run}: {said}; labctl nightly show {made.run}; {reports_directory() / 'index.html'}")
     if not good:
         raise typer.Exit(1)
 
@@ -100,148 +195,6 @@ def run_night(
 def reports_directory() -> Path:
     """Where the report is written."""
     return directory() / "report"
-
-
-def summary(rows: list[dict[str, Any]]) -> str:
-    """Cells by outcome: ``3 passed, 1 failed``."""
-    outcomes = [row["outcome"] or row["state"] for row in rows]
-    return ", ".join(f"{outcomes.count(o)} {o}" for o in dict.fromkeys(sorted(outcomes))) or "no cells"
-
-
-@nightly.command("list")
-def list_runs(
-    number: Annotated[int, typer.Option("-n", "--number", min=1, max=MANY, help="number of newest runs")] = 20,
-    output: Output = Format.TABLE,
-) -> None:
-    """List the newest runs."""
-    with History() as history:
-        found = history.rows("SELECT * FROM runs ORDER BY id DESC LIMIT ?", [number])
-        rows = []
-        for run in found:
-            done = history.cells(run["id"])
-            bad = [c["name"] for c in done if c["outcome"] not in GOOD and c["state"] == "done"]
-            rows.append(
-                {
-                    "run": run["id"],
-                    "kind": run["kind"],
-                    "began": _at(run["began"]),
-                    "took": _took(run["began"], run["ended"]),
-                    "state": "finished" if run["ended"] else "unfinished",
-                    "cells": summary(done),
-                    "not good": ", ".join(bad),
-                    "commit": run["git_commit"][:12],
-                    "began_at": run["began"],
-                    "ended_at": run["ended"],
-                    "version": run["version"],
-                    "host": json.loads(run["host"]),
-                }
-            )
-    listing(output, rows, ["run", "kind", "began", "took", "state", "cells", "not good", "commit"])
-
-
-@nightly.command()
-def show(
-    number: Annotated[
-        int | None, typer.Argument(metavar="[RUN]", min=1, max=MANY, help="a run; default: the newest")
-    ] = None,
-    cell: Annotated[str | None, typer.Argument(help="only this cell, in full")] = None,
-    output: Output = Format.TABLE,
-) -> None:
-    """Show a run: its cells with the first bad stage, and for one cell its stages, tests, findings and files."""
-    with _run(number) as (history, run):
-        rows = history.cells(run["id"])
-        if cell is not None:
-            names = [row["name"] for row in rows]
-            if cell not in names:
-                known = matrices.chosen([matrices.Cell(name=n, topology=n) for n in names], [cell])
-                cell = known[0].name
-            detail = _detail(history, next(row for row in rows if row["name"] == cell))
-    if cell is not None:
-        _print_detail(detail, output)
-        return
-    if output is Format.JSON:
-        host, settings = json.loads(run["host"]), json.loads(run["settings"])
-        shown = [{k: v for k, v in row.items() if k != "definition"} for row in rows]
-        typer.echo(json.dumps({**run, "host": host, "settings": settings, "cells": shown}, indent=1))
-        return
-    state = _took(run["began"], run["ended"]) if run["ended"] else "unfinished; labctl nightly run --resume"
-    out.print(f"run {run['id']} of {_at(run['began'])}: {state}, commit {run['git_commit'][:12] or 'unknown'}")
-    _print_cells(rows, output)
-
-
-@contextmanager
-def _run(number: int | None) -> Iterator[tuple[History, dict[str, Any]]]:
-    with History() as history:
-        if number is None:
-            newest = history.rows("SELECT max(id) AS id FROM runs")[0]["id"]
-            if newest is None:
-                raise LabError("there are no runs yet", "labctl nightly run")
-            number = int(newest)
-        yield history, history.run(number)
-
-
-def _print_cells(rows: list[dict[str, Any]], output: Format) -> None:
-    shown = [
-        {
-            "cell": row["name"],
-            "outcome": row["outcome"] or row["state"],
-            "took": _took(row["began"], row["ended"]) if row["began"] else "",
-            "first bad stage": row["bad_stage"],
-            "message": first_line(row["message"])[:100],
-            "diagnosis": row["diagnosis"][:100],
-            "lab": row["lab"] if row["kept"] else "",
-        }
-        for row in rows
-    ]
-    listing(output, shown, ["cell", "outcome", "took", "first bad stage", "message", "diagnosis"])
-    for row in shown:
-        if row["lab"]:
-            out.print(f"{row['cell']}: its lab is kept: labctl repair {row['lab']}; labctl down {row['lab']}")
-
-
-def _detail(history: History, row: dict[str, Any]) -> dict[str, Any]:
-    """Everything in the history about a cell of a run."""
-    attempts = []
-    for attempt in history.attempts(row["id"]):
-        id_ = [attempt["id"]]
-        tests = "SELECT n.name, t.outcome, t.seconds, t.message FROM tests t JOIN test_names n ON n.id = t.test"
-        stages = "SELECT name, outcome, seconds, cpu_seconds FROM stages WHERE attempt = ? ORDER BY position"
-        attempts.append(
-            {
-                **{k: v for k, v in attempt.items() if k not in ("cell", "process")},
-                "images": json.loads(attempt["images"]),
-                "stages": history.rows(stages, id_),
-                "tests": history.rows(f"{tests} WHERE t.attempt = ? ORDER BY n.name", id_),
-                "findings": history.rows("SELECT place, what, last FROM findings WHERE attempt = ?", id_),
-                "artefacts": [
-                    {**found, "path": str(history.path.parent / found["path"])}
-                    for found in history.rows("SELECT kind, path FROM artefacts WHERE attempt = ?", id_)
-                ],
-            }
-        )
-    return {**row, "definition": json.loads(row["definition"]), "attempts": attempts}
-
-
-def _print_detail(detail: dict[str, Any], output: Format) -> None:
-    if output is Format.JSON:
-        typer.echo(json.dumps(detail, indent=1))
-        return
-    out.print(f"{detail['name']}: {detail['outcome'] or detail['state']}", style="bold")
-    if detail["message"] and not detail["attempts"]:
-        out.print(detail["message"])
-    for attempt in detail["attempts"]:
-        out.print(f"\nattempt {attempt['number']}: {attempt['outcome'] or 'unfinished'}, inputs {attempt['inputs']}")
-        if attempt["message"]:
-            out.print(f"{attempt['bad_stage']}: {attempt['message']}")
-        listing(output, attempt["stages"], ["name", "outcome", "seconds", "cpu_seconds"])
-        for test in (t for t in attempt["tests"] if t["outcome"] == "failed"):
-            out.print(f"failed: {test['name']}")
-        if attempt["diagnosis"]:
-            out.print(f"diagnosis: {attempt['diagnosis']}", markup=False)
-        for found in attempt["findings"]:
-            out.print(f"found: {found['place']}: {found['what']}: {found['last']}")
-        for artefact in attempt["artefacts"]:
-            out.print(f"  {artefact['kind']:<9}{artefact['path']}")
 
 
 @nightly.command("report")
@@ -315,17 +268,6 @@ def bisect(
     listing(output, [vars(t) for t in search.tries], ["commit", "verdict", "seconds", "checkpoint"])
     if output is Format.TABLE:
         out.print(f"first bad commit: {culprit} {subject}")
-
-
-def _at(when: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(when))
-
-
-def _took(began: float, ended: float | None) -> str:
-    if ended is None:
-        return ""
-    minutes, seconds = divmod(round(ended - began), 60)
-    return f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
 
 
 def register(app: typer.Typer) -> None:

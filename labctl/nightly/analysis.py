@@ -9,7 +9,7 @@ from enum import StrEnum
 from statistics import median
 from typing import Any
 
-from labctl.nightly.history import GOOD, History
+from labctl.nightly.history import GOOD, LOST, History
 
 #: Number of newest runs that are searched for flakes and stage times.
 WINDOW = 60
@@ -29,6 +29,7 @@ class Kind(StrEnum):
     NEVER = "never good"
     IMPOSSIBLE = "impossible"
     OPEN = "not finished"
+    LOST = "lost"  # the job that ran it ended, or left nothing: it says nothing of the cell
 
 
 @dataclass(frozen=True)
@@ -95,10 +96,12 @@ def timeline(history: History, before: int | None = None) -> dict[str, list[dict
 def standing(rows: Sequence[dict[str, Any]]) -> Standing:
     """The state of a cell in the last run of its timeline."""
     row = rows[-1]
-    finished = [r for r in rows if r["outcome"] is not None]
+    finished = [r for r in rows if r["outcome"] not in (None, LOST)]
     changed = len(finished) > 1 and (finished[-1]["outcome"] in GOOD) != (finished[-2]["outcome"] in GOOD)
     if row["outcome"] is None:
         return Standing(row["name"], Kind.OPEN, row)
+    if row["outcome"] == LOST:
+        return Standing(row["name"], Kind.LOST, row, changed=len(rows) < 2 or rows[-2]["outcome"] in GOOD)
     if row["outcome"] in GOOD:
         kind = Kind.FLAKY if row["outcome"] == "flaky" else Kind.GOOD
         return Standing(row["name"], kind, row, changed=changed)

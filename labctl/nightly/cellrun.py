@@ -162,7 +162,7 @@ class Attempt:
         if verdict.outcome not in GOOD:
             self._look()
         self._end(verdict)
-        self.history.record_artefacts(self.id, self._artefacts())
+        self.history.record_artefacts(self.id, kinds_of(self.where))
         self.history.update_attempt(
             self.id,
             ended=time.time(),
@@ -319,10 +319,11 @@ class Attempt:
                 return
         verdict.spoil("timeout" if done.late else "failed", "down", steps.said(done.log))
 
-    def _artefacts(self) -> dict[Path, str]:
-        kinds = {"junit.xml": "junit", "bundle.tar.zst": "bundle", "captures": "captures"}
-        found = sorted(self.where.iterdir()) if self.where.is_dir() else []
-        return {p: kinds.get(p.name, "log") for p in found}
+
+def kinds_of(where: Path) -> dict[Path, str]:
+    """What is in the directory of an attempt, and the kind of each."""
+    kinds = {"junit.xml": "junit", "bundle.tar.zst": "bundle", "captures": "captures"}
+    return {path: kinds.get(path.name, "log") for path in sorted(where.iterdir())} if where.is_dir() else {}
 
 
 def _json(said: str) -> dict[str, Any] | None:

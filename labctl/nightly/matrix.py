@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from itertools import product
+from operator import eq
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -99,10 +100,13 @@ class Cell:
         return ["test", name, "-n", str(self.workers), *smoke, *arguments, "--", *chosen, *keyword]
 
     def lab(self, run: int) -> str:
-        """Name of the lab in a run: short, and unlike any name that a person would choose."""
+        """Name of the lab in a run: short, and unlike any name that a person would choose.
+
+        :param run: 0 for a job of a CI system, which no night of this machine's own history is.
+        """
         digest = hashlib.sha256(self.name.encode()).hexdigest()[:6]
         stem = "".join(c for c in Path(self.topology).stem.lower() if c.isalnum() or c == "-")[:18].strip("-")
-        return f"night{run}-{stem}-{digest}"
+        return f"{lab_prefix(run)}-{stem}-{digest}"
 
     def to_json(self) -> str:
         """The cell as the history stores it."""
@@ -117,6 +121,11 @@ class Cell:
         return cls(**{**values, **tuples, "timeouts": timeouts})
 
 
+def lab_prefix(run: int) -> str:
+    """What the names of a run's labs begin with."""
+    return f"night{run}"
+
+
 @dataclass(frozen=True)
 class Matrix:
     """A file and its cells."""
@@ -125,23 +134,26 @@ class Matrix:
     settings: Nightly
     cells: tuple[Cell, ...]
 
-    def only(self, words: Sequence[str]) -> tuple[Cell, ...]:
+    def only(self, words: Sequence[str], exact: Sequence[str] = ()) -> tuple[Cell, ...]:
         """The cells of these names or patterns (``zed-*``), in the file's order; all when none is given.
 
+        :param exact: names that are no patterns, in place of words.
         :raises LabError: a word matches no cell; suggests similar names.
         """
-        return chosen(self.cells, words)
+        return chosen(self.cells, exact, eq) if exact else chosen(self.cells, words)
 
 
-def chosen(cells: Sequence[Cell], words: Sequence[str]) -> tuple[Cell, ...]:
+def chosen(
+    cells: Sequence[Cell], words: Sequence[str], fits: Callable[[str, str], bool] = fnmatchcase
+) -> tuple[Cell, ...]:
     """See :meth:`Matrix.only`."""
-    names = [cell.name for cell in cells]
+    known = [cell.name for cell in cells]
     for word in words:
-        if not any(fnmatchcase(name, word) for name in names):
-            close = get_close_matches(word, names, n=3, cutoff=0.5)
+        if not any(fits(name, word) for name in known):
+            close = get_close_matches(word, known, n=3, cutoff=0.5)
             guess = f"did you mean {' or '.join(close)}? " if close else ""
-            raise LabError(f"there is no cell '{word}'; {guess}cells: {', '.join(names)}", "labctl nightly cells")
-    return tuple(c for c in cells if not words or any(fnmatchcase(c.name, word) for word in words))
+            raise LabError(f"there is no cell '{word}'; {guess}cells: {', '.join(known)}", "labctl nightly cells")
+    return tuple(c for c in cells if not words or any(fits(c.name, word) for word in words))
 
 
 def find(given: Path | None) -> Path:
@@ -235,14 +247,23 @@ def _selection(settings: Settings, at: Positions, here: tuple[str | int, ...]) -
 
 def _twice(settings: Nightly, at: Positions) -> Iterator[Problem]:
     seen: dict[str, int] = {}
-    for number, entry in enumerate(settings.matrix):
-        for combination in _wanted(entry):
-            name = _name(entry, *combination)
-            if seen.setdefault(name, number) != number:
-                yield at.problem(("matrix", number), f"the cell {name} is already in entry {seen[name] + 1}")
+    for number, name in _named(settings):
+        if seen.setdefault(name, number) != number:
+            yield at.problem(("matrix", number), f"the cell {name} is already in entry {seen[name] + 1}")
 
 
 # --- cells -----------------------------------------------------------------------------------------
+
+
+def names(settings: Nightly) -> list[str]:
+    """The names of a file's cells, in its order."""
+    return [name for _, name in _named(settings)]
+
+
+def _named(settings: Nightly) -> Iterator[tuple[int, str]]:
+    for number, entry in enumerate(settings.matrix):
+        for combination in _wanted(entry):
+            yield number, _name(entry, *combination)
 
 
 def _file(entry: Entry, folder: Path) -> Path:

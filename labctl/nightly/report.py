@@ -23,7 +23,7 @@ from labctl.errors import LabError
 from labctl.host import files
 from labctl.nightly import analysis, svg
 from labctl.nightly.analysis import Kind, Standing
-from labctl.nightly.history import GOOD, History
+from labctl.nightly.history import GOOD, LOST, History
 from labctl.nightly.matrix import Cell
 from labctl.nightly.run import slug
 from labctl.nightly.steps import tail
@@ -327,7 +327,12 @@ def sentence(s: Standing) -> str:
 
 
 def _verb(outcome: str) -> str:
-    words = {"timeout": "timed out", "error": "could not run", "impossible": "cannot run here"}
+    words = {
+        "timeout": "timed out",
+        "error": "could not run",
+        "impossible": "cannot run here",
+        LOST: "was lost with its job",
+    }
     return words.get(outcome, outcome)
 
 
@@ -336,6 +341,8 @@ def reproduce(s: Standing) -> str:
     cell = Cell.from_json(s.row["definition"])
     commit = str(s.row["git_commit"]).rstrip("+")
     lines = [f"git checkout {commit}"] if commit else []
+    if s.kind is Kind.LOST:
+        return "\n".join([*lines, shlex.join(["labctl", "nightly", "run", "--cell", s.cell])])
     taken = json.loads(s.row["sources"])
     exact = {p: f"{where.rpartition('@')[0]}@{taken[p]['commit']}" for p, where in cell.sources.items() if p in taken}
     lines.append(shlex.join(["labctl", *replace(cell, sources={**cell.sources, **exact}).up("again")]))

@@ -19,11 +19,12 @@ from labctl.host import files, lock, memory
 from labctl.host.threads import started
 from labctl.nightly import facts
 from labctl.nightly.cellrun import CellRun
-from labctl.nightly.history import GOOD, History, directory
-from labctl.nightly.matrix import Cell, Matrix, looked_at
+from labctl.nightly.history import GOOD, LOST, History, directory
+from labctl.nightly.matrix import Cell, Matrix, lab_prefix, looked_at
+from labctl.nightly.model import Timeouts
 from labctl.nightly.steps import Interrupted, Steps, end_stray
 from labctl.progress import note, step, warn
-from labctl.records.lab import exists
+from labctl.records.lab import exists, names
 from labctl.testing import junit
 from labctl.topology.units import show_size
 
@@ -48,6 +49,12 @@ class Night:
     free: int
     steps: Steps
     stopping: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def again(self) -> str:
+        """The command that resumes it."""
+        place = self.history.path.parent
+        return "labctl nightly run --resume" + ("" if place == directory() else f" --artefact {place}")
 
     @property
     def where(self) -> Path:
@@ -82,7 +89,7 @@ class Night:
             self.stopping.set()
             note("night", f"interrupted; stopping {len(running)} cells")
             wait(running, timeout=PATIENCE)
-            raise Interrupted(f"run {self.number} was interrupted", "labctl nightly run --resume") from None
+            raise Interrupted(f"run {self.number} was interrupted", self.again) from None
         return [{**row, "outcome": outcomes[row["id"]]} for row in self.history.cells(self.number)]
 
     def _startable(self, waiting: list[dict[str, Any]], running: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -100,8 +107,7 @@ class Night:
 
     def _in_order(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Interrupted cells first, then the longest: that makes the run shortest."""
-        query = "SELECT name, avg(ended - began) AS seconds FROM cells WHERE outcome = 'passed' GROUP BY name"
-        takes = {row["name"]: row["seconds"] for row in self.history.rows(query)}
+        takes = self.history.durations()
 
         def key(row: dict[str, Any]) -> tuple[bool, float, int]:
             return (row["state"] == "waiting", -takes.get(row["name"], float("inf")), -_cell(row).memory)
@@ -159,19 +165,27 @@ def _taken(holder: str) -> LabError:
 
 
 def begin(
-    history: History, matrix: Matrix, cells: Sequence[Cell], jobs: int | None, keep: bool | None, steps: Steps | None
+    history: History,
+    matrix: Matrix,
+    cells: Sequence[Cell],
+    jobs: int | None,
+    keep: bool | None,
+    steps: Steps | None,
+    job: str = "",
 ) -> Night:
     """Record a new run; clean up after unfinished runs first. The caller holds :func:`alone`.
 
     :param keep: overrides the file's ``keep_on_failure``.
+    :param job: the id of the job of a CI system that it is.
     """
+    if job:
+        remove_labs_of_jobs(steps)
     for old in history.unfinished():
         note("night", f"run {old['id']} is unfinished; removing its labs (--resume would have continued it)")
         abandon(history, old["id"], steps)
     wanted = [Cell(**{**vars(c), "keep_on_failure": c.keep_on_failure if keep is None else keep}) for c in cells]
-    number = history.begin_run(
-        wanted, file=str(matrix.path.resolve()), settings=matrix.settings.model_dump_json(), **facts.run_facts()
-    )
+    settings = matrix.settings.model_dump_json()
+    number = history.begin_run(wanted, job=job, file=str(matrix.path.resolve()), settings=settings, **facts.run_facts())
     for cell in wanted:
         if cell.impossible:
             warn("night", f"{cell.name} is impossible: {cell.impossible}")
@@ -224,6 +238,17 @@ def stop_strays(history: History, run: int) -> None:
             note(row["name"], "ended a leftover command of the killed run")
 
 
+def remove_labs_of_jobs(steps: Steps | None) -> None:
+    """Remove the labs of jobs that were killed on this machine; their histories are elsewhere."""
+    for lab in names():
+        if lab.startswith(f"{lab_prefix(0)}-"):
+            with step("night", f"remove {lab}, which a killed job left"):
+                log = directory() / "killed-jobs.log"
+                done = (steps or Steps(lambda: False)).run(["down", lab], log, Timeouts().down)
+            if not done.good:
+                warn("night", f"{lab} was not fully removed: labctl down {lab}")
+
+
 def abandon(history: History, run: int, steps: Steps | None = None) -> None:
     """End a run that will not be resumed: its commands and its labs.
 
@@ -249,16 +274,18 @@ def abandon(history: History, run: int, steps: Steps | None = None) -> None:
 # --- ending ----------------------------------------------------------------------------------------
 
 
-def finish(night: Night, rows: list[dict[str, Any]], after: Sequence[Callable[[], object]] = ()) -> bool:
-    """Write the run's JUnit file and end it; return True when every cell is good.
+def finish(
+    history: History, number: int, rows: list[dict[str, Any]], after: Sequence[Callable[[], object]] = ()
+) -> bool:
+    """Write a run's JUnit file and end it; return True when every cell is good.
 
     :param after: further steps, such as the report; their failure is a warning only.
     """
     try:
-        write_junit(night.history, night.number)
+        write_junit(history, number)
     except OSError as error:
         warn("night", f"cannot write the run's JUnit file: {error.filename}: {error.strerror}")
-    night.history.end_run(night.number)
+    history.end_run(number)
     for part in after:
         try:
             part()
@@ -286,7 +313,7 @@ def write_junit(history: History, run: int) -> Path:
 def cases(history: History, row: dict[str, Any]) -> list[junit.Case]:
     """The steps and the tests of a cell, as test cases."""
     attempts = history.attempts(row["id"])
-    if not attempts or row["outcome"] in ("impossible", "error"):
+    if not attempts or row["outcome"] in ("impossible", "error", LOST):
         return [junit.Case("cell", "failed", 0.0, f"{row['outcome']}: {row['message']}")]
     last = attempts[-1]["id"]
     found = []

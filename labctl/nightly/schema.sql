@@ -1,4 +1,4 @@
--- The history of nightly runs, version 3 (PRAGMA user_version). Times are seconds since the epoch.
+-- The history of nightly runs, version 4 (PRAGMA user_version). Times are seconds since the epoch.
 CREATE TABLE runs (
     id INTEGER PRIMARY KEY,
     kind TEXT NOT NULL,                 -- nightly, tempest
@@ -20,7 +20,7 @@ CREATE TABLE cells (
     lab TEXT NOT NULL,
     state TEXT NOT NULL,                -- waiting, running, done
     step TEXT NOT NULL DEFAULT '',      -- up, join, upgrade-RELEASE, test, look, keep, down: the one that runs, or ran last
-    outcome TEXT,                       -- passed, flaky, failed, timeout, error, impossible
+    outcome TEXT,                       -- passed, flaky, failed, timeout, error, impossible, lost
     began REAL,
     ended REAL,
     bad_stage TEXT NOT NULL DEFAULT '', -- the first that was not well, of the last attempt
@@ -29,6 +29,13 @@ CREATE TABLE cells (
     UNIQUE (run, name)
 );
 CREATE INDEX cells_by_name ON cells (name, run);
+CREATE TABLE jobs (                     -- of a CI system: each ran some cells of a run
+    id TEXT PRIMARY KEY,
+    run INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+    began REAL NOT NULL,
+    cells TEXT NOT NULL,                -- names, as JSON
+    files TEXT NOT NULL DEFAULT '{}'    -- in a job's own history: the bytes of each file that it left, as JSON
+);
 CREATE TABLE attempts (
     id INTEGER PRIMARY KEY,
     cell INTEGER NOT NULL REFERENCES cells (id) ON DELETE CASCADE,

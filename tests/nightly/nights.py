@@ -65,7 +65,7 @@ class Bench:
         """A whole run; its cells by name."""
         night = self.begin(*only, jobs=jobs, keep=keep)
         rows = night.run()
-        running.finish(night, rows)
+        running.finish(self.history, night.number, rows)
         return {row["name"]: row for row in rows}
 
     def process(self, *words: str) -> Any:

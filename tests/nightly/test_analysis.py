@@ -60,6 +60,17 @@ def test_a_regression_has_its_last_good_and_first_bad_run_and_stage(history: His
     assert analysis.standings(history, 3)[0].changed
 
 
+def test_a_lost_cell_is_no_regression_and_no_bound_of_one(history: History) -> None:
+    night(history, "passed", inputs="i1", commit="c1")
+    night(history, "lost", inputs="", commit="c2")
+    night(history, "lost", inputs="", commit="c2")
+    night(history, "failed", stage="test", inputs="i3", commit="c3")
+    lost, again, failed = (analysis.standings(history, run)[0] for run in (2, 3, 4))
+    assert (lost.kind, lost.bad, lost.changed) == (Kind.LOST, True, True)
+    assert (again.kind, again.changed) == (Kind.LOST, False)
+    assert (failed.kind, failed.changed, failed.commits) == (Kind.REGRESSION, True, ("c1", "c3"))
+
+
 def test_a_failure_on_the_inputs_of_the_last_good_run_is_suspected_to_be_a_flake(history: History) -> None:
     night(history, "passed", inputs="same")
     last = night(history, "failed", inputs="same")

@@ -296,7 +296,7 @@ def test_a_history_of_a_newer_schema_is_refused_and_left_as_it_is(tmp_path: Path
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA user_version = 99")
     before = path.read_bytes()
-    with pytest.raises(LabError, match="newer labctl: its schema is 99, this labctl supports 3") as raised:
+    with pytest.raises(LabError, match="newer labctl: its schema is 99, this labctl supports 4") as raised:
         History(path)
     assert f"mv {path} {path}.99" in raised.value.hint
     assert path.read_bytes() == before
@@ -310,10 +310,12 @@ def test_a_history_of_the_first_schema_is_migrated_and_keeps_its_attempts(bench:
     with sqlite3.connect(path) as db:
         db.execute("ALTER TABLE attempts DROP COLUMN diagnosis")
         db.execute("ALTER TABLE attempts DROP COLUMN sources")
+        db.execute("DROP TABLE jobs")
         db.execute("PRAGMA user_version = 1")
     with History(path) as history:
         assert [row["diagnosis"] for row in history.cells(1)] == [""]
         assert [row["sources"] for row in history.rows("SELECT sources FROM attempts")] == ["{}"]
+        assert history.jobs() == []
 
 
 def test_what_is_no_history_is_refused(tmp_path: Path) -> None:
