@@ -13,7 +13,7 @@ from labctl.drivers import halt, reach
 from labctl.drivers.base import Capabilities, Machine, shutdown_order
 from labctl.drivers.libvirt import seed
 from labctl.drivers.openstack import flavors, frozen, leftovers, quota, tunnel, uploads
-from labctl.drivers.openstack.cloud import Cloud, opened
+from labctl.drivers.openstack.cloud import Cloud, Refusal, opened
 from labctl.drivers.openstack.frozen import Disks
 from labctl.drivers.openstack.networks import GATEWAY, Networks, Outside
 from labctl.drivers.openstack.servers import POWER, Servers
@@ -32,6 +32,10 @@ from labctl.records.lab import Lab
 MADE, ORIGIN = "made", "origin.json"
 #: What a kernel writes last.
 POWERED_OFF = "reboot: Power down"
+
+
+#: What nova answers when it is asked for the console of a machine that is off.
+_NO_CONSOLE = (404, 409)
 
 
 class OpenStack:
@@ -221,8 +225,13 @@ class OpenStack:
         with suppress(LabError), self.connect(lab, node, min(seconds, 20)) as session:
             session.run("poweroff", timeout=10)
         while time.monotonic() < deadline:
-            if POWERED_OFF in servers.console(server, 20):
-                return True
+            try:
+                if POWERED_OFF in servers.console(server, 20):
+                    return True
+            except Refusal as error:
+                if error.status in _NO_CONSOLE:
+                    return True
+                raise
             time.sleep(0.5)
         return False
 
