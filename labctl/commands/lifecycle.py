@@ -19,7 +19,8 @@ from labctl.lab import bundle
 from labctl.lab import down as teardown
 from labctl.lab import source as sources
 from labctl.lab import up as bring
-from labctl.records.lab import locked
+from labctl.records.lab import exists, locked
+from labctl.remote import place
 from labctl.topology.stages import STAGES
 
 
@@ -30,7 +31,14 @@ def up(
     base: BaseName = None,
     driver: DriverName = None,
     until: Annotated[str, typer.Option(help="stop after this stage")] = "verify",
-    start: Annotated[str, typer.Option("--from", help="restore this snapshot first")] = "",
+    start: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            metavar="SNAPSHOT|FILE|URL",
+            help="begin from a snapshot of the lab, or from what labctl snapshot export wrote",
+        ),
+    ] = "",
     source: Annotated[
         list[str] | None,
         typer.Option(metavar="PROJECT=WHERE", help="a project from a tree of your own: labctl source --help"),
@@ -41,7 +49,7 @@ def up(
     if until not in STAGES:
         raise LabError(f"there is no stage '{until}'; stages: {', '.join(STAGES)}")
     wanted = Wanted(topology, name, release, base, driver)
-    spec, path = wanted.specify()
+    spec, path = wanted.specify(again=not start)
     if dry_run:
         from labctl.commands.inspect import print_plan
 
@@ -56,6 +64,8 @@ def up(
         except RefusedError:
             raise
         except LabError as error:
+            if start and not exists(spec.name):  # it would begin from nothing
+                command = wanted.command("up", place.hidden(start))
             hint = f"{error.hint}; then {command} continues" if error.hint else f"{command} continues"
             told = cache(lambda: diagnoses.report(spec.name))
             if kept := bundle.after_failure(spec.name, {"diagnosis": lambda: told().members()}):
