@@ -9,6 +9,15 @@ from labctl.errors import LabError
 
 #: Packages whose errors are those of connections and servers.
 _THEIRS = {"aiohttp", "aiobotocore", "botocore", "fsspec", "keystoneauth1", "openstack", "requests", "s3fs", "urllib3"}
+#: Those that say that no credentials were found.
+_NO_CREDENTIALS = {
+    "ConfigException",
+    "MissingAuthPlugin",
+    "MissingRequiredOptions",
+    "NoCredentialsError",
+    "PartialCredentialsError",
+    "ProfileNotFound",
+}
 #: Statuses worth another attempt (RFC 9110, RFC 6585).
 _FOR_NOW = (408, 429, 500, 502, 503, 504)
 
@@ -45,6 +54,8 @@ def told(error: Exception, shown: str, hint: str = "") -> RemoteError | None:
         return ChangedError(f"{shown} was changed while it was downloaded", "the same command again")
     if status in _FOR_NOW:
         return BrokenOffError(f"{shown}: the server answers {_phrase(status)}", "the same command again, later")
+    if any(type(each).__name__ in _NO_CREDENTIALS for each in chain):
+        return DeniedError(f"{shown}: there are no credentials for it", hint)
     if status in (401, 403) or (not status and any(isinstance(each, PermissionError) for each in chain)):
         return DeniedError(f"{shown}: access is denied{f' ({status})' if status else ''}", hint)
     if status == HTTPStatus.NOT_FOUND or (not status and len(chain) == 1 and isinstance(error, FileNotFoundError)):
@@ -67,9 +78,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 def _status(error: BaseException) -> int:
     """The HTTP status of an answer that became an error: aiohttp's, keystoneauth's and openstacksdk's, botocore's."""
     answer = getattr(error, "response", None)
-    if isinstance(answer, dict):
-        answer = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    for value in (getattr(error, "status", None), getattr(error, "status_code", None), answer):
+    theirs = answer.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(answer, dict) else None
+    for value in (*(getattr(error, name, None) for name in ("status", "status_code", "http_status")), theirs):
         if isinstance(value, int) and value >= HTTPStatus.BAD_REQUEST:
             return value
     return 0

@@ -47,7 +47,14 @@ class _S3:
             "s3",
             use_listings_cache=False,
             skip_instance_cache=True,
-            config_kwargs={"connect_timeout": CONNECT, "read_timeout": SILENCE, "retries": {"max_attempts": 1}},
+            config_kwargs={
+                "connect_timeout": CONNECT,
+                "read_timeout": SILENCE,
+                "retries": {"max_attempts": 1},
+                # servers other than AWS need not know botocore's newer checksums, and an archive has its own
+                "request_checksum_calculation": "when_required",
+                "response_checksum_validation": "when_required",
+            },
         )
         self._path = self._files._strip_protocol(url)
 

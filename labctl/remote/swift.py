@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
@@ -37,7 +38,10 @@ class _Object:
     def __init__(self, container: str, name: str) -> None:
         self._container = container
         self._name = name
-        self._store: Any = openstack.connect().object_store
+
+    @cached_property
+    def _store(self) -> Any:
+        return openstack.connect().object_store
 
     def _path(self, name: str, container: str = "") -> str:
         return f"/{quote(container or self._container)}/{quote(name)}"
