@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from labctl import releases
+from labctl.artefacts import fetch, place, send
 from labctl.host import archive, paths
-from labctl.remote import fetch, place, send
 
 pytest.importorskip("fsspec", reason="labctl's extra 'remote' is not installed")
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from labctl import drivers
+from labctl.artefacts import place
 from labctl.commands.console import out, progress
 from labctl.commands.info import print_info, print_stages
 from labctl.commands.options import BaseName, DriverName, LabName, OwnName, ReleaseName, TopologyName, Wanted
@@ -20,7 +21,6 @@ from labctl.lab import down as teardown
 from labctl.lab import source as sources
 from labctl.lab import up as bring
 from labctl.records.lab import exists, locked
-from labctl.remote import place
 from labctl.topology.stages import STAGES
 
 

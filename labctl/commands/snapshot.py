@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from labctl.artefacts import place
 from labctl.commands.console import Format, listing, out, progress
 from labctl.commands.options import LabName, Output
 from labctl.errors import LabError
@@ -17,7 +18,6 @@ from labctl.host import files, paths, signature
 from labctl.lab import elsewhere, portable
 from labctl.lab import snapshot as snaps
 from labctl.records.lab import Lab, locked
-from labctl.remote import place
 from labctl.topology.units import show_size
 
 group = typer.Typer(name="snapshot", help="Snapshots of a whole lab.", no_args_is_help=True)

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from labctl.artefacts import fetch, place, send
 from labctl.host import files, lock, paths, signature
 from labctl.lab import portable
 from labctl.lab import snapshot as snaps
 from labctl.progress import note
 from labctl.records.lab import Lab
-from labctl.remote import fetch, place, send
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from labctl import drivers
+from labctl.artefacts import fetch
 from labctl.errors import LabError
 from labctl.host import cgroup, files, lock, loops, network, overlay, paths, sparse
 from labctl.images.store import BUILDING, lock_of
@@ -25,7 +26,6 @@ from labctl.lab import down as teardown
 from labctl.lab import snapshot as snaps
 from labctl.progress import step
 from labctl.records.lab import Lab, exists, locked, names
-from labctl.remote import fetch
 from labctl.topology.model import NAME
 
 

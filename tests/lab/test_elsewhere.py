@@ -12,6 +12,7 @@ from commandline import Labctl
 from support import IDENTITY, SMALL, specify, write
 from webserver import Server, serving
 
+from labctl.artefacts import fetch, place, send
 from labctl.commands import snapshot as command
 from labctl.drivers.fake import Fake
 from labctl.errors import LabError, NoSpaceError, RefusedError
@@ -19,7 +20,6 @@ from labctl.host import archive, paths, process, signature
 from labctl.lab import elsewhere, gc, snapshot
 from labctl.lab import up as bring
 from labctl.records.lab import Lab, exists
-from labctl.remote import fetch, place, send
 
 
 @pytest.fixture
@@ -201,7 +201,7 @@ def test_an_export_to_who_denies_it(lab: Lab, server: Server) -> None:
 
 
 def test_a_library_that_is_missing_is_named_with_what_installs_it(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "labctl.remote.files", raising=False)
+    monkeypatch.delitem(sys.modules, "labctl.artefacts.files", raising=False)
     monkeypatch.setitem(sys.modules, "fsspec", None)
     with pytest.raises(LabError, match="https:// needs the Python package fsspec, which is not installed") as raised:
         command.export("small", "ready", "https://example.org/lab.tar.zst")

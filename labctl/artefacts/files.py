@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 import fsspec
 from fsspec.callbacks import Callback
 
+from labctl.artefacts.place import BLOCK, CONNECT, SILENCE, SLOWEST, Place, Sent, Stat, WholeOnlyError
 from labctl.host import proxy
-from labctl.remote.place import BLOCK, CONNECT, SILENCE, SLOWEST, Place, Sent, Stat, WholeOnlyError
 
 #: Bytes of a part of an upload to S3, two of which are in memory (at most 10 000 parts; s3fs makes them larger).
 _PART = 32 * 2**20

@@ -13,7 +13,7 @@ from openstack import exceptions as sdk
 from s3fs.errors import translate_boto_error
 from s3fs.utils import FileExpired
 
-from labctl.remote import failure
+from labctl.artefacts import failure
 
 SECRET = "https://me:geheim@example.org/lab"
 

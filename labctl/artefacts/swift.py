@@ -19,7 +19,7 @@ from urllib.parse import quote, unquote, urlsplit
 import openstack
 from openstack import exceptions
 
-from labctl.remote.place import CONNECT, SILENCE, Place, Sent, Stat
+from labctl.artefacts.place import CONNECT, SILENCE, Place, Sent, Stat
 
 #: Bytes of a segment, at least; a manifest has at most a thousand.
 _SEGMENT, _MOST = 64 * 2**20, 1000

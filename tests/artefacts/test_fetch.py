@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from webserver import Server, serving
 
+from labctl.artefacts import failure, fetch, place
 from labctl.errors import LabError, NoSpaceError
 from labctl.host import archive, paths, signature
 from labctl.progress import Event, subscribed
-from labctl.remote import failure, fetch, place
 
 HEADER = {"name": "ready"}
 BLOCK = 2**18
@@ -28,7 +28,7 @@ BLOCK = 2**18
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setattr(fetch, "PAUSE", 0.01)
     monkeypatch.setattr(place, "BLOCK", BLOCK)
-    monkeypatch.setattr("labctl.remote.files.BLOCK", BLOCK)
+    monkeypatch.setattr("labctl.artefacts.files.BLOCK", BLOCK)
     with serving() as made:
         made.files["/lab.tar.zst"] = packed(made.place.encode())
         yield made
@@ -103,7 +103,7 @@ def _interrupt_after(server: Server, gets: int) -> None:
 
 KILLED = """
 import sys
-from labctl.remote import fetch, files, place
+from labctl.artefacts import fetch, files, place
 place.BLOCK = files.BLOCK = 2**16
 with fetch.arriving(sys.argv[1]) as arrival:
     arrival.head()
@@ -237,7 +237,7 @@ def test_nobody_there(server: Server) -> None:
 
 
 def test_a_server_that_falls_silent(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("labctl.remote.files.SILENCE", 0.2)
+    monkeypatch.setattr("labctl.artefacts.files.SILENCE", 0.2)
     server.answers.pause = 1.0
     began = time.monotonic()
     with pytest.raises(failure.BrokenOffError, match="no answer in time"):
@@ -246,7 +246,7 @@ def test_a_server_that_falls_silent(server: Server, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_server_that_drips(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("labctl.remote.files.SLOWEST", 0.5)
+    monkeypatch.setattr("labctl.artefacts.files.SLOWEST", 0.5)
     server.answers.pause, server.answers.piece = 0.1, 10
     with pytest.raises(failure.BrokenOffError, match="no answer in time"):
         brought(server.url())

@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
+from labctl.artefacts import failure, place
+from labctl.artefacts.fetch import asked
 from labctl.host import signature
 from labctl.progress import Meter, note, step
-from labctl.remote import failure, place
-from labctl.remote.fetch import asked
 from labctl.topology.units import show_size
 
 

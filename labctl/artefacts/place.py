@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from labctl.errors import LabError
 
-#: By scheme: the module of labctl.remote, and where credentials come from.
+#: By scheme: the module of labctl.artefacts, and where credentials come from.
 SCHEMES = {
     "http": ("files", "a user and password in ~/.netrc, or headers in FSSPEC_HTTP_HEADERS (fsspec's configuration)"),
     "https": ("files", "a user and password in ~/.netrc, or headers in FSSPEC_HTTPS_HEADERS (fsspec's configuration)"),
@@ -48,7 +48,7 @@ class WholeOnlyError(Exception):
 
 
 class Place(Protocol):
-    """A file elsewhere. Errors are the libraries' own; :mod:`labctl.remote.failure` reads them."""
+    """A file elsewhere. Errors are the libraries' own; :mod:`labctl.artefacts.failure` reads them."""
 
     def stat(self) -> Stat:
         """Ask for its size and version."""
@@ -117,7 +117,7 @@ def at(url: str) -> Place:
     if not parts.netloc or not parts.path.strip("/"):
         raise LabError(f"{hidden(url)} names no file", f"{scheme}://WHERE/NAME.tar.zst")
     try:
-        made: Place = import_module(f"labctl.remote.{SCHEMES[scheme][0]}").open_place(url)
+        made: Place = import_module(f"labctl.artefacts.{SCHEMES[scheme][0]}").open_place(url)
     except ImportError as error:
         raise missing(scheme, error.name or "") from error
     return made

@@ -16,11 +16,11 @@ from typing import IO, TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
+from labctl.artefacts import failure, place
+from labctl.artefacts.place import Place, Stat, WholeOnlyError
 from labctl.errors import DeadlineError, LabError, NoSpaceError
 from labctl.host import archive, files, lock, paths, signature
 from labctl.progress import Meter, note, step
-from labctl.remote import failure, place
-from labctl.remote.place import Place, Stat, WholeOnlyError
 from labctl.topology.units import show_size
 
 #: Seconds for a whole download.
