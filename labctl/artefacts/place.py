@@ -118,8 +118,8 @@ def at(url: str) -> Place:
         raise LabError(f"{hidden(url)} names no file", f"{scheme}://WHERE/NAME.tar.zst")
     try:
         made: Place = import_module(f"labctl.artefacts.{SCHEMES[scheme][0]}").open_place(url)
-    except ImportError as error:
-        raise missing(scheme, error.name or "") from error
+    except ImportError as error:  # fsspec's own has no name, and the one that it was raised from
+        raise missing(scheme, error.name or getattr(error.__cause__, "name", None) or "fsspec") from error
     return made
 
 

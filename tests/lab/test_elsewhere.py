@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from commandline import Labctl
+from fsspec.registry import _registry
 from support import IDENTITY, SMALL, specify, write
 from webserver import Server, serving
 
@@ -200,11 +201,25 @@ def test_an_export_to_who_denies_it(lab: Lab, server: Server) -> None:
         command.export("small", "ready", f"http://me:geheim@{server.place}/lab.tar.zst")
 
 
-def test_a_library_that_is_missing_is_named_with_what_installs_it(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "labctl.artefacts.files", raising=False)
-    monkeypatch.setitem(sys.modules, "fsspec", None)
-    with pytest.raises(LabError, match="https:// needs the Python package fsspec, which is not installed") as raised:
-        command.export("small", "ready", "https://example.org/lab.tar.zst")
+@pytest.mark.parametrize(
+    ("library", "url"),
+    [
+        ("fsspec", "https://example.org/lab.tar.zst"),
+        ("aiohttp", "https://example.org/lab.tar.zst"),
+        ("s3fs", "s3://labs/lab.tar.zst"),
+    ],
+)
+def test_a_library_that_is_missing_is_named_with_what_installs_it(
+    library: str, url: str, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("labctl.artefacts.files", "fsspec.implementations.http"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    for registered in ("https", "s3"):
+        monkeypatch.delitem(_registry, registered, raising=False)
+    monkeypatch.setitem(sys.modules, library, None)
+    scheme = url.partition(":")[0]
+    with pytest.raises(LabError, match=f"{scheme}:// needs the Python package {library}, which is not inst") as raised:
+        command.export("small", "ready", url)
     assert raised.value.hint == f"{sys.executable} -m pip install 'labctl[remote]'"
     assert waiting() == []
 
