@@ -20,8 +20,8 @@ METERED = "guide: ceilometer install, enable Object Storage meters; telemetry 4"
 SAMPLE = "proxy-server.conf sample of the package"
 S3 = "swift/common/middleware/s3api/s3api.py: the pipeline with keystone; s3token.py"
 _PIPELINE = (
-    "catch_errors gatekeeper healthcheck proxy-logging cache container_sync bulk tempurl ratelimit formpost s3api "
-    "s3token authtoken keystoneauth staticweb copy container-quotas account-quotas slo dlo versioned_writes "
+    "catch_errors gatekeeper healthcheck proxy-logging cache container_sync bulk tempurl ratelimit formpost authtoken "
+    "s3api s3token keystoneauth staticweb copy container-quotas account-quotas slo dlo versioned_writes "
     "proxy-logging ceilometer proxy-server"
 )
 #: Filters with more options than what they are.
