@@ -18,14 +18,17 @@ from labctl.errors import LabError, NoSpaceError
 from labctl.host import archive, files, paths, qcow2, signature, sparse
 from labctl.host.tarball import Member
 from labctl.images import store
+from labctl.lab import down as teardown
 from labctl.lab import snapshot as snaps
 from labctl.lab.clone import check_name
 from labctl.progress import note, step
-from labctl.records.lab import Lab
+from labctl.records.lab import Lab, exists
 from labctl.topology.model import NAME, Frozen
 from labctl.topology.units import show_size
 
 FORMAT = "labctl snapshot 1"
+#: In the directory of a lab that is being unpacked.
+IMPORTING = "importing"
 #: Seconds for writing or unpacking a file.
 DEADLINE = 7200
 #: An overlay's mark of a removed file, and null, zero, full, random, urandom, tty, console, ptmx.
@@ -127,12 +130,18 @@ def read(path: Path, shown: str = "") -> Header:
 
 
 def admit(header: Header, shown: str) -> None:
-    """Check what can be known of an exported snapshot before it is read whole.
+    """Check what can be known of an exported snapshot before it is read whole; the caller holds the lab's lock.
+
+    What an import of the lab left that was killed is removed.
 
     :raises LabError: its lab's name is taken, or this host cannot run its machines.
     :raises NoSpaceError: it does not fit.
     """
-    check_name(header.entry.spec.name)
+    name = header.entry.spec.name
+    if (paths.labs() / name / IMPORTING).exists() and not exists(name):
+        note("lab", f"an earlier import of {name} was cut off; removing what it left")
+        teardown.down(name)
+    check_name(name)
     drivers.get(header.entry.spec.driver).probe()
     files.make_directories(paths.labs())
     free = shutil.disk_usage(paths.labs()).free
@@ -178,6 +187,7 @@ def import_(
         if not checked:
             archive.check(path, lambda done: note("lab", f"{show_size(done)} of {show_size(size)} read"))
     files.new_directory(directory, 0o700)
+    files.write_atomic(directory / IMPORTING, b"")
     try:
         with step("lab", f"unpack {shown}"):
             expected, size = _expected(header), header.bytes
@@ -194,6 +204,7 @@ def import_(
     except BaseException:
         files.remove(directory)
         raise
+    files.erase(directory / IMPORTING)
     return lab
 
 

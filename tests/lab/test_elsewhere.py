@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -151,6 +154,31 @@ def test_what_has_arrived_stays_where_the_lab_could_not_be_made(
     assert exists("small")
 
 
+KILLED = """
+import os, signal, sys
+from labctl import drivers
+from labctl.commands import snapshot
+from labctl.drivers.fake import Fake
+from labctl.lab import portable
+drivers.LOADED["nspawn"] = Fake()
+portable._record = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+snapshot.import_(sys.argv[1])
+"""
+
+
+def test_an_import_that_was_killed_while_it_unpacked_is_made_anew_of_what_had_arrived(
+    url: str, lab: Lab, fake: Fake, server: Server
+) -> None:
+    assert subprocess.run([sys.executable, "-c", KILLED, url], check=False).returncode == -signal.SIGKILL
+    assert (paths.labs() / "small/layers").is_dir()
+    assert not exists("small")
+    server.sent = 0
+    command.import_(url)
+    assert server.sent == 0
+    assert Lab.load("small").id == lab.id
+    assert waiting() == []
+
+
 def test_gc_removes_what_has_arrived_and_was_not_used(url: str, server: Server) -> None:
     server.answers.refusals = {"GET": [500] * 9}
     with pytest.raises(LabError, match="answers 500"):
@@ -158,6 +186,27 @@ def test_gc_removes_what_has_arrived_and_was_not_used(url: str, server: Server) 
     assert not [f for f in gc.find() if f.kind == "archive"]
     found = [f for f in gc.find(images=True) if f.kind == "archive"]
     assert gc.remove(found) == []
+    assert waiting() == []
+
+
+def test_two_imports_of_a_url_at_once_make_one_lab(url: str, lab: Lab, server: Server) -> None:
+    server.answers.pause = 0.2
+    said: list[str] = []
+
+    def again() -> None:
+        try:
+            command.import_(url)
+            said.append("imported")
+        except LabError as error:
+            said.append(error.message)
+
+    threads = [threading.Thread(target=again) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(said) == ["a lab named small already exists", "imported"]
+    assert Lab.load("small").id == lab.id
     assert waiting() == []
 
 
