@@ -79,7 +79,8 @@ HOLES_IN = {
     "labctl/upgrade/chain.py": {"back": "nova=release"},
     "labctl/upgrade/estate.py": {"self.access.lab": LAB},
     "labctl/upgrade/run.py": {"self.state.wanted": f"--to {RELEASE}", "hop.snapshot": SNAPSHOT},
-    "labctl/commands/snapshot.py": {"snapshot": SNAPSHOT, "snapshot or ''": SNAPSHOT},
+    "labctl/commands/snapshot.py": {"snapshot": SNAPSHOT, "snapshot or ''": SNAPSHOT, "export.shown": FILE},
+    "labctl/lab/origin.py": {"start": SNAPSHOT, "shlex.quote(export.shown)": FILE},
 }
 #: Of these the source says nothing that is typed.
 NOT_TYPED = ("labctl/plan/words.py", "labctl/plan/guide.py", "labctl/diagnose/page.py")

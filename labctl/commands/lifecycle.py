@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from labctl import drivers
+from labctl.artefacts import place
 from labctl.commands.console import out, progress
 from labctl.commands.info import print_info, print_stages
 from labctl.commands.options import BaseName, CloudName, DriverName, LabName, OwnName, ReleaseName, TopologyName, Wanted
@@ -19,7 +20,7 @@ from labctl.lab import bundle
 from labctl.lab import down as teardown
 from labctl.lab import source as sources
 from labctl.lab import up as bring
-from labctl.records.lab import locked
+from labctl.records.lab import exists, locked
 from labctl.topology.stages import STAGES
 
 
@@ -31,7 +32,14 @@ def up(
     driver: DriverName = None,
     cloud: CloudName = None,
     until: Annotated[str, typer.Option(help="stop after this stage")] = "verify",
-    start: Annotated[str, typer.Option("--from", help="restore this snapshot first")] = "",
+    start: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            metavar="SNAPSHOT|FILE|URL",
+            help="begin from a snapshot of the lab, or from what labctl snapshot export wrote",
+        ),
+    ] = "",
     source: Annotated[
         list[str] | None,
         typer.Option(metavar="PROJECT=WHERE", help="a project from a tree of your own: labctl source --help"),
@@ -42,7 +50,7 @@ def up(
     if until not in STAGES:
         raise LabError(f"there is no stage '{until}'; stages: {', '.join(STAGES)}")
     wanted = Wanted(topology, name, release, base, driver, cloud)
-    spec, path = wanted.specify()
+    spec, path = wanted.specify(again=not start)
     if dry_run:
         from labctl.commands.inspect import print_plan
 
@@ -57,6 +65,8 @@ def up(
         except RefusedError:
             raise
         except LabError as error:
+            if start and not exists(spec.name):  # it would begin from nothing
+                command = wanted.command("up", place.hidden(start))
             hint = f"{error.hint}; then {command} continues" if error.hint else f"{command} continues"
             told = cache(lambda: diagnoses.report(spec.name))
             if kept := bundle.after_failure(spec.name, {"diagnosis": lambda: told().members()}):

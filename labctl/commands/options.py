@@ -58,9 +58,9 @@ class Wanted:
     driver: str | None = None
     cloud: str | None = None
 
-    def command(self, verb: str) -> str:
-        """The command line that asks for this."""
-        return hints.line(verb, **vars(self))
+    def command(self, verb: str, start: str | None = None) -> str:
+        """The command line that asks for this, beginning from something."""
+        return hints.line(verb, **{**vars(self), "from": start})
 
     def draft(self) -> LabSpec:
         """The lab's spec for display, even where this machine cannot create it."""
@@ -77,12 +77,15 @@ class Wanted:
         own = [f"{name}={_beside(place, where)}" for name, where in topology.sources.items() if name not in named]
         return [*given, *own], Path.cwd()
 
-    def specify(self) -> tuple[LabSpec, Path]:
-        """The lab's spec and the topology's file; reports the choice and its reasons."""
+    def specify(self, *, again: bool = True) -> tuple[LabSpec, Path]:
+        """The lab's spec and the topology's file; reports the choice and its reasons.
+
+        :param again: with the nodes that joined the recorded lab; without them it can begin from before they did.
+        """
         topology, path = self._read()
         choice = choose(topology, name=self.name, base=self.base, driver=self.driver, cloud=self.cloud)
         self._announce(choice, path)
-        return bring.grown(choice.spec), path
+        return bring.grown(choice.spec) if again else choice.spec, path
 
     def _read(self) -> tuple[Topology, Path]:
         with progress():

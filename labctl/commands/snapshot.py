@@ -10,11 +10,12 @@ from typing import Annotated
 
 import typer
 
+from labctl.artefacts import place
 from labctl.commands.console import Format, listing, out, progress
 from labctl.commands.options import LabName, Output
 from labctl.errors import LabError
 from labctl.host import files, paths, signature
-from labctl.lab import portable
+from labctl.lab import elsewhere, portable
 from labctl.lab import snapshot as snaps
 from labctl.records.lab import Lab, locked
 from labctl.topology.units import show_size
@@ -112,24 +113,40 @@ def delete(name: LabName, snapshot: Annotated[str, typer.Argument(help="name of 
 def export(
     name: LabName,
     snapshot: Annotated[str, typer.Argument(help="name of the snapshot")],
-    file: Annotated[Path | None, typer.Argument(help="the file to write; default: LAB-NAME.tar.zst")] = None,
+    where: Annotated[
+        str | None, typer.Argument(metavar="FILE|URL", help="where to write it; default: LAB-NAME.tar.zst")
+    ] = None,
     key: Annotated[
         Path | None, typer.Option("--sign", metavar="KEY", help="sign the file with this SSH key, in FILE.sig")
     ] = None,
 ) -> None:
-    """Export a snapshot to one file that another machine can import; it contains the lab's keys."""
-    began, path = time.monotonic(), (file or Path(f"{name}-{snapshot}.tar.zst")).absolute()
+    """Export a snapshot to one file that another machine can import; it contains the lab's keys.
+
+    The file is on this machine, or at an https, s3 or swift URL; a command that was cut off goes on when it is
+    repeated.
+    """
+    began, where = time.monotonic(), where or f"{name}-{snapshot}.tar.zst"
+    path, shown = place.local(where), place.hidden(where)
     with changing(name, f"labctl snapshot export {name} {snapshot}") as lab:
-        files.discard(signature.of(path))  # it is of the file before
-        size = portable.export(lab, snapshot, path)
-        if key is not None:
-            signature.sign(path, key)
-    out.print(f"{name}: snapshot {snapshot} exported in {_took(began)}, {show_size(size)}: {path}")
+        if path is None:
+            size = elsewhere.export(lab, snapshot, where, key)
+        else:
+            path, shown = path.absolute(), str(path.absolute())
+            files.discard(signature.of(path))  # it is of the file before
+            size = portable.export(lab, snapshot, path)
+            if key is not None:
+                signature.sign(path, key)
+    out.print(f"{name}: snapshot {snapshot} exported in {_took(began)}, {show_size(size)}: {shown}")
 
 
 @group.command("import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="a file written by labctl snapshot export")],
+    where: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|URL", help="what labctl snapshot export wrote: a file, or an https, s3 or swift URL"
+        ),
+    ],
     boot: Annotated[bool, typer.Option("--boot", help="discard saved memory; machines boot from their disks")] = False,
     signers: Annotated[
         Path | None,
@@ -138,12 +155,15 @@ def import_(
         ),
     ] = None,
 ) -> None:
-    """Create a stopped lab from an exported snapshot; labctl snapshot restore starts it."""
+    """Create a stopped lab from an exported snapshot; labctl snapshot restore starts it.
+
+    A download that was cut off goes on when the command is repeated.
+    """
     began = time.monotonic()
-    header = portable.read(file)
-    lab, snapshot = header.entry.spec.name, header.name
-    with locked(lab, f"labctl snapshot import {file}"), progress():
-        portable.import_(file, header, boot=boot, signers=signers)
+    with progress(), elsewhere.opened(where) as export:
+        lab, snapshot = export.header.entry.spec.name, export.header.name
+        with locked(lab, f"labctl snapshot import {export.shown}"):
+            export.import_(boot=boot, signers=signers)
     out.print(f"{lab}: imported in {_took(began)}\n  try: labctl snapshot restore {lab} {snapshot}")
 
 

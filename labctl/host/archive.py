@@ -66,6 +66,30 @@ def _trailer(digest: str) -> bytes:
 _TRAILER = len(_trailer("0" * 64))
 
 
+class Checksum:
+    """The checksum of an archive whose bytes pass by, in pieces of any size."""
+
+    def __init__(self) -> None:
+        self._sum = hashlib.sha256()
+        self._tail = b""
+
+    def update(self, data: bytes) -> None:
+        """Take the next bytes; the last ones so far may be the trailer."""
+        seen = self._tail + data
+        self._sum.update(seen[:-_TRAILER])
+        self._tail = seen[-_TRAILER:]
+
+    def verify(self, name: str) -> None:
+        """Compare it with the one at the archive's end, when all bytes have passed by.
+
+        :raises NoArchiveError: the archive is truncated or was changed.
+        """
+        if len(self._tail) != _TRAILER or not self._tail.startswith(_MARK):
+            raise NoArchiveError(f"{name} is truncated: the checksum at its end is missing", "copy or export it again")
+        if self._tail != _trailer(self._sum.hexdigest()):
+            raise NoArchiveError(f"{name} is damaged: checksum mismatch", "copy or export it again")
+
+
 def write(
     path: Path, header: Mapping[str, Any], content: Iterable[tuple[Path, str]], tell: Tell, seconds: float
 ) -> None:
@@ -86,28 +110,51 @@ def write(
             sink.write(_frame(header))
             sink.flush()
             _follow(command, sink, seconds, lambda: tell(os.fstat(sink.fileno()).st_size))
-            size = sink.seek(0, os.SEEK_END)
             sink.seek(0)
-            digest = _digest(sink, size, lambda _: None)
-            sink.write(_trailer(digest))
+            digest = hashlib.sha256()
+            while chunk := sink.read(_CHUNK):
+                digest.update(chunk)
+            sink.write(_trailer(digest.hexdigest()))
     except OSError as error:
         raise LabError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def read_header(path: Path) -> Any:
+def read_header(path: Path, name: str = "") -> Any:
     """An archive's header; the checksum is not verified.
 
+    :param name: what the archive is called in messages; default: its path.
     :raises NoArchiveError: it is not an archive.
     :raises LabError: it cannot be read.
     """
     with _opened(path) as source:
         try:
-            magic, length = _FRAME.unpack(source.read(_FRAME.size))
-            if magic != _MAGIC or length > _MAX_HEADER:
-                raise ValueError("another file's beginning")
-            return json.loads(source.read(length))
+            return json.loads(source.read(_length(source.read(_FRAME.size))))
         except (struct.error, ValueError, RecursionError) as error:
-            raise NoArchiveError(f"{path} was not written by labctl snapshot export") from error
+            raise NoArchiveError(f"{name or path} was not written by labctl snapshot export") from error
+
+
+#: Bytes that say how long a header is.
+BEGINNING = _FRAME.size
+
+
+def header_end(path: Path, name: str) -> int:
+    """Where the header of an archive ends, of which at least the first BEGINNING bytes are there.
+
+    :raises NoArchiveError: it is not an archive.
+    """
+    with _opened(path) as source:
+        try:
+            return BEGINNING + _length(source.read(BEGINNING))
+        except (struct.error, ValueError) as error:
+            raise NoArchiveError(f"{name} was not written by labctl snapshot export") from error
+
+
+def _length(beginning: bytes) -> int:
+    """The length of the header that begins so."""
+    magic, length = _FRAME.unpack(beginning)
+    if magic != _MAGIC or length > _MAX_HEADER:
+        raise ValueError("another file's beginning")
+    return int(length)
 
 
 def version(path: Path) -> tuple[int, ...]:
@@ -126,15 +173,13 @@ def check(path: Path, tell: Tell) -> None:
     :param tell: called with the number of bytes read.
     :raises NoArchiveError: it is truncated or was changed.
     """
+    found, due = Checksum(), every(_TELL)
     with _opened(path) as source:
-        length = max(0, os.fstat(source.fileno()).st_size - _TRAILER)
-        source.seek(length)
-        trailer = source.read()
-        if len(trailer) != _TRAILER or not trailer.startswith(_MARK):
-            raise NoArchiveError(f"{path} is truncated: the checksum at its end is missing", "copy or export it again")
-        source.seek(0)
-        if trailer != _trailer(_digest(source, length, tell)):
-            raise NoArchiveError(f"{path} is damaged: checksum mismatch", "copy or export it again")
+        while chunk := source.read(_CHUNK):
+            found.update(chunk)
+            if due():
+                tell(source.tell())
+    found.verify(str(path))
 
 
 def unpack(
@@ -230,16 +275,6 @@ def _opened(path: Path) -> IO[bytes]:
         return files.opened(path)
     except OSError as error:
         raise LabError(f"{path} cannot be read: {error.strerror}") from error
-
-
-def _digest(source: IO[bytes], length: int, tell: Tell) -> str:
-    found, left, due = hashlib.sha256(), length, every(_TELL)
-    while left and (chunk := source.read(min(_CHUNK, left))):
-        found.update(chunk)
-        left -= len(chunk)
-        if due():
-            tell(length - left)
-    return found.hexdigest()
 
 
 def _follow(command: list[str], sink: IO[bytes], seconds: float, tell: Callable[[], None]) -> None:

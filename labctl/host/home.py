@@ -16,7 +16,7 @@ from labctl.host import files, paths
 from labctl.progress import note
 
 #: The directories of a home; each is closed by itself where LABCTL_HOME also holds other things.
-_OWN = ("locks", "labs", "images", "logs", "cache", "nightly", "tempest", "boxes", "installations")
+_OWN = ("locks", "labs", "images", "logs", "cache", "nightly", "tempest", "boxes", "installations", "archives")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 

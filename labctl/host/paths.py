@@ -41,6 +41,11 @@ def logs() -> Path:
     return home() / "logs"
 
 
+def archives() -> Path:
+    """Exported labs on their way here or elsewhere, with the labs' keys: never in a cache that homes share."""
+    return home() / "archives"
+
+
 def cache() -> Path:
     """Cached downloads: $LABCTL_CACHE, which homes may share, or the home's own."""
     chosen = os.environ.get("LABCTL_CACHE")

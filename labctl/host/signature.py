@@ -29,21 +29,23 @@ def sign(path: Path, key: Path) -> Path:
     return of(path)
 
 
-def signer(path: Path, allowed: Path | None = None) -> str:
+def signer(path: Path, allowed: Path | None = None, shown: str = "") -> str:
     """Say whose signature a file has: a principal of the allowed signers, else the key alone; empty without any.
 
     :param allowed: a file of allowed signers (ssh-keygen(1)); one of them has to have signed it.
+    :param shown: what the file is called in messages; default: its path.
     :raises LabError: the signature is not the file's, or not one of the allowed signers'.
     """
+    shown = shown or str(path)
     if not of(path).is_file():
         if allowed is not None:
-            raise LabError(f"{path} is not signed: there is no {of(path)}")
+            raise LabError(f"{shown} is not signed: there is no {shown}.sig")
         return ""
     about = ["-n", _PURPOSE, "-s", str(of(path))]
     try:
         said = _asked(path, "check-novalidate", *about).rpartition(" with ")[2]
     except process.CommandError as error:
-        raise LabError(f"{of(path)} is not a signature of {path}: {error.reason}", "do not use the file") from error
+        raise LabError(f"{shown}.sig is not a signature of {shown}: {error.reason}", "do not use the file") from error
     if allowed is None:
         return said
     try:
@@ -51,7 +53,7 @@ def signer(path: Path, allowed: Path | None = None) -> str:
         _asked(path, "verify", *about, "-f", str(allowed), "-I", principal)
     except process.CommandError as error:
         raise LabError(
-            f"{path} is signed with {said}, which is of nobody in {allowed}", "do not use the file"
+            f"{shown} is signed with {said}, which is of nobody in {allowed}", "do not use the file"
         ) from error
     return f"{principal}, {said}"
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from labctl import drivers
+from labctl.artefacts import fetch
 from labctl.errors import LabError
 from labctl.host import cgroup, files, lock, loops, network, overlay, paths, sparse
 from labctl.images.store import BUILDING, lock_of
@@ -46,12 +47,12 @@ class Finding:
 def find(*, images: bool = False) -> list[Finding]:
     """All leftovers of this home.
 
-    :param images: also images that no lab uses, and cached packages they were built from, which the next ``up`` may
-        have to build and download again.
+    :param images: also images that no lab uses, cached packages they were built from, and parts of archives, which the
+        next command may have to build and download again.
     :raises LabError: ``images`` is set, but which images are needed cannot be determined.
     """
     found = [*_labs(), *_inside_labs(), *_litter(), *_locks(), *_builds(), *_logs()]
-    return [*found, *unused_images(), *_downloads()] if images else found
+    return [*found, *unused_images(), *_downloads(), *_archives()] if images else found
 
 
 def remove(found: list[Finding]) -> list[str]:
@@ -247,6 +248,22 @@ def _downloads() -> Iterator[Finding]:
     cache = paths.home() / "cache" / "apt"
     if paths.cache() == cache.parent and cache.is_dir():
         yield Finding("downloads", "apt", (f"directory {cache}",), sparse.used(cache), _forget(cache))
+
+
+def _archives() -> Iterator[Finding]:
+    """Exported labs that were not brought here or sent; the same command again would go on with them."""
+    for path in sorted(paths.archives().glob("*")):
+        with lock.free(fetch.guard(path)) as free:
+            if free:
+                yield Finding("archive", path.name, (f"file {path}",), sparse.used(path), _unless_on_its_way(path))
+
+
+def _unless_on_its_way(path: Path) -> Callable[[], list[str]]:
+    def remove() -> list[str]:
+        with lock.free(fetch.guard(path)) as free:
+            return files.remove(path) if free else []
+
+    return remove
 
 
 def _forget(path: Path) -> Callable[[], list[str]]:

@@ -18,14 +18,17 @@ from labctl.errors import LabError, NoSpaceError
 from labctl.host import archive, files, paths, qcow2, signature, sparse
 from labctl.host.tarball import Member
 from labctl.images import store
+from labctl.lab import down as teardown
 from labctl.lab import snapshot as snaps
 from labctl.lab.clone import check_name
 from labctl.progress import note, step
-from labctl.records.lab import Lab
+from labctl.records.lab import Lab, exists
 from labctl.topology.model import NAME, Frozen
 from labctl.topology.units import show_size
 
 FORMAT = "labctl snapshot 1"
+#: In the directory of a lab that is being unpacked.
+IMPORTING = "importing"
 #: Seconds for writing or unpacking a file.
 DEADLINE = 7200
 #: An overlay's mark of a removed file, and null, zero, full, random, urandom, tty, console, ptmx.
@@ -107,12 +110,13 @@ def export(lab: Lab, name: str, path: Path) -> int:
     return path.stat().st_size
 
 
-def read(path: Path) -> Header:
+def read(path: Path, shown: str = "") -> Header:
     """Read the header of an exported snapshot.
 
+    :param shown: what the file is called in messages; default: its path.
     :raises LabError: it is not one, or a labctl with an incompatible format wrote it.
     """
-    found = archive.read_header(path)
+    found = archive.read_header(path, shown)
     try:
         return Header.model_validate(found)
     except ValidationError as error:
@@ -120,48 +124,76 @@ def read(path: Path) -> Header:
         where = ".".join(map(str, first["loc"]))
         version = found.get("labctl", "an unknown version") if isinstance(found, dict) else "an unknown version"
         raise LabError(
-            f"{path} was exported by labctl {version}, which this one ({__version__}) cannot read: "
+            f"{shown or path} was exported by labctl {version}, which this one ({__version__}) cannot read: "
             f"{where}: {first['msg']}"
         ) from error
 
 
+def admit(header: Header, shown: str) -> None:
+    """Check what can be known of an exported snapshot before it is read whole; the caller holds the lab's lock.
+
+    What an import of the lab left that was killed is removed.
+
+    :raises LabError: its lab's name is taken, or this host cannot run its machines.
+    :raises NoSpaceError: it does not fit.
+    """
+    name = header.entry.spec.name
+    if (paths.labs() / name / IMPORTING).exists() and not exists(name):
+        note("lab", f"an earlier import of {name} was cut off; removing what it left")
+        teardown.down(name)
+    check_name(name)
+    drivers.get(header.entry.spec.driver, header.entry.spec.cloud).probe()
+    files.make_directories(paths.labs())
+    free = shutil.disk_usage(paths.labs()).free
+    if header.bytes > free:
+        raise NoSpaceError(
+            f"{paths.labs()} has {show_size(free)} free; {shown} needs {show_size(header.bytes)}", "labctl gc --images"
+        )
+
+
 @store.keeping()
-def import_(path: Path, header: Header, *, boot: bool = False, signers: Path | None = None) -> Lab:
+def import_(
+    path: Path,
+    header: Header,
+    *,
+    boot: bool = False,
+    signers: Path | None = None,
+    shown: str = "",
+    checked: bool = False,
+) -> Lab:
     """Create a stopped lab from an exported snapshot; the caller holds the lock of the lab's name.
 
     :param header: the file's header, from :func:`read`.
     :param boot: discard the machines' saved memory; they boot from their disks.
     :param signers: a file of allowed signers, of whom one has to have signed the file.
+    :param shown: what the file is called in messages; default: its path.
+    :param checked: its checksum was verified as it came.
     :raises LabError: the name is taken, the file is damaged or has a wrong signature, the disk is full, or this host
         cannot run the machines.
     """
+    shown = shown or str(path)
+    admit(header, shown)
     spec = header.entry.spec
-    check_name(spec.name)
     driver = drivers.get(spec.driver, spec.cloud)
-    driver.probe()
     here = {i.name: found for i in header.images if (found := store.find(i.name, i.digest))}
     for image in here.values():
         store.keep(image)
     directory = paths.labs() / spec.name
-    files.make_directories(paths.labs())
-    free = shutil.disk_usage(paths.labs()).free
-    if header.bytes > free:
-        raise NoSpaceError(
-            f"{paths.labs()} has {show_size(free)} free; {path} needs {show_size(header.bytes)}", "labctl gc --images"
-        )
     before = archive.version(path)
-    with step("lab", f"check {path}"):
-        signed = signature.signer(path, signers)
+    with step("lab", f"check {shown}"):
+        signed = signature.signer(path, signers, shown)
         note("lab", f"signed by {signed}" if signed else "not signed: nobody says whose it is")
         size = path.stat().st_size
-        archive.check(path, lambda done: note("lab", f"{show_size(done)} of {show_size(size)} read"))
+        if not checked:
+            archive.check(path, lambda done: note("lab", f"{show_size(done)} of {show_size(size)} read"))
     files.new_directory(directory, 0o700)
+    files.write_atomic(directory / IMPORTING, b"")
     try:
-        with step("lab", f"unpack {path}"):
+        with step("lab", f"unpack {shown}"):
             expected, size = _expected(header), header.bytes
             archive.unpack(path, directory, expected, size, here, lambda: _tell(directory, size), DEADLINE)
             if archive.version(path) != before or read(path) != header:
-                raise LabError(f"{path} was changed while it was imported", "the same command again")
+                raise LabError(f"{shown} was changed while it was imported", "the same command again")
             for disk in directory.glob("*/tree/disk.qcow2"):
                 qcow2.check(disk)
             images = [here.get(i.name) or store.take(directory / i.name, i.digest) for i in header.images]
@@ -172,6 +204,7 @@ def import_(path: Path, header: Header, *, boot: bool = False, signers: Path | N
     except BaseException:
         files.remove(directory)
         raise
+    files.erase(directory / IMPORTING)
     return lab
 
 

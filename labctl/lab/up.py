@@ -9,12 +9,13 @@ from pathlib import Path
 from labctl import drivers
 from labctl.components import Component
 from labctl.engine.converge import Engine, Summary
-from labctl.errors import LabError, RefusedError
+from labctl.errors import LabError
 from labctl.host import paths, proxy, threads
 from labctl.images import guest
 from labctl.lab import down as teardown
-from labctl.lab import fault, snapshot
+from labctl.lab import fault, origin, snapshot
 from labctl.lab.choose import describe
+from labctl.lab.fit import IDENTITY, UPGRADED, require_fit
 from labctl.progress import note, warn
 from labctl.records import hints
 from labctl.records.lab import Lab, exists, half_removed
@@ -30,12 +31,6 @@ def read(name_or_path: str, release: str | None = None) -> tuple[Topology, Path]
     """Load a topology by name or path; optionally with another release than its own."""
     path = load.find(name_or_path)
     return load.load(path, release), path
-
-
-#: Fields of a spec that only an upgrade changes in a lab's life.
-IDENTITY = ("topology", "release", "base", "driver", "cloud")
-#: In the record of a lab that was upgraded: what its topology says of these fields.
-UPGRADED = "upgraded"
 
 
 def grown(spec: LabSpec) -> LabSpec:
@@ -56,23 +51,12 @@ def open_lab(spec: LabSpec, path: Path) -> Lab:
     if not exists(spec.name):
         return Lab.create(spec, path)
     lab = Lab.load(spec.name)
-    origin = lab.meta.get(UPGRADED, {})
-    for field in IDENTITY:
-        was, wanted = getattr(lab.spec, field), getattr(spec, field)
-        if wanted not in (was, origin.get(field)):
-            raise RefusedError(
-                f"the lab {spec.name} already exists with {field} {was}, not {wanted}",
-                f"labctl down {spec.name}; {hints.up(spec, path, 'NAME')} creates another lab",
-            )
-    if origin:
+    hint = f"labctl down {spec.name}; {hints.up(spec, path, 'NAME')} creates another lab"
+    require_fit(spec, path, lab.spec, lab.meta, (f"the lab {spec.name}", "already exists with", hint))
+    if lab.meta.get(UPGRADED):
         note("lab", f"{spec.name} was upgraded ({describe(lab.spec)}); it stays so, and {path.name} is not applied")
         return lab
     spec = kept(spec, lab.spec)
-    if _shape(lab.spec) != _shape(spec):
-        raise RefusedError(
-            f"nodes, cards or networks in {path} differ from the running lab {spec.name}",
-            f"labctl down {spec.name}; {hints.up(spec, path, 'NAME')} creates another lab",
-        )
     if lab.spec != spec:
         note("lab", f"{path.name} has changed since the lab was created; updating the lab")
         lab.spec = spec
@@ -86,17 +70,10 @@ def _layout(spec: LabSpec) -> frozenset[str]:
     return frozenset({"swift-three-zones"} if zones >= 3 else ())
 
 
-def _shape(spec: LabSpec) -> object:
-    return [
-        [(n.name, n.interfaces, n.disks) for n in spec.nodes.values()],
-        [(n.name, n.cidr, n.gateway, n.nat) for n in spec.networks.values()],
-    ]
-
-
 def up(spec: LabSpec, path: Path, until: str, start: str = "") -> Summary:
     """Bring a lab up; the caller holds its lock.
 
-    :param start: restore this snapshot first.
+    :param start: a snapshot of it, or the file or URL of an exported one, that it begins from.
     :raises LabError: what failed, where, and what to do.
     """
     driver = drivers.get(spec.driver, spec.cloud)
@@ -105,7 +82,7 @@ def up(spec: LabSpec, path: Path, until: str, start: str = "") -> Summary:
         note("lab", f"an earlier {spec.name} was only half removed; removing the rest")
         teardown.down(spec.name)
     if start:
-        snapshot.restore(Lab.load(spec.name), start)
+        origin.begin(spec, path, start)
     lab = open_lab(spec, path)
     snapshot.sweep(lab)
     try:

@@ -44,6 +44,7 @@ MITAKA = replace(
     cinder_nova_account=False,
     cinder_nfs_snapshots=False,  # its driver has none, nor the option: from ocata
     swift_copy=False,  # facts 6.8
+    swift_s3=False,  # swift 2.18.0 is the first with it
     heat_trustee_plugin="auth_plugin",  # facts 6.9
     client_networks=False,  # facts 9
     endpoint_project="tenant_id",  # facts 5.2, as the next

@@ -189,6 +189,9 @@ class Release:
     cinder_nfs_snapshots: bool
     #: swift's pipeline has the copy filter
     swift_copy: bool
+    #: swift has the S3 interface in its own tree
+    #: (https://docs.openstack.org/releasenotes/puppet-swift/rocky.html)
+    swift_s3: bool
     #: services that can tell the message bus of their resources: a context of theirs can be made without its
     #: credentials, which newer oslo.messaging leaves out (notifier.py, _sanitize_context)
     notifying: tuple[str, ...]

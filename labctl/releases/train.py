@@ -70,6 +70,7 @@ TRAIN = Release(
     cinder_nova_account=True,
     cinder_nfs_snapshots=True,
     swift_copy=True,
+    swift_s3=True,
     notifying=("glance", "nova", "neutron", "cinder", "heat"),
     heat_trustee_plugin="auth_type",
     aodh_evaluator_section="DEFAULT",

@@ -18,11 +18,14 @@ PARTITION_POWER = 10
 MIN_PART_HOURS = 1
 METERED = "guide: ceilometer install, enable Object Storage meters; telemetry 4"
 SAMPLE = "proxy-server.conf sample of the package"
+S3 = "swift/common/middleware/s3api/s3api.py: the pipeline with keystone; s3token.py"
 _PIPELINE = (
     "catch_errors gatekeeper healthcheck proxy-logging cache container_sync bulk tempurl ratelimit formpost authtoken "
-    "keystoneauth staticweb copy container-quotas account-quotas slo dlo versioned_writes proxy-logging ceilometer "
-    "proxy-server"
+    "s3api s3token keystoneauth staticweb copy container-quotas account-quotas slo dlo versioned_writes "
+    "proxy-logging ceilometer proxy-server"
 )
+#: Filters with more options than what they are.
+_OWN = ("authtoken", "keystoneauth", "cache", "ceilometer", "s3token", "proxy-server")
 
 
 def pipeline(ctx: Context) -> str:
@@ -31,7 +34,11 @@ def pipeline(ctx: Context) -> str:
     tempurl, formpost and staticweb, which the guide lacks, are where Swift's own sample has them: before the limits,
     just before and just after the authentication.
     """
-    absent = {*(() if ctx.release.swift_copy else ("copy",)), *(() if counted(ctx) else ("ceilometer",))}
+    absent = {
+        *(() if ctx.release.swift_copy else ("copy",)),
+        *(() if ctx.release.swift_s3 else ("s3api", "s3token")),
+        *(() if counted(ctx) else ("ceilometer",)),
+    }
     return " ".join(f for f in _PIPELINE.split() if f not in absent)
 
 
@@ -83,9 +90,13 @@ def proxy_conf(ctx: Context) -> File:
     conf.set("filter:keystoneauth", GUIDE, {"use": "egg:swift#keystoneauth", "operator_roles": roles})
     conf.set("filter:cache", GUIDE, {"use": "egg:swift#memcache", "memcache_servers": ctx.memcached})
     for name in pipeline(ctx).split():
-        if name not in ("authtoken", "keystoneauth", "cache", "ceilometer", "proxy-server"):
+        if name not in _OWN:
             egg = name.replace("-logging", "_logging").replace("-quotas", "_quotas")
             conf.set(f"filter:{name}", SAMPLE, {"use": f"egg:swift#{egg}"})
+    if ctx.release.swift_s3:
+        # keystone answers only services since CVE-2025-65073 (https://nvd.nist.gov/vuln/detail/CVE-2025-65073)
+        token = {"use": "egg:swift#s3token", "auth_uri": f"{ctx.service_auth_url}/v3"}
+        conf.set("filter:s3token", S3, {**token, **password_auth(ctx, "swift", region=False)})
     if counted(ctx):
         conf.set("filter:ceilometer", METERED, _meter(ctx))
     # off by default, and then X-Versions-Location has no effect

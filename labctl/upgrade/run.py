@@ -18,7 +18,7 @@ from labctl.errors import BrokenLabError, LabError, NoSpaceError
 from labctl.host import files, paths, sparse
 from labctl.host.namespace import Inside
 from labctl.images import golden, store
-from labctl.lab import snapshot, up
+from labctl.lab import fit, snapshot, up
 from labctl.lab.repair import repair
 from labctl.nightly.steps import Steps, said
 from labctl.operations.openstack import CatalogEntry
@@ -232,7 +232,7 @@ class Upgrade:
             with store.keeping():
                 layers = self._image(hop)
                 lab.spec = hop.after
-                lab.meta.setdefault(up.UPGRADED, {field: getattr(hop.before, field) for field in up.IDENTITY})
+                lab.meta.setdefault(fit.UPGRADED, {field: getattr(hop.before, field) for field in fit.IDENTITY})
                 lab.record_image(layers)
             lab.driver.rest(lab, 0)  # a killed switch may have mounted them
             lab.driver.create_network(lab)

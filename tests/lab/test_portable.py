@@ -216,11 +216,11 @@ def test_an_export_is_signed_and_its_signature_is_asked_for(lab: Lab, driver: Fa
     snapshot.create(lab, "ready")
     path, key = tmp_path / "lab.tar.zst", tmp_path / "key"
     process.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key])
-    command.export("small", "ready", path, key=key)
+    command.export("small", "ready", str(path), key=key)
     (tmp_path / "allowed").write_text(f"me@example.org {(tmp_path / 'key.pub').read_text()}")
     assert signature.signer(path, tmp_path / "allowed").startswith("me@example.org")
     away(lab, driver)
-    command.import_(path, signers=tmp_path / "allowed")
+    command.import_(str(path), signers=tmp_path / "allowed")
     assert exists("small")
 
 
@@ -228,5 +228,5 @@ def test_an_earlier_signature_does_not_stay_beside_a_new_export(lab: Lab, driver
     snapshot.create(lab, "ready")
     path = tmp_path / "lab.tar.zst"
     signature.of(path).write_text("of the export before")
-    command.export("small", "ready", path)
+    command.export("small", "ready", str(path))
     assert not signature.of(path).exists()

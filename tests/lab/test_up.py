@@ -40,7 +40,7 @@ def test_a_running_lab_does_not_become_one_of_another_shape(change: str, lab: La
     with pytest.raises(LabError) as raised:
         bring.open_lab(specify(path), path)
 
-    assert "differ from the running lab small" in raised.value.message
+    assert "differ from the lab small" in raised.value.message
     assert "labctl down small" in raised.value.hint
     assert "--name NAME" in raised.value.hint
     assert Lab.load("small").spec == lab.spec

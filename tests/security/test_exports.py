@@ -244,7 +244,7 @@ def test_a_name_is_checked_before_it_is_locked(forge: Forge, tmp_path: Path) -> 
     outside = tmp_path / "outside/evil"
     path = forge(edit=lambda spec: spec.update(name=os.path.relpath(outside, paths.home() / "locks")))
     with pytest.raises(LabError):
-        command.import_(path)
+        command.import_(str(path))
     assert not outside.parent.exists()
 
 

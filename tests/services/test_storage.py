@@ -47,7 +47,8 @@ def test_filters_stand_where_swifts_sample_wants_them(topology: str) -> None:
     filters = swift.pipeline(Context.of(specify(ROOT / "topologies" / f"{topology}.yaml"))).split()
     auth = filters.index("authtoken")
     assert filters[auth - 1] == "formpost"  # "just before your auth filter(s)"
-    assert filters[auth + 1 : auth + 3] == ["keystoneauth", "staticweb"]  # "just after your auth filter(s)"
+    assert filters[auth + 1 : auth + 4] == ["s3api", "s3token", "keystoneauth"]  # the pipeline with keystone, s3api.py
+    assert filters[auth + 4] == "staticweb"  # "just after your auth filter(s)"
     assert filters.index("tempurl") < min(filters.index(name) for name in ("authtoken", "slo", "dlo"))
     assert filters.index("versioned_writes") > filters.index("slo")
 

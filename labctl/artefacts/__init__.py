@@ -1,0 +1,1 @@
+"""Archives that are elsewhere: on web servers and in object stores, named by URL."""
