@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import subject
 from real import run_labctl
-from support import ROOT
+from support import ROOT, SMALL
 from trees import fetched
 
 from labctl.diagnose.breakages import BY_NAME
@@ -142,6 +143,21 @@ def causes(lab: str) -> dict[str, list[dict[str, str]]]:
     found: dict[str, list[dict[str, str]]] = json.loads(done.stdout)
     assert done.returncode == (1 if found["causes"] else 0)
     return found
+
+
+def test_the_lab_is_the_cloud_of_another_one(lab: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver openstack, from a server to its image and to nothing; `make contract` holds it to all."""
+    monkeypatch.setattr(subject, "CLOUD", lab)
+    one_node = SMALL.partition("  second:")[0].replace("512 MiB", "128 MiB")
+    with subject.subject_of("openstack", one_node, tmp_path, monkeypatch) as made:
+        made.begin()
+        made.ask("echo kept >file")
+        assert made.ask("hostname") == "first\n"
+        assert {row["Name"].partition(".")[2] for row in listed(lab, "server")} == {"gateway", "first"}
+        made.stand_on()
+        assert made.ask("cat file") == "kept\n"
+    left = [row["Name"] for kind in ("server", "network", "router", "volume") for row in listed(lab, kind)]
+    assert not any(name.startswith("contract") for name in left)
 
 
 def test_nothing_is_wrong_with_a_lab_that_was_just_tested(lab: str) -> None:
