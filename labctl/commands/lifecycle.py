@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from labctl import drivers
+from labctl.commands import complete
 from labctl.commands.console import out, progress
 from labctl.commands.info import print_info, print_stages
 from labctl.commands.options import BaseName, DriverName, LabName, OwnName, ReleaseName, TopologyName, Wanted
@@ -30,7 +31,9 @@ def up(
     base: BaseName = None,
     driver: DriverName = None,
     until: Annotated[str, typer.Option(help="stop after this stage")] = "verify",
-    start: Annotated[str, typer.Option("--from", help="restore this snapshot first")] = "",
+    start: Annotated[
+        str, typer.Option("--from", help="restore this snapshot first", autocompletion=complete.snapshots)
+    ] = "",
     source: Annotated[
         list[str] | None,
         typer.Option(metavar="PROJECT=WHERE", help="a project from a tree of your own: labctl source --help"),

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from labctl.commands import complete
 from labctl.commands.console import Format, listing, out, progress
 from labctl.commands.options import LabName, Output
 from labctl.errors import LabError
@@ -46,6 +47,9 @@ def show_age(seconds: float) -> str:
 
 def _took(began: float) -> str:
     return f"{time.monotonic() - began:.1f} s"
+
+
+SnapshotName = Annotated[str, typer.Argument(help="name of the snapshot", autocompletion=complete.snapshots)]
 
 
 @group.command()
@@ -86,7 +90,9 @@ def list_snapshots(name: LabName, output: Output = Format.TABLE) -> None:
 @group.command()
 def restore(
     name: LabName,
-    snapshot: Annotated[str | None, typer.Argument(help="name of the snapshot; default: the newest")] = None,
+    snapshot: Annotated[
+        str | None, typer.Argument(help="name of the snapshot; default: the newest", autocompletion=complete.snapshots)
+    ] = None,
 ) -> None:
     """Restore a lab to a snapshot; later changes are lost."""
     began = time.monotonic()
@@ -101,7 +107,7 @@ def restore(
 
 
 @group.command()
-def delete(name: LabName, snapshot: Annotated[str, typer.Argument(help="name of the snapshot")]) -> None:
+def delete(name: LabName, snapshot: SnapshotName) -> None:
     """Delete a snapshot, and the layers that nothing else uses."""
     with changing(name, f"labctl snapshot delete {name} {snapshot}") as lab:
         snaps.delete(lab, snapshot)
@@ -111,8 +117,10 @@ def delete(name: LabName, snapshot: Annotated[str, typer.Argument(help="name of 
 @group.command("export")
 def export(
     name: LabName,
-    snapshot: Annotated[str, typer.Argument(help="name of the snapshot")],
-    file: Annotated[Path | None, typer.Argument(help="the file to write; default: LAB-NAME.tar.zst")] = None,
+    snapshot: SnapshotName,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[TARGET]", help="the file to write; default: LAB-NAME.tar.zst")
+    ] = None,
     key: Annotated[
         Path | None, typer.Option("--sign", metavar="KEY", help="sign the file with this SSH key, in FILE.sig")
     ] = None,
@@ -129,7 +137,7 @@ def export(
 
 @group.command("import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="a file written by labctl snapshot export")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="a file written by labctl snapshot export")],
     boot: Annotated[bool, typer.Option("--boot", help="discard saved memory; machines boot from their disks")] = False,
     signers: Annotated[
         Path | None,
