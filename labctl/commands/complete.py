@@ -49,9 +49,11 @@ def _beginning(incomplete: str, found: Iterable[str]) -> list[str]:
 
 def _record(context: typer.Context) -> dict[str, Any]:
     """A lab's record as it is written; empty where there is none, or it cannot be read."""
-    name = str(context.params.get("name") or "")
+    # the parser stops at an option whose value is still to come, before it looks at arguments
+    given = [context.params.get("name"), *context.args]
+    name = next((word for word in given if word in names("")), None)
     try:
-        found: Any = json.loads((paths.labs() / name / labs.RECORD).read_bytes()) if name in names("") else {}
+        found: Any = json.loads((paths.labs() / name / labs.RECORD).read_bytes()) if name else {}
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

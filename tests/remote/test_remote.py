@@ -17,7 +17,7 @@ from typing import Any, get_type_hints
 
 import pytest
 import typer
-from conftest import TOOLS, Sshd, free_port
+from elsewhere import TOOLS, Sshd, free_port
 from support import SMALL, write
 
 from labctl import __version__
@@ -282,7 +282,9 @@ def test_a_terminal_here_is_one_there(elsewhere: Sshd) -> None:
     (there,) = waiting(elsewhere)
 
     def size() -> str:
-        done = subprocess.run(["stty", "-F", f"/proc/{there}/fd/0", "size"], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["stty", "-F", f"/proc/{there}/fd/0", "size"], capture_output=True, text=True, check=False
+        )
         return done.stdout.strip()
 
     until(lambda: terminal.read() and size() == "33 77")
