@@ -8,6 +8,9 @@ from labctl.errors import LabError
 from labctl.records import cloud
 from labctl.records.access import Access
 
+#: Without it noVNC's page waits for a click.
+CONNECT = "autoconnect=true"
+
 
 def url(lab: Access, server: str) -> str:
     """The address of a guest's console, good for the ten minutes that nova keeps its token; inside the namespace only.
@@ -22,11 +25,12 @@ def url(lab: Access, server: str) -> str:
         found = compute.find_server(server, ignore_missing=True, all_projects=True)
         if found is None:
             raise LabError(f"{lab.lab} has no server '{server}'", listing)
-        return str((compute.create_console(found, "novnc") or {})["url"])
+        made = str((compute.create_console(found, "novnc") or {})["url"])
     except exceptions.DuplicateResource as error:
         raise LabError(f"{lab.lab} has several servers named '{server}'", f"{listing} shows their ids") from error
     except exceptions.ConflictException as error:
         raise LabError(f"{server} has no console now: {error.details or error}", listing) from error
+    return f"{made}&{CONNECT}"
 
 
 def moved(address: str, place: str) -> str:
