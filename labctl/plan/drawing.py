@@ -60,13 +60,18 @@ def svg(drawn: Graph) -> str:
         parts += _node(node, left, top, wide, height - GAP - top)
         parts += _cards(node, left, top, bars, drawn.networks)
         left += wide + GAP
+    parts += [_title(network, bars[network.name]) for network in drawn.networks]  # over the cards' lines
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
 def _bar(network: Network, y: int, width: int) -> str:
     colour, dashes = _colour(network), ' stroke-dasharray="8 5"' if network.vlan else ""
-    line = f'<line x1="{GAP}" x2="{width - GAP}" y1="{y}" y2="{y}" stroke="{colour}" stroke-width="5"{dashes}/>'
-    return line + _text(GAP, y - 8, network.title, fill=colour, font_weight="bold")
+    return f'<line x1="{GAP}" x2="{width - GAP}" y1="{y}" y2="{y}" stroke="{colour}" stroke-width="5"{dashes}/>'
+
+
+def _title(network: Network, y: int) -> str:
+    halo = {"stroke": "white", "stroke_width": "5", "paint_order": "stroke"}
+    return _text(GAP, y - 8, network.title, fill=_colour(network), font_weight="bold", **halo)
 
 
 def _node(node: Node, left: int, top: int, width: int, height: int) -> Iterator[str]:
