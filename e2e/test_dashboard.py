@@ -1,32 +1,19 @@
-"""Horizon in a real browser: login, rejected login, instance list, launch form."""
+"""Horizon and noVNC in a real browser: login, rejected login, instance list, launch form, a guest's console."""
 
 from __future__ import annotations
 
-import shutil
 from urllib.parse import urlsplit
 
 import pytest
 import requests
 
+from labctl.lab import console as consoles
 from labctl.testing import resources
-from labctl.testing.waits import patient
+from labctl.testing.browser import PAGE_DEADLINE, log_in, see_console, until
+from labctl.testing.waits import patient, wait_for
 
-pytestmark = pytest.mark.needs("horizon")
-
+LOGIN_DEADLINE = 180
 PATHS = ("/horizon/", "/dashboard/", "/")  # Debian, CentOS, a separate host
-PAGE_DEADLINE = 90  # the first page of a fresh Django process on a busy machine
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-    "--window-size=1400,1000",
-)
 
 
 @pytest.fixture(scope="session")
@@ -43,58 +30,17 @@ def dashboard(lab):
     pytest.fail("no Horizon login page found; " + "; ".join(tried), pytrace=False)
 
 
-@pytest.fixture
-def browser(tmp_path):
-    """A headless Chromium with its own profile."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: make setup")
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not chromium or not driver:
-        pytest.skip("Debian's chromium and chromium-driver are not installed: make setup")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path / 'profile'}"):
-        options.add_argument(flag)
-    service = webdriver.ChromeService(executable_path=driver, log_output=str(tmp_path / "chromedriver.log"))
-    made = webdriver.Chrome(options=options, service=service)
-    made.command_executor.client_config.timeout = patient(PAGE_DEADLINE) + 30  # of a command, such as loading a page
-    made.set_page_load_timeout(patient(PAGE_DEADLINE))
-    yield made
-    made.quit()
-
-
-def until(browser, what, condition):
-    """Wait for a condition of the page; the message shows the current page."""
-    from selenium.common.exceptions import TimeoutException
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    try:
-        return WebDriverWait(browser, patient(PAGE_DEADLINE), poll_frequency=0.5).until(condition)
-    except TimeoutException:
-        text = browser.find_element("tag name", "body").text[-800:]
-        pytest.fail(f"{what}: timed out on {browser.current_url} ({browser.title}):\n{text}", pytrace=False)
-
-
-def log_in(browser, dashboard, project, password):
-    """Submit the login form; with several domains it also has a domain field."""
-    browser.get(dashboard)
-    for field in browser.find_elements("name", "domain"):
-        if field.get_attribute("type") != "hidden":
-            field.send_keys("Default")
-    browser.find_element("name", "username").send_keys(project.user)
-    secret = browser.find_element("name", "password")
-    secret.send_keys(password)
-    secret.submit()
-
-
+@pytest.mark.needs("horizon")
 def test_wrong_password_is_refused(browser, dashboard, project):
-    log_in(browser, dashboard, project, project.password + "x")
+    log_in(browser, dashboard, project.user, project.password + "x")
     until(browser, "a rejected login", lambda page: "Invalid credentials" in page.page_source)
     assert "/auth/login" in browser.current_url
 
 
+@pytest.mark.needs("horizon")
 def test_instance_list_shows_a_booted_guest_and_the_launch_form_opens(browser, dashboard, project, boot, artifacts_dir):
     server = boot("seen")
-    log_in(browser, dashboard, project, project.password)
+    log_in(browser, dashboard, project.user, project.password)
     until(browser, "login", lambda page: "/auth/login" not in page.current_url)
 
     root = dashboard.removesuffix("auth/login/")
@@ -125,3 +71,16 @@ def test_instance_list_shows_a_booted_guest_and_the_launch_form_opens(browser, d
     )
     assert form.is_displayed()
     assert browser.save_screenshot(str(artifacts_dir / "dashboard-launch.png"))
+
+
+def test_a_guest_s_console_is_seen_and_typed_on(lab, browser, boot, console, artifacts_dir):
+    server = boot("typed")
+    wait_for(
+        "a login prompt on the console",
+        lambda: console(server),
+        done=lambda log: "login:" in log,
+        deadline=LOGIN_DEADLINE,
+        interval=3,
+    )
+    see_console(browser, consoles.url(lab, server.id))
+    assert browser.save_screenshot(str(artifacts_dir / "console.png"))

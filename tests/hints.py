@@ -15,6 +15,7 @@ PACKAGE = ROOT / "labctl"
 #: Stand-ins, by what they stand for.
 LAB, NEW, NODE, TOPOLOGY, SNAPSHOT = "lab-1", "lab-2", "node-1", "/topologies/topology-1.yaml", "snapshot-1"
 NETWORK, UNIT, CELL, BASE, RELEASE, FILE = "network-1", "unit-1", "cell-1", "debian12", "zed", "/file-1"
+MACHINE = "ssh://user@machine"
 UP = f"labctl up {TOPOLOGY} --name {LAB} --base {BASE}"
 ANOTHER = f"labctl up {TOPOLOGY} --name NAME --base {BASE}"
 
@@ -81,6 +82,9 @@ HOLES_IN = {
     "labctl/upgrade/run.py": {"self.state.wanted": f"--to {RELEASE}", "hop.snapshot": SNAPSHOT},
     "labctl/commands/snapshot.py": {"snapshot": SNAPSHOT, "snapshot or ''": SNAPSHOT, "export.shown": FILE},
     "labctl/lab/origin.py": {"start": SNAPSHOT, "shlex.quote(export.shown)": FILE},
+    "labctl/commands/forward.py": {"port": "6080", "socks": "socks5h://127.0.0.1:1080"},
+    "labctl/remote/connection.py": {"url": MACHINE},
+    "labctl/remote/run.py": {"connection.machine.url": MACHINE},
 }
 #: Of these the source says nothing that is typed.
 NOT_TYPED = ("labctl/plan/words.py", "labctl/plan/guide.py", "labctl/diagnose/page.py")

@@ -34,7 +34,7 @@ KINDS = {
 #: What ``name`` is: of a lab, but for these verbs.
 NAMED = {"image": {"CentOS-7-x86_64-Minimal-2009.iso"}}
 #: Placeholders for what is the reader's own choice.
-CHOSEN = {"FILE", "DIRECTORY", "URL", "COMMIT", "ID"}
+CHOSEN = {"FILE", "DIRECTORY", "URL", "COMMIT", "ID", "SERVER"}
 
 
 class WrongError(Exception):
@@ -46,7 +46,9 @@ def resolved(words: list[str]) -> tuple[list[str], dict[str, Any]]:
 
     :raises WrongError: it does not take it.
     """
-    command, verb, rest = ROOT, [], words
+    if words == ["--version"]:
+        return [], {}
+    command, verb, rest = ROOT, [], words[2:] if words[:1] == ["--host"] else words
     while hasattr(command, "commands"):
         if not rest or rest[0] not in command.commands:
             raise WrongError(f"no verb: {' '.join(words)}")

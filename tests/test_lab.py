@@ -5,18 +5,24 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import elsewhere
+import outside
 import pytest
+import requests
 import subject
 from real import run_labctl
 from support import ROOT, SMALL
 from trees import fetched
 
 from labctl.diagnose.breakages import BY_NAME
-from labctl.host import process
+from labctl.host import paths, process
 from labctl.lab.down import remains
 from labctl.records.lab import Lab
 
@@ -291,6 +297,75 @@ def test_a_restored_snapshot_is_the_lab_as_it_was_and_boots_guests(lab: str, tmp
     words = [sys.executable, "-m", "pytest", "--lab", lab, "-p", "no:cacheprovider", "--rootdir", tmp_path, name]
     done = process.run(words, cwd=tmp_path, timeout=600, check=False)
     assert "1 passed" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def seen(lab: str) -> Iterator[str]:
+    """The id of a guest, ``seen``, that has come to its login prompt."""
+    words = ["server", "create", "--image", "cirros", "--flavor", "m1.nano", "--nic", "none", "--wait", "seen"]
+    found = json.loads(labctl("exec", lab, "--", "openstack", *words, "-f", "json"))["id"]
+    deadline = time.monotonic() + 300
+    while "login:" not in labctl("exec", lab, "--", "openstack", "console", "log", "show", "seen"):
+        assert time.monotonic() < deadline
+        time.sleep(5)
+    yield found
+    labctl("exec", lab, "--", "openstack", "server", "delete", "--wait", "seen")
+
+
+def password(lab: str) -> str:
+    return Lab.load(lab).secrets()["ADMIN_PASS"].reveal()
+
+
+def test_the_lab_is_used_from_outside_its_namespace(lab: str, seen: str, tmp_path: Path, kept: Path) -> None:
+    assert outside.is_outside(Lab.load(lab).namespace)
+    with outside.forwarded(lab) as links:
+        assert set(links) >= {"socks", "dashboard", "novnc", "keystone", "nova", "swift"}
+        with outside.forwarded(lab) as others:
+            assert not set(others.values()) & set(links.values()), "ports that are taken are not taken again"
+        answers = outside.catalog(links["socks"], password(lab))
+        assert len(answers) > 6
+        assert {url: status for url, status in answers.items() if status >= 500} == {}
+        for name in ("keystone", "glance", "nova", "neutron", "placement", "cinder", "heat"):
+            assert requests.get(links[name], timeout=60).status_code < 500, name
+        outside.dashboard(tmp_path, links["dashboard"], password(lab), "seen", kept / "forward-dashboard.png")
+        address = labctl("console", lab, "seen", "--port", str(urlsplit(links["novnc"]).port)).strip()
+        assert address.startswith("http://127.0.0.1:")
+        outside.console(tmp_path, address, kept / "forward-console.png")
+        horizon = f"http://controller{urlsplit(links['dashboard']).path}"
+        outside.console_in_dashboard(tmp_path, links["socks"], horizon, password(lab), seen)
+
+
+def test_the_lab_is_used_from_another_machine(lab: str, seen: str, tmp_path: Path, kept: Path) -> None:
+    place = tmp_path / "machine"
+    place.mkdir()
+    with elsewhere.machine(place, paths.home()) as there:
+        status, out, err = there("exec", lab, "--", "openstack", "server", "list", "-f", "json")
+        assert status == 0, err
+        assert [row["Name"] for row in json.loads(out)] == ["seen"]
+        status, _, err = there("test", lab, "-n", "0", "--junit", str(tmp_path / "junit.xml"), "--", "-k", "catalog")
+        assert status == 0, err
+        assert 'failures="0"' in (tmp_path / "junit.xml").read_text()
+        with outside.forwarded(lab, there.begin) as links:
+            answers = outside.catalog(links["socks"], password(lab))
+            assert {url: status for url, status in answers.items() if status >= 500} == {}
+            outside.dashboard(tmp_path, links["dashboard"], password(lab), "seen", kept / "host-dashboard.png")
+            _, address, _ = there("console", lab, "seen", "--port", str(urlsplit(links["novnc"]).port))
+            outside.console(tmp_path, address.strip(), kept / "host-console.png")
+        assert there.left() == []
+
+
+def test_plain_ssh_and_ansible_s_inventory_reach_the_nodes(lab: str, tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text(labctl("ssh-config", lab))
+    for node in ("controller", "compute"):
+        assert process.output(["ssh", "-F", config, node, "hostname"], timeout=60) == node
+    found = json.loads(labctl("inventory", lab))
+    assert found["nova_compute"] == {"hosts": ["compute"]}
+    assert found["keystone"] == {"hosts": ["controller"]}
+    told = found["_meta"]["hostvars"]["compute"]
+    assert told == json.loads(labctl("inventory", lab, "--host", "compute"))
+    words = ["ssh", "-F", "none", *shlex.split(told["ansible_ssh_common_args"]), told["ansible_host"], "hostname"]
+    assert process.output(words, timeout=60) == "compute"
 
 
 def test_down_leaves_nothing_and_can_be_repeated() -> None:

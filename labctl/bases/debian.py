@@ -252,6 +252,7 @@ PATHS = {
     "console-proxy": "/etc/default/nova-consoleproxy",
     "nova-compute.conf": "/etc/nova/nova-compute.conf",
     "apache-ssl-site": "/etc/apache2/sites-enabled/default-ssl.conf",
+    "apache-group": "/etc/apache2/conf-enabled/labctl-group.conf",
     "horizon-url": "/horizon",
 }
 
@@ -389,7 +390,6 @@ DEBIAN13 = replace(
     units=_UNITS13,
     paths={
         **PATHS,
-        "apache-group": "/etc/apache2/conf-enabled/labctl-group.conf",
         "ovn-central": "/etc/default/ovn-central",
         "ovn-maintenance-script": "/etc/init.d/neutron-ovn-maintenance-worker",
     },

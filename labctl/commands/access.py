@@ -19,7 +19,7 @@ from labctl.diagnose import report as diagnoses
 from labctl.errors import BROKEN, BrokenLabError, LabError
 from labctl.host import process
 from labctl.host.network import NETNS
-from labctl.lab import bundle
+from labctl.lab import bundle, login
 from labctl.records import access
 from labctl.records.lab import Lab
 
@@ -67,25 +67,10 @@ def ssh(
         raise BrokenLabError(f"{node} of {name} is not running{said}", f"labctl repair {name}; labctl status {name}")
     if shutil.which("ssh") is None:
         raise LabError("ssh is not installed", "apt-get install openssh-client")
-    keys = lab.directory / "keys"
     words = [
-        *_inside(lab),
-        "ssh",
-        "-F",
-        "none",
-        "-o",
-        "LogLevel=ERROR",
-        "-i",
-        str(keys / "id_ed25519"),
-        "-o",
-        f"UserKnownHostsFile={keys / 'known_hosts'}",
-        "-o",
-        "StrictHostKeyChecking=yes",
-        "-o",
-        "IdentitiesOnly=yes",
-        "-o",
-        "ConnectTimeout=20",
-        f"root@{address}",
+        *(*_inside(lab), "ssh", "-F", "none"),
+        *(word for option, value in login.options(lab).items() for word in ("-o", f"{option}={value}")),
+        str(address),
         *([shlex.join(command)] if command else []),  # else the node's shell would split and expand the words again
     ]
     raise typer.Exit(process.interactive(words))
@@ -151,7 +136,7 @@ def prove(
     name: LabName,
     arguments: Words = None,
     workers: Annotated[int, typer.Option("-n", min=0, max=MANY, help="pytest-xdist workers")] = 4,
-    junit: Annotated[Path | None, typer.Option(help="write a JUnit file")] = None,
+    junit: Annotated[Path | None, typer.Option(metavar="TARGET", help="write a JUnit file")] = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="only the smoke tests: one path through each service")] = False,
     collect: Annotated[
         bool, typer.Option("--bundle/--no-bundle", help="collect logs and a diagnosis of the lab when tests fail")

@@ -65,7 +65,7 @@ def fetch(
 
 
 @app.command()
-def add(file: Annotated[Path, typer.Argument(help="a file on this machine")]) -> None:
+def add(file: Annotated[Path, typer.Argument(metavar="FILE", help="a file on this machine")]) -> None:
     """Add a file to the store; its checksum identifies it."""
     with progress():
         medium = media.add(file)

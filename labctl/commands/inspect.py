@@ -11,6 +11,7 @@ import typer
 from pydantic_core import to_jsonable_python
 
 from labctl import releases
+from labctl.commands import complete
 from labctl.commands.console import Format, listing, out, progress
 from labctl.commands.fault import rows as fault_rows
 from labctl.commands.options import BaseName, DriverName, LabName, Output, ReleaseName, TopologyName, Wanted
@@ -33,7 +34,10 @@ from labctl.topology.spec import LabSpec
 
 
 def validate(
-    topologies: Annotated[list[str], typer.Argument(help="names or files")],
+    topologies: Annotated[
+        list[str],
+        typer.Argument(metavar="TOPOLOGY", help="names or files", autocompletion=complete.topologies),
+    ],
     release: ReleaseName = None,
 ) -> None:
     """Check topology files; print every problem with file:line:column."""

@@ -10,6 +10,7 @@ import typer
 
 from labctl import drivers
 from labctl.artefacts import place
+from labctl.commands import complete
 from labctl.commands.console import out, progress
 from labctl.commands.info import print_info, print_stages
 from labctl.commands.options import BaseName, CloudName, DriverName, LabName, OwnName, ReleaseName, TopologyName, Wanted
@@ -37,6 +38,7 @@ def up(
         typer.Option(
             "--from",
             metavar="SNAPSHOT|FILE|URL",
+            autocompletion=complete.snapshots,
             help="begin from a snapshot of the lab, or from what labctl snapshot export wrote",
         ),
     ] = "",

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from labctl.commands import complete
 from labctl.commands.console import Format, err, out, progress
 from labctl.commands.options import LabName, Output
 from labctl.diagnose import report as diagnoses
@@ -22,7 +23,10 @@ from labctl.records.lab import Lab
 
 def logs(
     name: LabName,
-    node: Annotated[str | None, typer.Argument(help="a node; or a unit, to read it on every node")] = None,
+    node: Annotated[
+        str | None,
+        typer.Argument(help="a node; or a unit, to read it on every node", autocompletion=complete.nodes),
+    ] = None,
     unit: Annotated[str | None, typer.Argument(help="a daemon by its upstream name, a project, or a unit")] = None,
     since: Annotated[str | None, typer.Option(help="start time: 10m, 2h, 09:30 or 2026-01-31")] = None,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="follow new lines until Ctrl-C")] = False,
@@ -77,7 +81,7 @@ def _time(at: float) -> str:
 
 def bundle(
     name: LabName,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="file to write")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="TARGET", help="file to write")] = None,
 ) -> None:
     """Collect logs, configuration, state and diagnosis of a lab into one tar.zst, secrets redacted."""
     lab = Lab.load(name)

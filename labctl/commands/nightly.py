@@ -25,7 +25,8 @@ from labctl.progress import note
 from labctl.topology.units import show_size
 
 File = Annotated[
-    Path | None, typer.Option("--file", help="the matrix; default: ./nightly.yaml, else the project's own")
+    Path | None,
+    typer.Option("--file", metavar="FILE", help="the matrix; default: ./nightly.yaml, else the project's own"),
 ]
 Only = Annotated[list[str] | None, typer.Option("--only", metavar="CELL", help="a cell or a pattern; repeatable")]
 Exact = Annotated[
@@ -199,7 +200,7 @@ def reports_directory() -> Path:
 
 @nightly.command("report")
 def write_report(
-    target: Annotated[Path | None, typer.Argument(metavar="[DIRECTORY]", help="default: the history's own")] = None,
+    target: Annotated[Path | None, typer.Argument(metavar="[TARGET]", help="default: the history's own")] = None,
     number: Annotated[
         int, typer.Option("-n", "--number", min=1, max=MANY, help="number of runs shown in full")
     ] = report.SHOWN,

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from labctl.commands import complete
 from labctl.commands.console import Format, progress
 from labctl.lab import up as bring
 from labctl.lab.choose import Choice, choose, draft
@@ -22,9 +23,12 @@ from labctl.topology.spec import LabSpec
 MANY = 10**6
 #: For every verb that lists something.
 Output = Annotated[Format, typer.Option("-o", "--output", help="table or json")]
-TopologyName = Annotated[str, typer.Argument(metavar="TOPOLOGY", help="name of a known topology, or a file")]
-LabName = Annotated[str, typer.Argument(metavar="LAB", help="name of the lab")]
-NodeName = Annotated[str, typer.Argument(metavar="NODE", help="name of the node")]
+TopologyName = Annotated[
+    str,
+    typer.Argument(metavar="TOPOLOGY", help="name of a known topology, or a file", autocompletion=complete.topologies),
+]
+LabName = Annotated[str, typer.Argument(metavar="LAB", help="name of the lab", autocompletion=complete.names)]
+NodeName = Annotated[str, typer.Argument(metavar="NODE", help="name of the node", autocompletion=complete.nodes)]
 OwnName = Annotated[str | None, typer.Option(help="name of the lab; default: the topology's")]
 ReleaseName = Annotated[str | None, typer.Option(help="another release with the same layout")]
 BaseName = Annotated[

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from labctl.artefacts import place
+from labctl.commands import complete
 from labctl.commands.console import Format, listing, out, progress
 from labctl.commands.options import LabName, Output
 from labctl.errors import LabError
@@ -47,6 +48,9 @@ def show_age(seconds: float) -> str:
 
 def _took(began: float) -> str:
     return f"{time.monotonic() - began:.1f} s"
+
+
+SnapshotName = Annotated[str, typer.Argument(help="name of the snapshot", autocompletion=complete.snapshots)]
 
 
 @group.command()
@@ -87,7 +91,9 @@ def list_snapshots(name: LabName, output: Output = Format.TABLE) -> None:
 @group.command()
 def restore(
     name: LabName,
-    snapshot: Annotated[str | None, typer.Argument(help="name of the snapshot; default: the newest")] = None,
+    snapshot: Annotated[
+        str | None, typer.Argument(help="name of the snapshot; default: the newest", autocompletion=complete.snapshots)
+    ] = None,
 ) -> None:
     """Restore a lab to a snapshot; later changes are lost."""
     began = time.monotonic()
@@ -102,7 +108,7 @@ def restore(
 
 
 @group.command()
-def delete(name: LabName, snapshot: Annotated[str, typer.Argument(help="name of the snapshot")]) -> None:
+def delete(name: LabName, snapshot: SnapshotName) -> None:
     """Delete a snapshot, and the layers that nothing else uses."""
     with changing(name, f"labctl snapshot delete {name} {snapshot}") as lab:
         snaps.delete(lab, snapshot)
@@ -112,9 +118,9 @@ def delete(name: LabName, snapshot: Annotated[str, typer.Argument(help="name of 
 @group.command("export")
 def export(
     name: LabName,
-    snapshot: Annotated[str, typer.Argument(help="name of the snapshot")],
+    snapshot: SnapshotName,
     where: Annotated[
-        str | None, typer.Argument(metavar="FILE|URL", help="where to write it; default: LAB-NAME.tar.zst")
+        str | None, typer.Argument(metavar="TARGET|URL", help="where to write it; default: LAB-NAME.tar.zst")
     ] = None,
     key: Annotated[
         Path | None, typer.Option("--sign", metavar="KEY", help="sign the file with this SSH key, in FILE.sig")

@@ -28,10 +28,12 @@ def tempest(
         ),
     ] = None,
     regex: Annotated[str, typer.Option(help="run the tests that match, instead of a set")] = "",
-    load_list: Annotated[Path | None, typer.Option("--load-list", help="a file of test ids, one per line")] = None,
+    load_list: Annotated[
+        Path | None, typer.Option("--load-list", metavar="FILE", help="a file of test ids, one per line")
+    ] = None,
     workers: Annotated[int, typer.Option("-n", min=1, max=MANY, help="tests in parallel")] = 2,
     timeout: Annotated[str, typer.Option(help="for all tests: 90 min; default: 2 h, for api and scenario 5 h")] = "",
-    junit: Annotated[Path | None, typer.Option(help="also write the JUnit file here")] = None,
+    junit: Annotated[Path | None, typer.Option(metavar="TARGET", help="also write the JUnit file here")] = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Test a lab with the release's own version of Tempest; exit status 1 on unexpected failures."""

@@ -25,7 +25,9 @@ app = typer.Typer(help="Labs for Vagrant: a Vagrantfile, boxes of labctl's own i
 @app.command()
 def render(
     topology: TopologyName,
-    to: Annotated[Path | None, typer.Option(help="directory to write; default: the lab's name")] = None,
+    to: Annotated[
+        Path | None, typer.Option(metavar="TARGET", help="directory to write; default: the lab's name")
+    ] = None,
     name: OwnName = None,
     release: ReleaseName = None,
     base: BaseName = None,

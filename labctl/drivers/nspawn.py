@@ -19,7 +19,7 @@ from pathlib import Path
 from labctl.drivers import halt, reach
 from labctl.drivers.base import Capabilities, Machine, shutdown_order
 from labctl.errors import BrokenLabError, LabError
-from labctl.host import cgroup, files, links, loops, network, overlay, paths, process, sparse, state, tagging
+from labctl.host import cgroup, files, identity, links, loops, network, overlay, paths, process, sparse, state, tagging
 from labctl.host.ssh import Session
 from labctl.host.threads import on_each
 from labctl.images import golden, store
@@ -211,7 +211,7 @@ class Nspawn:
         }
         with files.appended(self.console(lab, node), 0o644) as log:
             started = process.start(command, log=log, env=env, outlives=True)
-        record = {"pid": started.pid, "started": process.start_time(started.pid)}
+        record = {"pid": started.pid, "started": identity.start_time(started.pid)}
         files.write_atomic(directory / "machine.json", json.dumps(record))
         deadline = time.monotonic() + _ENTER
         with suppress(OSError):  # it has ended
@@ -245,7 +245,7 @@ class Nspawn:
             pid, since = int(record["pid"]), record["started"]
         except (LabError, LookupError, ValueError):  # none, or damaged: what its control group has is still ended
             return 0
-        started = process.start_time(pid)
+        started = identity.start_time(pid)
         return pid if started and started == since else 0
 
     def _init_pid(self, nspawn: int) -> int:

@@ -52,6 +52,14 @@ def _enter_network(namespace: str) -> None:
         os.close(handle)
 
 
+def number(namespace: str) -> int:
+    """The kernel's number of a namespace, which another of the same name does not have; 0: there is none."""
+    try:
+        return (NAMESPACES / namespace).stat().st_ino
+    except FileNotFoundError:
+        return 0
+
+
 def _bind_hosts(hosts_file: Path) -> None:
     libc = _libc()
     _checked(libc.unshare(_CLONE_NEWNS), "unshare mount namespace")

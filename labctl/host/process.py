@@ -23,12 +23,17 @@ from pathlib import Path
 from typing import IO
 
 from labctl.errors import DeadlineError, LabError
-from labctl.host import files, paths
+from labctl.host import files, identity, paths
 from labctl.host.telling import last_words
 
 Argument = str | Path
 #: Raised by libraries that start processes themselves: ``returncode``, ``cmd``.
 Failed = subprocess.CalledProcessError
+#: A process that was started and is not waited for yet.
+Child = subprocess.Popen[bytes]
+PIPE, NOTHING = subprocess.PIPE, subprocess.DEVNULL
+#: Raised by a wait that took too long.
+Late = subprocess.TimeoutExpired
 
 #: Runs a command with a signal that the kernel sends it when the thread that started it ends.
 BOUND = (shutil.which("setpriv") or "setpriv", "--pdeathsig")
@@ -351,36 +356,17 @@ def _signal(group: int, number: signal.Signals) -> None:
         os.killpg(group, number)
 
 
-def start_time(pid: int) -> str:
-    """The kernel's start time of a process: together with the pid, an identity that is unique within a boot.
-
-    Empty for a process that has ended, even if this process has not reaped it yet.
-    """
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return "" if fields[0] in "ZX" else fields[19]
-    except (OSError, IndexError):
-        return ""
-
-
-def identity(pid: int) -> dict[str, str | int]:
-    """The identity of a running process, unlike any other that had the same pid; empty when it is not running."""
-    if not (start := start_time(pid)):
-        return {}
-    return {"pid": pid, "start": start, "boot": Path("/proc/sys/kernel/random/boot_id").read_text().strip()}
-
-
 def end_stray(known: Mapping[str, str | int], grace: float = 30) -> bool:
     """End a process of :func:`start` whose parent was killed, with its session; False when it had already ended.
 
-    :param known: its :func:`identity`.
+    :param known: its :func:`labctl.host.identity.of`.
     :param grace: seconds between SIGINT and SIGKILL.
     """
-    if not known or identity(int(known["pid"])) != known:
+    if not known or identity.of(int(known["pid"])) != known:
         return False
     deadline = time.monotonic() + grace
     _signal(int(known["pid"]), signal.SIGINT)
-    while identity(int(known["pid"])) == known and time.monotonic() < deadline:
+    while identity.of(int(known["pid"])) == known and time.monotonic() < deadline:
         time.sleep(0.1)
     _signal(int(known["pid"]), signal.SIGKILL)
     return True
@@ -392,6 +378,15 @@ def interactive(command: Sequence[Argument], *, env: Mapping[str, str] | None = 
         return subprocess.run(_mortal(_words(command), env), env=env, cwd=cwd).returncode
     except FileNotFoundError as error:
         raise LabError(f"{command[0]} is not installed", "labctl doctor") from error
+
+
+def attached(command: Sequence[Argument], *, stdin: int | None = NOTHING, stdout: int | None = NOTHING) -> Child:
+    """Start a process that may ask on this process's terminal; ^C there reaches only this one.
+
+    :param stdin: PIPE, NOTHING, or None: this process's own; so is ``stdout``.
+    """
+    words = ["env", "--ignore-signal=INT", "--ignore-signal=QUIT", *_words(command)]
+    return subprocess.Popen(_mortal(words, None), stdin=stdin, stdout=stdout)
 
 
 def missing(*programs: str) -> list[str]:

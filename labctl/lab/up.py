@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -10,7 +11,7 @@ from labctl import drivers
 from labctl.components import Component
 from labctl.engine.converge import Engine, Summary
 from labctl.errors import LabError
-from labctl.host import paths, proxy, threads
+from labctl.host import files, paths, proxy, threads
 from labctl.images import guest
 from labctl.lab import down as teardown
 from labctl.lab import fault, origin, snapshot
@@ -31,6 +32,10 @@ def read(name_or_path: str, release: str | None = None) -> tuple[Topology, Path]
     """Load a topology by name or path; optionally with another release than its own."""
     path = load.find(name_or_path)
     return load.load(path, release), path
+
+
+#: Names the directory of a command from another machine (``labctl.remote``).
+VISIT = "LABCTL_VISIT"
 
 
 def grown(spec: LabSpec) -> LabSpec:
@@ -64,6 +69,16 @@ def open_lab(spec: LabSpec, path: Path) -> Lab:
     return lab
 
 
+def _keep(lab: Lab, path: Path) -> None:
+    """Keep a topology that came with a command from another machine: its directory goes with the command."""
+    visit = os.environ.get(VISIT)
+    if visit and path.resolve().is_relative_to(visit):
+        kept = lab.directory / "topology.yaml"
+        files.copy(path, kept)
+        lab.meta["topology_file"] = str(kept)
+        lab.save()
+
+
 def _layout(spec: LabSpec) -> frozenset[str]:
     """Named facts of the layout that tests check for."""
     zones = len(spec.running(Component.SWIFT_STORAGE))
@@ -84,6 +99,7 @@ def up(spec: LabSpec, path: Path, until: str, start: str = "") -> Summary:
     if start:
         origin.begin(spec, path, start)
     lab = open_lab(spec, path)
+    _keep(lab, path)
     snapshot.sweep(lab)
     try:
         fault.heal_all(lab, start=False)

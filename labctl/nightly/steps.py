@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labctl.errors import LabError
-from labctl.host import files, process
+from labctl.host import files, identity, process
 
 #: Grace period in seconds for an interrupted command to exit.
 GRACE = 30
@@ -82,7 +82,7 @@ class Steps:
             sink.flush()
             child = process.start([*self.command, *words], log=sink, env=self.variables, cwd=self.directory)
         try:
-            started(json.dumps(process.identity(child.pid)))
+            started(json.dumps(identity.of(child.pid)))
         except LabError:
             process.follow(child, timeout=0, grace=GRACE)
             raise

@@ -86,8 +86,9 @@ Listen {port}
 def dashboard(ctx: Context) -> tuple[Operation, ...]:
     """Horizon in Apache's main interpreter.
 
-    Without it horizon can hang (facts 6.10), and what is written in Rust, as cryptography is from Debian 13 on, fails:
-    "PyO3 modules compiled for CPython 3.8 or older may only be initialized once per interpreter process".
+    Without it horizon can hang (facts 6.10), and each port by which it is asked, that of a forwarded one too, gets an
+    interpreter of its own in the same processes, where cryptography, written in Rust, fails in all but the first:
+    "PyO3 modules may only be initialized once per interpreter process".
     """
     path = ctx.base.paths.get("apache-group")
     if path is None:

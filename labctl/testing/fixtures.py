@@ -14,6 +14,7 @@ from labctl.host import files
 from labctl.records import cloud
 from labctl.records.access import Access
 from labctl.testing import cleanup, guest, projects, resources
+from labctl.testing.browser import chromium
 from labctl.testing.guest import Guest, KeyPair
 from labctl.testing.projects import Project
 from labctl.testing.resources import Names, Net
@@ -21,6 +22,8 @@ from labctl.testing.reuse import KeptProject
 from labctl.testing.stash import FAILED, LAB, artifacts
 
 if TYPE_CHECKING:
+    from selenium.webdriver.remote.webdriver import WebDriver
+
     from labctl.testing.faults import Faults
 
 #: The projects of a test, for the failure capture.
@@ -158,6 +161,13 @@ def boot(project: Project, name: Names, keypair: KeyPair, network: Net, security
 def console(project: Project) -> Callable[[Any], str]:
     """Read the console log of a server."""
     return lambda server: resources.console(project.connection, server)
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[WebDriver]:
+    """A headless Chromium with its own profile."""
+    with chromium(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture

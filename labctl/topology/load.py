@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from labctl import shipped
 from labctl.errors import LabError
 from labctl.progress import warn
 from labctl.topology.check import check, with_release
-from labctl.topology.document import read
+from labctl.topology.document import MAX_FILE, read
 from labctl.topology.explain import explain, is_said, path_of
 from labctl.topology.found import refuse_others
 from labctl.topology.given import STDIN, contents, there
@@ -22,11 +23,15 @@ from labctl.topology.problems import Path as ValuePath
 from labctl.topology.problems import Problem, TopologyError, unknown
 from labctl.topology.rules_secrets import easily_guessed
 
-__all__ = ["Problem", "TopologyError", "find", "known", "load", "local", "parse", "there"]
+__all__ = ["Problem", "TopologyError", "find", "here", "known", "load", "local", "parse", "there"]
 
 # Sections and node fields whose defaults cannot cause unrelated problems in check().
 _HARMLESS_SECTIONS = {"description", "options", "fixtures", "passwords"}
 _HARMLESS_NODE_FIELDS = {"cpus", "memory", "disk"}
+
+
+#: The top of a file, and the sections that make it a topology.
+_SECTION, _SECTIONS = re.compile(r"^(\w+):", re.MULTILINE), {"release", "networks", "nodes"}
 
 
 def find(name_or_path: str) -> Path:
@@ -62,6 +67,20 @@ def known() -> dict[str, Path]:
         for file in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
             found.setdefault(file.stem, file)
     return found
+
+
+def here() -> list[Path]:
+    """The files of the working directory that are topologies, by the sections that each has."""
+    found = (file for pattern in ("*.yaml", "*.yml") for file in Path().glob(pattern) if file.is_file())
+    return sorted(file for file in found if set(_SECTION.findall(_beginning(file))) >= _SECTIONS)
+
+
+def _beginning(file: Path) -> str:
+    try:
+        with file.open("rb") as source:
+            return source.read(MAX_FILE).decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def local(file: Path) -> bool:

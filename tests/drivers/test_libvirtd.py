@@ -16,7 +16,7 @@ import pytest
 
 from labctl.drivers.libvirt import connection, daemon
 from labctl.errors import LabError
-from labctl.host import process
+from labctl.host import identity, process
 from labctl.images import kvm
 
 #: A daemon: writes its pid file, listens on its socket, and goes to the background.
@@ -74,12 +74,12 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     yield tmp_path
     for path in tmp_path.glob("run/*.pid"):
-        if process.start_time(pid := int(path.read_text())):
+        if identity.start_time(pid := int(path.read_text())):
             os.kill(pid, signal.SIGKILL)
 
 
 def running(pid: int) -> bool:
-    return bool(process.start_time(pid))
+    return bool(identity.start_time(pid))
 
 
 def test_what_labctl_started_is_ended_when_nothing_is_left(host: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from labctl.errors import LabError
-from labctl.host import lock, process
+from labctl.host import identity, lock, process
 
 #: A labctl that holds a lock while two threads wait for a command, whose pids they write.
 BUSY = """
@@ -71,7 +71,7 @@ def within(seconds: float, true: Callable[[], bool]) -> bool:
 
 
 def gone(pids: list[int]) -> bool:
-    return not any(process.start_time(pid) for pid in pids)
+    return not any(identity.start_time(pid) for pid in pids)
 
 
 def exiting(pid: int) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from labctl.errors import DeadlineError
-from labctl.host import paths, process, telling
+from labctl.host import identity, paths, process, telling
 
 
 def test_a_process_that_ended_is_not_running_even_before_it_is_reaped() -> None:
@@ -19,8 +19,8 @@ def test_a_process_that_ended_is_not_running_even_before_it_is_reaped() -> None:
     child = process.start(["true"])
     try:
         assert wait_for(lambda: Path(f"/proc/{child.pid}/stat").read_text().split()[2] == "Z")
-        assert process.start_time(child.pid) == ""
-        assert process.start_time(os.getpid()) != ""
+        assert identity.start_time(child.pid) == ""
+        assert identity.start_time(os.getpid()) != ""
     finally:
         child.wait()
 

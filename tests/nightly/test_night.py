@@ -15,7 +15,7 @@ from commandline import Labctl
 from nights import Bench
 
 from labctl.errors import LabError
-from labctl.host import process
+from labctl.host import identity, process
 from labctl.nightly import report
 from labctl.nightly import run as running
 from labctl.nightly.cellrun import diagnosis
@@ -135,7 +135,7 @@ def test_a_cell_over_its_time_is_ended_and_the_others_go_on(bench: Bench) -> Non
     ]
     assert "timed out after 3 s" in rows["alpha"]["message"]
     hung = [int(words[3]) for words in bench.calls() if words[0] == "begin" and words[1] in ("up", "test")]
-    assert not [pid for pid in hung if process.identity(pid)]
+    assert not [pid for pid in hung if identity.of(pid)]
     assert names() == []
 
 
@@ -195,7 +195,7 @@ def test_an_unfinished_run_is_cleared_away_by_a_new_one(bench: Bench) -> None:
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
     stray = int(bench.calls("test")[0][3])
-    until(lambda: not process.identity(stray))  # ends with the run
+    until(lambda: not identity.of(stray))  # ends with the run
     bench.script({})
     rows = bench.night()
     assert rows["alpha"]["run"] == 2
@@ -217,7 +217,7 @@ def test_a_run_killed_in_any_step_is_finished_by_resume(bench: Bench, verb: str)
 
     again = bench.process("--resume")
     assert process.follow(again, timeout=120).status == 0, bench.said
-    assert not process.identity(stray)
+    assert not identity.of(stray)
     assert [row["outcome"] for row in bench.history.cells(1)] == ["passed", "passed"]
     assert bench.history.run(1)["ended"]
     assert len(bench.history.rows("SELECT * FROM runs")) == 1
@@ -234,14 +234,14 @@ def test_a_run_that_is_interrupted_ends_its_commands_and_says_how_to_go_on(bench
     os.kill(night.pid, signal.SIGTERM)
     assert process.follow(night, timeout=60).status == 1
     assert "labctl nightly run --resume" in bench.said
-    assert not [words for words in bench.calls("test") if process.identity(int(words[3]))]
+    assert not [words for words in bench.calls("test") if identity.of(int(words[3]))]
     assert len(bench.history.unfinished()) == 1
     resumed = running.resume(bench.history, 3, bench.steps)
     assert [row["outcome"] for row in resumed.run()] == ["passed"] * 3
 
 
 def test_a_rebooted_machine_has_no_strays_to_end(bench: Bench) -> None:
-    known = process.identity(os.getpid())
+    known = identity.of(os.getpid())
     assert not process.end_stray({**known, "boot": "another"})
     assert not process.end_stray({**known, "start": "1"})
     assert not process.end_stray({})

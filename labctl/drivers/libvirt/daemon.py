@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from labctl.errors import DeadlineError, LabError
-from labctl.host import files, process
+from labctl.host import files, identity, process
 from labctl.images import kvm
 from labctl.progress import note
 
@@ -141,7 +141,7 @@ def _start(name: str) -> dict[str, Any]:
     deadline = time.monotonic() + _SECONDS
     while done.returncode == 0 and time.monotonic() < deadline:
         if pid_file.exists() and (text := pid_file.read_text().strip()):
-            return {"pid": int(text), "started": process.start_time(int(text))}
+            return {"pid": int(text), "started": identity.start_time(int(text))}
         time.sleep(0.05)
     raise LabError(f"{name} failed to start: {done.stderr.strip()[-300:]}", f"{name} --verbose shows why")
 
@@ -151,7 +151,7 @@ def _records() -> dict[str, dict[str, Any]]:
     try:
         records = json.loads((RUN / "libvirtd.json").read_text())
         return {
-            name: record for name, record in records.items() if process.start_time(record["pid"]) == record["started"]
+            name: record for name, record in records.items() if identity.start_time(record["pid"]) == record["started"]
         }
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return {}
@@ -196,8 +196,8 @@ def _end(pid: int) -> bool:
         except ProcessLookupError:
             return True
         deadline = time.monotonic() + 10
-        while process.start_time(pid) and time.monotonic() < deadline:
+        while identity.start_time(pid) and time.monotonic() < deadline:
             time.sleep(0.05)
-        if not process.start_time(pid):
+        if not identity.start_time(pid):
             return True
     return False

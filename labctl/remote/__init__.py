@@ -1,0 +1,1 @@
+"""labctl on another machine, with this terminal: through OpenSSH's client."""
