@@ -105,7 +105,7 @@ def run_night(
     place: Annotated[
         Path | None,
         typer.Option(
-            "--artefact", metavar="DIRECTORY", help="run as a job of a CI system: leave all in this directory, to merge"
+            "--artefact", metavar="TARGET", help="run as a job of a CI system: leave all in this directory, to merge"
         ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="resume the run that was killed")] = False,
@@ -173,7 +173,7 @@ def _finish_job(history: History, number: int, rows: list[dict[str, Any]]) -> bo
 @nightly.command()
 def merge(
     places: Annotated[
-        list[Path], typer.Argument(metavar="DIRECTORY...", help="artefacts of jobs, or directories of artefacts")
+        list[Path], typer.Argument(metavar="FILE...", help="artefacts of jobs, or directories of artefacts")
     ],
     expected: Annotated[
         Path | None,

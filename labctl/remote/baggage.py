@@ -144,7 +144,7 @@ def _names(baggage: Baggage, command: Any, verb: str, words: list[str]) -> dict[
         for each in value if isinstance(value, list | tuple) else [value]:
             if not isinstance(each, str | Path):
                 continue
-            kinds = set((parameter.metavar or "").strip("[]").split("|"))
+            kinds = set((parameter.metavar or "").strip("[].").split("|"))
             if TOPOLOGY in kinds:
                 names[str(each)] = baggage.topology(str(each))
             elif KEY in kinds:

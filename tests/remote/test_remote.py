@@ -73,7 +73,7 @@ def leaves(command: Any, *words: str) -> dict[tuple[str, ...], Any]:
 def test_every_path_of_a_command_line_says_whether_it_is_read_or_written() -> None:
     untold = []
     for words, command in leaves(ROOT).items():
-        metavars = {parameter.name: (parameter.metavar or "").strip("[]") for parameter in command.params}
+        metavars = {parameter.name: (parameter.metavar or "").strip("[].") for parameter in command.params}
         hints = get_type_hints(inspect.unwrap(command.callback))
         for name, kind in hints.items():
             hidden = any(p.name == name and getattr(p, "hidden", False) for p in command.params)
