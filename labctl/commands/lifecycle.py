@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from labctl import drivers
+from labctl.commands import terms
 from labctl.commands.console import out, progress
 from labctl.commands.info import print_info, print_stages
 from labctl.commands.options import BaseName, DriverName, LabName, OwnName, ReleaseName, TopologyName, Wanted
@@ -19,7 +20,9 @@ from labctl.lab import bundle
 from labctl.lab import down as teardown
 from labctl.lab import source as sources
 from labctl.lab import up as bring
-from labctl.records.lab import locked
+from labctl.records import lease
+from labctl.records.lab import Lab, locked, names
+from labctl.records.lease import Terms
 from labctl.topology.stages import STAGES
 
 
@@ -31,16 +34,21 @@ def up(
     driver: DriverName = None,
     until: Annotated[str, typer.Option(help="stop after this stage")] = "verify",
     start: Annotated[str, typer.Option("--from", help="restore this snapshot first")] = "",
+    ttl: terms.Ttl = None,
+    owner: terms.Owner = None,
     source: Annotated[
         list[str] | None,
         typer.Option(metavar="PROJECT=WHERE", help="a project from a tree of your own: labctl source --help"),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan, change nothing")] = False,
 ) -> None:
-    """Create a lab, or converge an existing one to its topology."""
+    """Create a lab, or converge an existing one to its topology; `labctl up LAB --ttl 8h` renews one that is up."""
     if until not in STAGES:
         raise LabError(f"there is no stage '{until}'; stages: {', '.join(STAGES)}")
-    wanted = Wanted(topology, name, release, base, driver)
+    wanted, given = Wanted(topology, name, release, base, driver), Terms.given(owner, ttl)
+    if given and not wanted.known() and topology in names():
+        _renew(topology, given)
+        return
     spec, path = wanted.specify()
     if dry_run:
         from labctl.commands.inspect import print_plan
@@ -48,11 +56,14 @@ def up(
         print_plan(spec)
         return
     drivers.get(spec.driver).probe()
+    if given and not (source or start) and until == STAGES[-1] and bring.settled(spec):
+        _renew(spec.name, given)
+        return
     command = wanted.command("up")
     with locked(spec.name, command), progress(paths.labs() / spec.name / "events.jsonl"):
         spec = sources.chosen(spec, *wanted.sources(source or ()))
         try:
-            summary = bring.up(spec, path, until, start)
+            summary = bring.up(spec, path, until, start, given)
         except RefusedError:
             raise
         except LabError as error:
@@ -65,6 +76,13 @@ def up(
         out.print(f"unchanged: {', '.join(summary.skipped)}")
     print_stages(summary.stages)
     print_info(spec.name)
+
+
+def _renew(name: str, given: Terms) -> None:
+    with locked(name, f"labctl up {name}"):
+        lab = Lab.load(name)
+        lease.renew(lab, given)
+    out.print(f"{name}: owner {terms.told(lab)}")
 
 
 def down(name: LabName) -> None:

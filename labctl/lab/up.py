@@ -15,8 +15,9 @@ from labctl.images import guest
 from labctl.lab import down as teardown
 from labctl.lab import fault, snapshot
 from labctl.lab.choose import describe
+from labctl.lab.repair import condition
 from labctl.progress import note, warn
-from labctl.records import hints
+from labctl.records import hints, lease
 from labctl.records.lab import Lab, exists, half_removed
 from labctl.secret import names, reveal
 from labctl.topology import load
@@ -46,7 +47,7 @@ def grown(spec: LabSpec) -> LabSpec:
     return kept(spec, before) if all(getattr(before, f) == getattr(spec, f) for f in IDENTITY) else spec
 
 
-def open_lab(spec: LabSpec, path: Path) -> Lab:
+def open_lab(spec: LabSpec, path: Path, terms: lease.Terms = lease.UNSAID) -> Lab:
     """The recorded lab of this name, updated to this spec plus the nodes that joined it, or a new one.
 
     One that was upgraded is no longer what its topology says, and stays as it is.
@@ -54,7 +55,7 @@ def open_lab(spec: LabSpec, path: Path) -> Lab:
     :raises RefusedError: the name belongs to a lab of another topology, release, base or driver.
     """
     if not exists(spec.name):
-        return Lab.create(spec, path)
+        return Lab.create(spec, path, terms)
     lab = Lab.load(spec.name)
     origin = lab.meta.get(UPGRADED, {})
     for field in IDENTITY:
@@ -64,6 +65,7 @@ def open_lab(spec: LabSpec, path: Path) -> Lab:
                 f"the lab {spec.name} already exists with {field} {was}, not {wanted}",
                 f"labctl down {spec.name}; {hints.up(spec, path, 'NAME')} creates another lab",
             )
+    lease.renew(lab, terms)
     if origin:
         note("lab", f"{spec.name} was upgraded ({describe(lab.spec)}); it stays so, and {path.name} is not applied")
         return lab
@@ -93,10 +95,22 @@ def _shape(spec: LabSpec) -> object:
     ]
 
 
-def up(spec: LabSpec, path: Path, until: str, start: str = "") -> Summary:
+def settled(spec: LabSpec) -> bool:
+    """True for a lab that is up as this spec says, whose machines run, or do not because of a fault."""
+    if not exists(spec.name):
+        return False
+    lab = Lab.load(spec.name)
+    stages = lab.journal().stages
+    same = spec.model_copy(update={"sources": lab.spec.sources}) == lab.spec
+    finished = bool(stages) and stages[-1].name == STAGES[-1]
+    return same and finished and (not condition(lab)[1] or bool(fault.active(lab)))
+
+
+def up(spec: LabSpec, path: Path, until: str, start: str = "", terms: lease.Terms = lease.UNSAID) -> Summary:
     """Bring a lab up; the caller holds its lock.
 
     :param start: restore this snapshot first.
+    :param terms: its owner and its lease, which are recorded before anything is done.
     :raises LabError: what failed, where, and what to do.
     """
     driver = drivers.get(spec.driver)
@@ -106,7 +120,7 @@ def up(spec: LabSpec, path: Path, until: str, start: str = "") -> Summary:
         teardown.down(spec.name)
     if start:
         snapshot.restore(Lab.load(spec.name), start)
-    lab = open_lab(spec, path)
+    lab = open_lab(spec, path, terms)
     snapshot.sweep(lab)
     try:
         fault.heal_all(lab, start=False)
