@@ -79,7 +79,7 @@ def up(
 
 
 def _renew(name: str, given: Terms) -> None:
-    with locked(name, f"labctl up {name}"):
+    with locked(name, ""):
         lab = Lab.load(name)
         lease.renew(lab, given)
     out.print(f"{name}: owner {terms.told(lab)}")

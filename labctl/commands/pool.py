@@ -56,7 +56,7 @@ def split(text: str) -> tuple[str, str]:
     """
     lab, slash, snapshot = text.partition("/")
     if not (lab and slash and snapshot):
-        raise LabError(f"'{text}' is not a snapshot: write LAB/SNAPSHOT", "labctl list; labctl snapshot list LAB")
+        raise LabError(f"'{text}' is not a snapshot: write LAB/SNAPSHOT", "labctl list; labctl snapshot list NAME")
     return lab, snapshot
 
 

@@ -94,15 +94,15 @@ def _recorded() -> Iterator[Lab]:
             continue
 
 
-def members(name: str) -> list[Lab]:
+def members(pool: str) -> list[Lab]:
     """The labs of a pool in the order of their numbers.
 
     :raises LabError: there is no such pool; lists the existing ones.
     """
     known = pools()
-    if name not in known:
-        raise LabError(f"there is no pool '{name}'; pools: {', '.join(known) or 'none'}", "labctl pool list")
-    return known[name]
+    if pool not in known:
+        raise LabError(f"there is no pool '{pool}'; pools: {', '.join(known) or 'none'}", "labctl pool list")
+    return known[pool]
 
 
 def memory_of(lab: Lab) -> int | None:
@@ -164,7 +164,7 @@ def _check(source: Lab, found: snaps.Snapshot, wanted: Wanted, there: Sequence[L
             since = " as it was before it was taken anew" if mine.source == where else ""
             raise RefusedError(
                 f"the pool {name} is made of {mine.source}{since}, not of {where}",
-                f"labctl pool down {name}, or --name with another name",
+                f"labctl pool down {wanted.name}, or --name with another name",
             )
     if taken := [label for number in new if exists(label := _label(name, number))]:
         raise RefusedError(
@@ -221,21 +221,21 @@ def _record(lab: Lab, **seconds: float) -> None:
 # --- reset -----------------------------------------------------------------------------------------
 
 
-def reset(name: str, chosen: Iterable[str], at_once: int) -> list[Lab]:
+def reset(pool: str, chosen: Iterable[str], at_once: int) -> list[Lab]:
     """Return labs of a pool to its snapshot: what was done in them since is lost.
 
     :param chosen: names of labs; none for all.
     :raises LabError: one of them is not of the pool, and nothing was touched; or some failed, and the others are done.
     """
-    labs = {lab.name: lab for lab in members(name)}
+    labs = {lab.name: lab for lab in members(pool)}
     wanted = list(dict.fromkeys(chosen)) or list(labs)
     if strange := [each for each in wanted if each not in labs]:
-        raise LabError(f"not of the pool {name}: {', '.join(strange)}", f"labctl pool list {name}")
-    with step("pool", f"verify the image of {name}"):
+        raise LabError(f"not of the pool {pool}: {', '.join(strange)}", f"labctl pool list {pool}")
+    with step("pool", f"verify the image of {pool}"):
         for lab in {labs[each].layers: labs[each] for each in wanted}.values():
             lab.driver.image(lab)
     _on_each(_reset, wanted, at_once)
-    return [lab for lab in members(name) if lab.name in wanted]
+    return [lab for lab in members(pool) if lab.name in wanted]
 
 
 def _reset(name: str) -> None:

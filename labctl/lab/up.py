@@ -102,7 +102,7 @@ def settled(spec: LabSpec) -> bool:
     lab = Lab.load(spec.name)
     stages = lab.journal().stages
     same = spec.model_copy(update={"sources": lab.spec.sources}) == lab.spec
-    finished = bool(stages) and stages[-1].name == STAGES[-1]
+    finished = bool(stages) and stages[-1].name == lab.plan.stages[-1].name
     return same and finished and (not condition(lab)[1] or bool(fault.active(lab)))
 
 
