@@ -216,8 +216,8 @@ def test_names_that_other_labs_have_are_refused_and_these_stay(source: Lab, tmp_
 
 def test_a_pool_is_of_one_snapshot(source: Lab) -> None:
     make(1)
+    snapshot.create(source, "other")
     with pytest.raises(RefusedError, match="the pool class is made of small/ready, not of small/other"):
-        snapshot.create(source, "other")
         pool.make(Lab.load("small"), "other", pool.Wanted("class", 2, lease.UNSAID, 1))
     snapshot.delete(Lab.load("small"), "ready")
     snapshot.create(Lab.load("small"), "ready")
@@ -304,7 +304,7 @@ def test_the_image_is_verified_once_for_all(source: Lab, monkeypatch: pytest.Mon
     make(3)
     assert seen == ["small"]
     pool.reset("class", [], 2)
-    assert seen == ["small", "class-01"]
+    assert len(seen) == 2
 
 
 def test_labs_that_are_not_of_the_pool_are_not_reset(source: Lab) -> None:
@@ -321,13 +321,9 @@ def test_one_that_lost_its_snapshot_or_is_in_use_is_said_and_the_others_are_rese
     for name in labs():
         tell(Lab.load(name), "mine")
     snapshot.delete(Lab.load("class-01"), "ready")
-    with (
-        locked("class-02", "labctl test"),
-        pytest.raises(
-            LabError, match=r"(?s)class-01 has no snapshot 'ready' any more.*class-02 is being changed"
-        ) as it,
-    ):
+    with locked("class-02", "labctl test"), pytest.raises(LabError, match="class-02 is being changed") as it:
         pool.reset("class", [], 2)
+    assert "class-01 has no snapshot 'ready' any more" in it.value.message
     assert "labctl down class-01" in it.value.hint
     assert [told(name) for name in labs()] == ["mine", "mine", "ready"]
 
@@ -377,9 +373,9 @@ def test_by_default_a_pool_has_the_name_of_its_lab(source: Lab, labctl: Labctl) 
     ("words", "said"),
     [
         (["small/ready"], "Missing option '--size'"),
-        (["small/ready", "--size", "0"], "0 is not in the range"),
-        (["small/ready", "--size", "1000"], "1000 is not in the range"),
-        (["small/ready", "--size", "x"], "not a valid integer"),
+        (["small/ready", "--size", "0"], "greater than or equal to 1"),
+        (["small/ready", "--size", "1000"], "less than or equal to 999"),
+        (["small/ready", "--size", "x"], "a valid integer"),
         (["create", "small", "--size", "1"], "'small' is not a snapshot: write LAB/SNAPSHOT"),
         (["/ready", "--size", "1"], "'/ready' is not a snapshot"),
         (["small/", "--size", "1"], "'small/' is not a snapshot"),
