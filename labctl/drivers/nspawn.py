@@ -19,7 +19,7 @@ from pathlib import Path
 from labctl.drivers import halt, reach
 from labctl.drivers.base import Capabilities, Machine, shutdown_order
 from labctl.errors import BrokenLabError, LabError
-from labctl.host import cgroup, files, links, loops, network, overlay, paths, process, sparse, state, tagging
+from labctl.host import cgroup, files, limits, links, loops, network, overlay, paths, process, sparse, state, tagging
 from labctl.host.ssh import Session
 from labctl.host.threads import on_each
 from labctl.images import golden, store
@@ -384,6 +384,8 @@ class Nspawn:
 
     def create_network(self, lab: Lab) -> None:
         network.create(lab.spec)
+        mine = {network.node_namespace(lab.name, node) for node in lab.spec.nodes}
+        limits.admit(len({*network.machines(), *mine}))
 
     def destroy_network(self, lab: Lab) -> list[str]:
         left = network.delete(lab.name)
