@@ -41,15 +41,16 @@ def check_resources(spec: LabSpec, running: set[str], home: Path) -> None:
         raise NoSpaceError(said)
 
 
-def check_copies(spec: LabSpec, count: int, home: Path) -> None:
+def check_copies(spec: LabSpec, count: int, home: Path, *, declared: bool = True) -> None:
     """Refuse more labs of one kind than fit side by side and leave others what they need.
 
+    :param declared: by the memory that their topology gives the nodes; else only by disk space.
     :raises LabError: names what they need, what is free, and for how many it is enough.
     """
     each = sum(n.memory for n in spec.nodes.values())
     disk = len(spec.nodes) * GROWS
     free, room = max(0, memory.available() - memory.RESERVE), shutil.disk_usage(home).free
-    fit = min(free // each, room // disk)
+    fit = min(free // each, room // disk) if declared else room // disk
     if count > fit:
         raise LabError(
             f"{count} more labs need {show_size(count * each)} of memory ({show_size(each)} each) and about "

@@ -171,11 +171,11 @@ def _check(source: Lab, found: snaps.Snapshot, wanted: Wanted, there: Sequence[L
             f"labs that are not of the pool {name} have names of it: {', '.join(taken)}",
             "labctl list shows them; --name gives the pool another name",
         )
-    if new and not wanted.force:
-        try:
-            check_copies(found.spec, len(new), source.directory)
-        except LabError as error:
-            raise RefusedError(error.message, f"{error.hint}; --force makes as many as really fit") from error
+    try:
+        check_copies(found.spec, len(new), source.directory, declared=not wanted.force)
+    except LabError as error:
+        more = "" if wanted.force else "; --force makes as many as really fit"
+        raise RefusedError(error.message, error.hint + more) from error
 
 
 def _create(source: Lab, found: snaps.Snapshot, name: str, own: dict[str, object]) -> None:

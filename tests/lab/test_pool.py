@@ -189,6 +189,9 @@ def test_one_that_does_not_fit_on_the_disk_is_refused(source: Lab, monkeypatch: 
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=3 * 2**30))
     with pytest.raises(RefusedError, match=r"about 4 GiB of disk; 6 GiB and 3 GiB are free, enough for 1"):
         make(2)
+    with pytest.raises(RefusedError, match=r"3 GiB are free, enough for 1"):
+        make(2, force=True)
+    assert labs() == []
 
 
 def test_force_makes_as_many_as_really_fit(source: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
