@@ -195,7 +195,7 @@ def test_one_that_does_not_fit_on_the_disk_is_refused(source: Lab, monkeypatch: 
 
 
 def test_force_makes_as_many_as_really_fit(source: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    left = iter([*[2 * memory.RESERVE] * 3, *[memory.RESERVE - 1] * 100])
+    left = iter([*[2 * memory.RESERVE] * 4, *[memory.RESERVE - 1] * 100])
     monkeypatch.setattr(memory, "available", lambda: next(left))
     with pytest.raises(LabError, match="no more labs were made: less than 1 GiB of memory is left") as raised:
         make(20, at_once=1, force=True)
