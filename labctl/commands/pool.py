@@ -41,12 +41,12 @@ group = typer.Typer(
 )
 PoolName = Annotated[str, typer.Argument(metavar="POOL", help="name of the pool")]
 Jobs = Annotated[
-    int | None, typer.Option("--jobs", min=1, max=64, help="labs worked on side by side; default: one per core")
+    int | None, typer.Option("--jobs", min=1, max=64, help="labs worked on side by side; default: two per core")
 ]
 
 
 def _jobs(given: int | None) -> int:
-    return given or os.cpu_count() or 1
+    return given or 2 * (os.cpu_count() or 1)
 
 
 def split(text: str) -> tuple[str, str]:

@@ -127,7 +127,7 @@ def make(source: Lab, snapshot: str, wanted: Wanted) -> list[Lab]:
     _check(source, found, wanted, there, new)
     with step("pool", f"verify the image of {source.name}"):
         source.driver.image(Lab(source.directory, found.spec, {**source.meta, **found.facts}))
-    where = f"{source.name}/{snapshot}"
+    where, own = f"{source.name}/{snapshot}", lease.begun(wanted.terms, there[0] if there else None)
 
     def work(name: str) -> None:
         number = int(name.rpartition("-")[2])
@@ -137,7 +137,7 @@ def make(source: Lab, snapshot: str, wanted: Wanted) -> list[Lab]:
             _go_on(name, wanted.terms)
         else:
             mine = Place(name=wanted.name, number=number, source=where, taken=found.created)
-            _create(source, found, name, {**lease.begun(wanted.terms), POOL: mine.model_dump()})
+            _create(source, found, name, {**own, POOL: mine.model_dump()})
 
     _on_each(work, [_label(wanted.name, number) for number in sorted({*numbers, *new})], wanted.at_once)
     return members(wanted.name)

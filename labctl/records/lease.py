@@ -110,9 +110,14 @@ def granted(seconds: int) -> Lease:
     return Lease(until=time.time() + seconds, seconds=seconds, boot=_boot(), began=_clock())
 
 
-def begun(terms: Terms) -> dict[str, Any]:
-    """What these terms put into the record of a new lab."""
-    return {OWNER: terms.owner or user(), **_lease(terms)}
+def begun(terms: Terms, like: Lab | None = None) -> dict[str, Any]:
+    """What these terms put into the record of a new lab.
+
+    :param like: has what the terms do not say.
+    """
+    before = {key: like.meta[key] for key in (OWNER, LEASE) if key in like.meta} if like else {}
+    owner = {OWNER: terms.owner} if terms.owner else {}
+    return {OWNER: user(), **before, **owner, **_lease(terms)}
 
 
 def renew(lab: Lab, terms: Terms) -> None:

@@ -163,9 +163,11 @@ def test_owner_and_lease_are_those_of_the_command_and_renewed_by_it(
     make(2)
     assert [(lease.owner(lab), lease.left(lab)) for lab in make(2)] == [("teacher", None)] * 2
     assert all((lease.left(lab) or 0) > 7 * 3600 for lab in make(2, ttl="8h"))
+    grown = make(3)[2]
+    assert (lease.owner(grown), (lease.left(grown) or 0) > 7 * 3600) == ("teacher", True), "as the others"
     snapshot.restore(Lab.load("class-01"), "ready")
     assert (lease.left(Lab.load("class-01")) or 0) > 7 * 3600, "a restore is of machines"
-    assert all(lease.left(lab) is None for lab in make(2, ttl="never"))
+    assert all(lease.left(lab) is None for lab in make(3, ttl="never"))
 
 
 # --- what is refused -------------------------------------------------------------------------------
