@@ -6,7 +6,7 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-SHIPPED = ("topologies", "kickstart", "vagrant", "e2e", "nightly.yaml")
+SHIPPED = ("topologies", "kickstart", "vagrant", "e2e", "systemd", "nightly.yaml")
 
 
 class BuildWithData(build_py):

@@ -26,7 +26,8 @@ def checkout() -> Path | None:
 
 
 def shipped(name: str) -> Path:
-    """A folder or file that labctl comes with: ``topologies``, ``kickstart``, ``vagrant``, ``e2e``, ``nightly.yaml``.
+    """A folder or file that labctl comes with: ``topologies``, ``kickstart``, ``vagrant``, ``e2e``, ``systemd``,
+    ``nightly.yaml``.
 
     They lie beside the package in a checkout, and in the package where it was installed (setup.py).
     """

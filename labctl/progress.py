@@ -11,7 +11,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 
@@ -45,10 +46,29 @@ class Event:
 
 Subscriber = Callable[[Event], None]
 _subscribers: list[Subscriber] = []
+#: The part of a larger work that this thread does; empty outside of :func:`part`.
+_part: ContextVar[str] = ContextVar("part", default="")
+
+
+@contextmanager
+def part(name: str) -> Iterator[None]:
+    """Do one of several works that go on side by side.
+
+    What is worth knowing of it is reported under its name, its own steps are not reported.
+    """
+    token = _part.set(name)
+    try:
+        yield
+    finally:
+        _part.reset(token)
 
 
 def emit(event: Event) -> None:
     """Send an event to every subscriber."""
+    if name := _part.get():
+        if event.kind is not Kind.WARN:
+            return
+        event = replace(event, where=name, text=event.text if event.where == "lab" else f"{event.where}: {event.text}")
     for subscriber in tuple(_subscribers):
         subscriber(event)
 

@@ -14,6 +14,7 @@ PACKAGE = ROOT / "labctl"
 
 #: Stand-ins, by what they stand for.
 LAB, NEW, NODE, TOPOLOGY, SNAPSHOT = "lab-1", "lab-2", "node-1", "/topologies/topology-1.yaml", "snapshot-1"
+POOL = "pool-1"
 NETWORK, UNIT, CELL, BASE, RELEASE, FILE = "network-1", "unit-1", "cell-1", "debian12", "zed", "/file-1"
 MACHINE = "ssh://user@machine"
 UP = f"labctl up {TOPOLOGY} --name {LAB} --base {BASE}"
@@ -68,6 +69,8 @@ HOLES_IN = {
     "labctl/topology/join.py": {"name": NODE},
     "labctl/lab/room.py": {"snapshot.name": SNAPSHOT},
     "labctl/lab/snapshot.py": {"name": SNAPSHOT},
+    "labctl/lab/pool.py": {"pool": POOL, "wanted.name": POOL},
+    "labctl/commands/pool.py": {"snapshot": f"{LAB}/{SNAPSHOT}", "size": "20"},
     "labctl/commands/guide.py": {"topology": "zed-2node", "words": ""},
     "labctl/commands/upgrade.py": {"wanted": f"--to {RELEASE}"},
     "labctl/sources/build.py": {"given.text": "nova=/tree"},

@@ -9,7 +9,7 @@ from typing import Any
 import hints
 import pytest
 import typer
-from hints import CELL, LAB, NEW, NODE, SNAPSHOT, TOPOLOGY, Said, commands, said, said_in
+from hints import CELL, LAB, NEW, NODE, POOL, SNAPSHOT, TOPOLOGY, Said, commands, said, said_in
 
 from labctl.__main__ import UsageErrors
 from labctl.cli import app
@@ -32,7 +32,7 @@ KINDS = {
     "cell": {CELL},
 }
 #: What ``name`` is: of a lab, but for these verbs.
-NAMED = {"image": {"CentOS-7-x86_64-Minimal-2009.iso"}}
+NAMED = {"image": {"CentOS-7-x86_64-Minimal-2009.iso"}, "pool": {POOL}}
 #: Placeholders for what is the reader's own choice.
 CHOSEN = {"FILE", "DIRECTORY", "URL", "COMMIT", "ID", "SERVER"}
 
@@ -50,6 +50,7 @@ def resolved(words: list[str]) -> tuple[list[str], dict[str, Any]]:
         return [], {}
     command, verb, rest = ROOT, [], words[2:] if words[:1] == ["--host"] else words
     while hasattr(command, "commands"):
+        rest = getattr(command, "completed", list)(rest)
         if not rest or rest[0] not in command.commands:
             raise WrongError(f"no verb: {' '.join(words)}")
         command, verb, rest = command.commands[rest[0]], [*verb, rest[0]], rest[1:]
@@ -69,6 +70,11 @@ def checked(words: list[str]) -> None:
     verb, given = resolved(words)
     if verb == ["fault"] and given:
         given = faulted(given.pop("words")) | given
+    if verb == ["up"] and given.get("ttl") and given["topology"] == LAB:  # it renews a lab
+        given.pop("topology")
+    if verb == ["pool", "create"]:
+        given["name"], _, given["snapshot"] = given["snapshot"].partition("/")
+        verb = ["snapshot"]
     for name, value in given.items():
         if value is None or isinstance(value, bool | int | Path):
             continue

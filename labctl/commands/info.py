@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from labctl.commands import terms
 from labctl.commands.console import out
 from labctl.commands.options import LabName
 from labctl.lab.choose import describe
@@ -32,6 +33,7 @@ def print_info(name: str, credentials: bool = False) -> None:
     lab = Lab.load(name)
     spec = lab.spec
     out.print(f"\n{name}: {describe(spec)}, driver {spec.driver}", style="bold")
+    out.print(f"  owner        {terms.told(lab)}; labctl up {name} --ttl 8h renews it")
     for node in spec.nodes.values():
         cards = ", ".join(f"{i.name} {i.address or 'no address'} ({i.network})" for i in node.interfaces)
         out.print(f"  {node.name:<12} {cards}")

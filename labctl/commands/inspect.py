@@ -11,7 +11,7 @@ import typer
 from pydantic_core import to_jsonable_python
 
 from labctl import releases
-from labctl.commands import complete
+from labctl.commands import complete, terms
 from labctl.commands.console import Format, listing, out, progress
 from labctl.commands.fault import rows as fault_rows
 from labctl.commands.options import BaseName, DriverName, LabName, Output, ReleaseName, TopologyName, Wanted
@@ -138,10 +138,12 @@ def list_labs(output: Output = Format.TABLE) -> None:
                 "machines": machines,
                 "stage": journal.stages[-1].name if journal.stages else "-",
                 "age": f"{(time.time() - float(lab.meta['created'])) / 60:.0f} min",
+                **terms.rows(lab),
                 "try": command,
             }
         )
-    listing(output, rows, ["name", "release", "base", "packages", "driver", "machines", "stage", "age"])
+    what = ["release", "base", "packages", "driver"]
+    listing(output, rows, ["name", *what, "machines", "stage", "age", "owner", "expires"])
     for row in rows if output is Format.TABLE else ():
         if row["try"]:
             out.print(f"{row['name']}: {row['try']}")
@@ -182,6 +184,7 @@ def status(
             "base": spec.base,
             "packages": spec.package_source,
             "driver": spec.driver,
+            **terms.rows(lab),
         }
         more = {
             "nodes": rows,
@@ -193,7 +196,7 @@ def status(
         looked = {"ailments": [vars(ailment) for ailment in ailments], "diagnosis": why} if check else {}
         typer.echo(json.dumps({**kind, **more, **looked}, indent=1))
         raise typer.Exit(1 if ailments else 0)
-    out.print(f"{name}: {describe(lab.spec)}, driver {lab.spec.driver}\n")
+    out.print(f"{name}: {describe(lab.spec)}, driver {lab.spec.driver}\nowner {terms.told(lab)}\n")
     listing(output, rows, ["node", "state", "address", "runs"])
     for row in rows:
         if row["state"] == "stopped" and row["detail"]:

@@ -10,7 +10,7 @@ import typer
 
 from labctl import drivers
 from labctl.artefacts import place
-from labctl.commands import complete
+from labctl.commands import complete, terms
 from labctl.commands.console import out, progress
 from labctl.commands.info import print_info, print_stages
 from labctl.commands.options import BaseName, CloudName, DriverName, LabName, OwnName, ReleaseName, TopologyName, Wanted
@@ -21,7 +21,9 @@ from labctl.lab import bundle
 from labctl.lab import down as teardown
 from labctl.lab import source as sources
 from labctl.lab import up as bring
-from labctl.records.lab import exists, locked
+from labctl.records import lease
+from labctl.records.lab import Lab, exists, locked, names
+from labctl.records.lease import Terms
 from labctl.topology.stages import STAGES
 
 
@@ -42,16 +44,21 @@ def up(
             help="begin from a snapshot of the lab, or from what labctl snapshot export wrote",
         ),
     ] = "",
+    ttl: terms.Ttl = None,
+    owner: terms.Owner = None,
     source: Annotated[
         list[str] | None,
         typer.Option(metavar="PROJECT=WHERE", help="a project from a tree of your own: labctl source --help"),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan, change nothing")] = False,
 ) -> None:
-    """Create a lab, or converge an existing one to its topology."""
+    """Create a lab, or converge an existing one to its topology; `labctl up LAB --ttl 8h` renews one that is up."""
     if until not in STAGES:
         raise LabError(f"there is no stage '{until}'; stages: {', '.join(STAGES)}")
-    wanted = Wanted(topology, name, release, base, driver, cloud)
+    wanted, given = Wanted(topology, name, release, base, driver, cloud), Terms.given(owner, ttl)
+    if given and not wanted.known() and topology in names():
+        _renew(topology, given)
+        return
     spec, path = wanted.specify(again=not start)
     if dry_run:
         from labctl.commands.inspect import print_plan
@@ -59,11 +66,14 @@ def up(
         print_plan(spec)
         return
     drivers.get(spec.driver, spec.cloud).probe()
+    if given and not (source or start) and until == STAGES[-1] and bring.settled(spec):
+        _renew(spec.name, given)
+        return
     command = wanted.command("up")
     with locked(spec.name, command), progress(paths.labs() / spec.name / "events.jsonl"):
         spec = sources.chosen(spec, *wanted.sources(source or ()))
         try:
-            summary = bring.up(spec, path, until, start)
+            summary = bring.up(spec, path, until, start, given)
         except RefusedError:
             raise
         except LabError as error:
@@ -78,6 +88,13 @@ def up(
         out.print(f"unchanged: {', '.join(summary.skipped)}")
     print_stages(summary.stages)
     print_info(spec.name)
+
+
+def _renew(name: str, given: Terms) -> None:
+    with locked(name, ""):
+        lab = Lab.load(name)
+        lease.renew(lab, given)
+    out.print(f"{name}: owner {terms.told(lab)}")
 
 
 def down(name: LabName) -> None:

@@ -66,6 +66,10 @@ class Wanted:
         """The command line that asks for this, beginning from something."""
         return hints.line(verb, **{**vars(self), "from": start})
 
+    def known(self) -> bool:
+        """Whether the topology is a known name or a file."""
+        return self.topology == "-" or self.topology in load.known() or load.there(Path(self.topology))
+
     def draft(self) -> LabSpec:
         """The lab's spec for display, even where this machine cannot create it."""
         topology, path = self._read()

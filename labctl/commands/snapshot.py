@@ -14,6 +14,7 @@ from labctl.artefacts import place
 from labctl.commands import complete
 from labctl.commands.console import Format, listing, out, progress
 from labctl.commands.options import LabName, Output
+from labctl.commands.terms import show_age
 from labctl.errors import LabError
 from labctl.host import files, paths, signature
 from labctl.lab import elsewhere, portable
@@ -35,15 +36,6 @@ def changing(name: str, command: str) -> Iterator[Lab]:
         lab = Lab.load(name)
         lab.driver.probe()
         yield lab
-
-
-def show_age(seconds: float) -> str:
-    """A human-readable length of time: ``40 s``, ``5 min``, ``3.2 h``, ``4 d``."""
-    for unit, size in (("d", 86400 * 2), ("h", 5400), ("min", 90)):
-        if seconds >= size:
-            value = seconds / {"d": 86400, "h": 3600, "min": 60}[unit]
-            return f"{value:.1f} {unit}" if unit == "h" else f"{value:.0f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def _took(began: float) -> str:

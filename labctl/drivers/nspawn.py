@@ -19,7 +19,21 @@ from pathlib import Path
 from labctl.drivers import halt, reach
 from labctl.drivers.base import Capabilities, Machine, shutdown_order
 from labctl.errors import BrokenLabError, LabError
-from labctl.host import cgroup, files, identity, links, loops, network, overlay, paths, process, sparse, state, tagging
+from labctl.host import (
+    cgroup,
+    files,
+    identity,
+    limits,
+    links,
+    loops,
+    network,
+    overlay,
+    paths,
+    process,
+    sparse,
+    state,
+    tagging,
+)
 from labctl.host.ssh import Session
 from labctl.host.threads import on_each
 from labctl.images import golden, store
@@ -53,6 +67,8 @@ _HALT = signal.SIGRTMIN + 4  # systemd's "power off" signal, systemd(1)
 _ENTER = 30
 #: In a layer, beside a node's files: the node was re-created here and uses nothing from the layers below.
 _ANEW = "anew"
+#: Beside a machine's root: its process, since it was started with the cards that it has.
+_STARTED = "machine.json"
 _PROGRAMS = ("systemd-nspawn", "ip", "nsenter", "mount", "losetup", "mmdebstrap")
 
 
@@ -117,6 +133,7 @@ class Nspawn:
             # bridges, tunnels and rules in its namespace must not survive a restart, as with a real machine
             network.detach_container(lab.spec, node)
             network.attach_container(lab.spec, lab.spec.nodes[node])
+            files.discard(lab.node_directory(node) / _STARTED)  # these cards are new
 
     def _below(self, lab: Lab, node: str) -> list[Path]:
         """A node's directories in the layers below the one it writes to, uppermost first."""
@@ -174,7 +191,7 @@ class Nspawn:
             raise BrokenLabError(f"{node}: processes {left} of an earlier start did not end", f"labctl down {lab.name}")
         halt.forget(lab, node)
         directory = lab.node_directory(node)
-        if (directory / "machine.json").exists():
+        if (directory / _STARTED).exists():
             # restarted: what the machine configured on its cards before (bridges, rules) must be gone
             network.detach_container(lab.spec, node)
             network.attach_container(lab.spec, lab.spec.nodes[node])
@@ -212,7 +229,7 @@ class Nspawn:
         with files.appended(self.console(lab, node), 0o644) as log:
             started = process.start(command, log=log, env=env, outlives=True)
         record = {"pid": started.pid, "started": identity.start_time(started.pid)}
-        files.write_atomic(directory / "machine.json", json.dumps(record))
+        files.write_atomic(directory / _STARTED, json.dumps(record))
         deadline = time.monotonic() + _ENTER
         with suppress(OSError):  # it has ended
             # until then it looks like a machine whose network was replaced
@@ -239,7 +256,7 @@ class Nspawn:
 
     def _nspawn_pid(self, lab: Lab, node: str) -> int:
         """The pid of the machine's nspawn process, 0 when it is not running."""
-        path = lab.node_directory(node) / "machine.json"
+        path = lab.node_directory(node) / _STARTED
         try:
             record: dict[str, int | str] = state.read(path, dict[str, int | str], lab.up())
             pid, since = int(record["pid"]), record["started"]
@@ -385,6 +402,8 @@ class Nspawn:
 
     def create_network(self, lab: Lab) -> None:
         network.create(lab.spec)
+        mine = {network.node_namespace(lab.name, node) for node in lab.spec.nodes}
+        limits.admit(len({*network.machines(), *mine}))
 
     def destroy_network(self, lab: Lab) -> list[str]:
         left = network.delete(lab.name)

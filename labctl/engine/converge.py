@@ -6,20 +6,19 @@ is only checked.
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from keystoneauth1.exceptions import ClientException
 
 from labctl.components import Component
 from labctl.engine import sources
+from labctl.engine.capacity import check_resources
 from labctl.engine.cloud import Cloud, ask
-from labctl.errors import LabError, NoSpaceError
-from labctl.host import files, memory
+from labctl.errors import LabError
+from labctl.host import files
 from labctl.host.ssh import Session
 from labctl.host.threads import on_each, results, side_by_side
 from labctl.images import store
@@ -33,8 +32,6 @@ from labctl.records import access
 from labctl.records.journal import Journal, StageRecord
 from labctl.records.lab import Lab
 from labctl.secret import Secret, redact, reveal
-from labctl.topology.spec import LabSpec
-from labctl.topology.units import show_size
 
 #: Stages that check the lab as it is now: they run every time, whatever the journal says.
 ALWAYS = ("verify",)
@@ -67,34 +64,6 @@ class Summary:
     def seconds(self) -> float:
         """Wall time of all stages that ran."""
         return sum(s.seconds for s in self.stages)
-
-
-def check_resources(spec: LabSpec, running: set[str], home: Path) -> None:
-    """Refuse a lab that does not fit into the host's free memory and disk space.
-
-    :raises LabError: names what is needed and what is free.
-    """
-    nodes = [n for n in spec.nodes.values() if n.name not in running]
-    wanted = sum(n.memory for n in nodes)
-    if wanted > (free := memory.available()):
-        parts = ", ".join(f"{n.name} {show_size(n.memory)}" for n in nodes)
-        raise LabError(
-            f"the lab's nodes need {show_size(wanted)} of memory ({parts}); {show_size(free)} is free",
-            "labctl list shows the labs; labctl down NAME frees a lab's memory",
-        )
-    room = shutil.disk_usage(home)
-    disks = sum(d.size for n in nodes for d in n.disks)
-    if disks > room.total:  # sparse, so they may exceed the free space, but not the size of the file system
-        raise LabError(
-            f"the nodes' additional disks need {show_size(disks)} in total; {home} is on a file system of "
-            f"{show_size(room.total)}"
-        )
-    free_disk = room.free
-    # overlays grow with what a lab writes: a small part of its disks' size
-    needed = len(nodes) * 2**30
-    if needed > free_disk:
-        said = f"{home} has {show_size(free_disk)} free; {len(nodes)} new nodes need about {show_size(needed)}"
-        raise NoSpaceError(said)
 
 
 def no_guest() -> GuestImage:

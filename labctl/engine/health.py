@@ -75,7 +75,7 @@ while :; do
     for unit in $failed; do case $revived in *" $unit "*) failed='' until=0 ;; esac; done
     [ -z "$failed" ] || {{ {revive if self.revive else "until=0"}; }}
     [ "$(date +%s)" -lt "$until" ] || break
-    sleep 1
+    sleep 0.2
 done
 echo "$bad" | while read -r unit state; do
     echo "unit $unit is $state: $(journalctl -u "$unit" -n 1 -o cat --no-pager 2>/dev/null)"

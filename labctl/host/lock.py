@@ -67,6 +67,18 @@ def _runs(holder: str) -> bool:
     return pid is None or Path(f"/proc/{pid[1]}").exists()
 
 
+def holder(path: Path) -> str:
+    """Who holds a lock, by the text in its file; empty when nobody does, or only what a killed labctl had started."""
+    with free(path) as mine:
+        if mine:
+            return ""
+    try:
+        text = path.read_text(errors="backslashreplace").strip()
+    except OSError:  # it was removed at this moment, or is no file
+        return "another process"
+    return (text or "another process") if _runs(text) else ""
+
+
 @contextmanager
 def free(path: Path) -> Iterator[bool]:
     """Hold a lock if nobody else does: True; without waiting. A lock file that does not exist is not created."""

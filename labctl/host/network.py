@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 from labctl.errors import LabError
-from labctl.host import files, lock, paths, process, tagging, uplink
+from labctl.host import files, limits, lock, paths, process, tagging, uplink
 from labctl.topology.model import Mechanism, NetworkRole
 from labctl.topology.spec import CardSpec, InterfaceSpec, LabSpec, NodeSpec
 
@@ -41,6 +41,11 @@ def _there(name: str) -> list[str]:
 def namespaces(name: str) -> list[str]:
     """Existing namespaces of a lab of this home."""
     return [] if foreign(name) else _there(name)
+
+
+def machines() -> list[str]:
+    """The namespaces of all containers on this host, of every home."""
+    return sorted(path.name for path in NETNS.glob("labctl.*.*"))
 
 
 # --- ownership -------------------------------------------------------------------------------------
@@ -275,6 +280,7 @@ def delete(name: str) -> list[str]:
         except LabError as error:
             left.append(f"namespace {namespace}: {error.message}")
     uplink.remove(name)
+    limits.restore(len(machines()))
     if not left:
         files.remove(ETC / lab_namespace(name), within=ETC)
     return left

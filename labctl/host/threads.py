@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -55,17 +56,19 @@ def collected(future: Future[str], seconds: float) -> str:
 # --- on several nodes in parallel ------------------------------------------------------------------
 
 
-def side_by_side(function: Callable[[str], T], nodes: Iterable[str]) -> list[Future[T]]:
+def side_by_side(function: Callable[[str], T], nodes: Iterable[str], at_once: int = 0) -> list[Future[T]]:
     """Call a function for each node in parallel, and return when all have ended.
 
     ^C does not wait for them: their work is idempotent.
+
+    :param at_once: call it for so many at a time; 0 for all.
     """
     names = list(nodes)
     if not names:
         return []
-    pool = ThreadPoolExecutor(len(names))
+    pool = ThreadPoolExecutor(min(at_once or len(names), len(names)))
     try:
-        waiting = [pool.submit(function, name) for name in names]
+        waiting = [pool.submit(contextvars.copy_context().run, function, name) for name in names]
         wait(waiting)
     except KeyboardInterrupt:
         pool.shutdown(wait=False, cancel_futures=True)

@@ -24,6 +24,8 @@ REACH = "LABCTL_NAT_REACH"
 #: Whether the host forwarded packets before the first pair; gone with the last one, or when the host restarts.
 BEFORE = Path("/run/labctl/ip_forward")
 FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
+#: Networks of four addresses between 169.254.2.0 and 169.254.251.255.
+_PAIRS = 16000
 _DEVICE = re.compile(r"lab[0-9a-f]{8}")
 #: Ranges that no public address is in (RFC 6890), and multicast.
 _PRIVATE = (
@@ -44,9 +46,6 @@ def has_route(namespace: str) -> bool:
 
 def connect(name: str, namespace: str, sources: Sequence[IPv4Network]) -> None:
     """Connect a lab's namespace to the host by a link-local pair, with NAT and a filter on both sides; idempotent."""
-    number = int(hashlib.sha256(name.encode()).hexdigest()[:4], 16) % 16000
-    third, fourth = divmod(number * 4, 256)
-    host, guest = f"169.254.{third % 250 + 2}.{fourth + 1}", f"169.254.{third % 250 + 2}.{fourth + 2}"
     allowed = ", ".join(str(source) for source in sources)
     inner = (
         f"table ip labctl\ndelete table ip labctl\ntable ip labctl {{\n"
@@ -54,13 +53,28 @@ def connect(name: str, namespace: str, sources: Sequence[IPv4Network]) -> None:
         f" chain forward {{\n  type filter hook forward priority 0;\n"
         f'  oifname "uplink" ip saddr != {{ {allowed} }} drop\n }}\n}}\n'
     )
-    rules = _rules(device(name), guest)
     with lock.exclusive(BEFORE.with_suffix(".lock"), "changes the host's forwarding"):
-        process.run(["nft", "-f", "-"], stdin=rules)
+        host, guest = _addresses(name)
+        process.run(["nft", "-f", "-"], stdin=_rules(device(name), guest))
         process.run(["ip", "netns", "exec", namespace, "nft", "-f", "-"], stdin=inner)
         if not has_route(namespace):
             _pair(device(name), namespace, host, guest)
         _forward()
+
+
+def _addresses(name: str) -> tuple[str, str]:
+    """The host's and the lab's address of a pair: those it has, else the first free ones from the name's own on."""
+    found = json.loads(process.output(["ip", "-4", "-j", "address", "show"]) or "[]")
+    taken = {each["local"]: card["ifname"] for card in found for each in card.get("addr_info", ())}
+    first = int(hashlib.sha256(name.encode()).hexdigest()[:4], 16)
+    every = [_link_local(number % _PAIRS) for number in range(first, first + _PAIRS)]
+    mine = (pair for pair in every if taken.get(pair[0]) == device(name))
+    return next(mine, None) or next(pair for pair in every if pair[0] not in taken)
+
+
+def _link_local(number: int) -> tuple[str, str]:
+    third, fourth = divmod(number * 4, 256)
+    return f"169.254.{third + 2}.{fourth + 1}", f"169.254.{third + 2}.{fourth + 2}"
 
 
 def _pair(card: str, namespace: str, host: str, guest: str) -> None:

@@ -1,8 +1,8 @@
-"""Clone a running lab: a second lab that continues from the first one's current state.
+"""Clone a lab: a second lab that continues from the first one's current state, or from a snapshot of it.
 
-The lab is frozen briefly, as for an unnamed snapshot. The copy has its own frozen layers, whose files are
-hard links to the same content, so each lab can be removed or restored without the other; what identifies a
-machine (keys, machine id, cards) is generated anew.
+For its current state a lab is frozen briefly, as for an unnamed snapshot. The copy has its own frozen layers,
+whose files are hard links to the same content, so each lab can be removed or restored without the other; what
+identifies a machine (keys, machine id, cards) is generated anew.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from __future__ import annotations
 import re
 import secrets as randomness
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from labctl.components import Component
-from labctl.engine.converge import check_resources
+from labctl.engine.capacity import check_resources
 from labctl.engine.health import gate
 from labctl.errors import LabError
 from labctl.host import files, paths, sparse
@@ -20,6 +22,7 @@ from labctl.lab import snapshot as snaps
 from labctl.progress import step
 from labctl.records import access
 from labctl.records.lab import Lab, exists
+from labctl.records.lease import UNSAID, Terms, begun
 from labctl.topology.model import NAME
 from labctl.topology.resolve import Macs
 from labctl.topology.spec import LabSpec, NodeSpec
@@ -56,19 +59,18 @@ def renamed(spec: LabSpec, name: str) -> LabSpec:
     return spec.model_copy(update={"name": name, "nodes": nodes, "later": later})
 
 
-def clone(lab: Lab, name: str) -> Lab:
+def clone(lab: Lab, name: str, terms: Terms = UNSAID) -> Lab:
     """Make a running copy of a running lab; the caller holds the locks of both names.
 
     :raises LabError: the name is taken, the lab is not running, or there is no room for another.
     :raises BrokenLabError: both labs exist, but one is not healthy.
     """
     check_name(name)
-    spec = renamed(lab.spec, name)
-    check_resources(spec, set(), lab.directory)
+    check_resources(renamed(lab.spec, name), set(), lab.directory)
     with step("lab", f"clone {lab.name} as {name}"):
         snaps.freeze(lab, {})
         snaps.wake(lab)
-        copy = _copy(lab, spec)
+        copy = _copy(lab, renamed(lab.spec, name), lab.meta, lab.stack[1:], begun(terms))
         snaps.wake(copy)
         for each in (lab, copy):
             snaps.sweep(each)  # the memory from which the lab resumed
@@ -77,18 +79,48 @@ def clone(lab: Lab, name: str) -> Lab:
     return copy
 
 
-def _copy(lab: Lab, spec: LabSpec) -> Lab:
+def clone_snapshot(lab: Lab, snapshot: str, name: str, terms: Terms = UNSAID) -> Lab:
+    """Make a running copy of a lab as it was at a snapshot; the caller holds the locks of both names.
+
+    The lab itself goes on untouched, and need not run.
+
+    :raises LabError: there is no such snapshot, the name is taken, or there is no room for another lab.
+    :raises BrokenLabError: the copy exists, but is not healthy.
+    """
+    found = snaps.find(lab, snapshot)
+    check_name(name)
+    check_resources(renamed(found.spec, name), set(), lab.directory)
+    with step("lab", f"clone {lab.name}/{snapshot} as {name}"):
+        lab.driver.image(lab)
+        copy = branch_off(lab, found, name, begun(terms))
+        snaps.wake(copy)
+    gate(copy)
+    return copy
+
+
+def branch_off(lab: Lab, snapshot: snaps.Snapshot, name: str, own: Mapping[str, Any]) -> Lab:
+    """Record a new lab that continues from a snapshot, which it has too; its machines are not started.
+
+    :param own: what its record has besides.
+    :raises LabError: it cannot be written.
+    """
+    spec = renamed(snapshot.spec, name)
+    kept = snapshot.model_copy(update={"spec": spec, "parent": "", "stage": ""})
+    entry = kept.model_dump(mode="json", exclude={"name"})
+    return _copy(lab, spec, snapshot.facts, snapshot.stack, {**own, "snapshots": {snapshot.name: entry}})
+
+
+def _copy(lab: Lab, spec: LabSpec, facts: Mapping[str, Any], frozen: tuple[str, ...], own: Mapping[str, Any]) -> Lab:
     """Create the new lab's directory; its record is written last."""
-    facts = {key: value for key, value in lab.meta.items() if key not in snaps.LASTING}
-    frozen = lab.stack[1:]
     meta = {
-        **facts,
+        **snaps.passing(facts),
         "id": randomness.token_hex(4),
         "created": time.time(),
         "topology_file": lab.meta["topology_file"],
         "cloned_from": lab.name,
         "stack": list(frozen),
         "snapshots": {},
+        **own,
     }
     copy = Lab(paths.labs() / spec.name, spec, meta)
     try:

@@ -12,7 +12,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,7 @@ from labctl.lab import down as teardown
 from labctl.lab import snapshot as snaps
 from labctl.progress import step
 from labctl.records import clouds
-from labctl.records.lab import Lab, exists, locked, names
+from labctl.records.lab import Lab, exists, lock_file, locked, names
 from labctl.topology.model import NAME
 
 
@@ -44,14 +44,15 @@ class Finding:
     remove: Callable[[], list[str]] = field(compare=False, repr=False)
 
 
-def find(*, images: bool = False) -> list[Finding]:
+def find(*, images: bool = False, besides: Collection[str] = ()) -> list[Finding]:
     """All leftovers of this home.
 
     :param images: also images that no lab uses, cached packages they were built from, and parts of archives, which the
         next command may have to build and download again.
+    :param besides: labs that will be removed as a whole.
     :raises LabError: ``images`` is set, but which images are needed cannot be determined.
     """
-    found = [*_labs(), *_inside_labs(), *_litter(), *_locks(), *_builds(), *_logs()]
+    found = [*_labs(), *_inside_labs(besides), *_litter(), *_locks(), *_builds(), *_logs()]
     return [*found, *unused_images(), *_downloads(), *_archives()] if images else found
 
 
@@ -67,10 +68,6 @@ def remove(found: list[Finding]) -> list[str]:
     return left
 
 
-def _lock_of(name: str) -> Path:
-    return paths.home() / "locks" / f"{name}.lock"
-
-
 # --- labs without a record -------------------------------------------------------------------------
 
 
@@ -83,7 +80,7 @@ def _labs() -> Iterator[Finding]:
     if paths.labs().is_dir():
         known |= {p.name for p in paths.labs().iterdir()}
     for name in sorted(n for n in known if re.fullmatch(NAME, n) and not exists(n)):
-        with lock.free(_lock_of(name)) as free:
+        with lock.free(lock_file(name)) as free:
             parts = tuple(teardown.remains(name)) if free else ()
         if parts:
             yield Finding("lab", name, parts, sparse.used(paths.labs() / name), _by_down(name))
@@ -102,14 +99,14 @@ def _by_down(name: str) -> Callable[[], list[str]]:
 # --- inside labs -----------------------------------------------------------------------------------
 
 
-def _inside_labs() -> Iterator[Finding]:
+def _inside_labs(besides: Collection[str]) -> Iterator[Finding]:
     """Leftovers in labs with a record: unused layers, and parts of nodes that are not theirs."""
-    for name in names():
+    for name in (n for n in names() if n not in besides):
         try:
             lab = Lab.load(name)
         except LabError:  # `labctl list` reports it, and only its user knows what it was
             continue
-        with lock.free(_lock_of(name)) as free:
+        with lock.free(lock_file(name)) as free:
             if not free:
                 continue
             waste = snaps.waste(lab)

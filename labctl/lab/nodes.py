@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 from keystoneauth1.exceptions import ClientException
 
 from labctl.components import Component
+from labctl.engine.capacity import check_resources
 from labctl.engine.cloud import Cloud, ask
-from labctl.engine.converge import Summary, check_resources
+from labctl.engine.converge import Summary
 from labctl.errors import BrokenLabError, LabError
 from labctl.lab import decommission
 from labctl.lab.up import converge

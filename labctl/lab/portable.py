@@ -22,6 +22,7 @@ from labctl.lab import down as teardown
 from labctl.lab import snapshot as snaps
 from labctl.lab.clone import check_name
 from labctl.progress import note, step
+from labctl.records import lease
 from labctl.records.lab import Lab, exists
 from labctl.topology.model import NAME, Frozen
 from labctl.topology.units import show_size
@@ -256,5 +257,6 @@ def _record(directory: Path, header: Header, images: list[Path]) -> Lab:
     entry = header.entry.model_dump(mode="json")
     entry["facts"] = {**entry["facts"], "image": [str(image) for image in images]}
     lasting = {"id": header.id, "created": header.created, "topology_file": header.topology_file}
-    meta = {**entry["facts"], **lasting, "stack": entry["stack"], "snapshots": {header.name: entry}}
+    own = {**lease.begun(lease.UNSAID), "stack": entry["stack"], "snapshots": {header.name: entry}}
+    meta = {**snaps.passing(entry["facts"]), **lasting, **own}
     return Lab(directory, header.entry.spec, meta)

@@ -28,8 +28,8 @@ from labctl.host import files, sparse, state
 from labctl.host.threads import on_each
 from labctl.lab import fault
 from labctl.progress import note, step, warn
-from labctl.records import access
-from labctl.records.lab import GOES_ON, MEMORY, RECORD, Lab
+from labctl.records import access, lease
+from labctl.records.lab import GOES_ON, MEMORY, POOL, RECORD, Lab
 from labctl.topology.model import NAME, Frozen, LayerNumber
 from labctl.topology.spec import LabSpec
 from labctl.topology.units import show_size
@@ -40,9 +40,14 @@ MAX_NAME = 40
 #: Bytes for a node's first writes over frozen files: a file is copied up whole, for example a database's log.
 ROOM = 256 * 2**20
 #: What belongs to the lab itself, not to one snapshot of it.
-LASTING = ("id", "created", "topology_file", "stack", "snapshots")
+LASTING = ("id", "created", "topology_file", "stack", "snapshots", lease.OWNER, lease.LEASE, POOL)
 #: Files of a layer that are copied into the next one.
 _CARRIED = ("journal.json", "secrets.json")
+
+
+def passing(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a lab's record is of this moment, and not LASTING."""
+    return {key: value for key, value in meta.items() if key not in LASTING}
 
 
 class Facts(BaseModel):
@@ -161,7 +166,7 @@ def take(lab: Lab, name: str, stage: str = "") -> None:
         parent=_standing_on(lab),
         stage=stage,
         spec=lab.spec,
-        facts={key: value for key, value in lab.meta.items() if key not in LASTING},
+        facts=passing(lab.meta),
     )
     freeze(lab, {name: entry.model_dump(mode="json")})
 
@@ -259,17 +264,23 @@ def restore(lab: Lab, name: str) -> None:
     :raises LabError: there is no such snapshot or no room for its disks; the lab stays unchanged.
     :raises BrokenLabError: the lab is restored, but not healthy.
     """
+    find(lab, name)
+    lab.driver.image(lab)
+    revert(lab, name)
+
+
+def revert(lab: Lab, name: str) -> None:
+    """Restore a lab whose golden image was just verified; else as :func:`restore`."""
     snapshot = find(lab, name)
     sweep(lab)
     require_room(lab, snapshot.stack)
     with step("lab", f"restore {name}"):
-        lab.driver.image(lab)
         layer = branch(lab, snapshot.stack)
         before = Lab(lab.directory, lab.spec, lab.meta)
         fault.lift(lab)
         lab.driver.rest(lab, 0)
         lab.spec = snapshot.spec
-        lab.meta = {**snapshot.facts, **{key: lab.meta[key] for key in LASTING}}
+        lab.meta = {**passing(snapshot.facts), **{key: lab.meta[key] for key in LASTING if key in lab.meta}}
         lab.meta["stack"] = [layer, *snapshot.stack]
         lab.save()
         settle(lab, before)

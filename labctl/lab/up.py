@@ -17,8 +17,9 @@ from labctl.lab import down as teardown
 from labctl.lab import fault, origin, snapshot
 from labctl.lab.choose import describe
 from labctl.lab.fit import IDENTITY, UPGRADED, require_fit
+from labctl.lab.repair import condition
 from labctl.progress import note, warn
-from labctl.records import hints
+from labctl.records import hints, lease
 from labctl.records.lab import Lab, exists, half_removed
 from labctl.secret import names, reveal
 from labctl.topology import load
@@ -46,7 +47,7 @@ def grown(spec: LabSpec) -> LabSpec:
     return kept(spec, before) if all(getattr(before, f) == getattr(spec, f) for f in IDENTITY) else spec
 
 
-def open_lab(spec: LabSpec, path: Path) -> Lab:
+def open_lab(spec: LabSpec, path: Path, terms: lease.Terms = lease.UNSAID) -> Lab:
     """The recorded lab of this name, updated to this spec plus the nodes that joined it, or a new one.
 
     One that was upgraded is no longer what its topology says, and stays as it is.
@@ -54,10 +55,11 @@ def open_lab(spec: LabSpec, path: Path) -> Lab:
     :raises RefusedError: the name belongs to a lab of another topology, release, base or driver.
     """
     if not exists(spec.name):
-        return Lab.create(spec, path)
+        return Lab.create(spec, path, terms)
     lab = Lab.load(spec.name)
     hint = f"labctl down {spec.name}; {hints.up(spec, path, 'NAME')} creates another lab"
     require_fit(spec, path, lab.spec, lab.meta, (f"the lab {spec.name}", "already exists with", hint))
+    lease.renew(lab, terms)
     if lab.meta.get(UPGRADED):
         note("lab", f"{spec.name} was upgraded ({describe(lab.spec)}); it stays so, and {path.name} is not applied")
         return lab
@@ -85,10 +87,22 @@ def _layout(spec: LabSpec) -> frozenset[str]:
     return frozenset({"swift-three-zones"} if zones >= 3 else ())
 
 
-def up(spec: LabSpec, path: Path, until: str, start: str = "") -> Summary:
+def settled(spec: LabSpec) -> bool:
+    """True for a lab that is up as this spec says, whose machines run, or do not because of a fault."""
+    if not exists(spec.name):
+        return False
+    lab = Lab.load(spec.name)
+    stages = lab.journal().stages
+    same = spec.model_copy(update={"sources": lab.spec.sources}) == lab.spec
+    finished = bool(stages) and stages[-1].name == lab.plan.stages[-1].name
+    return same and finished and (not condition(lab)[1] or bool(fault.active(lab)))
+
+
+def up(spec: LabSpec, path: Path, until: str, start: str = "", terms: lease.Terms = lease.UNSAID) -> Summary:
     """Bring a lab up; the caller holds its lock.
 
     :param start: a snapshot of it, or the file or URL of an exported one, that it begins from.
+    :param terms: its owner and its lease, which are recorded before anything is done.
     :raises LabError: what failed, where, and what to do.
     """
     driver = drivers.get(spec.driver, spec.cloud)
@@ -98,7 +112,7 @@ def up(spec: LabSpec, path: Path, until: str, start: str = "") -> Summary:
         teardown.down(spec.name)
     if start:
         origin.begin(spec, path, start)
-    lab = open_lab(spec, path)
+    lab = open_lab(spec, path, terms)
     _keep(lab, path)
     snapshot.sweep(lab)
     try:

@@ -28,8 +28,6 @@ from labctl.records.lab import exists, names
 from labctl.testing import junit
 from labctl.topology.units import show_size
 
-#: Bytes of free memory that labs leave to everything else.
-RESERVE = 2**30
 #: Cores that a lab under test keeps busy; two labs on them take longer than two in sequence.
 CORES = 2
 #: Seconds to wait for interrupted cells to stop.
@@ -222,7 +220,7 @@ def resume(history: History, jobs: int | None, steps: Steps | None) -> Night:
 
 
 def _night(history: History, number: int, jobs: int | None, steps: Steps | None) -> Night:
-    free = max(0, memory.available() - RESERVE)
+    free = max(0, memory.available() - memory.RESERVE)
     stopping = threading.Event()
     made = replace(steps or Steps(stopping.is_set), stop=stopping.is_set)
     jobs = jobs or max(1, (os.cpu_count() or 1) // CORES)

@@ -33,6 +33,7 @@ from labctl.host.ssh import Session, new_key, save_private
 from labctl.plan.planner import Plan, plan
 from labctl.records import hints
 from labctl.records.journal import Journal, StageRecord
+from labctl.records.lease import UNSAID, Lease, Terms, begun
 from labctl.secret import Secret
 from labctl.services.base import Context
 from labctl.topology.model import LayerNumber
@@ -45,6 +46,8 @@ SCHEMA = 3
 RECORD = "lab.json"
 #: Next to a node's files in a layer: a machine's saved memory, and the layer whose memory it resumes from, once.
 MEMORY, GOES_ON = "memory", "goes-on"
+#: In the record of a clone that belongs to a pool: which one (``labctl.lab.pool``).
+POOL = "pool"
 #: More than any key, in bytes.
 _LARGEST_KEY = 2**16
 #: The record of a lab that is being removed; removal is all it allows.
@@ -60,6 +63,8 @@ class _Meta(BaseModel):
     image: list[str]
     stack: list[LayerNumber] = Field(min_length=1)
     snapshots: dict[str, dict[str, Any]]
+    owner: str = ""
+    lease: Lease | None = None
 
 
 class Lab:
@@ -248,9 +253,10 @@ class Lab:
     # --- life ----------------------------------------------------------------------------------
 
     @classmethod
-    def create(cls, spec: LabSpec, topology_file: Path) -> Lab:
+    def create(cls, spec: LabSpec, topology_file: Path, terms: Terms = UNSAID) -> Lab:
         """Create the directory of a new lab.
 
+        :param terms: its owner, by default who runs labctl, and its lease.
         :raises LabError: when the name is taken.
         """
         directory = paths.labs() / spec.name
@@ -266,6 +272,7 @@ class Lab:
             "image": [],
             "stack": ["1"],
             "snapshots": {},
+            **begun(terms),
         }
         lab = cls(directory, spec, meta)
         files.make_directories(lab.top, 0o700)
@@ -345,6 +352,11 @@ def names() -> list[str]:
     return sorted(p.name for p in root.iterdir() if (p / RECORD).exists()) if root.is_dir() else []
 
 
+def lock_file(name: str) -> Path:
+    """The file that is locked while a command changes a lab."""
+    return paths.home() / "locks" / f"{name}.lock"
+
+
 @contextmanager
 def locked(name: str, command: str) -> Iterator[None]:
     """Lock a lab while a command changes it.
@@ -353,7 +365,7 @@ def locked(name: str, command: str) -> Iterator[None]:
 
     :raises LabError: when another process holds it; says which.
     """
-    path = paths.home() / "locks" / f"{name}.lock"
+    path = lock_file(name)
     with lock.held(path, command or " ".join(sys.argv), lambda holder: _held(name, holder)):
         try:
             yield

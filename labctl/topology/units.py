@@ -75,7 +75,7 @@ def show_size(size: int) -> str:
 
 #: Seconds per unit of time.
 TIMES = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
-_TIME = re.compile(r"^\s*(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[a-z]+)\s*$", re.IGNORECASE)
+_TIME = re.compile(r"^\s*(?P<number>[0-9]{1,12}(?:\.[0-9]{1,12})?)\s*(?P<unit>[a-z]+)\s*$", re.IGNORECASE)
 
 
 def parse_time(value: Any) -> int:

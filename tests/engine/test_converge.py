@@ -15,7 +15,8 @@ from support import IDENTITY, ROOT, SMALL, specify, write
 
 from labctl import drivers
 from labctl.drivers.fake import Fake
-from labctl.engine.converge import Engine, Summary, check_resources
+from labctl.engine.capacity import check_resources
+from labctl.engine.converge import Engine, Summary
 from labctl.errors import BrokenLabError, DeadlineError, LabError
 from labctl.host import threads
 from labctl.host.ssh import Result, Session

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from apis import Apis
+from commandline import Labctl
 from support import IDENTITY, SMALL, specify, write
 
 from labctl import drivers
@@ -13,6 +14,7 @@ from labctl.drivers.fake import Fake
 from labctl.engine.converge import Engine, no_guest
 from labctl.errors import BrokenLabError, LabError
 from labctl.lab import clone, snapshot
+from labctl.records import lease
 from labctl.records.lab import Lab, exists, remove_directory
 
 
@@ -133,3 +135,34 @@ def test_what_a_killed_clone_left_does_not_become_a_lab(lab: Lab, driver: Fake, 
     with pytest.raises(LabError, match="has machines, but no record") as raised:
         Lab.create(specify(write(tmp_path, SMALL), name="copy"), tmp_path)
     assert raised.value.hint == "labctl down copy"
+
+
+# --- of a snapshot ---------------------------------------------------------------------------------
+
+
+def test_a_clone_of_a_snapshot_leaves_the_lab_alone_and_has_the_snapshot(lab: Lab, driver: Fake) -> None:
+    tell(lab, driver, "then")
+    snapshot.create(lab, "ready")
+    tell(lab, driver, "now")
+    driver.rested.clear()
+
+    copy = clone.clone_snapshot(lab, "ready", "copy")
+
+    assert (told(copy, driver), told(lab, driver), driver.rested) == ("then", "now", [])
+    assert remove_directory(lab.directory)
+    tell(copy, driver, "mine")
+    again = Lab.load("copy")
+    snapshot.restore(again, "ready")
+    assert (told(again, driver), again.name, again.spec) == ("then", "copy", copy.spec)
+
+
+def test_the_command_takes_a_lab_or_its_snapshot(lab: Lab, driver: Fake, labctl: Labctl) -> None:
+    tell(lab, driver, "then")
+    snapshot.create(lab, "ready")
+    assert labctl("clone", "small/ready", "copy", "--ttl", "8h", "--owner", "otto")[0] == 0
+    copy = Lab.load("copy")
+    assert (told(copy, driver), lease.owner(copy), (lease.left(copy) or 0) > 7 * 3600) == ("then", "otto", True)
+    assert labctl("clone", "small", "third")[0] == 0
+    assert (lease.owner(Lab.load("third")), lease.left(Lab.load("third"))) == (lease.user(), None)
+    status, _, err = labctl("clone", "small/none", "fourth")
+    assert (status, "small has no snapshot 'none'" in err, exists("fourth")) == (1, True, False)
