@@ -115,4 +115,8 @@ def console_in_dashboard(place: Path, socks: str, horizon: str, password: str, s
         browser.get(f"{horizon}project/instances/{server_id}/?tab=instance_details__console")
         frame = until(browser, "the console's frame", lambda page: page.find_elements("css selector", "iframe"))[0]
         browser.switch_to.frame(frame)
+        # nova's own address, unlike that of labctl console, leaves it to the user to connect
+        button = until(browser, "noVNC's button", lambda page: page.find_elements("id", "noVNC_connect_button"))[0]
+        until(browser, "noVNC's button to be seen", lambda _: button.is_displayed())
+        button.click()
         until(browser, "a picture of the guest's console", drawn)

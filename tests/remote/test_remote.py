@@ -17,13 +17,16 @@ from typing import Any, get_type_hints
 
 import pytest
 import typer
+from commandline import Labctl
 from elsewhere import TOOLS, Sshd, free_port
 from support import SMALL, write
 
 from labctl import __version__
 from labctl.cli import app
+from labctl.drivers.fake import Fake
 from labctl.errors import LabError
 from labctl.host.ssh import new_key
+from labctl.records.lab import Lab
 from labctl.remote import baggage, machine
 
 ROOT: Any = typer.main.get_command(app)
@@ -165,6 +168,21 @@ def test_what_a_command_writes_comes_back(elsewhere: Sshd, tmp_path: Path, monke
     assert (tmp_path / "made" / "Vagrantfile").is_file()
     assert sorted(path.name for path in Path.cwd().iterdir()) == ["lab.yaml"], "nothing that was sent is received"
     assert elsewhere.left() == []
+
+
+def test_a_lab_keeps_the_topology_that_came_with_its_command(
+    labctl: Labctl, fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "visit").mkdir()
+    path = write(tmp_path / "visit")
+    monkeypatch.setenv("LABCTL_VISIT", str(tmp_path / "visit"))
+    assert labctl("up", path)[0] == 0
+    path.unlink()
+    kept = Path(Lab.load("small").meta["topology_file"])
+    assert kept.read_text() == SMALL
+    assert labctl("up", kept)[0] == 0
+    assert labctl("down", "small")[0] == 0
+    assert not kept.exists()
 
 
 def test_standard_input_is_the_command_s(elsewhere: Sshd) -> None:
