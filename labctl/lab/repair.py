@@ -42,11 +42,12 @@ def remnant(name: str) -> str:
     return "" if exists(name) else "no record"
 
 
-def repair(lab: Lab) -> list[str]:
+def repair(lab: Lab, *, verified: bool = False) -> list[str]:
     """Restore a lab's lost network, mounts and machines; the caller holds its lock.
 
     Nothing is reconfigured; ``up`` does that.
 
+    :param verified: its golden image was just verified.
     :returns: the nodes whose machines were started.
     :raises LabError: the lab cannot be restored, for example because its image is gone.
     :raises BrokenLabError: its machines run, but it is not healthy.
@@ -71,8 +72,9 @@ def repair(lab: Lab) -> list[str]:
 
     if dead:
         with step("lab", f"start {', '.join(dead)}"):
-            with store.keeping():
-                lab.record_image(lab.driver.image(lab))
+            if not verified:
+                with store.keeping():
+                    lab.record_image(lab.driver.image(lab))
             lab.ensure_keys()
             lab.driver.create_network(lab)
             on_each(bring, dead)

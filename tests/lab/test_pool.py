@@ -303,13 +303,17 @@ def test_a_reset_is_of_all_labs_or_of_those_that_are_named(source: Lab, fake: Fa
     assert fault.active(Lab.load("class-01")) == ()
 
 
-def test_the_image_is_verified_once_for_all(source: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_image_is_verified_once_for_all(source: Lab, fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     monkeypatch.setattr(Fake, "image", lambda self, lab: seen.append(lab.name) or ())
     make(3)
     assert seen == ["small"]
     pool.reset("class", [], 2)
     assert len(seen) == 2
+    for name in labs():
+        fake.stop(Lab.load(name), "first", 0)
+    make(3)
+    assert ([running(name) for name in labs()], len(seen)) == ([True] * 3, 3)
 
 
 def test_labs_that_are_not_of_the_pool_are_not_reset(source: Lab) -> None:
