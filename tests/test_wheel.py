@@ -115,3 +115,9 @@ def test_the_night_is_found(installed: Path, elsewhere: Path) -> None:
 def test_a_topology_of_ones_own_is_taken_from_the_directory(installed: Path, elsewhere: Path) -> None:
     (elsewhere / "mine.yaml").write_text(SMALL)
     assert "mine.yaml: valid" in labctl(installed, elsewhere, "validate", "./mine.yaml")
+
+
+def test_the_units_of_the_timer_are_found(installed: Path, elsewhere: Path) -> None:
+    labctl(installed, elsewhere, "gc", "--install-timer", str(elsewhere))
+    assert " gc --expired\n" in (elsewhere / "labctl-gc.service").read_text()
+    assert "OnUnitInactiveSec=" in (elsewhere / "labctl-gc.timer").read_text()
