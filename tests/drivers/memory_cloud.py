@@ -151,6 +151,8 @@ class MemoryCloud(Cloud):
         where, _, number = path.rpartition("/")
         key = LISTS[where][1]
         self.things[where][number] |= body[key]
+        if where == "/v2.0/ports" and "admin_state_up" in body[key]:
+            self.things[where][number]["status"] = "ACTIVE" if body[key]["admin_state_up"] else "DOWN"
         return {key: self.things[where][number]}
 
     def delete(self, service: str, path: str) -> None:

@@ -225,6 +225,14 @@ def test_a_cloud_that_does_not_answer_keeps_down_from_forgetting(lab: Lab, cloud
     assert "mine" in clouds.known()
 
 
+def test_a_cable_is_the_admin_state_of_its_port(lab: Lab, cloud: MemoryCloud) -> None:
+    up(lab)
+    (port,) = (p for p in cloud.things["/v2.0/ports"].values() if p["name"] == "mine.first.eth0")
+    for state in (False, True):
+        OpenStack("memory").plug(lab, "first", "management", state)
+        assert port["admin_state_up"] is state
+
+
 # --- images and flavors ------------------------------------------------------------------------------
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
 from labctl.drivers.openstack import marks
 from labctl.drivers.openstack.cloud import Cloud, Refusal
-from labctl.errors import LabError
+from labctl.errors import DeadlineError, LabError
 from labctl.records.lab import Lab
 from labctl.topology.spec import CardSpec, InterfaceSpec
 
@@ -15,6 +16,8 @@ from labctl.topology.spec import CardSpec, InterfaceSpec
 OUTSIDE_CIDR, OUTSIDE_ADDRESS, OUTSIDE_ROUTER = "198.18.77.0/29", "198.18.77.2", "198.18.77.1"
 #: Addresses of ports whose cards have none: nova refuses a port without one. Nothing ever sends from them.
 BARE_CIDR = "198.19.0.0/16"
+#: Seconds for the agents of a cloud's network to turn a port on or off.
+PLUG = 60.0
 #: Parts of a lab that are no node; nodes' names have no underscore.
 OUTSIDE, GATEWAY = "_outside", "_gateway"
 
@@ -187,7 +190,22 @@ class Networks:
         return str(found["floatingip"]["floating_ip_address"])
 
     def plug(self, node: str, interface: InterfaceSpec, up: bool) -> None:
-        """Turn a node's ports in a network on or off."""
-        for each in interface.cards:
-            port = self.card(node, interface, each)
+        """Turn a node's ports in a network on or off, and wait until the cloud's agents have done it.
+
+        :raises DeadlineError: they have not.
+        """
+        ports = [self.card(node, interface, each) for each in interface.cards]
+        for port in ports:
             self._cloud.put("network", f"/v2.0/ports/{port}", {"port": {"admin_state_up": up}})
+        deadline, wanted = time.monotonic() + PLUG * self._cloud.patience, "ACTIVE" if up else "DOWN"
+        for port in ports:
+            while (status := self._status(port)) != wanted:
+                if time.monotonic() > deadline:
+                    raise DeadlineError(
+                        f"the port of {node} in {interface.network} is {status}, not {wanted}, after {PLUG:g} s",
+                        self._cloud.command(f"port show {port}"),
+                    )
+                time.sleep(0.5)
+
+    def _status(self, port: str) -> str:
+        return str(self._cloud.get("network", f"/v2.0/ports/{port}")["port"]["status"])
