@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,7 +81,8 @@ class Sshd:
         if self.process is None:
             return
         for pid in self.sessions():
-            os.kill(pid, 9)
+            with suppress(ProcessLookupError):  # it has ended since it was listed
+                os.kill(pid, 9)
         self.process.kill()
         self.process.wait()
         self.process = None

@@ -56,7 +56,7 @@ def gc(
     timer: Annotated[
         Path | None,
         typer.Option(
-            "--install-timer", metavar="DIRECTORY", help="write systemd's units that run gc --expired, remove nothing"
+            "--install-timer", metavar="TARGET", help="write systemd's units that run gc --expired, remove nothing"
         ),
     ] = None,
     output: Output = Format.TABLE,

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from labctl.drivers import halt, reach
+from labctl.drivers import container, halt, reach
 from labctl.drivers.base import Capabilities, Machine, shutdown_order
 from labctl.errors import BrokenLabError, LabError
 from labctl.host import (
@@ -40,24 +40,6 @@ from labctl.images import golden, store
 from labctl.progress import warn
 from labctl.records.lab import Lab
 
-#: Units that would act on the host's devices, clock or kernel.
-MASKED = (
-    "systemd-udevd.service",
-    "systemd-udevd-control.socket",
-    "systemd-udevd-kernel.socket",
-    "systemd-udev-trigger.service",
-    "systemd-udev-settle.service",
-    "systemd-sysctl.service",
-    "systemd-modules-load.service",
-    "systemd-networkd.service",
-    "systemd-logind.service",
-    "sys-kernel-debug.mount",
-    "sys-kernel-tracing.mount",
-    "sys-kernel-config.mount",
-    "dev-hugepages.mount",
-)
-#: Without logind, whose directory this is, PAM would ask D-Bus for it at each login and su, and log its refusal.
-NO_LOGIND = "[Service]\nExecStartPost=-/usr/bin/rmdir /run/systemd/seats\n"
 #: Where a node sees the directory shared by all nodes of the lab.
 SHARED = "/var/lib/labctl/shared"
 #: nspawn's directory for each container, through which mounts propagate into it.
@@ -127,8 +109,8 @@ class Nspawn:
             lower = [*self._below(lab, node), *(layer / "tree" for layer in lab.layers)]
             overlay.mount(root, f"labctl-{lab.id}", lower, upper, work, lab.directory)
         mark = root / "etc" / "labctl-node"
-        if files.content(mark, within=root) != self._mark(lab, node):
-            self._seed(lab, node, root)
+        if files.content(mark, within=root) != container.mark(lab, node):
+            container.seed(lab, node, root)
         if not self.machine(lab, node).running:
             # bridges, tunnels and rules in its namespace must not survive a restart, as with a real machine
             network.detach_container(lab.spec, node)
@@ -148,31 +130,6 @@ class Nspawn:
             if (lab.layer(number) / node / _ANEW).exists():
                 break
         return [path for path in found if path != lab.top / node / "upper"]
-
-    def _mark(self, lab: Lab, node: str) -> str:
-        return f"{lab.name} {lab.id} {node}\n"
-
-    def _seed(self, lab: Lab, node: str, root: Path) -> None:
-        """Make the tree this machine's: names, keys, and no unit that would act on the host."""
-
-        def put(path: str, text: str, mode: int = 0o644) -> None:
-            # a tree that comes from a snapshot or an export may hold links to the host's files
-            files.write_atomic(root / path, text, mode, within=root)
-
-        put("etc/hostname", node + "\n")
-        put("etc/machine-id", os.urandom(16).hex() + "\n", 0o444)
-        put("etc/ssh/ssh_host_ed25519_key", lab.host_private_key(node), 0o600)
-        put("etc/ssh/ssh_host_ed25519_key.pub", lab.host_key(node))
-        files.make_directories(root / "root/.ssh", 0o700, within=root)
-        put("root/.ssh/authorized_keys", lab.public_key(), 0o600)
-        for unit in MASKED:
-            files.link(root / "etc/systemd/system" / unit, "/dev/null", within=root)
-        drop_in = "etc/systemd/system/systemd-tmpfiles-setup.service.d"
-        files.make_directories(root / drop_in, 0o755, within=root)
-        put(f"{drop_in}/labctl.conf", NO_LOGIND)
-        # all nodes and the host share one clock: chrony serves and compares time, but never sets it
-        put("etc/default/chrony", 'DAEMON_OPTS="-F 1 -x"\n')
-        put("etc/labctl-node", self._mark(lab, node))
 
     def branch(self, lab: Lab, stack: tuple[str, ...], layer: str) -> None:
         below, new = lab.layer(stack[0]), lab.layer(layer)

@@ -75,7 +75,7 @@ def test_vagrants_own_card_is_known_by_its_address() -> None:
     macs = {document.vagrant_mac(lab, node) for lab in ("one", "two") for node in ("a", "b")}
     assert len(macs) == 4
     assert {mac[:8] for mac in macs} == {document.MAC_PREFIX}
-    assert document.MAC_PREFIX in (boxes.FILES / "initramfs.sh").read_text()
+    assert document.MAC_PREFIX in (boxes.FILES / "cards.sh").read_text()
 
 
 def test_more_cards_than_virtualbox_has_adapters_are_refused() -> None:
