@@ -251,6 +251,9 @@ class Options(Frozen):
     mechanism: Mechanism = Mechanism.AUTO
     virt_type: VirtType = VirtType.AUTO
     volume_backend: VolumeBackend = VolumeBackend.AUTO
+    anti_affinity: bool = Field(
+        False, description="driver openstack: each server on another host of the cloud, or it does not start"
+    )
     vault: Vault = Field(VAULT, description="URL of the CentOS packages: the vault or a mirror of it")
     proxy: str | None = Field(
         None,

@@ -63,6 +63,7 @@ def resolve(
         package_source=package_source,
         driver=driver,
         cloud=cloud,
+        anti_affinity=topology.options.anti_affinity,
         region=topology.options.region,
         workers=topology.options.workers,
         threads=topology.options.threads,

@@ -163,6 +163,7 @@ class LabSpec(Frozen):
     driver: Word
     #: the cloud that the machines are on, for a driver that needs one
     cloud: Annotated[str, Field(pattern=CLOUD)] = ""
+    anti_affinity: bool = False  # of a cloud's servers
     region: Word
     workers: int
     threads: int

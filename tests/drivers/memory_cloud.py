@@ -119,7 +119,8 @@ class MemoryCloud(Cloud):
             raise self._no(400, f"POST {path}", "Unrecognized attribute(s) 'port_security_enabled'")
         thing = {**DEFAULTS.get(path, {}), **(body[key] if key else body), "id": f"id{next(self._numbers)}"}
         if path == "/servers":
-            thing |= {"status": self.server_status, "fault": {"message": self.fault}}
+            hints = body.get("os:scheduler_hints", {})
+            thing |= {"status": self.server_status, "fault": {"message": self.fault}, "hints": hints}
         self.things[path][thing["id"]] = thing
         return {key: thing} if key else thing
 

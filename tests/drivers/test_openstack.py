@@ -225,6 +225,17 @@ def test_a_cloud_that_does_not_answer_keeps_down_from_forgetting(lab: Lab, cloud
     assert "mine" in clouds.known()
 
 
+def test_servers_are_kept_apart_where_a_topology_says_so(lab: Lab, cloud: MemoryCloud) -> None:
+    lab.spec = lab.spec.model_copy(update={"anti_affinity": True})
+    up(lab)
+    (group,) = cloud.things["/os-server-groups"].values()
+    assert group["policies"] == ["anti-affinity"]
+    hints = {server["name"]: server["hints"] for server in cloud.things["/servers"].values()}
+    assert hints == {"mine.gateway": {}, "mine.first": {"group": group["id"]}, "mine.second": {"group": group["id"]}}
+    assert leftovers.sweep("mine") == []
+    assert set(cloud.made()) == {"/v2/images"}
+
+
 def test_a_cable_is_the_admin_state_of_its_port(lab: Lab, cloud: MemoryCloud) -> None:
     up(lab)
     (port,) = (p for p in cloud.things["/v2.0/ports"].values() if p["name"] == "mine.first.eth0")
@@ -270,6 +281,17 @@ def test_a_flavor_is_the_exact_one_else_made_else_the_smallest_that_is_enough(la
     assert flavors.flavor(cloud, lab, 3, 4000 * MIB, 10 * GIB) == names["big"]
     with pytest.raises(LabError, match=r"no flavor with 16 virtual CPUs, .*, and this project may not make one"):
         flavors.flavor(cloud, lab, 16, 4000 * MIB, 10 * GIB)
+
+
+def test_two_nodes_of_one_size_make_their_flavor_once(
+    lab: Lab, cloud: MemoryCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They start side by side: the second is refused a flavor that was not there a moment before."""
+    other = flavors.flavor(cloud, lab, 3, 3000 * MIB, 3 * GIB)
+    seen = iter([[], [], flavors._known(cloud)])
+    monkeypatch.setattr(flavors, "_known", lambda _: next(seen))
+    cloud.refused["POST /flavors"] = (409, "Flavor with name labctl.mine already exists.")
+    assert flavors.flavor(cloud, lab, 3, 3000 * MIB, 3 * GIB) == other
 
 
 # --- snapshots ---------------------------------------------------------------------------------------

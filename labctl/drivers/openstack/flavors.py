@@ -19,21 +19,28 @@ def flavor(cloud: Cloud, lab: Lab, cpus: int, memory: int, disk: int) -> str:
     :raises LabError: there is none that is enough, and this project may not make one.
     """
     wanted = (cpus, -(-memory // MIB), -(-disk // GIB))
-    there = cloud.get("compute", "/flavors/detail")["flavors"]
-    by_size = sorted((_size(each), str(each["id"])) for each in there if not each.get("OS-FLV-DISABLED:disabled"))
-    exact = next((found for size, found in by_size if size == wanted), None)
-    if exact:
+    if exact := _exact(cloud, wanted):
         return exact
-    enough = next((found for size, found in by_size if all(a >= b for a, b in zip(size, wanted, strict=True))), None)
-    return _made(cloud, lab, wanted) or enough or _none(cloud, *wanted)
+    enough = [found for size, found in _known(cloud) if all(a >= b for a, b in zip(size, wanted, strict=True))]
+    return _made(cloud, lab, wanted) or next(iter(enough), "") or _none(cloud, *wanted)
+
+
+def _known(cloud: Cloud) -> list[tuple[tuple[int, int, int], str]]:
+    """The flavors that may be used, each by its size, the smallest first."""
+    found = cloud.get("compute", "/flavors/detail")["flavors"]
+    return sorted((_size(each), str(each["id"])) for each in found if not each.get("OS-FLV-DISABLED:disabled"))
+
+
+def _exact(cloud: Cloud, wanted: tuple[int, int, int]) -> str:
+    return next((found for size, found in _known(cloud) if size == wanted), "")
 
 
 def _size(found: dict[str, Any]) -> tuple[int, int, int]:
     return int(found["vcpus"]), int(found["ram"]), int(found["disk"])
 
 
-def _made(cloud: Cloud, lab: Lab, size: tuple[int, int, int]) -> str | None:
-    """A flavor of the lab's own; None where the project may make none. Removed with the lab."""
+def _made(cloud: Cloud, lab: Lab, size: tuple[int, int, int]) -> str:
+    """A flavor of the lab's own; empty where the project may make none. Removed with the lab."""
     cpus, memory, disk = size
     about = {
         "name": f"labctl.{lab.name}.{lab.id}.c{cpus}-m{memory}-d{disk}",
@@ -45,9 +52,11 @@ def _made(cloud: Cloud, lab: Lab, size: tuple[int, int, int]) -> str | None:
     try:
         return str(cloud.post("compute", "/flavors", {"flavor": about})["flavor"]["id"])
     except Refusal as error:
+        if error.status == 409:  # another node of the same size has just made it
+            return _exact(cloud, size)
         if error.status != 403:
             raise
-        return None
+        return ""
 
 
 def _none(cloud: Cloud, cpus: int, memory: int, disk: int) -> str:

@@ -109,6 +109,8 @@ class OpenStack:
         if new:
             self._refuse(lab, nets)
             clouds.remember(lab.name, cloud.name)
+        if lab.spec.anti_affinity:
+            servers.apart()  # before the nodes, which are made side by side
         network.create(lab.spec)
         if not tunnel.broken(lab):
             return
@@ -203,6 +205,7 @@ class OpenStack:
             ports=[nets.card(node, card, each) for card in spec.interfaces for each in card.cards],
             user_data=images.user_data(mark, {**seed.files(lab, node), **_disk_names(volumes)}),
             volumes=volumes,
+            group=servers.apart() if lab.spec.anti_affinity else "",
         )
 
     def stop(self, lab: Lab, node: str, seconds: float) -> bool:
