@@ -244,6 +244,17 @@ def test_a_cable_is_the_admin_state_of_its_port(lab: Lab, cloud: MemoryCloud) ->
         assert port["admin_state_up"] is state
 
 
+def test_a_lab_whose_cloud_was_a_lab_that_is_gone_goes_too(lab: Lab, cloud: MemoryCloud) -> None:
+    up(lab)
+    clouds.remember("mine", "lab:gone")
+    lab.spec = lab.spec.model_copy(update={"cloud": "lab:gone"})
+    lab.save()
+    before = len(cloud.requests)
+    assert down.down("mine")
+    assert len(cloud.requests) == before, "there is nothing to ask"
+    assert clouds.known() == {}
+
+
 # --- images and flavors ------------------------------------------------------------------------------
 
 

@@ -143,16 +143,19 @@ def remains(name: str) -> list[str]:
     return found
 
 
-def sweep(name: str) -> list[str]:
-    """Remove what a lab has on its cloud; returns what is left."""
+def sweep(name: str, part: str | None = None, *, keep_frozen: bool = False) -> list[str]:
+    """Remove what a lab, or a part of it, has on its cloud; returns what is left, also a cloud that cannot be asked.
+
+    :param keep_frozen: not what snapshots of the lab need.
+    """
     cloud = _cloud_of(name)
     if cloud is None:
         return []
     try:
-        left = remove(cloud, name)
+        left = remove(cloud, name, part, keep_frozen=keep_frozen)
     except LabError as error:
         return [f"what it has on the cloud {cloud.name}: {error.message}"]
-    return left or remains(name)
+    return left or ([] if part else remains(name))
 
 
 def frozen(cloud: Cloud, lab: str) -> list[Thing]:

@@ -239,13 +239,7 @@ class OpenStack:
         return False
 
     def destroy(self, lab: Lab, node: str) -> list[str]:
-        if lab.name not in clouds.known():
-            left = []
-        else:
-            try:
-                left = leftovers.remove(self.cloud, lab.name, node, keep_frozen=True)
-            except LabError as error:
-                left = [f"{node} on the cloud {self.cloud.name}: {error.message}"]
+        left = leftovers.sweep(lab.name, node, keep_frozen=True)
         if not left:
             files.remove(lab.top / node)
             files.remove(lab.node_directory(node))
@@ -262,7 +256,9 @@ class OpenStack:
         return Machine(node, exists, running, detail, paused=status == "PAUSED")
 
     remains = staticmethod(leftovers.remains)
-    sweep = staticmethod(leftovers.sweep)
+
+    def sweep(self, name: str) -> list[str]:
+        return leftovers.sweep(name)
 
     def litter(self, recorded: set[str]) -> list[Path]:
         return []
