@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Protocol
 
 from labctl.secret import MARK, mark, names, unwritten, within
@@ -34,6 +35,7 @@ class Operation(Protocol):
         ...
 
 
+@lru_cache(maxsize=2**14)
 def quote(word: str) -> str:
     """Quote one word for sh, with the secrets whose marks it has."""
     plain = MARK.sub("x", word)

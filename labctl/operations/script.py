@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from functools import cache, lru_cache
 from pathlib import Path
 
 from labctl.operations import look, source
@@ -13,6 +14,7 @@ _PRELUDE = Path(__file__).with_name("prelude.sh")
 KVM_PROBE = Path(__file__).with_name("kvm.sh")
 
 
+@cache
 def prelude() -> str:
     """The functions every program starts with."""
     return _PRELUDE.read_text()
@@ -20,12 +22,19 @@ def prelude() -> str:
 
 def _keeps_columns(body: str) -> bool:
     """True when quoted text or a here-document spans lines, so indenting would change it."""
-    try:
-        for line in body.splitlines():
-            shlex.split(line)
-    except ValueError:
+    return "<<" in body or not all(map(_is_whole, body.splitlines()))
+
+
+@lru_cache(maxsize=2**14)
+def _is_whole(line: str) -> bool:
+    """True when every quote that a line opens is closed in it; most lines are the same on many nodes."""
+    if not any(sign in line for sign in "'\"\\"):
         return True
-    return "<<" in body
+    try:
+        shlex.split(line)
+    except ValueError:
+        return False
+    return True
 
 
 def program(title: str, items: tuple[Item, ...]) -> str:

@@ -157,15 +157,17 @@ def start(ctx: Context, node: NodeSpec, services: tuple[Service, ...], stage: st
     daemons: list[tuple[Daemon, tuple[Unit, ...]]] = []
     shared = _shared_units(ctx)
     for service in services:
+        begun = [daemon for daemon in service.daemons(ctx, node) if daemon.stage == stage]
+        if not begun:
+            continue
         inputs = tuple(o.shell() + getattr(o, "content", "") for o in service.configure(ctx, node))
         own = tuple(tree.layer for tree in trees(ctx, node) if tree.project == service.name)
-        for daemon in service.daemons(ctx, node):
-            if daemon.stage == stage:
-                names = ctx.base.units[daemon.name]
-                # libvirt and Open vSwitch, which it starts too, are not of its modules
-                read = inputs + own if daemon.name.startswith(service.name) else inputs
-                units = tuple(Unit(u, read, part=service.name if u in shared else "") for u in names)
-                daemons.append((daemon, units))
+        for daemon in begun:
+            names = ctx.base.units[daemon.name]
+            # libvirt and Open vSwitch, which it starts too, are not of its modules
+            read = inputs + own if daemon.name.startswith(service.name) else inputs
+            units = tuple(Unit(u, read, part=service.name if u in shared else "") for u in names)
+            daemons.append((daemon, units))
     items: list[Item] = []
     for order in sorted({d.order for d, _ in daemons}):
         group = [(d, units) for d, units in daemons if d.order == order]
