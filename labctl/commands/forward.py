@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +16,7 @@ import typer
 from labctl.commands.console import Format, listing, out, progress
 from labctl.commands.options import LabName, Output
 from labctl.errors import LabError
-from labctl.host import files, namespace, relay
+from labctl.host import namespace, relay
 from labctl.lab import console as consoles
 from labctl.lab import forward as opening
 from labctl.lab.forward import Opening
@@ -39,12 +40,13 @@ def forward(
     """Open a lab's dashboard, consoles and APIs on 127.0.0.1, and a SOCKS proxy into its network, until ^C."""
     lab = Lab.load(name)
     chosen = opening.chosen(lab.spec, what or ())
-    with namespace.Inside(lab.namespace, lab.hosts_file, relay.THREADS) as inside:
+    with ExitStack() as stack:
+        inside = stack.enter_context(namespace.Inside(lab.namespace, lab.hosts_file, relay.THREADS))
         inside.call(int)  # before anything is opened: the namespace is there
         if sockets is not None:
-            files.make_directories(sockets, 0o700)
-            listening = {one: relay.listen_at(sockets / one.name) for one in chosen}
-            rows = [{**described(one, 0), "socket": str(sockets / one.name)} for one in chosen]
+            place = stack.enter_context(relay.directory(sockets, [one.name for one in chosen]))
+            listening = {one: relay.listen_at(place / one.name) for one in chosen}
+            rows = [{**described(one, 0), "socket": str(place / one.name)} for one in chosen]
         else:
             listening = {one: relay.listen(one.wanted) for one in chosen}
             rows = [described(one, made.getsockname()[1]) for one, made in listening.items()]

@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import errno
 import ipaddress
+import os
 import socket
-from collections.abc import Callable, Coroutine, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from labctl.errors import LabError
+from labctl.host import files
 from labctl.host.namespace import Inside
 
 LOOPBACK = "127.0.0.1"
@@ -25,6 +27,8 @@ CONNECT = 10.0
 #: Threads that make connections in the namespace; ports that are tried in place of one that is taken.
 THREADS, TRIED = 8, 100
 _BLOCK = 1 << 16
+#: Bytes of the longest path of a socket, without the end that unix(7) wants.
+LONGEST = 107
 #: SOCKS 5: what a client says first, and what it is answered; replies to its request.
 HELLO, GREETING, _NO_METHOD = b"\5\1\0", b"\5\0", b"\5\xff"
 _DONE, _REFUSED, _UNREACHABLE, _NO_COMMAND, _NO_KIND = 0, 5, 4, 7, 8
@@ -58,6 +62,20 @@ def listen(port: int, above: int = TRIED) -> socket.socket:
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise
     raise LabError(f"no port from {port} on is free on {LOOPBACK}", "ss -ltn shows what listens")
+
+
+@contextmanager
+def directory(wanted: Path, names: Iterable[str]) -> Iterator[Path]:
+    """A directory of this user's own for sockets of these names: the wanted one, unless their paths would be too long.
+
+    Then it is a temporary one in /tmp, whatever TMPDIR says, removed when the block ends.
+    """
+    if max((len(os.fsencode(wanted / name)) for name in names), default=0) <= LONGEST:
+        files.make_directories(wanted, 0o700)
+        yield wanted
+    else:
+        with files.temporary(place=Path("/tmp")) as short:
+            yield short
 
 
 def listen_at(path: Path) -> socket.socket:

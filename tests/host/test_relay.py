@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import socket
 import threading
 import time
@@ -188,3 +190,14 @@ def test_another_port_is_taken_where_one_is_in_use() -> None:
         assert other.getsockname()[1] > one.getsockname()[1]
         with pytest.raises(LabError, match="no port from"):
             relay.listen(one.getsockname()[1], above=1)
+
+
+def test_sockets_are_elsewhere_where_their_paths_would_be_too_long(tmp_path: Path) -> None:
+    """A path of a socket has room for 107 bytes; a directory of temporary files may be deep."""
+    for wanted, kept in ((Path("/tmp") / f"labctl-{os.getpid()}", True), (tmp_path / ("deep" * 30), False)):
+        with relay.directory(wanted, ["socks", "dashboard"]) as place:
+            relay.listen_at(place / "dashboard").close()
+            assert (place == wanted) is kept
+            assert place.stat().st_mode & 0o777 == 0o700
+        assert place.exists() is kept
+    shutil.rmtree(Path("/tmp") / f"labctl-{os.getpid()}")
