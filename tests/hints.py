@@ -57,7 +57,7 @@ HOLES_IN = {
         "words": "openstack endpoint list",
     },
     "labctl/diagnose/expected.py": {"operation.name": UNIT, "shell": f"systemctl restart {UNIT}"},
-    "labctl/drivers/openstack/cloud.py": {"words": "server list"},
+    "labctl/drivers/openstack/cloud.py": {"words": "server list", "kind": "image"},
     "labctl/diagnose/patterns.py": {"search.service": "nova", "since": "2026-01-31T09:30:00+00:00"},
     "labctl/images/media.py": {"medium.name": "CentOS-7-x86_64-Minimal-2009.iso", "path": "/media.iso"},
     "labctl/diagnose/run.py": {"probe.words": "true"},

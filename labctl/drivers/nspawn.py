@@ -153,10 +153,7 @@ class Nspawn:
             network.detach_container(lab.spec, node)
             network.attach_container(lab.spec, lab.spec.nodes[node])
         command: list[str | Path] = [
-            "sh",
-            "-c",
-            'for group in $0; do echo $$ >"$group" || exit; done; exec "$@"',
-            " ".join(str(group) for group in cgroup.make(lab.name, node)),
+            *cgroup.joining(lab.name, node),
             "nsenter",
             f"--net={network.NETNS / network.node_namespace(lab.name, node)}",
             "systemd-nspawn",

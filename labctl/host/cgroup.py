@@ -80,6 +80,12 @@ def make(name: str, node: str) -> list[Path]:
     return [group / "cgroup.procs" for group in made]
 
 
+def joining(name: str, node: str) -> tuple[str, ...]:
+    """The words before a command that put it into a machine's groups, which are made."""
+    groups = " ".join(map(str, make(name, node)))
+    return ("sh", "-c", 'for group in $0; do echo $$ >"$group" || exit; done; exec "$@"', groups)
+
+
 def processes(name: str, node: str = "") -> list[int]:
     """The processes of a lab or of one machine."""
     group = path(name, node)

@@ -5,6 +5,7 @@ Requests are plain JSON over an authenticated session. Those to a lab are made b
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache, cached_property
@@ -14,7 +15,7 @@ from urllib.parse import urlencode
 
 from keystoneauth1 import exceptions
 
-from labctl.errors import BrokenLabError, LabError
+from labctl.errors import BrokenLabError, DeadlineError, LabError
 from labctl.host import namespace
 from labctl.records import access
 from labctl.records.lab import Lab
@@ -31,6 +32,9 @@ TIMEOUT = 120.0
 EMULATED = 10.0
 #: API versions: tags and descriptions of servers need no more; Train and later have it.
 MICROVERSION = "2.60"
+
+#: Statuses that nothing comes after.
+_ENDED = ("error", "error_extending", "killed", "deleted", "deactivated")
 
 
 class Cloud:
@@ -166,6 +170,28 @@ class Cloud:
         except Refusal as error:
             if error.status != 404:
                 raise
+
+    def ready(self, service: str, path: str, wanted: str, what: str, seconds: float) -> None:
+        """Wait until an image, a volume or a snapshot has a status.
+
+        :param path: of the resource itself.
+        :param what: it, in messages.
+        :raises BrokenLabError: it cannot come to that any more.
+        :raises DeadlineError: it takes longer than these seconds.
+        """
+        kind = path.split("/")[-2].rstrip("s")
+        hint = self.command("volume snapshot list" if kind == "snapshot" else f"{kind} list")
+        deadline = time.monotonic() + seconds
+        while True:
+            answer = self.get(service, path)
+            status = answer.get(kind, answer)["status"]
+            if status == wanted:
+                return
+            if status in _ENDED:
+                raise BrokenLabError(f"{what}: the cloud {self.name} says {status}", hint)
+            if time.monotonic() > deadline:
+                raise DeadlineError(f"{what} is {status}, not {wanted}, after {seconds:g} s", hint)
+            time.sleep(1)
 
     def has(self, service: str) -> bool:
         """True when its catalog has a service."""

@@ -32,8 +32,6 @@ from labctl.records.lab import Lab
 MADE, ORIGIN = "made", "origin.json"
 #: What a kernel writes last.
 POWERED_OFF = "reboot: Power down"
-
-
 #: What nova answers when it is asked for the console of a machine that is off.
 _NO_CONSOLE = (404, 409)
 

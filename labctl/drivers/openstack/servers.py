@@ -11,7 +11,7 @@ from typing import Any
 from labctl.drivers.openstack import marks
 from labctl.drivers.openstack.cloud import Cloud, Refusal
 from labctl.drivers.openstack.marks import KEY, LAYER
-from labctl.errors import BrokenLabError, DeadlineError, LabError
+from labctl.errors import DeadlineError, LabError
 from labctl.records.lab import Lab
 
 #: Seconds for a server to be built, for a change of its power state, for an image or a snapshot of its disk.
@@ -122,7 +122,7 @@ class Servers:
         facts = {KEY: marks.of(self._lab, part), LAYER: layer}
         body = {"createImage": {"name": f"{self.name(part)}.layer-{layer}", "metadata": facts}}
         image = str(self._cloud.post("compute", f"/servers/{server}/action", body)["image_id"])
-        self._ready("image", f"/v2/images/{image}", "", "active", f"the image of {part}")
+        self._cloud.ready("image", f"/v2/images/{image}", "active", f"the image of {part} of {self._lab.name}", FREEZE)
         self.until(part, server, "SHUTOFF", POWER)
         return image
 
@@ -142,7 +142,7 @@ class Servers:
             **({"snapshot_id": snapshot} if snapshot else {}),
         }
         made = str(self._cloud.post("block-storage", "/volumes", {"volume": body})["volume"]["id"])
-        self._ready("block-storage", f"/volumes/{made}", "volume", "available", f"the volume {disk} of {node}")
+        self._cloud.ready("block-storage", f"/volumes/{made}", "available", f"the volume {disk} of {node}", FREEZE)
         return made
 
     def volumes(self, node: str) -> dict[str, dict[str, Any]]:
@@ -161,25 +161,10 @@ class Servers:
             "metadata": {LAYER: layer},
         }
         made = str(self._cloud.post("block-storage", "/snapshots", {"snapshot": body})["snapshot"]["id"])
-        self._ready("block-storage", f"/snapshots/{made}", "snapshot", "available", f"the snapshot of {disk} of {node}")
+        self._cloud.ready(
+            "block-storage", f"/snapshots/{made}", "available", f"the snapshot of {disk} of {node}", FREEZE
+        )
         return made
-
-    def _ready(self, service: str, path: str, key: str, wanted: str, what: str) -> None:
-        deadline = time.monotonic() + FREEZE
-        while True:
-            answer = self._cloud.get(service, path)
-            status = (answer[key] if key else answer)["status"]
-            if status == wanted:
-                return
-            if status in ("error", "killed", "deleted", "error_extending"):
-                raise BrokenLabError(
-                    f"{what} of {self._lab.name}: the cloud says {status}", self._cloud.command("volume list")
-                )
-            if time.monotonic() > deadline:
-                raise DeadlineError(
-                    f"{what} of {self._lab.name} is {status} after {FREEZE:g} s", self._cloud.command("volume list")
-                )
-            time.sleep(1)
 
     # --- where they are put ----------------------------------------------------------------------
 

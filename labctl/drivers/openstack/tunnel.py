@@ -24,8 +24,6 @@ from labctl.records.lab import Lab
 GROUP = "_tunnel"
 #: Seconds for a gateway to boot and answer.
 ANSWER = 120.0
-#: Joins control groups, then becomes the command.
-_JOIN = 'for group in $0; do echo $$ >"$group"; done; exec "$@"'
 
 
 def ensure_key(lab: Lab) -> None:
@@ -119,12 +117,12 @@ def _open(lab: Lab, cloud: Cloud, address: str, index: int, deadline: float) -> 
     ssh += [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
     # after the option Tunnel: -w alone means a tunnel of layer 3
     ssh += ["-w", "any:any", f"root@{address}", shlex.join(["labctl-join", f"eth{index + 1}", str(segment.mtu)])]
-    groups = " ".join(map(str, cgroup.make(lab.name, GROUP)))
+    command = [*cgroup.joining(lab.name, GROUP), *cloud.run(*ssh)]
     path = _directory(lab) / f"{segment.name}.log"
     while True:
         begun = path.stat().st_size if path.exists() else 0
         with files.appended(path) as log:
-            child = process.start(["sh", "-c", _JOIN, groups, *cloud.run(*ssh)], log=log, outlives=True)
+            child = process.start(command, log=log, outlives=True)
         while child.poll() is None and time.monotonic() < deadline:
             if b"joined" in path.read_bytes()[begun:] and end(index) in ends(lab):
                 return

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
-from typing import Any
 
 from labctl.drivers.openstack.cloud import Cloud
 from labctl.drivers.openstack.marks import KEY, read
-from labctl.errors import DeadlineError, LabError
 from labctl.host import files, lock, paths, process, qcow2
 from labctl.images import cloud as images
 from labctl.progress import step
@@ -65,25 +62,10 @@ def _upload(cloud: Cloud, image: Path) -> str:
         with step("cloud", f"upload {image.name}, {disk.stat().st_size // 2**20} MiB"), disk.open("rb") as source:
             headers = {"Content-Type": "application/octet-stream"}
             cloud.request("image", "PUT", f"/v2/images/{made}/file", data=source, headers=headers)
-            _wait(cloud, made)
+            cloud.ready("image", f"/v2/images/{made}", "active", f"the image {image.name}", ACTIVE)
     except BaseException:
         cloud.delete("image", f"/v2/images/{made}")
         raise
     finally:
         files.remove(work)
     return str(made)
-
-
-def _wait(cloud: Cloud, made: str) -> None:
-    deadline = time.monotonic() + ACTIVE
-    while (found := state(cloud, made)) != "active":
-        if found not in ("queued", "saving", "importing"):
-            raise LabError(f"the cloud {cloud.name} did not take the image: it is {found}", cloud.command("image list"))
-        if time.monotonic() > deadline:
-            raise DeadlineError(f"an uploaded image is {found} after {ACTIVE:g} s", cloud.command("image list"))
-        time.sleep(1)
-
-
-def state(cloud: Cloud, image: str) -> Any:
-    """An image's status."""
-    return cloud.get("image", f"/v2/images/{image}")["status"]

@@ -28,8 +28,6 @@ LOOK, BOX = 300, 1800
 _TIMED_OUT = (124, 137, -9)
 #: Tells timeout(1) to end the command when labctl ends.
 ENDING = (*process.BOUND, "TERM", "--")
-#: Joins the control groups of its first argument, then becomes the rest.
-JOIN = 'for group in $0; do echo $$ >"$group" || exit; done; exec "$@"'
 
 
 def library() -> Any:

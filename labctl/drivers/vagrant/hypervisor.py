@@ -19,7 +19,6 @@ from labctl.drivers import VAGRANT_ADDRESS
 from labctl.drivers.libvirt import daemon
 from labctl.drivers.libvirt.connection import Connection, asked, library, translated
 from labctl.drivers.vagrant import document
-from labctl.drivers.vagrant.command import JOIN
 from labctl.errors import DeadlineError, LabError
 from labctl.host import cgroup, files, network, paths, process
 from labctl.images import kvm
@@ -123,10 +122,9 @@ class Hypervisor:
         program: list[str | Path] = ["libvirtd", "--daemon", "--pid-file", self.run / "libvirtd.pid"]
         if kvm.DEVICE.exists() and not kvm.examine().works:
             program = ["sh", "-c", daemon.WITHOUT_KVM, "sh", self.run / "dev", *program]
-        groups = " ".join(str(group) for group in cgroup.make(self.lab.name, GROUP))
         inside = f"--net={network.NETNS / network.lab_namespace(self.lab.name)}"
         apart: list[str | Path] = ["unshare", "--mount", "--propagation", "slave", "sh", OWN, self.run, self.state]
-        return ["sh", "-c", JOIN, groups, "nsenter", inside, *apart, *program]
+        return [*cgroup.joining(self.lab.name, GROUP), "nsenter", inside, *apart, *program]
 
     def stop(self) -> list[str]:
         """Stop it and all its machines; returns what did not end."""

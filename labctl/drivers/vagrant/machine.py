@@ -23,7 +23,7 @@ from labctl.drivers.libvirt.connection import asked, translated
 from labctl.drivers.libvirt.machine import Libvirt
 from labctl.drivers.libvirt.overcommitment import refuse_overcommitment
 from labctl.drivers.vagrant import command, document
-from labctl.drivers.vagrant.command import JOIN, Vagrant
+from labctl.drivers.vagrant.command import Vagrant
 from labctl.drivers.vagrant.hypervisor import GROUP, Hypervisor, run_directory
 from labctl.errors import BrokenLabError, LabError
 from labctl.host import cgroup, files, links, network, process
@@ -105,8 +105,8 @@ class VagrantMachines:
 
     def _vagrant(self, lab: Lab) -> Vagrant:
         """Vagrant in the lab's directory, namespace and control group."""
-        groups = " ".join(str(group) for group in cgroup.make(lab.name, COMMANDS))
-        words = ("sh", "-c", JOIN, groups, "nsenter", f"--net={network.NETNS / network.lab_namespace(lab.name)}")
+        inside = f"--net={network.NETNS / network.lab_namespace(lab.name)}"
+        words = (*cgroup.joining(lab.name, COMMANDS), "nsenter", inside)
         return Vagrant(self._directory(lab), self._directory(lab) / "log", words)
 
     # --- life ------------------------------------------------------------------------------------
