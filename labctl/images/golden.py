@@ -6,7 +6,7 @@ from pathlib import Path
 
 from labctl import bases, releases
 from labctl.host import paths
-from labctl.images import debian, installed, pypi, store, vm
+from labctl.images import debian, installed, pypi, ready, store, vm
 from labctl.releases.model import PackageSource
 from labctl.topology.spec import LabSpec
 
@@ -17,9 +17,9 @@ def ensure(base: str, source: str, release: str) -> tuple[Path, ...]:
     Each has its files under ``tree``; stacked, they are a node's whole file system.
     """
     recipe = bases.get(base, source)
-    if recipe.source is PackageSource.PYPI:
-        return pypi.ensure(recipe, releases.get(release))
-    return debian.ensure(recipe)
+    facts = releases.get(release)
+    made = pypi.ensure(recipe, facts) if recipe.source is PackageSource.PYPI else debian.ensure(recipe)
+    return ready.ensure(recipe, facts, made)
 
 
 def there(base: str, release: str) -> bool:

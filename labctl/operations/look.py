@@ -87,8 +87,9 @@ def _(wanted: node.Command) -> str:
     return f"{{ {wanted.unless}\n}} >/dev/null 2>&1 || {{ echo 'is not so'; return 1; }}"
 
 
-@look.register
-def _(wanted: node.Chain) -> str:
+@look.register(node.Chain)
+@look.register(node.Invocations)
+def _(wanted: node.Chain | node.Invocations) -> str:
     tests = [test for command in wanted.commands if (test := look(command))]
     return "\n".join(tests)
 

@@ -7,6 +7,7 @@ PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export PATH
 here=$(cd "$(dirname "$0")" && pwd)
 stamps=/var/lib/labctl/stamps
+tables=/usr/share/labctl/tables
 # what only the node itself could find out, as a sed script over the files that depend on it
 facts=${LABCTL_FACTS:-/var/lib/labctl/facts.sed}
 # every deadline is so many times longer, on machines that are so many times slower
@@ -182,6 +183,25 @@ keep_record() { # file stamp command
     fi
     echo "# verified: $2" >>"$1.new"
     mv "$1.new" "$1"
+}
+
+fill_tables() { # user password host database...; loads what the image has ready. 1: it has nothing for these databases
+    account=$1 server=$3 MYSQL_PWD=$2
+    export MYSQL_PWD
+    shift 3
+    command -v mysql >/dev/null || return 1
+    for database in "$@"; do
+        [ -f "$tables/$database.sql" ] || return 1
+        # what a killed program had begun to load is loaded again
+        [ ! -e "$stamps/filling-$database" ] || continue
+        count="select count(*) from information_schema.tables where table_schema = '$database'"
+        [ "$(mysql -u "$account" -h "$server" -N -e "$count")" = 0 ] || return 1
+    done
+    for database in "$@"; do
+        : >"$stamps/filling-$database"
+        mysql -u "$account" -h "$server" "$database" <"$tables/$database.sql" || return 2
+        rm -f "$stamps/filling-$database"
+    done
 }
 
 now() { date +%s%N; }

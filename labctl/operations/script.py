@@ -7,9 +7,10 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 from labctl.operations import look, source
-from labctl.operations.node import Item, Parallel, flatten
+from labctl.operations.node import Invocations, Item, Parallel, flatten
 
 _PRELUDE = Path(__file__).with_name("prelude.sh")
+_FORKED = Path(__file__).with_name("forked.py")
 #: Tests whether a kernel runs under KVM; run on this machine and on nodes.
 KVM_PROBE = Path(__file__).with_name("kvm.sh")
 
@@ -18,6 +19,18 @@ KVM_PROBE = Path(__file__).with_name("kvm.sh")
 def prelude() -> str:
     """The functions every program starts with."""
     return _PRELUDE.read_text()
+
+
+@cache
+def forked() -> str:
+    """The function that runs commands of a program in processes that share its imports, by its own interpreter."""
+    return (
+        "forked() { # program [user status stamp words]...\n"
+        '    program=$(command -v "$1") || { echo "$1: not found"; return 1; }\n'
+        "    shift\n"
+        f'    $(sed -n \'1s/^#! *//p\' "$program") - "$program" "$@" <<\'EOF\'\n{_FORKED.read_text()}EOF\n'
+        "}\n"
+    )
 
 
 def _keeps_columns(body: str) -> bool:
@@ -50,6 +63,8 @@ def program(title: str, items: tuple[Item, ...]) -> str:
         parts.append(look.FUNCTIONS.read_text())
     if any(isinstance(operation, source.SourceTree | source.NoSource) for operation in operations):
         parts.append(source.FUNCTIONS.read_text())
+    if any(isinstance(operation, Invocations) for operation in operations):
+        parts.append(forked())
     for number, operation in enumerate(operations):
         body = operation.shell()
         if not _keeps_columns(body):

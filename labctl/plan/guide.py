@@ -16,7 +16,7 @@ from labctl.operations.node import Database, File, Item, Operation, Unit, Wait, 
 from labctl.plan.planner import Plan, Stage, plan, present, served
 from labctl.plan.words import Words
 from labctl.secret import MARK
-from labctl.services import keystone, nova
+from labctl.services import nova
 from labctl.services.base import Context, Service
 from labctl.topology.proxy import SECRET
 from labctl.topology.spec import LabSpec
@@ -115,8 +115,6 @@ def _service(ctx: Context, service: Service, stages: Mapping[str, Stage]) -> Ite
     populate: dict[str, tuple[Operation, ...]] = {}
     for node, chain in service.populate(ctx):
         populate[node] = populate.get(node, ()) + chain.commands
-    if identity:
-        populate[ctx.identity_host] += keystone.bootstrap(ctx).commands
     yield Step("populate", populate)
     yield from starts(ctx, service)
     if identity:

@@ -30,7 +30,7 @@ from labctl.operations.script import program
 from labctl.operations.source import SourceTree
 from labctl.releases.model import PackageSource
 from labctl.secret import mark, names, unwritten
-from labctl.services import SERVICES, infra, keystone, nova, packages, redhat
+from labctl.services import SERVICES, infra, nova, packages, redhat
 from labctl.services.base import Context, Daemon, Service
 from labctl.topology.spec import NodeSpec
 
@@ -184,8 +184,7 @@ def keystone_stage(ctx: Context) -> Stage:
     accounts: tuple[Item, ...] = service.databases(ctx)
     items: tuple[Item, ...] = (
         *service.configure(ctx, node),
-        Parallel(tuple(chain for _, chain in service.populate(ctx))),
-        keystone.bootstrap(ctx),
+        *(made for _, made in service.populate(ctx)),
         *start(ctx, node, (service,), "services"),
     )
     if node.name == database_node:

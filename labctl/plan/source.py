@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from labctl.operations.node import Chain, Command, Item, Operation, Parallel, quote
+from labctl.operations.node import Command, Item, Operation, Parallel, Populate, quote
 from labctl.operations.source import NoSource
 from labctl.plan.planner import Plan, Stage, keystone_stage, per_node, present, start, trees
 from labctl.services.base import STAMPS, Context, Service, stamp
@@ -47,7 +47,7 @@ def _modules(
             yield _due(service.name, ctx.lab.sources[service.name].schema_digest, own[service.name], chains)
 
 
-def _due(project: str, schema: str, own: str, chains: list[Chain]) -> Command:
+def _due(project: str, schema: str, own: str, chains: list[Populate]) -> Command:
     """Tables are synchronised again where they were made by other modules; a node knows by which."""
     kept = f"{STAMPS}/schema-{project}"
     stamps = " ".join(quote(stamp(command.title)) for chain in chains for command in chain.commands)

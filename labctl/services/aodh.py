@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from labctl.components import Component
 from labctl.operations.ini import Ini
-from labctl.operations.node import Chain, Database, File, Operation
+from labctl.operations.node import Database, File, Operation, Populate
 from labctl.operations.openstack import ApiOperation, CatalogAnswers, CatalogEntry
 from labctl.secret import mark
 from labctl.services import httpd
@@ -15,9 +15,10 @@ from labctl.services.base import (
     authtoken,
     http_ready,
     messaging,
+    once,
     password_auth,
     service_account,
-    sync,
+    tables,
 )
 from labctl.services.wsgi import processes
 from labctl.topology.spec import NodeSpec
@@ -69,9 +70,9 @@ class Aodh(Chapter):
         application = "from aodh.api.app import build_wsgi_app\n\napplication = build_wsgi_app(argv=[])"
         return (configuration(ctx), *processes(ctx, "aodh-api"), *httpd.site(ctx, "aodh", 8042, application))
 
-    def populate(self, ctx: Context) -> tuple[tuple[str, Chain], ...]:
-        command = sync("aodh dbsync", "aodh-dbsync", "aodh")
-        return ((ctx.host(Component.AODH), Chain("aodh tables", (command,))),)
+    def populate(self, ctx: Context) -> tuple[tuple[str, Populate], ...]:
+        made = tables(ctx, "aodh", "aodh-dbsync", once("aodh dbsync", "", "aodh"))
+        return ((ctx.host(Component.AODH), made),)
 
     def daemons(self, ctx: Context, node: NodeSpec) -> tuple[Daemon, ...]:
         if not node.has(Component.AODH):

@@ -15,7 +15,7 @@ from labctl import bases, releases
 from labctl.bases.model import Base
 from labctl.components import Component
 from labctl.operations.ini import Ini
-from labctl.operations.node import Chain, Command, Copy, Database, Operation
+from labctl.operations.node import Command, Copy, Database, Invocation, Invocations, Operation, Populate, quote
 from labctl.operations.openstack import ApiOperation, Grant, User
 from labctl.releases.model import Release
 from labctl.secret import mark
@@ -24,6 +24,7 @@ from labctl.topology.spec import LabSpec, NodeSpec
 #: Where nodes keep what was done once for the lab.
 STAMPS = "/var/lib/labctl/stamps"
 UPGRADE = "guide: upgrade of each project; modern 6.1"
+POPULATE = "guide: populate the database"
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,16 @@ class Context:
         """SQLAlchemy URL of a database, with the secret's mark as password."""
         host = self.host(Component.MARIADB)
         return f"mysql+pymysql://{user}:{mark(user.upper() + '_DBPASS', 'url')}@{host}/{database}"
+
+    def filled(self, project: str, *databases: str) -> str:
+        """Shell that loads tables which the golden image has ready (schema.py), and fails with 1 if it has none.
+
+        Empty where a project's own tree or a documented installation makes them.
+        """
+        if project in self.lab.sources or self.base.redhat is not None:
+            return ""
+        words = (project, mark(project.upper() + "_DBPASS"), self.host(Component.MARIADB), *databases)
+        return "fill_tables " + " ".join(quote(word) for word in words)
 
     @property
     def transport_url(self) -> str:
@@ -159,7 +170,7 @@ class Service(Protocol):
         """Files that one node creates and others need, copied after the configuration."""
         ...
 
-    def populate(self, ctx: Context) -> tuple[tuple[str, Chain], ...]:
+    def populate(self, ctx: Context) -> tuple[tuple[str, Populate], ...]:
         """(node, commands) that create the tables."""
         ...
 
@@ -223,7 +234,7 @@ class Chapter:
     def copies(self, ctx: Context) -> tuple[Copy, ...]:
         return ()
 
-    def populate(self, ctx: Context) -> tuple[tuple[str, Chain], ...]:
+    def populate(self, ctx: Context) -> tuple[tuple[str, Populate], ...]:
         return ()
 
     def daemons(self, ctx: Context, node: NodeSpec) -> tuple[Daemon, ...]:
@@ -379,11 +390,22 @@ def stamp(title: str) -> str:
     return f"{STAMPS}/sync-{title.replace(' ', '-')}"
 
 
-def sync(title: str, run: str, user: str, source: str = "guide: populate the database") -> Command:
-    """A schema sync, run as the service's account and once per lab (recorded by a stamp on the node)."""
+def sync(title: str, run: str, user: str, source: str = POPULATE) -> Command:
+    """What fills a service's store, run as its account and once per lab (recorded by a stamp on the node)."""
     done = stamp(title)
-    command = f'su -s /bin/sh -c "{run}" {user} && mkdir -p {STAMPS} && touch {done}'
-    return Command(title, command, unless=f"[ -e {done} ]", source=source)
+    typed = f'su -s /bin/sh -c "{run}" {user}'
+    return Command(title, f"{typed} && touch {done}", unless=f"[ -e {done} ]", source=source, typed=typed)
+
+
+def once(title: str, words: str, user: str, source: str = POPULATE, allowed: int = 0) -> Invocation:
+    """A command of a service's program that is run once per lab, as the service's account."""
+    return Invocation(title, words, user, stamp(title), allowed=allowed, source=source)
+
+
+def tables(ctx: Context, project: str, program: str, *each: Invocation, before: str = "") -> Invocations:
+    """Make the tables of a project, whose database has its name: by its own program, or from the golden image."""
+    filled = ctx.filled(project, project)
+    return Invocations(f"{project} tables", program, each, filled=filled, enough=True, before=before)
 
 
 def http_ready(what: str, url: str) -> tuple[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from labctl.components import Component
 from labctl.operations.ini import Ini
-from labctl.operations.node import Chain, Command, Database, Directory, File, Link, Operation, quote
+from labctl.operations.node import Command, Database, Directory, File, Link, Operation, Populate, quote
 from labctl.operations.openstack import ApiOperation, CatalogAnswers, CatalogEntry, ServicesUp
 from labctl.secret import mark
 from labctl.services.base import (
@@ -16,11 +16,12 @@ from labctl.services.base import (
     http_ready,
     messaging,
     notifications,
+    once,
     password_auth,
     privileged,
     service_account,
     stretch,
-    sync,
+    tables,
 )
 from labctl.services.upgrading import migration
 from labctl.services.wsgi import processes
@@ -216,9 +217,9 @@ class Cinder(Chapter):
                 made += (_volume_group(node), *_targets(ctx))
         return tuple(made)
 
-    def populate(self, ctx: Context) -> tuple[tuple[str, Chain], ...]:
-        command = sync("cinder db sync", "cinder-manage db sync", "cinder")
-        return ((ctx.host(Component.CINDER_CONTROLLER), Chain("cinder tables", (command,))),)
+    def populate(self, ctx: Context) -> tuple[tuple[str, Populate], ...]:
+        made = tables(ctx, "cinder", "cinder-manage", once("cinder db sync", "db sync", "cinder"))
+        return ((ctx.host(Component.CINDER_CONTROLLER), made),)
 
     def daemons(self, ctx: Context, node: NodeSpec) -> tuple[Daemon, ...]:
         daemons: list[Daemon] = []

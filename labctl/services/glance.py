@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from labctl.components import Component
 from labctl.operations.ini import Ini
-from labctl.operations.node import Chain, Command, Database, File, Operation
+from labctl.operations.node import Database, File, Operation, Populate
 from labctl.operations.openstack import ApiOperation, CatalogAnswers, CatalogEntry
-from labctl.releases.model import PackageSource
+from labctl.releases.model import PackageSource, Release
 from labctl.secret import mark
 from labctl.services.base import (
     Chapter,
@@ -19,8 +19,9 @@ from labctl.services.base import (
     http_ready,
     messaging,
     notifications,
+    once,
     service_account,
-    sync,
+    tables,
 )
 from labctl.services.wsgi import processes
 from labctl.topology.spec import NodeSpec
@@ -64,16 +65,12 @@ def registry(ctx: Context) -> File:
     return _shared(ctx, "glance-registry.conf").file()
 
 
-def definitions(ctx: Context) -> Command:
-    """Load the catalog of metadata definitions: valid property names of images, flavors and volumes.
+def definitions(release: Release, source: PackageSource) -> str:
+    """The directory of metadata definitions: valid property names of images, flavors and volumes.
 
-    An existing namespace is left as it is. ``glance-manage`` only logs when it finds no file, so the command
-    checks for files first. Packages have them in /etc/glance, PyPI's glance in the ``etc`` of its environment.
+    Packages have it in /etc/glance, PyPI's glance in the ``etc`` of its environment.
     """
-    root = ctx.release.environment if ctx.base.source is PackageSource.PYPI else ""
-    path = f"{root}/etc/glance/metadefs/"
-    run = f"ls {path}*.json > /dev/null && glance-manage db_load_metadefs {path}"
-    return sync("glance metadata definitions", run, "glance", DEFINITIONS)
+    return f"{release.environment if source is PackageSource.PYPI else ''}/etc/glance/metadefs/"
 
 
 class Glance(Chapter):
@@ -104,9 +101,19 @@ class Glance(Chapter):
         files = (configuration(ctx), registry(ctx)) if ctx.release.glance_registry else (configuration(ctx),)
         return (*files, *processes(ctx, "glance-api"))
 
-    def populate(self, ctx: Context) -> tuple[tuple[str, Chain], ...]:
-        command = sync("glance db_sync", "glance-manage db_sync", "glance")
-        return ((ctx.host(Component.GLANCE), Chain("glance tables", (command, definitions(ctx)))),)
+    def populate(self, ctx: Context) -> tuple[tuple[str, Populate], ...]:
+        path = definitions(ctx.release, ctx.base.source)
+        made = tables(
+            ctx,
+            "glance",
+            "glance-manage",
+            once("glance db_sync", "db_sync", "glance"),
+            # an existing namespace is left as it is
+            once("glance metadata definitions", f"db_load_metadefs {path}", "glance", DEFINITIONS),
+            # glance-manage only logs when it finds no file
+            before=f"ls {path}*.json >/dev/null",
+        )
+        return ((ctx.host(Component.GLANCE), made),)
 
     def daemons(self, ctx: Context, node: NodeSpec) -> tuple[Daemon, ...]:
         if not node.has(Component.GLANCE):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from labctl.components import Component
 from labctl.operations.ini import Ini
-from labctl.operations.node import Chain, Database, File, Operation
+from labctl.operations.node import Database, File, Operation, Populate
 from labctl.operations.openstack import (
     ApiOperation,
     CatalogAnswers,
@@ -25,10 +25,11 @@ from labctl.services.base import (
     http_ready,
     messaging,
     notifications,
+    once,
     password_auth,
     service_account,
     stretch,
-    sync,
+    tables,
 )
 from labctl.services.wsgi import processes
 from labctl.topology.spec import NodeSpec
@@ -107,9 +108,9 @@ class Heat(Chapter):
             return ()
         return (configuration(ctx), *processes(ctx, "heat-api"), *processes(ctx, "heat-api-cfn"))
 
-    def populate(self, ctx: Context) -> tuple[tuple[str, Chain], ...]:
-        command = sync("heat db_sync", "heat-manage db_sync", "heat")
-        return ((ctx.host(Component.HEAT), Chain("heat tables", (command,))),)
+    def populate(self, ctx: Context) -> tuple[tuple[str, Populate], ...]:
+        made = tables(ctx, "heat", "heat-manage", once("heat db_sync", "db_sync", "heat"))
+        return ((ctx.host(Component.HEAT), made),)
 
     def daemons(self, ctx: Context, node: NodeSpec) -> tuple[Daemon, ...]:
         if not node.has(Component.HEAT):

@@ -77,17 +77,21 @@ def _slow_starts(ctx: Context) -> tuple[Operation, ...]:
     )
 
 
+#: The server's options on which tables depend (guide: SQL database; facts 4.3).
+CHARACTERS = {"collation-server": "utf8_general_ci", "character-set-server": "utf8"}
+
+
 def mariadb_cnf(ctx: Context, node: NodeSpec) -> str:
     """The guide's server file (facts 4.3), and memory sized for a lab instead of a dedicated host."""
     own = "".join(f"{option} = {value}\n" for option, value in ctx.base.mariadb.items())
+    characters = "\n".join(f"{option} = {value}" for option, value in CHARACTERS.items())
     return f"""# Made by labctl; guide: SQL database; facts 4.3
 [mysqld]
 bind-address = 0.0.0.0
 default-storage-engine = innodb
 innodb_file_per_table = on
 max_connections = 4096
-collation-server = utf8_general_ci
-character-set-server = utf8
+{characters}
 # a lab's database survives a killed machine, but need not wait for the disk at each commit
 innodb_flush_log_at_trx_commit = 2
 innodb_buffer_pool_size = 128M

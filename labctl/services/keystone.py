@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from labctl.components import Component
 from labctl.operations.ini import Ini
-from labctl.operations.node import Chain, Command, Database, File, Operation, quote
+from labctl.operations.node import Command, Database, File, Invocation, Invocations, Operation, Populate, quote
 from labctl.operations.openstack import ApiOperation, CatalogAnswers, Project, Role
 from labctl.secret import mark
 from labctl.services import httpd
-from labctl.services.base import STAMPS, Chapter, Check, Context, Daemon, http_ready, sync
+from labctl.services.base import STAMPS, Chapter, Check, Context, Daemon, http_ready, once
 from labctl.services.wsgi import processes
 from labctl.topology.spec import NodeSpec
 
@@ -39,22 +39,21 @@ def configuration(ctx: Context) -> File:
     return conf.file()
 
 
-def _keys(run: str, directory: str) -> Command:
-    return Command(directory.replace("-", " "), run, unless=f"[ -s /etc/keystone/{directory}/0 ]", source=GUIDE)
+def _keys(what: str) -> Invocation:
+    words = f"{what}_setup --keystone-user keystone --keystone-group keystone"
+    return Invocation(f"{what} keys", words, unless=f"[ -s /etc/keystone/{what}-keys/0 ]", source=GUIDE)
 
 
-def bootstrap(ctx: Context) -> Chain:
+def _bootstrap(ctx: Context, password: str) -> Invocation:
     """The admin's account and the identity endpoints; needs the tables and the keys."""
     url = f"{ctx.auth_url}/v3/"
     admin = f"http://{ctx.identity_host}:{ctx.release.identity_admin_port}/v3/"
     rest = (
         f"--bootstrap-admin-url {admin} --bootstrap-internal-url {url} --bootstrap-public-url {url} "
-        f"--bootstrap-region-id {ctx.lab.region} && touch {BOOTSTRAPPED}"
+        f"--bootstrap-region-id {ctx.lab.region}"
     )
-    password = quote(mark("ADMIN_PASS"))
-    run = f"OS_BOOTSTRAP_PASSWORD={password} keystone-manage bootstrap {rest}"
     typed = f"keystone-manage bootstrap --bootstrap-password {password} {rest}"
-    return Chain("bootstrap", (Command("bootstrap", run, unless=f"[ -e {BOOTSTRAPPED} ]", source=GUIDE, typed=typed),))
+    return Invocation("bootstrap", f"bootstrap {rest}", stamp=BOOTSTRAPPED, source=GUIDE, typed=typed)
 
 
 def _log() -> Command:
@@ -106,16 +105,21 @@ class Keystone(Chapter):
         pipelines = (_no_admin_token(),) if ctx.release.admin_token_filter else ()
         return (configuration(ctx), *pipelines, *httpd.keystone(ctx), *processes(ctx, "keystone"), _log())
 
-    def populate(self, ctx: Context) -> tuple[tuple[str, Chain], ...]:
-        who = "--keystone-user keystone --keystone-group keystone"
-        chains = [
-            Chain("keystone tables", (sync("keystone db_sync", "keystone-manage db_sync", "keystone"),)),
-            Chain("fernet keys", (_keys(f"keystone-manage fernet_setup {who}", "fernet-keys"),)),
-        ]
-        if ctx.release.credential_keys:
-            command = _keys(f"keystone-manage credential_setup {who}", "credential-keys")
-            chains.append(Chain("credential keys", (command,)))
-        return tuple((ctx.identity_host, chain) for chain in chains)
+    def populate(self, ctx: Context) -> tuple[tuple[str, Populate], ...]:
+        password = quote(mark("ADMIN_PASS"))
+        made = Invocations(
+            "keystone tables, keys and admin",
+            "keystone-manage",
+            (
+                once("keystone db_sync", "db_sync", "keystone"),
+                _keys("fernet"),
+                *((_keys("credential"),) if ctx.release.credential_keys else ()),
+                _bootstrap(ctx, password),
+            ),
+            filled=ctx.filled("keystone", "keystone"),
+            environment=f"OS_BOOTSTRAP_PASSWORD={password}",
+        )
+        return ((ctx.identity_host, made),)
 
     def daemons(self, ctx: Context, node: NodeSpec) -> tuple[Daemon, ...]:
         if not node.has(Component.KEYSTONE):

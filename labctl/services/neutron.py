@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from labctl.components import Component
 from labctl.operations.ini import Ini
-from labctl.operations.node import Chain, Command, Database, Directory, File, Link, Operation
+from labctl.operations.node import Command, Database, Directory, File, Link, Operation, Populate
 from labctl.operations.openstack import AgentsAlive, ApiOperation, CatalogAnswers, CatalogEntry
 from labctl.secret import mark
 from labctl.services import ml2, openvswitch, ovn
@@ -17,11 +17,12 @@ from labctl.services.base import (
     http_ready,
     messaging,
     notifications,
+    once,
     password_auth,
     privileged,
     service_account,
     stretch,
-    sync,
+    tables,
 )
 from labctl.services.wsgi import processes
 from labctl.topology.defaults import MTU
@@ -309,10 +310,10 @@ class Neutron(Chapter):
             made.append(metadata_agent(ctx))
         return tuple(made)
 
-    def populate(self, ctx: Context) -> tuple[tuple[str, Chain], ...]:
+    def populate(self, ctx: Context) -> tuple[tuple[str, Populate], ...]:
         files = "--config-file /etc/neutron/neutron.conf --config-file /etc/neutron/plugins/ml2/ml2_conf.ini"
-        command = sync("neutron db upgrade", f"neutron-db-manage {files} upgrade head", "neutron")
-        return ((ctx.host(Component.NEUTRON_SERVER), Chain("neutron tables", (command,))),)
+        upgraded = once("neutron db upgrade", f"{files} upgrade head", "neutron")
+        return ((ctx.host(Component.NEUTRON_SERVER), tables(ctx, "neutron", "neutron-db-manage", upgraded)),)
 
     def daemons(self, ctx: Context, node: NodeSpec) -> tuple[Daemon, ...]:
         daemons: list[Daemon] = []

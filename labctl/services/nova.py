@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from labctl.components import Component
 from labctl.operations.ini import Ini
-from labctl.operations.node import Assign, Chain, Command, Database, Directory, File, Operation
+from labctl.operations.node import (
+    Assign,
+    Command,
+    Database,
+    Directory,
+    File,
+    Invocation,
+    Invocations,
+    Operation,
+    Populate,
+)
 from labctl.operations.openstack import (
     ApiOperation,
     CatalogAnswers,
@@ -27,11 +39,11 @@ from labctl.services.base import (
     http_ready,
     messaging,
     notifications,
+    once,
     password_auth,
     privileged,
     service_account,
     stretch,
-    sync,
 )
 from labctl.services.upgrading import migration
 from labctl.services.wsgi import processes
@@ -208,16 +220,13 @@ def instance_disk(ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
     return tuple(made)
 
 
-def _cells() -> Command:
-    """Cells v2: cell0 and cell1; create_cell exits with 2 when the cell already exists (B28)."""
-    stamp = f"{STAMPS}/nova-cells"
-    create = 'su -s /bin/sh -c "nova-manage cell_v2 create_cell --name=cell1 --verbose" nova'
-    return Command(
-        "cell0 and cell1",
-        f'su -s /bin/sh -c "nova-manage cell_v2 map_cell0" nova && {{ {create} || [ $? -eq 2 ]; }} && touch {stamp}',
-        unless=f"[ -e {stamp} ]",
-        source=GUIDE,
-    )
+def _tables(ctx: Context) -> Iterator[Invocation]:
+    """What makes nova's tables and cells; create_cell exits with 2 when the cell already exists (B28)."""
+    yield once("nova api_db sync", "api_db sync", "nova")
+    if ctx.release.cells_v2:
+        yield once("cell0", "cell_v2 map_cell0", "nova", GUIDE)
+        yield once("cell1", "cell_v2 create_cell --name=cell1 --verbose", "nova", GUIDE, allowed=2)
+    yield once("nova db sync", "db sync", "nova")
 
 
 class Nova(Chapter):
@@ -286,12 +295,12 @@ class Nova(Chapter):
                 )
         return tuple(made)
 
-    def populate(self, ctx: Context) -> tuple[tuple[str, Chain], ...]:
-        commands = [sync("nova api_db sync", "nova-manage api_db sync", "nova")]
-        if ctx.release.cells_v2:
-            commands.append(_cells())
-        commands.append(sync("nova db sync", "nova-manage db sync", "nova"))
-        return ((ctx.host(Component.NOVA_CONTROLLER), Chain("nova tables and cells", tuple(commands))),)
+    def populate(self, ctx: Context) -> tuple[tuple[str, Populate], ...]:
+        # api_db sync also makes the tables of placement, where that belongs to nova
+        whole = ctx.release.placement is not Where.IN_NOVA
+        filled = ctx.filled("nova", *(d.name for d in self.databases(ctx))) if whole else ""
+        made = Invocations("nova tables and cells", "nova-manage", tuple(_tables(ctx)), filled=filled)
+        return ((ctx.host(Component.NOVA_CONTROLLER), made),)
 
     def daemons(self, ctx: Context, node: NodeSpec) -> tuple[Daemon, ...]:
         daemons: list[Daemon] = []

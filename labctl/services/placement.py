@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from labctl.components import Component
 from labctl.operations.ini import Ini
-from labctl.operations.node import Chain, Command, Database, File, Operation
+from labctl.operations.node import Command, Database, File, Operation, Populate
 from labctl.operations.openstack import ApiOperation, CatalogAnswers, CatalogEntry
 from labctl.releases.model import Placement as Where
 from labctl.secret import mark
 from labctl.services import httpd
-from labctl.services.base import Chapter, Check, Context, Daemon, authtoken, http_ready, service_account, sync
+from labctl.services.base import (
+    Chapter,
+    Check,
+    Context,
+    Daemon,
+    authtoken,
+    http_ready,
+    once,
+    service_account,
+    tables,
+)
 from labctl.services.upgrading import migration
 from labctl.services.wsgi import processes
 from labctl.topology.spec import NodeSpec
@@ -95,11 +105,11 @@ class Placement(Chapter):
         own = httpd.placement(ctx, "/var/log/placement/placement-api.log", "placement")
         return (configuration(ctx), *own, *processes(ctx, "placement-api"))
 
-    def populate(self, ctx: Context) -> tuple[tuple[str, Chain], ...]:
+    def populate(self, ctx: Context) -> tuple[tuple[str, Populate], ...]:
         if ctx.release.placement is not Where.PACKAGE:
             return ()
-        command = sync("placement db sync", "placement-manage db sync", "placement")
-        return ((ctx.host(Component.PLACEMENT), Chain("placement tables", (command,))),)
+        made = tables(ctx, "placement", "placement-manage", once("placement db sync", "db sync", "placement"))
+        return ((ctx.host(Component.PLACEMENT), made),)
 
     def daemons(self, ctx: Context, node: NodeSpec) -> tuple[Daemon, ...]:
         if not node.has(Component.PLACEMENT):

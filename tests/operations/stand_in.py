@@ -8,14 +8,16 @@ import io
 import os
 import re
 import shutil
+import sys
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from labctl.host import process
-from labctl.operations.node import Chain, Command, File, Item
+from labctl.operations.node import Chain, Command, File, Invocation, Invocations, Item
 from labctl.operations.runner import archive
 from labctl.secret import Secret
 
@@ -122,6 +124,7 @@ class Machine:
         program = place / "program.sh"
         text = re.sub(r"^PATH=.*$", f"PATH={self.path}", program.read_text(), count=1, flags=re.MULTILINE)
         text = text.replace("stamps=/var/lib/labctl/stamps", f"stamps={self.root}/stamps")
+        text = text.replace("tables=/usr/share/labctl/tables", f"tables={self.root}/tables")
         program.write_text(text.replace("/var/lib/dpkg/info", f"{self.state}/info"))
         done = process.run(["sh", program], check=False, timeout=30)
         assert done.stderr == ""
@@ -131,6 +134,33 @@ class Machine:
         """The calls of a shim."""
         path = self.state / shim
         return path.read_text().splitlines() if path.exists() else []
+
+
+def invocations(machine: Machine, *each: Invocation, **more: Any) -> Invocations:
+    """Commands of a program that notes each import of its module and each run; ``end N`` ends with N."""
+    program, module = machine.root / "counted-manage", machine.root / "counted.py"
+    notes = str(machine.root / "notes")
+    module.write_text(
+        "import os, sys\n"
+        f"def note(text): open({notes!r}, 'a').write(text + '\\n')\n"
+        "note('import')\n"
+        "def main():\n"
+        "    note(' '.join([os.environ.get('USER', ''), os.environ.get('KEY', ''), *sys.argv[1:]]))\n"
+        "    return int(sys.argv[2]) if sys.argv[1] == 'end' else None\n"
+    )
+    program.write_text(
+        f"#! {sys.executable}\nimport sys\nsys.path.insert(0, {str(machine.root)!r})\n"
+        "from counted import main\nif __name__ == '__main__':\n    sys.exit(main())\n"
+    )
+    program.chmod(0o755)
+    (machine.root / "stamps").mkdir(exist_ok=True)
+    made = each or (invocation(machine, "db sync"), invocation(machine, "cell0"))
+    return Invocations("tables", str(program), made, **more)
+
+
+def invocation(machine: Machine, words: str, **more: Any) -> Invocation:
+    stamp = str(machine.root / "stamps" / words.replace(" ", "-"))
+    return Invocation(words, words, **{"user": ME, "stamp": stamp, **more})
 
 
 def file(machine: Machine, content: str = "a = 1\n", mode: str = "0640") -> File:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from stand_in import ME, MY_GROUP, RPM, TOOLS, Machine, as_root, chain, file
+from stand_in import ME, MY_GROUP, RPM, TOOLS, Machine, as_root, chain, file, invocations
 
 from labctl.operations import node
 from labctl.operations.node import (
@@ -21,6 +21,7 @@ from labctl.operations.node import (
     Directory,
     Distributions,
     File,
+    Invocations,
     Link,
     Operation,
     Packages,
@@ -72,6 +73,7 @@ CASES: dict[type, tuple[Callable[[Machine], Operation], str]] = {
     Wait: (lambda m: Wait("there", "true"), "ok"),
     Database: (lambda m: Database("glance", "glance", "secret1"), "changed"),
     Chain: (chain, "changed"),
+    Invocations: (invocations, "changed"),
 }
 
 

@@ -69,9 +69,10 @@ def test_swift_keeps_versions_of_objects(six: Context) -> None:
 def test_metadata_definitions_are_where_glance_was_installed_from(topology: str, base: str, path: str) -> None:
     ctx = Context.of(specify(ROOT / "topologies" / f"{topology}.yaml", base=base))
     ((_, chain),) = glance.Glance().populate(ctx)
-    tables, loaded = chain.commands
-    assert "db_sync" in tables.run
-    assert f"ls {path}*.json > /dev/null && glance-manage db_load_metadefs {path}" in loaded.run
+    made, loaded = chain.each
+    assert made.words == "db_sync"
+    assert loaded.words == f"db_load_metadefs {path}"
+    assert chain.before == f"ls {path}*.json >/dev/null"
 
 
 def test_each_storage_node_is_a_zone_of_every_ring(six: Context) -> None:
