@@ -6,9 +6,9 @@ Pure: the same spec gives the same plan, without side effects.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from labctl.components import Component
 from labctl.operations import openstack
@@ -63,13 +63,21 @@ class Stage:
 
     def digest(self, reveal: Callable[[str], str]) -> str:
         """Hash of everything the stage does; ``reveal`` fills in the secrets, so a changed one changes the hash."""
-        text = [self.name]
+        written = lru_cache(maxsize=64)(lambda text: reveal(text).encode())  # many files are the same on many nodes
+        hashed = hashlib.sha256(written(self.name))
+        for text in self.texts():
+            hashed.update(b"\0")
+            hashed.update(written(text))
+        return hashed.hexdigest()
+
+    def texts(self) -> Iterator[str]:
+        """Everything the stage does, one after the other: a lab's programs and files together are large."""
         for part in (self.nodes, self.after):
             for node, items in part.items():
-                text += [node, program(self.name, items)]
-                text += [o.content for o in flatten(items) if isinstance(o, File)]
-        text += [_text(operation) for operation in (*self.copies, *self.api)]
-        return hashlib.sha256(reveal("\0".join(text)).encode()).hexdigest()
+                yield node
+                yield program(self.name, items)
+                yield from (o.content for o in flatten(items) if isinstance(o, File))
+        yield from map(_text, (*self.copies, *self.api))
 
 
 @dataclass(frozen=True)
@@ -81,15 +89,7 @@ class Plan:
 
     def secrets(self) -> set[str]:
         """The names of all secrets the plan refers to."""
-        found: set[str] = set()
-        for stage in self.stages:
-            for part in (stage.nodes, stage.after):
-                for items in part.values():
-                    found |= names(program(stage.name, items))
-                    for operation in flatten(items):
-                        found |= names(getattr(operation, "content", ""))
-            found |= names("".join(_text(o) for o in stage.api))
-        return found
+        return {name for stage in self.stages for text in stage.texts() for name in names(text)}
 
     def files(self, node: str) -> tuple[File, ...]:
         """Every file the plan writes on a node."""
@@ -136,12 +136,6 @@ def trees(ctx: Context, node: NodeSpec) -> tuple[SourceTree, ...]:
     )
 
 
-def _shared_units(ctx: Context) -> set[str]:
-    """Units that run several daemons, as Apache does when it serves the APIs."""
-    times = Counter(unit for names in ctx.base.units.values() for unit in names)
-    return {unit for unit, count in times.items() if count > 1}
-
-
 def _once(units: Iterable[Unit]) -> tuple[Unit, ...]:
     """Merge the starts of a unit that several daemons share."""
     made: dict[str, Unit] = {}
@@ -152,22 +146,44 @@ def _once(units: Iterable[Unit]) -> tuple[Unit, ...]:
     return tuple(made.values())
 
 
-def start(ctx: Context, node: NodeSpec, services: tuple[Service, ...], stage: str) -> tuple[Item, ...]:
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """What a service is on one node: the operations that configure it, and the daemons that read what they write."""
+
+    service: Service
+    operations: tuple[Operation, ...]
+    daemons: tuple[Daemon, ...]
+    #: of what its daemons read
+    inputs: tuple[str, ...]
+
+
+def placed(ctx: Context, node: NodeSpec, services: Iterable[Service]) -> Iterator[Placed]:
+    """The services that a node has something of."""
+    for service in services:
+        operations, daemons = service.configure(ctx, node), service.daemons(ctx, node)
+        if operations or daemons:
+            inputs = tuple(o.shell() + getattr(o, "content", "") for o in operations) if daemons else ()
+            yield Placed(service, operations, daemons, inputs)
+
+
+def configure(found: Iterable[Placed]) -> tuple[Item, ...]:
+    """Write a node's configuration."""
+    return tuple(operation for part in found for operation in part.operations)
+
+
+def start(ctx: Context, node: NodeSpec, found: Iterable[Placed], stage: str) -> tuple[Item, ...]:
     """Start a node's daemons of a stage, order by order, then wait until they are ready."""
     daemons: list[tuple[Daemon, tuple[Unit, ...]]] = []
-    shared = _shared_units(ctx)
-    for service in services:
-        begun = [daemon for daemon in service.daemons(ctx, node) if daemon.stage == stage]
-        if not begun:
-            continue
-        inputs = tuple(o.shell() + getattr(o, "content", "") for o in service.configure(ctx, node))
-        own = tuple(tree.layer for tree in trees(ctx, node) if tree.project == service.name)
-        for daemon in begun:
-            names = ctx.base.units[daemon.name]
-            # libvirt and Open vSwitch, which it starts too, are not of its modules
-            read = inputs + own if daemon.name.startswith(service.name) else inputs
-            units = tuple(Unit(u, read, part=service.name if u in shared else "") for u in names)
-            daemons.append((daemon, units))
+    for part in found:
+        project, inputs = part.service.name, part.inputs
+        own = tuple(tree.layer for tree in trees(ctx, node) if tree.project == project)
+        for daemon in part.daemons:
+            if daemon.stage == stage:
+                names = ctx.base.units[daemon.name]
+                # libvirt and Open vSwitch, which it starts too, are not of its modules
+                read = inputs + own if own and daemon.name.startswith(project) else inputs
+                units = tuple(Unit(u, read, part=project if u in ctx.base.shared_units else "") for u in names)
+                daemons.append((daemon, units))
     items: list[Item] = []
     for order in sorted({d.order for d, _ in daemons}):
         group = [(d, units) for d, units in daemons if d.order == order]
@@ -182,11 +198,12 @@ def keystone_stage(ctx: Context) -> Stage:
     (service,) = (s for s in SERVICES if s.name == "keystone")
     database_node, node = ctx.host(Component.MARIADB), ctx.lab.nodes[ctx.identity_host]
     accounts: tuple[Item, ...] = service.databases(ctx)
+    found = tuple(placed(ctx, node, (service,)))
     items: tuple[Item, ...] = (
-        *service.configure(ctx, node),
+        *configure(found),
         Parallel(tuple(chain for _, chain in service.populate(ctx))),
         keystone.bootstrap(ctx),
-        *start(ctx, node, (service,), "services"),
+        *start(ctx, node, found, "services"),
     )
     if node.name == database_node:
         return Stage("keystone", {node.name: accounts + items})
@@ -345,9 +362,7 @@ def plan(ctx: Context) -> Plan:
     if not spec.has(Component.KEYSTONE):
         return Plan(ctx, tuple(stages))
 
-    def configure(node: NodeSpec) -> tuple[Item, ...]:
-        return tuple(o for s in services for o in s.configure(ctx, node))
-
+    parts = {node.name: tuple(placed(ctx, node, services)) for node in spec.nodes.values()}
     hosts = tuple(n.name for n in spec.running(Component.NOVA_COMPUTE))
     mapper = ctx.host(Component.NOVA_CONTROLLER) if hosts else ""
 
@@ -357,16 +372,20 @@ def plan(ctx: Context) -> Plan:
     stages += [
         keystone_stage(ctx),
         Stage("catalog", api=tuple(o for s in found for o in s.identity(ctx))),
-        Stage("configure", per_node(ctx, configure), tuple(c for s in services for c in s.copies(ctx))),
+        Stage(
+            "configure",
+            per_node(ctx, lambda n: configure(parts[n.name])),
+            tuple(c for s in services for c in s.copies(ctx)),
+        ),
         _databases(ctx, services),
         Stage(
             "services",
-            per_node(ctx, lambda n: start(ctx, n, services, "services")),
+            per_node(ctx, lambda n: start(ctx, n, parts[n.name], "services")),
             api=tuple(o for s in services for o in s.objects(ctx)),
         ),
         Stage(
             "compute",
-            per_node(ctx, lambda n: start(ctx, n, services, "compute")),
+            per_node(ctx, lambda n: start(ctx, n, parts[n.name], "compute")),
             api=(openstack.ComputeHosts(hosts),) if hosts else (),
             after=per_node(ctx, settle),
         ),
