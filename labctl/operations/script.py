@@ -20,7 +20,8 @@ def prelude() -> str:
     return _PRELUDE.read_text()
 
 
-#: A line of sh in which every quote that it opens is closed, and no backslash ends it: POSIX, Shell Command Language, 2.2.
+#: A line of sh in which every quote that it opens is closed, and no backslash ends it: POSIX, Shell Command
+#: Language, 2.2.
 _WHOLE = re.compile(r"""(?:[^'"\\]++|\\.|'[^']*+'|"(?:[^"\\]++|\\.)*+")*+""", re.DOTALL)
 
 
