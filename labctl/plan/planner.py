@@ -6,7 +6,7 @@ Pure: the same spec gives the same plan, without side effects.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -22,22 +22,24 @@ from labctl.operations.node import (
     Packages,
     Parallel,
     Record,
-    Unit,
-    Wait,
     flatten,
 )
 from labctl.operations.script import program
-from labctl.operations.source import SourceTree
+from labctl.plan.placed import configure, placed, start, trees
 from labctl.releases.model import PackageSource
 from labctl.secret import mark, names, unwritten
 from labctl.services import SERVICES, infra, keystone, nova, packages, redhat
-from labctl.services.base import Context, Daemon, Service
+from labctl.services.base import Context, Service
 from labctl.topology.spec import NodeSpec
 
 
 def _text(operation: Copy | openstack.ApiOperation) -> str:
     """An operation as text; ``repr`` escapes the control characters of marks."""
     return repr(operation).replace(r"\x02", "\x02").replace(r"\x03", "\x03")
+
+
+#: Bytes of a file that goes into a digest by its own hash: /etc/hosts grows with the nodes, and each has it.
+_LARGE = 2**16
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,12 @@ class Stage:
 
     def digest(self, reveal: Callable[[str], str]) -> str:
         """Hash of everything the stage does; ``reveal`` fills in the secrets, so a changed one changes the hash."""
-        written = lru_cache(maxsize=64)(lambda text: reveal(text).encode())  # many files are the same on many nodes
+
+        @lru_cache(maxsize=64)  # many files are the same on many nodes
+        def written(text: str) -> bytes:
+            data = reveal(text).encode()
+            return data if len(data) <= _LARGE else hashlib.sha256(data).digest()
+
         hashed = hashlib.sha256(written(self.name))
         for text in self.texts():
             hashed.update(b"\0")
@@ -127,78 +134,12 @@ def _projects(ctx: Context) -> tuple[Item, ...]:
     return (Distributions(ctx.release.environment, tuple(ctx.release.pins.items())),)
 
 
-def trees(ctx: Context, node: NodeSpec) -> tuple[SourceTree, ...]:
-    """The projects' own trees that a node uses."""
-    return tuple(
-        SourceTree(service.name, ctx.lab.sources[service.name].layer, ctx.release.python(ctx.base.source))
-        for service in SERVICES
-        if service.name in ctx.lab.sources and node.has(*service.components)
-    )
-
-
-def _once(units: Iterable[Unit]) -> tuple[Unit, ...]:
-    """Merge the starts of a unit that several daemons share."""
-    made: dict[str, Unit] = {}
-    for unit in units:
-        if (known := made.get(unit.name)) is not None:
-            unit = replace(known, inputs=known.inputs + unit.inputs, part=f"{known.part}+{unit.part}")
-        made[unit.name] = unit
-    return tuple(made.values())
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """What a service is on one node: the operations that configure it, and the daemons that read what they write."""
-
-    service: Service
-    operations: tuple[Operation, ...]
-    daemons: tuple[Daemon, ...]
-    #: of what its daemons read
-    inputs: tuple[str, ...]
-
-
-def placed(ctx: Context, node: NodeSpec, services: Iterable[Service]) -> Iterator[Placed]:
-    """The services that a node has something of."""
-    for service in services:
-        operations, daemons = service.configure(ctx, node), service.daemons(ctx, node)
-        if operations or daemons:
-            inputs = tuple(o.shell() + getattr(o, "content", "") for o in operations) if daemons else ()
-            yield Placed(service, operations, daemons, inputs)
-
-
-def configure(found: Iterable[Placed]) -> tuple[Item, ...]:
-    """Write a node's configuration."""
-    return tuple(operation for part in found for operation in part.operations)
-
-
-def start(ctx: Context, node: NodeSpec, found: Iterable[Placed], stage: str) -> tuple[Item, ...]:
-    """Start a node's daemons of a stage, order by order, then wait until they are ready."""
-    daemons: list[tuple[Daemon, tuple[Unit, ...]]] = []
-    for part in found:
-        project, inputs = part.service.name, part.inputs
-        own = tuple(tree.layer for tree in trees(ctx, node) if tree.project == project)
-        for daemon in part.daemons:
-            if daemon.stage == stage:
-                names = ctx.base.units[daemon.name]
-                # libvirt and Open vSwitch, which it starts too, are not of its modules
-                read = inputs + own if own and daemon.name.startswith(project) else inputs
-                units = tuple(Unit(u, read, part=project if u in ctx.base.shared_units else "") for u in names)
-                daemons.append((daemon, units))
-    items: list[Item] = []
-    for order in sorted({d.order for d, _ in daemons}):
-        group = [(d, units) for d, units in daemons if d.order == order]
-        items += [command for d, _ in group for command in d.before]
-        items.append(Parallel(_once(u for _, units in group for u in units)))
-        items += [Wait(what, test, tuple(u.name for u in units), 120) for d, units in group for what, test in d.ready]
-    return tuple(items)
-
-
 def keystone_stage(ctx: Context) -> Stage:
     """The identity service first: the others need its accounts before they start."""
     (service,) = (s for s in SERVICES if s.name == "keystone")
     database_node, node = ctx.host(Component.MARIADB), ctx.lab.nodes[ctx.identity_host]
     accounts: tuple[Item, ...] = service.databases(ctx)
-    found = tuple(placed(ctx, node, (service,)))
+    found = placed(ctx, (service,))[node.name]
     items: tuple[Item, ...] = (
         *configure(found),
         Parallel(tuple(chain for _, chain in service.populate(ctx))),
@@ -362,7 +303,7 @@ def plan(ctx: Context) -> Plan:
     if not spec.has(Component.KEYSTONE):
         return Plan(ctx, tuple(stages))
 
-    parts = {node.name: tuple(placed(ctx, node, services)) for node in spec.nodes.values()}
+    parts = placed(ctx, services)
     hosts = tuple(n.name for n in spec.running(Component.NOVA_COMPUTE))
     mapper = ctx.host(Component.NOVA_CONTROLLER) if hosts else ""
 

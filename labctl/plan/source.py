@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 
 from labctl.operations.node import Chain, Command, Item, Operation, Parallel, quote
 from labctl.operations.source import NoSource
-from labctl.plan.planner import Plan, Stage, configure, keystone_stage, per_node, placed, present, start, trees
+from labctl.plan.placed import configure, placed, start, trees
+from labctl.plan.planner import Plan, Stage, keystone_stage, per_node, present
 from labctl.services.base import STAMPS, Context, Service, stamp
 from labctl.topology.spec import NodeSpec
 
@@ -23,7 +24,7 @@ def changed(before: Context, ctx: Context, own: Mapping[str, str], projects: tup
     stages = [Stage(SOURCE, per_node(ctx, lambda n: tuple(_modules(before, ctx, n, services, own))))]
     if len(others) < len(services):
         stages.append(keystone_stage(ctx))
-    parts = {node.name: tuple(placed(ctx, node, others)) for node in ctx.lab.nodes.values()}
+    parts = placed(ctx, others)
     stages += [
         Stage("configure", per_node(ctx, lambda n: configure(parts[n.name]))),
         Stage("databases", _tables(ctx, others)),

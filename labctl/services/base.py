@@ -16,7 +16,7 @@ from labctl.operations.ini import Ini
 from labctl.operations.node import Chain, Command, Copy, Database, Operation
 from labctl.operations.openstack import ApiOperation, Grant, User
 from labctl.secret import mark
-from labctl.services.context import Context
+from labctl.services.context import Context as Context
 from labctl.topology.spec import NodeSpec
 
 #: Where nodes keep what was done once for the lab.

@@ -19,7 +19,8 @@ from labctl.topology.problems import Path, Place, Positions, Problem, TopologyEr
 MAX_FILE = 2**20
 #: Maximum nesting depth; the model itself has five levels.
 MAX_DEPTH = 24
-# A value weighs this much plus its text; the limit stops nested aliases before memory runs out.
+# A value weighs this much plus its text; the limit stops nested aliases before memory runs out. What is written, and
+# no alias, is limited by the size of the file.
 _VALUE_WEIGHT = 64
 _MAX_WEIGHT = 2 * 2**20
 # int() and float() fail or overflow on longer numbers; no size or count needs them.
@@ -190,6 +191,7 @@ class _Reader:
     def __init__(self, document: Document) -> None:
         self.document = document
         self.weight = 0
+        self.seen: set[int] = set()
         self.open: set[int] = set()
 
     def visit(self, node: yaml.Node, path: Path) -> Any:
@@ -218,7 +220,9 @@ class _Reader:
         return value
 
     def _limit(self, node: yaml.Node) -> None:
-        self.weight += _VALUE_WEIGHT + (len(node.value) if isinstance(node, yaml.ScalarNode) else 0)
+        if id(node) in self.seen:
+            self.weight += _VALUE_WEIGHT + (len(node.value) if isinstance(node, yaml.ScalarNode) else 0)
+        self.seen.add(id(node))
         too_much = self.weight > _MAX_WEIGHT
         # Aliases can nest deeper than the text does.
         if too_much or len(self.open) > MAX_DEPTH:
