@@ -241,6 +241,10 @@ def test_aliases_that_expand_without_end_are_refused() -> None:
     assert "aliases" in refusal(bomb)[0]
 
 
+def test_what_is_written_without_aliases_is_limited_by_its_size_alone() -> None:
+    assert not any("aliases" in line for line in refusal("a: [" + "x, " * 100_000 + "x]\n"))
+
+
 def test_a_long_text_repeated_by_aliases_is_refused() -> None:
     assert "aliases" in refusal("a: &a " + "x" * 100_000 + "\nb: [" + ", ".join(["*a"] * 50) + "]\n")[0]
 
