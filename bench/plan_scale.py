@@ -1,7 +1,8 @@
 """How a plan grows with the number of nodes: python bench/plan_scale.py [NODES ...].
 
-Each size is a process of its own: a controller and that many compute nodes are validated, resolved and planned. Prints
-processor seconds and memory of each, and the exponent with which the seconds grow, by least squares over the sizes.
+Each size is a process of its own: a controller and that many compute nodes are validated, resolved and planned by the
+labctl of this tree, after its imports. Prints processor seconds, peak memory and how much of it was there before, and
+the exponents with which seconds and memory grow, by least squares over the sizes.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[1]
 SIZES = (300, 1000, 3000, 10000)
 _CONTROLLER = (
     "mariadb, rabbitmq, memcached, keystone, glance, placement, nova-controller, neutron-server, neutron-l2, "
@@ -42,13 +45,22 @@ def topology(nodes: int) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _peak() -> int:
+    """MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
 def measure(path: Path) -> None:
     """Print what validating, resolving and planning one topology takes, without the imports."""
+    sys.path.insert(0, str(ROOT))
+    from labctl import drivers
     from labctl.lab.choose import draft
     from labctl.plan.planner import plan
     from labctl.services.base import Context
     from labctl.topology.load import load
 
+    drivers.get("nspawn")  # imported when first needed
+    before = _peak()
     marks = [time.process_time()]
     found = load(path)
     marks.append(time.process_time())
@@ -57,12 +69,12 @@ def measure(path: Path) -> None:
     plan(Context.of(spec))
     marks.append(time.process_time())
     parts = {name: marks[i + 1] - marks[i] for i, name in enumerate(("validate", "resolve", "plan"))}
-    print(json.dumps({**parts, "MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}))
+    print(json.dumps({**parts, "MiB": _peak(), "before": before}))
 
 
-def exponent(sizes: list[int], seconds: list[float]) -> float:
+def exponent(sizes: Sequence[int], amounts: Sequence[float]) -> float:
     """The slope of the line through the logarithms."""
-    xs, ys = [math.log(s) for s in sizes], [math.log(s) for s in seconds]
+    xs, ys = [math.log(s) for s in sizes], [math.log(a) for a in amounts]
     x, y = sum(xs) / len(xs), sum(ys) / len(ys)
     return sum((a - x) * (b - y) for a, b in zip(xs, ys, strict=True)) / sum((a - x) ** 2 for a in xs)
 
@@ -70,19 +82,23 @@ def exponent(sizes: list[int], seconds: list[float]) -> float:
 def main() -> None:
     """Measure each size, and fit."""
     sizes = [int(word) for word in sys.argv[1:]] or list(SIZES)
-    seconds = []
-    print("nodes   validate  resolve     plan      all    MiB")
+    seconds, memory = [], []
+    print("nodes   validate  resolve     plan      all    MiB  of it before")
     with tempfile.TemporaryDirectory() as scratch:
         for nodes in sizes:
             path = Path(scratch) / "big.yaml"
             path.write_text(topology(nodes))
-            said = subprocess.run([sys.executable, __file__, str(path)], capture_output=True, text=True, check=True)
+            said = subprocess.run([sys.executable, __file__, str(path)], stdout=subprocess.PIPE, text=True, check=True)
             found = json.loads(said.stdout)
             parts = [found[name] for name in ("validate", "resolve", "plan")]
             seconds.append(sum(parts))
-            print(f"{nodes:5} {parts[0]:9.2f} {parts[1]:8.2f} {parts[2]:8.2f} {seconds[-1]:8.2f} {found['MiB']:6}")
+            memory.append(max(found["MiB"] - found["before"], 1))
+            print(
+                f"{nodes:5} {parts[0]:9.2f} {parts[1]:8.2f} {parts[2]:8.2f} {seconds[-1]:8.2f} "
+                f"{found['MiB']:6} {found['before']:6}"
+            )
     if len(sizes) > 1:
-        print(f"exponent {exponent(sizes, seconds):.2f} (1 is linear)")
+        print(f"exponents: seconds {exponent(sizes, seconds):.2f}, memory {exponent(sizes, memory):.2f} (1 is linear)")
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def within(text: str, language: str) -> str:
 
 def unwritten(text: str) -> str:
     """Text with each mark as a name without languages, for hashes: they say what changed, not how it is written."""
-    return MARK.sub(r"@@\1@@", text)
+    return MARK.sub(lambda found: f"@@{found[1]}@@", text)
 
 
 class Secret:

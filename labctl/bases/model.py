@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from labctl.components import Component
 from labctl.releases.model import PackageSource
@@ -100,6 +102,12 @@ class Base:
     own_kernel: bool = False
     #: facts that only this family has
     redhat: RedHat | None = None
+
+    @cached_property
+    def shared_units(self) -> frozenset[str]:
+        """Units that run several daemons, as Apache does when it serves the APIs."""
+        times = Counter(unit for names in self.units.values() for unit in names)
+        return frozenset(unit for unit, count in times.items() if count > 1)
 
     def unit(self, daemon: str) -> str:
         """The unit of a daemon that has only one."""

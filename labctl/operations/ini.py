@@ -7,6 +7,7 @@ The rules of section 11 of docs/facts/releases.md hold by construction: a value 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 
 from labctl.operations.node import File
 from labctl.secret import within
@@ -34,6 +35,12 @@ class Ini:
             text = str(value).lower() if isinstance(value, bool) else str(value)
             lines[key] = (text if self.literal else within(text, "oslo"), source)
         return self
+
+    def but(self, section: str, source: str, options: Mapping[str, Value]) -> Ini:
+        """A copy with other options of a section, which keep their places."""
+        made = copy(self)
+        made._sections = {**self._sections, section: dict(self._sections.get(section, {}))}
+        return made.set(section, source, options)
 
     def render(self) -> str:
         """Return the file's text; a comment names the source before each run of options that share it."""

@@ -21,6 +21,10 @@ CHANGED = 10
 class Operation(Protocol):
     """One change or check on a node."""
 
+    def __hash__(self) -> int:
+        """Operations are values."""
+        ...
+
     @property
     def title(self) -> str:
         """The progress line."""

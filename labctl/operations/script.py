@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
-from functools import cache, lru_cache
+import re
+from functools import cache
 from pathlib import Path
 
 from labctl.operations import look, source
@@ -21,6 +21,11 @@ def prelude() -> str:
     return _PRELUDE.read_text()
 
 
+#: A line of sh in which every quote that it opens is closed, and no backslash ends it: POSIX, Shell Command
+#: Language, 2.2.
+_WHOLE = re.compile(r"""(?:[^'"\\]++|\\.|'[^']*+'|"(?:[^"\\]++|\\.)*+")*+""", re.DOTALL)
+
+
 @cache
 def forked() -> str:
     """The function that runs commands of a program in processes that share its imports, by its own interpreter."""
@@ -35,19 +40,7 @@ def forked() -> str:
 
 def _keeps_columns(body: str) -> bool:
     """True when quoted text or a here-document spans lines, so indenting would change it."""
-    return "<<" in body or not all(map(_is_whole, body.splitlines()))
-
-
-@lru_cache(maxsize=2**14)
-def _is_whole(line: str) -> bool:
-    """True when every quote that a line opens is closed in it; most lines are the same on many nodes."""
-    if not any(sign in line for sign in "'\"\\"):
-        return True
-    try:
-        shlex.split(line)
-    except ValueError:
-        return False
-    return True
+    return "<<" in body or not all(map(_WHOLE.fullmatch, body.splitlines()))
 
 
 def program(title: str, items: tuple[Item, ...]) -> str:

@@ -6,9 +6,9 @@ Pure: the same spec gives the same plan, without side effects.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from labctl.components import Component
 from labctl.operations import openstack
@@ -22,22 +22,24 @@ from labctl.operations.node import (
     Packages,
     Parallel,
     Record,
-    Unit,
-    Wait,
     flatten,
 )
 from labctl.operations.script import program
-from labctl.operations.source import SourceTree
+from labctl.plan.placed import configure, placed, start, trees
 from labctl.releases.model import PackageSource
 from labctl.secret import mark, names, unwritten
 from labctl.services import SERVICES, infra, nova, packages, redhat
-from labctl.services.base import Context, Daemon, Service
+from labctl.services.base import Context, Service
 from labctl.topology.spec import NodeSpec
 
 
 def _text(operation: Copy | openstack.ApiOperation) -> str:
     """An operation as text; ``repr`` escapes the control characters of marks."""
     return repr(operation).replace(r"\x02", "\x02").replace(r"\x03", "\x03")
+
+
+#: Bytes of a file that goes into a digest by its own hash: /etc/hosts grows with the nodes, and each has it.
+_LARGE = 2**16
 
 
 @dataclass(frozen=True)
@@ -63,13 +65,26 @@ class Stage:
 
     def digest(self, reveal: Callable[[str], str]) -> str:
         """Hash of everything the stage does; ``reveal`` fills in the secrets, so a changed one changes the hash."""
-        text = [self.name]
+
+        @lru_cache(maxsize=64)  # many files are the same on many nodes
+        def written(text: str) -> bytes:
+            data = reveal(text).encode()
+            return data if len(data) <= _LARGE else hashlib.sha256(data).digest()
+
+        hashed = hashlib.sha256(written(self.name))
+        for text in self.texts():
+            hashed.update(b"\0")
+            hashed.update(written(text))
+        return hashed.hexdigest()
+
+    def texts(self) -> Iterator[str]:
+        """Everything the stage does, one after the other: a lab's programs and files together are large."""
         for part in (self.nodes, self.after):
             for node, items in part.items():
-                text += [node, program(self.name, items)]
-                text += [o.content for o in flatten(items) if isinstance(o, File)]
-        text += [_text(operation) for operation in (*self.copies, *self.api)]
-        return hashlib.sha256(reveal("\0".join(text)).encode()).hexdigest()
+                yield node
+                yield program(self.name, items)
+                yield from (o.content for o in flatten(items) if isinstance(o, File))
+        yield from map(_text, (*self.copies, *self.api))
 
 
 @dataclass(frozen=True)
@@ -81,15 +96,7 @@ class Plan:
 
     def secrets(self) -> set[str]:
         """The names of all secrets the plan refers to."""
-        found: set[str] = set()
-        for stage in self.stages:
-            for part in (stage.nodes, stage.after):
-                for items in part.values():
-                    found |= names(program(stage.name, items))
-                    for operation in flatten(items):
-                        found |= names(getattr(operation, "content", ""))
-            found |= names("".join(_text(o) for o in stage.api))
-        return found
+        return {name for stage in self.stages for text in stage.texts() for name in names(text)}
 
     def files(self, node: str) -> tuple[File, ...]:
         """Every file the plan writes on a node."""
@@ -127,65 +134,16 @@ def _projects(ctx: Context) -> tuple[Item, ...]:
     return (Distributions(ctx.release.environment, tuple(ctx.release.pins.items())),)
 
 
-def trees(ctx: Context, node: NodeSpec) -> tuple[SourceTree, ...]:
-    """The projects' own trees that a node uses."""
-    return tuple(
-        SourceTree(service.name, ctx.lab.sources[service.name].layer, ctx.release.python(ctx.base.source))
-        for service in SERVICES
-        if service.name in ctx.lab.sources and node.has(*service.components)
-    )
-
-
-def _shared_units(ctx: Context) -> set[str]:
-    """Units that run several daemons, as Apache does when it serves the APIs."""
-    times = Counter(unit for names in ctx.base.units.values() for unit in names)
-    return {unit for unit, count in times.items() if count > 1}
-
-
-def _once(units: Iterable[Unit]) -> tuple[Unit, ...]:
-    """Merge the starts of a unit that several daemons share."""
-    made: dict[str, Unit] = {}
-    for unit in units:
-        if (known := made.get(unit.name)) is not None:
-            unit = replace(known, inputs=known.inputs + unit.inputs, part=f"{known.part}+{unit.part}")
-        made[unit.name] = unit
-    return tuple(made.values())
-
-
-def start(ctx: Context, node: NodeSpec, services: tuple[Service, ...], stage: str) -> tuple[Item, ...]:
-    """Start a node's daemons of a stage, order by order, then wait until they are ready."""
-    daemons: list[tuple[Daemon, tuple[Unit, ...]]] = []
-    shared = _shared_units(ctx)
-    for service in services:
-        begun = [daemon for daemon in service.daemons(ctx, node) if daemon.stage == stage]
-        if not begun:
-            continue
-        inputs = tuple(o.shell() + getattr(o, "content", "") for o in service.configure(ctx, node))
-        own = tuple(tree.layer for tree in trees(ctx, node) if tree.project == service.name)
-        for daemon in begun:
-            names = ctx.base.units[daemon.name]
-            # libvirt and Open vSwitch, which it starts too, are not of its modules
-            read = inputs + own if daemon.name.startswith(service.name) else inputs
-            units = tuple(Unit(u, read, part=service.name if u in shared else "") for u in names)
-            daemons.append((daemon, units))
-    items: list[Item] = []
-    for order in sorted({d.order for d, _ in daemons}):
-        group = [(d, units) for d, units in daemons if d.order == order]
-        items += [command for d, _ in group for command in d.before]
-        items.append(Parallel(_once(u for _, units in group for u in units)))
-        items += [Wait(what, test, tuple(u.name for u in units), 120) for d, units in group for what, test in d.ready]
-    return tuple(items)
-
-
 def keystone_stage(ctx: Context) -> Stage:
     """The identity service first: the others need its accounts before they start."""
     (service,) = (s for s in SERVICES if s.name == "keystone")
     database_node, node = ctx.host(Component.MARIADB), ctx.lab.nodes[ctx.identity_host]
     accounts: tuple[Item, ...] = service.databases(ctx)
+    found = placed(ctx, (service,))[node.name]
     items: tuple[Item, ...] = (
-        *service.configure(ctx, node),
+        *configure(found),
         *(made for _, made in service.populate(ctx)),
-        *start(ctx, node, (service,), "services"),
+        *start(ctx, node, found, "services"),
     )
     if node.name == database_node:
         return Stage("keystone", {node.name: accounts + items})
@@ -344,9 +302,7 @@ def plan(ctx: Context) -> Plan:
     if not spec.has(Component.KEYSTONE):
         return Plan(ctx, tuple(stages))
 
-    def configure(node: NodeSpec) -> tuple[Item, ...]:
-        return tuple(o for s in services for o in s.configure(ctx, node))
-
+    parts = placed(ctx, services)
     hosts = tuple(n.name for n in spec.running(Component.NOVA_COMPUTE))
     mapper = ctx.host(Component.NOVA_CONTROLLER) if hosts else ""
 
@@ -356,16 +312,20 @@ def plan(ctx: Context) -> Plan:
     stages += [
         keystone_stage(ctx),
         Stage("catalog", api=tuple(o for s in found for o in s.identity(ctx))),
-        Stage("configure", per_node(ctx, configure), tuple(c for s in services for c in s.copies(ctx))),
+        Stage(
+            "configure",
+            per_node(ctx, lambda n: configure(parts[n.name])),
+            tuple(c for s in services for c in s.copies(ctx)),
+        ),
         _databases(ctx, services),
         Stage(
             "services",
-            per_node(ctx, lambda n: start(ctx, n, services, "services")),
+            per_node(ctx, lambda n: start(ctx, n, parts[n.name], "services")),
             api=tuple(o for s in services for o in s.objects(ctx)),
         ),
         Stage(
             "compute",
-            per_node(ctx, lambda n: start(ctx, n, services, "compute")),
+            per_node(ctx, lambda n: start(ctx, n, parts[n.name], "compute")),
             api=(openstack.ComputeHosts(hosts),) if hosts else (),
             after=per_node(ctx, settle),
         ),

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 
 from labctl.operations.node import Command, Item, Operation, Parallel, Populate, quote
 from labctl.operations.source import NoSource
-from labctl.plan.planner import Plan, Stage, keystone_stage, per_node, present, start, trees
+from labctl.plan.placed import configure, placed, start, trees
+from labctl.plan.planner import Plan, Stage, keystone_stage, per_node, present
 from labctl.services.base import STAMPS, Context, Service, stamp
 from labctl.topology.spec import NodeSpec
 
@@ -23,11 +24,12 @@ def changed(before: Context, ctx: Context, own: Mapping[str, str], projects: tup
     stages = [Stage(SOURCE, per_node(ctx, lambda n: tuple(_modules(before, ctx, n, services, own))))]
     if len(others) < len(services):
         stages.append(keystone_stage(ctx))
+    parts = placed(ctx, others)
     stages += [
-        Stage("configure", per_node(ctx, lambda n: tuple(o for s in others for o in s.configure(ctx, n)))),
+        Stage("configure", per_node(ctx, lambda n: configure(parts[n.name]))),
         Stage("databases", _tables(ctx, others)),
-        Stage("services", per_node(ctx, lambda n: start(ctx, n, others, "services"))),
-        Stage("compute", per_node(ctx, lambda n: start(ctx, n, others, "compute"))),
+        Stage("services", per_node(ctx, lambda n: start(ctx, n, parts[n.name], "services"))),
+        Stage("compute", per_node(ctx, lambda n: start(ctx, n, parts[n.name], "compute"))),
         Stage("verify", api=tuple(o for s in services for o in s.verify(ctx))),
     ]
     return Plan(ctx, tuple(stage for stage in stages if stage.operations()))

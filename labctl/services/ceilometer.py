@@ -133,7 +133,7 @@ class Ceilometer(Chapter):
         if not node.has(*self.components):
             return ()
         own = (*pipelines(ctx), *waits(ctx)) if node.has(Component.CEILOMETER) else ()
-        return (configuration(ctx), polling(ctx, node), *own)
+        return (ctx.once(configuration), polling(ctx, node), *own)
 
     def daemons(self, ctx: Context, node: NodeSpec) -> tuple[Daemon, ...]:
         daemons: list[Daemon] = []

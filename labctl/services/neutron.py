@@ -42,7 +42,7 @@ AGENTS = (Component.NEUTRON_L3, Component.NEUTRON_DHCP, Component.NEUTRON_METADA
 COMPONENTS = (Component.NEUTRON_SERVER, Component.NEUTRON_L2, *AGENTS)
 
 
-def neutron_conf(ctx: Context, node: NodeSpec) -> File:
+def neutron_conf(ctx: Context, server: bool) -> File:
     """neutron.conf; only the server's node has the database and nova's account."""
     conf = Ini("/etc/neutron/neutron.conf", group="neutron")
     router = "ovn-router" if ctx.lab.mechanism is Mechanism.OVN else "router"
@@ -66,7 +66,7 @@ def neutron_conf(ctx: Context, node: NodeSpec) -> File:
         conf.set("agent", "neutron configuration: seconds between two reports", {"report_interval": 5})
     if ctx.release.linuxbridge_experimental and ctx.lab.mechanism is Mechanism.LINUXBRIDGE:
         conf.set("experimental", "neutron source: B35", {"linuxbridge": True})
-    if node.has(Component.NEUTRON_SERVER):
+    if server:
         notifications(ctx, conf, "neutron")
         workers = ctx.lab.workers
         if (largest := ml2.largest_packet(ctx)) != MTU:
@@ -286,12 +286,12 @@ class Neutron(Chapter):
         if not node.has(*COMPONENTS):
             return ()
         made: list[Operation] = [
-            neutron_conf(ctx, node),
+            ctx.once(neutron_conf, node.has(Component.NEUTRON_SERVER)),
             Directory("/var/lib/neutron/tmp", "neutron", "neutron", "0755"),
         ]
         mechanism = ctx.lab.mechanism
         if node.has(Component.NEUTRON_SERVER) or (node.has(Component.NEUTRON_L2) and mechanism is not Mechanism.OVN):
-            made.append(ml2.conf(ctx))
+            made.append(ctx.once(ml2.conf))
         if node.has(Component.NEUTRON_SERVER):
             made += processes(ctx, "neutron-server")
             if mechanism is Mechanism.OVN:

@@ -62,10 +62,9 @@ HELPERS = ("nova_sys_admin", "privsep_osbrick", "vif_plug_linux_bridge_privilege
 MAPPED = f"{STAMPS}/nova-host-"
 
 
-def _shared(ctx: Context, node: NodeSpec, conf: Ini) -> None:
+def _shared(ctx: Context, conf: Ini) -> None:
     """Options shared by controller and compute nodes."""
     release = ctx.release
-    conf.set("DEFAULT", GUIDE, {"my_ip": str(ctx.lab.address(node))})
     conf.set("DEFAULT", "nova.conf: the default is the code's own directory", {"state_path": "/var/lib/nova"})
     messaging(ctx, conf)
     notifications(ctx, conf, "nova")
@@ -125,11 +124,19 @@ def formatted() -> Command:
 
 def configuration(ctx: Context, node: NodeSpec) -> File:
     """nova.conf of a node, with the controller's or the compute node's part, or both."""
+    readers = (Component.NOVA_CONTROLLER, Component.PLACEMENT, Component.NOVA_COMPUTE)
+    common = ctx.once(_common, tuple(component for component in readers if node.has(component)))
+    return common.but("DEFAULT", GUIDE, {"my_ip": str(ctx.lab.address(node))}).file()
+
+
+def _common(ctx: Context, runs: tuple[Component, ...]) -> Ini:
+    """nova.conf of all nodes that run these, without their own addresses."""
     conf = Ini("/etc/nova/nova.conf", group="nova")
-    _shared(ctx, node, conf)
+    conf.set("DEFAULT", GUIDE, {"my_ip": ""})  # the first of the file
+    _shared(ctx, conf)
     prefix = ctx.release.nova_vnc_names.value
     controller = ctx.host(Component.NOVA_CONTROLLER)
-    if node.has(Component.NOVA_CONTROLLER):
+    if Component.NOVA_CONTROLLER in runs:
         workers = ctx.lab.workers
         if ctx.release.nova_api_servers:
             conf.set("DEFAULT", CONTROLLER, {"enabled_apis": "osapi_compute,metadata"})
@@ -152,9 +159,9 @@ def configuration(ctx: Context, node: NodeSpec) -> File:
             CONTROLLER,
             {"enabled": True, f"{prefix}listen": "$my_ip", f"{prefix}proxyclient_address": "$my_ip"},
         )
-    if ctx.release.placement is Where.IN_NOVA and node.has(Component.NOVA_CONTROLLER, Component.PLACEMENT):
+    if ctx.release.placement is Where.IN_NOVA and (Component.NOVA_CONTROLLER in runs or Component.PLACEMENT in runs):
         conf.set("placement_database", CONTROLLER, {"connection": ctx.database_url("placement", "placement")})
-    if node.has(Component.NOVA_COMPUTE):
+    if Component.NOVA_COMPUTE in runs:
         conf.set("DEFAULT", COMPUTE, {"compute_driver": "libvirt.LibvirtDriver"})
         privileged(ctx, conf, *HELPERS)
         # free resources are also counted when a guest comes or goes; the periodic update runs qemu-img on every disk
@@ -183,6 +190,13 @@ def configuration(ctx: Context, node: NodeSpec) -> File:
         conf.set("DEFAULT", "nova.conf: guests run again after a restart", {"resume_guests_state_on_host_boot": True})
         conf.set("libvirt", "guide: compute node, hardware acceleration; facts 4.1", virt.options(ctx))
         conf.set("workarounds", LAB, {"disable_rootwrap": False})
+    return conf
+
+
+def _compute(ctx: Context) -> File:
+    """The packages' second file of nova-compute."""
+    conf = Ini(ctx.base.paths["nova-compute.conf"], group="nova")
+    conf.set("libvirt", "facts 10: this file wins over nova.conf", virt.options(ctx))
     return conf.file()
 
 
@@ -268,7 +282,7 @@ class Nova(Chapter):
         if not node.has(*self.components, *reads):
             return ()
         made: list[Operation] = [
-            *(virt.proof(ctx) if node.has(Component.NOVA_COMPUTE) else ()),
+            *(ctx.once(virt.proof) if node.has(Component.NOVA_COMPUTE) else ()),
             configuration(ctx, node),
             Directory("/var/lib/nova/tmp", "nova", "nova", "0755"),
         ]
@@ -278,11 +292,9 @@ class Nova(Chapter):
                 proxy = (("NOVA_CONSOLE_PROXY_TYPE", "novnc"),)
                 made.append(Assign(ctx.base.paths["console-proxy"], proxy, "facts 10, B25", separator="="))
         if node.has(Component.NOVA_COMPUTE):
-            made += (*instance_disk(ctx, node), *openvswitch.hook(ctx))
+            made += (*instance_disk(ctx, node), *ctx.once(openvswitch.hook))
             if "nova-compute.conf" in ctx.base.paths:
-                conf = Ini(ctx.base.paths["nova-compute.conf"], group="nova")
-                conf.set("libvirt", "facts 10: this file wins over nova.conf", virt.options(ctx))
-                made.append(conf.file())
+                made.append(ctx.once(_compute))
             if cinder.shares_nfs(ctx):
                 made += cinder.nfs_helper()
             if "libvirt-cgroups" in ctx.base.paths:

@@ -19,9 +19,10 @@ from labctl.topology.problems import Path, Place, Positions, Problem, TopologyEr
 MAX_FILE = 2**20
 #: Maximum nesting depth; the model itself has five levels.
 MAX_DEPTH = 24
-# A value weighs this much plus its text; the limit stops nested aliases before memory runs out.
-_VALUE_WEIGHT = 64
-_MAX_WEIGHT = 2 * 2**20
+# A value weighs this much plus its text, and more each time that an alias repeats it: the limit stops nested aliases,
+# and a file of nothing but values, before memory runs out. A lab of ten thousand nodes weighs five MiB.
+_VALUE_WEIGHT, _REPEATED = 64, 4
+_MAX_WEIGHT = 8 * 2**20
 # int() and float() fail or overflow on longer numbers; no size or count needs them.
 _MAX_DIGITS = 100
 
@@ -190,6 +191,7 @@ class _Reader:
     def __init__(self, document: Document) -> None:
         self.document = document
         self.weight = 0
+        self.seen: set[int] = set()
         self.open: set[int] = set()
 
     def visit(self, node: yaml.Node, path: Path) -> Any:
@@ -218,11 +220,13 @@ class _Reader:
         return value
 
     def _limit(self, node: yaml.Node) -> None:
-        self.weight += _VALUE_WEIGHT + (len(node.value) if isinstance(node, yaml.ScalarNode) else 0)
+        weight = _VALUE_WEIGHT + (len(node.value) if isinstance(node, yaml.ScalarNode) else 0)
+        self.weight += weight * (_REPEATED if id(node) in self.seen else 1)
+        self.seen.add(id(node))
         too_much = self.weight > _MAX_WEIGHT
         # Aliases can nest deeper than the text does.
         if too_much or len(self.open) > MAX_DEPTH:
-            message = "the file is too large once its aliases (*name) are expanded; write less"
+            message = "too many values, or too much that aliases (*name) repeat; write less"
             raise TopologyError([Problem(self.document.file, *_place(node.start_mark), "", message)])
 
     def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:

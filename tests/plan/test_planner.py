@@ -16,6 +16,7 @@ from labctl.operations.ini import Ini
 from labctl.operations.node import Command, File, Unit, flatten
 from labctl.plan.planner import Plan, Stage
 from labctl.secret import Secret, hide, reveal
+from labctl.services.base import Context
 from labctl.topology.spec import LabSpec
 from labctl.topology.stages import STAGES
 
@@ -220,3 +221,25 @@ def test_a_later_setting_wins_and_brings_its_source() -> None:
     text = conf.set("DEFAULT", "facts 3", {"a": 2}).render()
     assert text.splitlines()[1:] == ["", "[DEFAULT]", "# facts 3", "a = 2", "# guide", "b = true"]
     assert conf.file().source == "facts 3; guide"
+
+
+def test_a_copy_of_a_file_with_other_options_leaves_the_first_as_it_was() -> None:
+    first = Ini("/etc/x").set("DEFAULT", "a", {"my_ip": "", "debug": True}).set("b", "b", {"c": 1})
+    text = first.render()
+    assert first.but("DEFAULT", "a", {"my_ip": "10.0.0.1"}).render() == text.replace("my_ip = ", "my_ip = 10.0.0.1")
+    assert first.render() == text
+
+
+def test_what_a_lab_s_nodes_share_is_made_once_for_each_lab() -> None:
+    made: list[tuple[str, bool]] = []
+
+    def make(ctx: Context, server: bool) -> str:
+        made.append((ctx.lab.name, server))
+        return f"{ctx.lab.name} {server}"
+
+    spec = specify(ZED)
+    first, second = Context.of(spec), Context.of(spec.model_copy(update={"name": "other"}))
+    for context in (first, first, second):
+        for server in (True, False):
+            assert context.once(make, server) == f"{context.lab.name} {server}"
+    assert made == [("zed-2node", True), ("zed-2node", False), ("other", True), ("other", False)]

@@ -241,6 +241,11 @@ def test_aliases_that_expand_without_end_are_refused() -> None:
     assert "aliases" in refusal(bomb)[0]
 
 
+def test_as_many_values_are_read_as_a_lab_of_ten_thousand_nodes_has_and_not_many_more() -> None:
+    assert not any("too many values" in line for line in refusal("a: [" + "x, " * 75_000 + "x]\n"))
+    assert "too many values" in refusal("a: [" + "x, " * 150_000 + "x]\n")[0]
+
+
 def test_a_long_text_repeated_by_aliases_is_refused() -> None:
     assert "aliases" in refusal("a: &a " + "x" * 100_000 + "\nb: [" + ", ".join(["*a"] * 50) + "]\n")[0]
 
