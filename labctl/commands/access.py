@@ -164,13 +164,3 @@ def prove(
         if kept:
             out.print(f"  logs, configuration and states of the lab: {kept}")
     raise typer.Exit(status)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verbs."""
-    app.command()(ssh)
-    app.command("exec")(execute)
-    app.command()(shell)
-    app.command()(env)
-    app.command()(secrets)
-    app.command("test")(prove)

@@ -46,8 +46,3 @@ def diagnose(
     if not found.causes:
         return
     raise BrokenLabError(f"{name}: {len(found.causes)} findings", found.causes[0].fix)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command()(diagnose)

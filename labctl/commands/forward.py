@@ -108,9 +108,3 @@ def console(
         found = inside.call(consoles.url, known, server)
     shown = consoles.moved(found, f"{relay.LOOPBACK}:{port}") if port else found
     typer.echo(json.dumps({"server": server, "link": shown}) if output is Format.JSON else shown)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verbs."""
-    app.command()(forward)
-    app.command()(console)

@@ -10,7 +10,7 @@ import typer
 from labctl.commands import terms
 from labctl.commands.console import out
 from labctl.commands.options import LabName
-from labctl.lab.choose import describe
+from labctl.lab.titles import describe
 from labctl.records import access
 from labctl.records.journal import StageRecord
 from labctl.records.lab import Lab
@@ -65,8 +65,3 @@ def info(
     lab = Lab.load(name)
     print_stages(lab.journal().stages)
     print_info(name, credentials)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command()(info)

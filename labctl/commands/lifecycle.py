@@ -13,7 +13,8 @@ from labctl.artefacts import place
 from labctl.commands import complete, terms
 from labctl.commands.console import out, progress
 from labctl.commands.info import print_info, print_stages
-from labctl.commands.options import BaseName, CloudName, DriverName, LabName, OwnName, ReleaseName, TopologyName, Wanted
+from labctl.commands.options import BaseName, CloudName, DriverName, LabName, OwnName, ReleaseName, TopologyName
+from labctl.commands.wanted import Wanted
 from labctl.diagnose import report as diagnoses
 from labctl.errors import LabError, RefusedError
 from labctl.host import paths
@@ -22,7 +23,8 @@ from labctl.lab import down as teardown
 from labctl.lab import source as sources
 from labctl.lab import up as bring
 from labctl.records import lease
-from labctl.records.lab import Lab, exists, locked, names
+from labctl.records.directory import exists, names
+from labctl.records.lab import Lab, locked
 from labctl.records.lease import Terms
 from labctl.topology.stages import STAGES
 
@@ -61,7 +63,7 @@ def up(
         return
     spec, path = wanted.specify(again=not start)
     if dry_run:
-        from labctl.commands.inspect import print_plan
+        from labctl.commands.plan import print_plan
 
         print_plan(spec)
         return
@@ -102,9 +104,3 @@ def down(name: LabName) -> None:
     with locked(name, f"labctl down {name}"), progress():
         removed = teardown.down(name)
     out.print(f"{name}: removed" if removed else f"{name}: nothing to remove")
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verbs."""
-    app.command()(up)
-    app.command()(down)

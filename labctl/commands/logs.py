@@ -89,9 +89,3 @@ def bundle(
     with progress():
         bundles.write(lab, target, {"diagnosis": lambda: diagnoses.report(name).members()})
     out.print(str(target))
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verbs."""
-    app.command()(logs)
-    app.command()(bundle)

@@ -113,10 +113,3 @@ def _install(directory: Path) -> None:
     for path in expiry.install(directory):
         out.print(str(path))
     out.print("  try: systemctl daemon-reload; systemctl enable --now labctl-gc.timer")
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verbs."""
-    app.command()(repair)
-    app.command()(clone)
-    app.command()(gc)

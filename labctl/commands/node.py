@@ -15,7 +15,7 @@ from labctl.host import paths
 from labctl.lab import nodes
 from labctl.records.lab import locked
 
-node = typer.Typer(help="Add nodes to a running lab, and remove them.", no_args_is_help=True)
+group = typer.Typer(no_args_is_help=True)
 
 
 def _addresses(words: list[str]) -> dict[str, IPv4Address]:
@@ -29,7 +29,12 @@ def _addresses(words: list[str]) -> dict[str, IPv4Address]:
     return made
 
 
-@node.command()
+@group.callback()
+def node() -> None:
+    """Add nodes to a running lab, and remove them."""
+
+
+@group.command()
 def add(
     name: LabName,
     node_name: NodeName,
@@ -51,7 +56,7 @@ def add(
     out.print(f"{name}: {node_name} has joined; labctl ssh {name} {node_name}; labctl node remove {name} {node_name}")
 
 
-@node.command()
+@group.command()
 def remove(name: LabName, node_name: NodeName) -> None:
     """Remove a joined node from a lab, unless it holds servers or volumes."""
     with locked(name, f"labctl node remove {name} {node_name}"), progress(paths.labs() / name / "events.jsonl"):
@@ -60,12 +65,7 @@ def remove(name: LabName, node_name: NodeName) -> None:
     out.print(f"{name}: {node_name} has left")
 
 
-@node.command("list")
+@group.command("list")
 def list_nodes(name: LabName, output: Output = Format.TABLE) -> None:
     """List a lab's nodes, including those that join later, and how each joined."""
     listing(output, nodes.rows(name), ["node", "state", "address", "joined", "runs"])
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verbs."""
-    app.add_typer(node, name="node")

@@ -22,7 +22,7 @@ from labctl.lab import snapshot as snaps
 from labctl.records.lab import Lab, locked
 from labctl.topology.units import show_size
 
-group = typer.Typer(name="snapshot", help="Snapshots of a whole lab.", no_args_is_help=True)
+group = typer.Typer(no_args_is_help=True)
 
 
 @contextmanager
@@ -43,6 +43,11 @@ def _took(began: float) -> str:
 
 
 SnapshotName = Annotated[str, typer.Argument(help="name of the snapshot", autocompletion=complete.snapshots)]
+
+
+@group.callback()
+def snapshot() -> None:
+    """Snapshots of a whole lab."""
 
 
 @group.command()
@@ -163,8 +168,3 @@ def import_(
         with locked(lab, f"labctl snapshot import {export.shown}"):
             export.import_(boot=boot, signers=signers)
     out.print(f"{lab}: imported in {_took(began)}\n  try: labctl snapshot restore {lab} {snapshot}")
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verbs."""
-    app.add_typer(group)

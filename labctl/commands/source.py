@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from labctl.commands.console import Format, complain, listing, out
+from labctl.commands.console import Format, listing, out
 from labctl.commands.options import LabName, Output
 from labctl.commands.snapshot import changing
+from labctl.commands.terminal import complain
 from labctl.errors import LabError
 from labctl.lab import source as sources
 from labctl.records.lab import Lab
@@ -86,8 +87,3 @@ def _commit(lab: Lab, project: str) -> str:
     if known is None or not known.commit:
         return ""
     return known.commit[:12] + (" changed" if known.dirty else "")
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command()(source)

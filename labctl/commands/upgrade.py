@@ -82,8 +82,3 @@ def _told(hop: HopRecord) -> dict[str, object]:
         "gaps": hop.gaps,
         "snapshot": hop.snapshot,
     }
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command()(upgrade)

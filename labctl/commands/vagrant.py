@@ -9,7 +9,8 @@ import typer
 
 from labctl import releases
 from labctl.commands.console import Format, listing, out, progress
-from labctl.commands.options import BaseName, Output, OwnName, ReleaseName, TopologyName, Wanted
+from labctl.commands.options import BaseName, Output, OwnName, ReleaseName, TopologyName
+from labctl.commands.wanted import Wanted
 from labctl.drivers.vagrant import command, document
 from labctl.drivers.vagrant.document import Settings
 from labctl.errors import LabError
@@ -19,10 +20,15 @@ from labctl.images import golden, store
 from labctl.images.box import Box
 from labctl.releases.model import PackageSource
 
-app = typer.Typer(help="Labs for Vagrant: a Vagrantfile, boxes of labctl's own images.", no_args_is_help=True)
+group = typer.Typer(no_args_is_help=True)
 
 
-@app.command()
+@group.callback()
+def vagrant() -> None:
+    """Labs for Vagrant: a Vagrantfile, boxes of labctl's own images."""
+
+
+@group.command()
 def render(
     topology: TopologyName,
     to: Annotated[
@@ -59,7 +65,7 @@ def _box(base: str, release: str) -> Box:
     return document.FOREIGN.get(base) or boxes.known(boxes.box_name(base, release))
 
 
-@app.command()
+@group.command()
 def box(
     base: Annotated[str, typer.Argument(help="debian12 or debian13")] = "debian12",
     release: ReleaseName = None,
@@ -92,12 +98,7 @@ def _facts(base: str, release: str | None) -> releases.Release:
     return facts
 
 
-@app.command("boxes")
+@group.command("boxes")
 def show(output: Output = Format.TABLE) -> None:
     """List the boxes built on this machine."""
     listing(output, boxes.listing(), ["name", "version", "provider", "state", "checksum"])
-
-
-def register(main: typer.Typer) -> None:
-    """Add the verbs, as a group."""
-    main.add_typer(app, name="vagrant")

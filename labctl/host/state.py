@@ -6,12 +6,13 @@ import os
 from errno import EIO
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-from pydantic import TypeAdapter
+from typing import TYPE_CHECKING, Any
 
 from labctl.errors import LabError
 from labctl.host import files, paths
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 #: More than any state file, in bytes.
 LARGEST = 64 * 2**20
@@ -19,6 +20,8 @@ LARGEST = 64 * 2**20
 
 @cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
+    from pydantic import TypeAdapter  # __main__ needs this module, and most errors no model
+
     return TypeAdapter(kind)
 
 
