@@ -11,7 +11,6 @@ import typer
 from labctl.commands import rows
 from labctl.commands.console import Format, listing, out, progress
 from labctl.commands.options import Output
-from labctl.diagnose import run as diagnoses
 from labctl.errors import LabError
 from labctl.host import paths
 from labctl.host.links import Shape
@@ -101,6 +100,8 @@ def fault(
 
 
 def _heal(lab: str) -> None:
+    from labctl.diagnose import run as diagnoses
+
     Lab.load(lab)
     with locked(lab, f"labctl fault heal {lab}"), progress(paths.labs() / lab / "events.jsonl"):
         found = Lab.load(lab)

@@ -12,13 +12,9 @@ import typer
 from labctl.commands import complete
 from labctl.commands.console import Format, listing
 from labctl.commands.options import BaseName, DriverName, Output, ReleaseName
-from labctl.commands.wanted import Wanted
 from labctl.errors import LabError
-from labctl.plan import drawing
-from labctl.plan import graph as graphs
 from labctl.records.directory import exists
 from labctl.records.lab import Lab
-from labctl.topology import load
 from labctl.topology.known import known
 from labctl.topology.units import show_size
 
@@ -39,10 +35,14 @@ def topologies(output: Output = Format.TABLE) -> None:
 
 def _known() -> dict[str, Path]:
     """By what a user types for each: a name, or a file of the working directory."""
+    from labctl.topology import load
+
     return {**{str(file): file for file in load.here()}, **known()}
 
 
 def _row(name: str, file: Path) -> dict[str, Any]:
+    from labctl.topology import load
+
     try:
         topology = load.load(file)
     except LabError as error:
@@ -72,6 +72,10 @@ def graph(
     output: Annotated[Drawn, typer.Option("-o", "--output", help="svg, mermaid or json")] = Drawn.SVG,
 ) -> None:
     """Draw a lab or a topology: networks, nodes, cards with their addresses, and what runs where."""
+    from labctl.commands.wanted import Wanted
+    from labctl.plan import drawing
+    from labctl.plan import graph as graphs
+
     if exists(topology) and not any((release, base, driver)):
         spec = Lab.load(topology).spec
     else:

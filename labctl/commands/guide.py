@@ -7,13 +7,8 @@ from typing import Annotated
 import typer
 
 from labctl.commands.options import BaseName, DriverName, ReleaseName, TopologyName
-from labctl.commands.wanted import Wanted
-from labctl.lab.choose import has_datapath
-from labctl.plan import guide as document
 from labctl.records.directory import exists
 from labctl.records.lab import Lab
-from labctl.upgrade import chain
-from labctl.upgrade import guide as upgrades
 
 
 def guide(
@@ -30,6 +25,12 @@ def guide(
     ] = "",
 ) -> None:
     """Print a lab's install guide: chapter by chapter, node by node, with the purpose of each step."""
+    from labctl.commands.wanted import Wanted
+    from labctl.lab.choose import has_datapath
+    from labctl.plan import guide as document
+    from labctl.upgrade import chain
+    from labctl.upgrade import guide as upgrades
+
     wanted = Wanted(topology, release=release, base=base, driver=driver)
     if not to and not mechanism:
         typer.echo(document.guide(wanted.draft(), lang), nl=False)

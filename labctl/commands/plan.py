@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from labctl.commands.console import out
 from labctl.commands.options import BaseName, DriverName, ReleaseName, TopologyName
-from labctl.commands.wanted import Wanted
 from labctl.errors import LabError
-from labctl.operations.node import Parallel, quote
-from labctl.operations.script import program
-from labctl.plan.planner import Plan, Stage, plan
 from labctl.secret import hide
-from labctl.services.base import Context
 from labctl.text.quoting import document
-from labctl.topology.join import joined
 from labctl.topology.spec import LabSpec
+
+if TYPE_CHECKING:
+    from labctl.plan.planner import Plan, Stage
 
 
 def _tree(stage: Stage) -> None:
+    from labctl.operations.node import Parallel
+
     out.print(stage.name, style="bold")
     for part in (stage.nodes, stage.after):
         for node, items in part.items():
@@ -38,6 +37,9 @@ def _tree(stage: Stage) -> None:
 
 def print_plan(spec: LabSpec) -> None:
     """Print a lab's plan as a tree."""
+    from labctl.plan.planner import plan
+    from labctl.services.base import Context
+
     made = plan(Context.of(spec))
     out.print("machines", style="bold")
     for node in spec.nodes.values():
@@ -50,6 +52,9 @@ def print_plan(spec: LabSpec) -> None:
 
 
 def _script(made: Plan, node: str) -> str:
+    from labctl.operations.node import quote
+    from labctl.operations.script import program
+
     parts = []
     for stage in made.stages:
         for items in (stage.nodes.get(node, ()), stage.after.get(node, ())):
@@ -70,6 +75,11 @@ def show_plan(
     driver: DriverName = None,
 ) -> None:
     """Print what `up` would do, and change nothing."""
+    from labctl.commands.wanted import Wanted
+    from labctl.plan.planner import plan
+    from labctl.services.base import Context
+    from labctl.topology.join import joined
+
     spec = Wanted(topology, release=release, base=base, driver=driver).draft()
     if script is None:
         print_plan(spec)

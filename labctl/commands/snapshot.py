@@ -17,8 +17,6 @@ from labctl.commands.options import LabName, Output
 from labctl.commands.terms import show_age
 from labctl.errors import LabError
 from labctl.host import files, paths, signature
-from labctl.lab import elsewhere, portable
-from labctl.lab import snapshot as snaps
 from labctl.records.lab import Lab, locked
 from labctl.topology.units import show_size
 
@@ -57,6 +55,8 @@ def create(
     stop: Annotated[bool, typer.Option("--stop", help="leave the machines stopped; labctl repair starts them")] = False,
 ) -> None:
     """Take a snapshot of a running lab: machines stop, are frozen, and start again."""
+    from labctl.lab import snapshot as snaps
+
     began, snapshot = time.monotonic(), snapshot or time.strftime("at-%Y%m%d-%H%M%S")
     with changing(name, f"labctl snapshot create {name} {snapshot}") as lab:
         made = snaps.create(lab, snapshot, stop=stop)
@@ -66,6 +66,8 @@ def create(
 @group.command("list")
 def list_snapshots(name: LabName, output: Output = Format.TABLE) -> None:
     """List a lab's snapshots: age, disk usage, and which one the lab is based on."""
+    from labctl.lab import snapshot as snaps
+
     lab = Lab.load(name)
     rows = []
     for found in snaps.snapshots(lab):
@@ -93,6 +95,8 @@ def restore(
     ] = None,
 ) -> None:
     """Restore a lab to a snapshot; later changes are lost."""
+    from labctl.lab import snapshot as snaps
+
     began = time.monotonic()
     with changing(name, f"labctl snapshot restore {name} {snapshot or ''}") as lab:
         if snapshot is None:
@@ -107,6 +111,8 @@ def restore(
 @group.command()
 def delete(name: LabName, snapshot: SnapshotName) -> None:
     """Delete a snapshot, and the layers that nothing else uses."""
+    from labctl.lab import snapshot as snaps
+
     with changing(name, f"labctl snapshot delete {name} {snapshot}") as lab:
         snaps.delete(lab, snapshot)
     out.print(f"{name}: snapshot {snapshot} deleted")
@@ -128,6 +134,8 @@ def export(
     The file is on this machine, or at an https, s3 or swift URL; a command that was cut off goes on when it is
     repeated.
     """
+    from labctl.lab import elsewhere, portable
+
     began, where = time.monotonic(), where or f"{name}-{snapshot}.tar.zst"
     path, shown = place.local(where), place.hidden(where)
     with changing(name, f"labctl snapshot export {name} {snapshot}") as lab:
@@ -162,6 +170,8 @@ def import_(
 
     A download that was cut off goes on when the command is repeated.
     """
+    from labctl.lab import elsewhere
+
     began = time.monotonic()
     with progress(), elsewhere.opened(where) as export:
         lab, snapshot = export.header.entry.spec.name, export.header.name

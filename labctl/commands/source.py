@@ -13,7 +13,6 @@ from labctl.commands.options import LabName, Output
 from labctl.commands.snapshot import changing
 from labctl.commands.terminal import complain
 from labctl.errors import LabError
-from labctl.lab import source as sources
 from labctl.records.lab import Lab
 
 Sources = Annotated[
@@ -46,6 +45,8 @@ def source(
 
 
 def _change(name: str, where: list[str], force: bool, quiet: bool = False) -> None:
+    from labctl.lab import source as sources
+
     began = time.monotonic()
     with changing(name, f"labctl source {name} {' '.join(where)}") as lab:
         made = sources.change(lab, where, Path.cwd(), force=force)
@@ -58,6 +59,8 @@ def _change(name: str, where: list[str], force: bool, quiet: bool = False) -> No
 
 def _watch(name: str, force: bool) -> None:
     """Bring edits to the lab; one that fails is told, and the next may mend it."""
+    from labctl.lab import source as sources
+
     lab = Lab.load(name)
     edited = sources.watch(lab)
     out.print(f"{name}: waiting for edits; ^C ends it")
@@ -69,6 +72,8 @@ def _watch(name: str, force: bool) -> None:
 
 
 def _rows(lab: Lab) -> list[dict[str, object]]:
+    from labctl.lab import source as sources
+
     spec = lab.spec
     return [
         {

@@ -10,8 +10,6 @@ import typer
 from labctl.commands import complete
 from labctl.commands.console import out, progress
 from labctl.commands.options import ReleaseName
-from labctl.topology import load
-from labctl.topology import schema as topology_schema
 
 
 def validate(
@@ -22,6 +20,8 @@ def validate(
     release: ReleaseName = None,
 ) -> None:
     """Check topology files; print every problem with file:line:column."""
+    from labctl.topology import load
+
     for item in topologies:
         with progress():
             topology, path = load.named(item, release)
@@ -31,4 +31,6 @@ def validate(
 
 def schema() -> None:
     """Print the JSON schema of topology files, for editors."""
+    from labctl.topology import schema as topology_schema
+
     typer.echo(json.dumps(topology_schema.schema(), indent=1))
