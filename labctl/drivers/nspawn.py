@@ -220,7 +220,7 @@ class Nspawn:
         """The pid of the machine's nspawn process, 0 when it is not running."""
         path = lab.node_directory(node) / _STARTED
         try:
-            record: dict[str, int | str] = state.read(path, dict[str, int | str], lab.up())
+            record: dict[str, int | str] = state.read(path, dict[str, int | str], "")
             pid, since = int(record["pid"]), record["started"]
         except (LabError, LookupError, ValueError):  # none, or damaged: what its control group has is still ended
             return 0

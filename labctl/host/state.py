@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from errno import EIO
 from functools import cache
 from pathlib import Path
@@ -31,11 +32,11 @@ def failing(path: Path) -> LabError:
     return LabError(f"{path} cannot be read or written: input/output error; the disk may be failing", hint)
 
 
-def read(path: Path, kind: Any, hint: str) -> Any:
+def read(path: Path, kind: Any, hint: str | Callable[[], str]) -> Any:
     """The content of a JSON file.
 
     :param kind: its type, as pydantic reads it.
-    :param hint: what ends the trouble.
+    :param hint: what ends the trouble; called only for an error where it has to be found out.
     :raises LabError: the file cannot be read, is larger than 64 MiB, or labctl did not write this.
     """
     try:
@@ -49,4 +50,4 @@ def read(path: Path, kind: Any, hint: str) -> Any:
         if isinstance(error, OSError) and error.errno == EIO:
             raise failing(path) from error
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "labctl did not write this"
-        raise LabError(f"{path} cannot be read: {reason}", hint) from error
+        raise LabError(f"{path} cannot be read: {reason}", hint() if callable(hint) else hint) from error

@@ -186,7 +186,7 @@ class Lab:
         path = self.top / "journal.json"
         if not path.exists():
             return Journal()
-        return Journal(state.read(path, list[StageRecord], f"rm {path}; {self.up()} runs every stage again"))
+        return Journal(state.read(path, list[StageRecord], lambda: f"rm {path}; {self.up()} runs every stage again"))
 
     def save_journal(self, journal: Journal) -> None:
         """Write the journal."""
