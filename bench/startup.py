@@ -69,7 +69,9 @@ def main() -> None:
     cases: dict[str, tuple[list[str], dict[str, str]]] = {name: (words, {}) for name, words in COMMANDS.items()}
     cases |= {f"completion of '{line}'": ([_LABCTL], completion(line)) for line in LINES}
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in cases}
-    with tempfile.TemporaryDirectory() as home:
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    with tempfile.TemporaryDirectory() as home, tempfile.TemporaryDirectory() as compiled:
+        os.environ["PYTHONPYCACHEPREFIX"] = compiled
         run([_RECORD], place, LABCTL_HOME=home)
         for number in range(options.rounds + 1):
             for name, (words, variables) in cases.items():
