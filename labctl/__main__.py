@@ -20,11 +20,9 @@ import typer
 
 from labctl import __version__
 from labctl.cli import app
-from labctl.commands.console import complain
-from labctl.commands.terminal import streams
+from labctl.commands.terminal import complain, streams
 from labctl.errors import LabError, NoSpaceError
 from labctl.host import files, home, lock, paths, state
-from labctl.lab import room
 from labctl.secret import Redactor
 
 BUG = 3
@@ -42,8 +40,12 @@ UsageErrors: type[Any] = next(c for c in typer.BadParameter.__mro__ if c.__name_
 
 
 def _told(error: LabError) -> None:
-    freed = room.said() if isinstance(error, NoSpaceError) else ""
-    complain(error.message, "; ".join(text for text in (freed, error.hint) if text))
+    hint = error.hint
+    if isinstance(error, NoSpaceError):
+        from labctl.lab import room  # looks at labs and images, as no other error does
+
+        hint = "; ".join(text for text in (room.said(), hint) if text)
+    complain(error.message, hint)
 
 
 def _of_system(error: OSError) -> LabError:

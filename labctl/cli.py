@@ -1,50 +1,14 @@
-"""The command line: verbs come from labctl.commands, one file a group."""
+"""The command line: the options before a verb. The verbs are in labctl.commands, one file a group."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from labctl import __version__
-from labctl.commands import (
-    access,
-    complete,
-    diagnose,
-    doctor,
-    elsewhere,
-    exercise,
-    fault,
-    forward,
-    graph,
-    guide,
-    image,
-    info,
-    inspect,
-    inventory,
-    lifecycle,
-    logs,
-    maintenance,
-    nightly,
-    node,
-    pool,
-    snapshot,
-    source,
-    tempest,
-    upgrade,
-    vagrant,
-)
-
-
-class Verbs(TyperGroup):
-    """The verbs, which also say what follows the options before them."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Keep the words of the verb: another machine's labctl may have to read them."""
-        _, ctx.obj, _ = self.make_parser(ctx).parse_args(list(args))
-        return super().parse_args(ctx, args)
-
+from labctl.commands import complete
+from labctl.commands.verbs import Verbs
 
 app = typer.Typer(
     name="labctl",
@@ -76,32 +40,6 @@ def main(
 ) -> None:
     """Deploy OpenStack labs from one file, test them end to end, remove them without a trace."""
     if host:
+        from labctl.commands import elsewhere  # only this option speaks SSH
+
         raise typer.Exit(elsewhere.run(host, context.command, context.obj))
-
-
-for group in (
-    lifecycle,
-    inspect,
-    node,
-    info,
-    access,
-    forward,
-    inventory,
-    snapshot,
-    pool,
-    maintenance,
-    fault,
-    logs,
-    nightly,
-    tempest,
-    diagnose,
-    exercise,
-    doctor,
-    image,
-    guide,
-    graph,
-    upgrade,
-    source,
-    vagrant,
-):
-    group.register(app)

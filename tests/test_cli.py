@@ -16,7 +16,8 @@ from support import ROOT, SMALL, specify, write
 from labctl.drivers.fake import Fake
 from labctl.errors import LabError
 from labctl.host import process
-from labctl.records.lab import Lab, exists, locked
+from labctl.records.directory import exists
+from labctl.records.lab import Lab, locked
 
 # --- looking ---------------------------------------------------------------------------------------
 
@@ -180,7 +181,7 @@ def bug(labctl: Labctl, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bug:
         def broken() -> list[str]:
             raise RuntimeError(message)
 
-        monkeypatch.setattr("labctl.lab.repair.recorded", broken)
+        monkeypatch.setattr("labctl.records.directory.every", broken)
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
         status, _, err = labctl("list")
         (log,) = tmp_path.glob("labctl-bug-*.log")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-import sys
 from collections.abc import Iterator
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -12,8 +11,6 @@ from pathlib import Path
 
 import pytest
 from support import ROOT
-
-from labctl.host import process
 
 PACKAGE = ROOT / "labctl"
 #: Modules that may lie beside the packages, with __init__ and __main__.
@@ -96,8 +93,3 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 def test_few_modules_lie_beside_the_packages() -> None:
     loose = sorted(p.stem for p in PACKAGE.glob("*.py") if p.stem not in ("__init__", "__main__"))
     assert len(loose) <= LOOSE, loose
-
-
-def test_commands_that_speak_to_no_api_do_not_load_the_sdk() -> None:
-    code = "import sys, labctl.__main__; print([name for name in sys.modules if name.startswith('openstack')])"
-    assert process.output([sys.executable, "-c", code]).strip() == "[]"

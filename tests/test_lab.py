@@ -24,7 +24,8 @@ from trees import fetched
 from labctl.diagnose.breakages import BY_NAME
 from labctl.host import paths, process
 from labctl.lab.down import remains
-from labctl.records.lab import Lab, exists
+from labctl.records.directory import exists
+from labctl.records.lab import Lab
 
 NAME = "ci-zed"
 SECOND = "ci-second"

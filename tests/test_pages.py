@@ -85,4 +85,6 @@ def test_a_service_that_leaves_an_answer_out_says_which(copy: Copy) -> None:
 def test_a_base_that_leaves_a_component_out_says_which(copy: Copy) -> None:
     path = copy.root / "labctl/bases/debian.py"
     path.write_text(path.read_text().replace('    C.HEAT: ("heat-api", "heat-api-cfn", "heat-engine"),\n', ""))
-    assert "the base debian12 (debian) names no packages for heat" in copy.run(f"{sys.executable} -m labctl releases")
+    assert "the base debian12 (debian) names no packages for heat" in copy.run(
+        f"{sys.executable} -m labctl plan zed-2node"
+    )

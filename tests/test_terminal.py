@@ -16,7 +16,7 @@ from support import ROOT, SMALL, write
 
 from labctl import __version__, drivers
 from labctl.cli import app
-from labctl.commands import console, inspect
+from labctl.commands import console, plan
 from labctl.commands.terminal import visible
 from labctl.drivers.fake import Fake
 from labctl.host import process
@@ -164,7 +164,7 @@ def test_closed_streams_lead_nowhere(closed: str) -> None:
 def test_any_width_will_do(columns: str, labctl: Labctl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("COLUMNS", "LINES", "TERMINAL_WIDTH"):
         monkeypatch.setenv(name, columns)
-    monkeypatch.setattr(inspect, "out", console.Plain())
+    monkeypatch.setattr(plan, "out", console.Plain())
     assert "second" in labctl("plan", str(write(tmp_path)))[1]
     assert labctl("-h")[1]
     assert "_" in labctl("releases")[1]

@@ -15,12 +15,10 @@ import typer
 from labctl import checkout, shipped
 from labctl.commands.console import Format, err, listing, out, progress
 from labctl.commands.options import MANY, LabName, NodeName, Output
-from labctl.diagnose import report as diagnoses
 from labctl.errors import BROKEN, BrokenLabError, LabError
 from labctl.host import process
 from labctl.host.network import NETNS
-from labctl.lab import bundle, login
-from labctl.records import access
+from labctl.lab import login
 from labctl.records.lab import Lab
 
 Words = Annotated[list[str] | None, typer.Argument(help="command and its arguments, after --")]
@@ -46,6 +44,8 @@ def _inside(lab: Lab) -> list[str]:
 
 def _environment(lab: Lab, who: str = "admin") -> dict[str, str]:
     """This process's environment without its proxy, the lab's credentials, and the tools installed alongside labctl."""
+    from labctl.records import access
+
     tools = str(Path(sys.executable).parent)
     path = f"{tools}{os.pathsep}{os.environ.get('PATH', '')}"
     # clients would read these two from the working directory first
@@ -103,6 +103,8 @@ def env(
     output: Output = Format.TABLE,
 ) -> None:
     """Print a lab's credentials: eval "$(labctl env LAB)", or clouds.yaml."""
+    from labctl.records import access
+
     lab = Lab.load(name)
     directory = lab.directory / "access"
     if user not in ("admin", "demo"):
@@ -143,6 +145,9 @@ def prove(
     ] = True,
 ) -> None:
     """Test a lab with the end-to-end suite; arguments after -- are passed to pytest."""
+    from labctl.diagnose import report as diagnoses
+    from labctl.lab import bundle
+
     lab = Lab.load(name)
     suite = shipped("e2e")
     # the default when the arguments name no test; pytest reads testpaths only in its root directory
@@ -164,13 +169,3 @@ def prove(
         if kept:
             out.print(f"  logs, configuration and states of the lab: {kept}")
     raise typer.Exit(status)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verbs."""
-    app.command()(ssh)
-    app.command("exec")(execute)
-    app.command()(shell)
-    app.command()(env)
-    app.command()(secrets)
-    app.command("test")(prove)

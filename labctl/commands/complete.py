@@ -10,8 +10,8 @@ from typing import Any
 import typer
 
 from labctl.host import paths
-from labctl.records import lab as labs
-from labctl.topology import load
+from labctl.records import directory
+from labctl.topology.known import known
 
 #: With this set, labs are on another machine.
 ELSEWHERE = "LABCTL_HOST"
@@ -19,12 +19,12 @@ ELSEWHERE = "LABCTL_HOST"
 
 def names(incomplete: str) -> list[str]:
     """The labs of this machine."""
-    return _beginning(incomplete, [] if os.environ.get(ELSEWHERE) else labs.names())
+    return _beginning(incomplete, [] if os.environ.get(ELSEWHERE) else directory.names())
 
 
 def topologies(incomplete: str) -> list[str]:
     """The topologies known by name; the shell itself completes files where none of them fits."""
-    return _beginning(incomplete, load.known())
+    return _beginning(incomplete, known())
 
 
 def either(incomplete: str) -> list[str]:
@@ -53,7 +53,7 @@ def _record(context: typer.Context) -> dict[str, Any]:
     given = [context.params.get("name"), *context.args]
     name = next((word for word in given if word in names("")), None)
     try:
-        found: Any = json.loads((paths.labs() / name / labs.RECORD).read_bytes()) if name else {}
+        found: Any = json.loads((paths.labs() / name / directory.RECORD).read_bytes()) if name else {}
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -12,7 +12,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -38,13 +37,6 @@ class Plain(Console):
 
 out = Plain()
 err = Plain(stderr=True)
-
-
-def complain(message: str, hint: str = "") -> None:
-    """Print an error and the next command to standard error."""
-    typer.echo(visible(f"error: {message}"), err=True)
-    if hint:
-        typer.echo(visible(f"  try: {hint}"), err=True)
 
 
 class Format(StrEnum):

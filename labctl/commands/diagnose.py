@@ -9,10 +9,7 @@ import typer
 
 from labctl.commands.console import Format, out, progress
 from labctl.commands.options import LabName, Output
-from labctl.diagnose import report, run
-from labctl.diagnose.patterns import Window
 from labctl.errors import BrokenLabError
-from labctl.lab import logs
 from labctl.records.lab import Lab, locked
 
 
@@ -26,6 +23,10 @@ def diagnose(
     output: Output = Format.TABLE,
 ) -> None:
     """Explain what is wrong with a lab: root causes first, each with the command that mends it."""
+    from labctl.diagnose import report, run
+    from labctl.diagnose.patterns import Window
+    from labctl.lab import logs
+
     lab = Lab.load(name)
     window = Window.of(lab, logs.since(since))
     done: list[str] = []
@@ -46,8 +47,3 @@ def diagnose(
     if not found.causes:
         return
     raise BrokenLabError(f"{name}: {len(found.causes)} findings", found.causes[0].fix)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command()(diagnose)

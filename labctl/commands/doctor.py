@@ -27,8 +27,3 @@ def doctor(
                 out.print(f"{finding.check}: {finding.hint}")
     if problems:
         raise typer.Exit(1)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command()(doctor)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from labctl.commands.console import complain, progress
+from labctl.commands.console import progress
 from labctl.commands.forward import told
+from labctl.commands.terminal import complain
 from labctl.remote import forward, machine
 from labctl.remote import run as remote
 from labctl.remote.connection import Connection, LostError

@@ -63,8 +63,3 @@ def _break(lab: Lab, exercise: Breakage, title: str) -> None:
         done = session.run(exercise.program(lab.spec), timeout=BREAK * lab.driver.patience)
     if done.status != 0:
         raise LabError(f"{node}: the exercise {exercise.name} broke nothing: {done.stderr.strip()[-300:]}")
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command("break")(break_lab)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
+from labctl.commands import rows
 from labctl.commands.console import Format, listing, out, progress
 from labctl.commands.options import Output
-from labctl.diagnose import run as diagnoses
 from labctl.errors import LabError
 from labctl.host import paths
 from labctl.host.links import Shape
@@ -63,22 +62,6 @@ def quantity(option: str, text: str | None, instead: str = "") -> float:
     return value
 
 
-def rows(lab: Lab) -> list[dict[str, object]]:
-    """The faults of a lab as rows of a listing."""
-    now = time.time()
-    return [
-        {
-            "fault": str(f.kind),
-            "node": f.node,
-            "target": f.target,
-            "detail": str(f.shape),
-            "since": f"{(now - f.since) / 60:.0f} min",
-            "at": f.since,
-        }
-        for f in faults.active(lab)
-    ]
-
-
 def fault(
     words: Annotated[list[str], typer.Argument(metavar="WORDS", help="as above")],
     delay: Annotated[str | None, typer.Option(help="link shape: delay added to a round trip, 100ms or 0.2s")] = None,
@@ -100,7 +83,7 @@ def fault(
     whole = f"labctl fault {words[0]} link heal {' '.join(words[3:])}" if len(words) == 5 else "labctl fault --help"
     shape = Shape(quantity("delay", delay, whole), quantity("loss", loss, whole), quantity("rate", rate, whole))
     if len(words) == 2 and words[0] == "list":
-        listing(output, rows(Lab.load(words[1])), ["fault", "node", "target", "detail", "since"])
+        listing(output, rows.faults(Lab.load(words[1])), ["fault", "node", "target", "detail", "since"])
         return
     if len(words) == 2 and words[0] == "heal":
         _heal(words[1])
@@ -117,6 +100,8 @@ def fault(
 
 
 def _heal(lab: str) -> None:
+    from labctl.diagnose import run as diagnoses
+
     Lab.load(lab)
     with locked(lab, f"labctl fault heal {lab}"), progress(paths.labs() / lab / "events.jsonl"):
         found = Lab.load(lab)
@@ -128,8 +113,3 @@ def _heal(lab: str) -> None:
         out.print(f"healed: {one}")
     if not healed:
         out.print(f"{lab}: no faults")
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command()(fault)

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from labctl.commands.console import Format, listing, out, progress
 from labctl.commands.options import LabName, Output
 from labctl.errors import LabError
-from labctl.host import namespace, relay
-from labctl.lab import console as consoles
-from labctl.lab import forward as opening
-from labctl.lab.forward import Opening
+from labctl.host import namespace
 from labctl.progress import step
-from labctl.records import access
 from labctl.records.lab import Lab
+
+if TYPE_CHECKING:
+    from labctl.lab.forward import Opening
 
 What = Annotated[
     list[str] | None,
@@ -38,6 +36,11 @@ def forward(
     sockets: Annotated[Path | None, typer.Option(hidden=True, help="for labctl on another machine")] = None,
 ) -> None:
     """Open a lab's dashboard, consoles and APIs on 127.0.0.1, and a SOCKS proxy into its network, until ^C."""
+    import asyncio
+
+    from labctl.host import relay
+    from labctl.lab import forward as opening
+
     lab = Lab.load(name)
     chosen = opening.chosen(lab.spec, what or ())
     with ExitStack() as stack:
@@ -102,15 +105,13 @@ def console(
     output: Output = Format.TABLE,
 ) -> None:
     """Print the address of a guest's console in a browser; it is good for ten minutes."""
+    from labctl.host import relay
+    from labctl.lab import console as consoles
+    from labctl.records import access
+
     lab = Lab.load(name)
     known = access.load(name)
     with progress(), step("lab", f"console of {server}"), namespace.Inside(lab.namespace, lab.hosts_file) as inside:
         found = inside.call(consoles.url, known, server)
     shown = consoles.moved(found, f"{relay.LOOPBACK}:{port}") if port else found
     typer.echo(json.dumps({"server": server, "link": shown}) if output is Format.JSON else shown)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verbs."""
-    app.command()(forward)
-    app.command()(console)

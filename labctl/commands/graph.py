@@ -11,12 +11,11 @@ import typer
 
 from labctl.commands import complete
 from labctl.commands.console import Format, listing
-from labctl.commands.options import BaseName, DriverName, Output, ReleaseName, Wanted
+from labctl.commands.options import BaseName, DriverName, Output, ReleaseName
 from labctl.errors import LabError
-from labctl.plan import drawing
-from labctl.plan import graph as graphs
-from labctl.records import lab as labs
-from labctl.topology import load
+from labctl.records.directory import exists
+from labctl.records.lab import Lab
+from labctl.topology.known import known
 from labctl.topology.units import show_size
 
 
@@ -36,10 +35,14 @@ def topologies(output: Output = Format.TABLE) -> None:
 
 def _known() -> dict[str, Path]:
     """By what a user types for each: a name, or a file of the working directory."""
-    return {**{str(file): file for file in load.here()}, **load.known()}
+    from labctl.topology import load
+
+    return {**{str(file): file for file in load.here()}, **known()}
 
 
 def _row(name: str, file: Path) -> dict[str, Any]:
+    from labctl.topology import load
+
     try:
         topology = load.load(file)
     except LabError as error:
@@ -69,8 +72,12 @@ def graph(
     output: Annotated[Drawn, typer.Option("-o", "--output", help="svg, mermaid or json")] = Drawn.SVG,
 ) -> None:
     """Draw a lab or a topology: networks, nodes, cards with their addresses, and what runs where."""
-    if labs.exists(topology) and not any((release, base, driver)):
-        spec = labs.Lab.load(topology).spec
+    from labctl.commands.wanted import Wanted
+    from labctl.plan import drawing
+    from labctl.plan import graph as graphs
+
+    if exists(topology) and not any((release, base, driver)):
+        spec = Lab.load(topology).spec
     else:
         spec = Wanted(topology, release=release, base=base, driver=driver).draft()
     drawn = graphs.graph(spec)
@@ -81,9 +88,3 @@ def graph(
             typer.echo(graphs.mermaid(drawn), nl=False)
         case Drawn.JSON:
             typer.echo(json.dumps(graphs.data(drawn), indent=1))
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verbs."""
-    app.command()(topologies)
-    app.command()(graph)

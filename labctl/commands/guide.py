@@ -6,12 +6,9 @@ from typing import Annotated
 
 import typer
 
-from labctl.commands.options import BaseName, DriverName, ReleaseName, TopologyName, Wanted
-from labctl.lab.choose import has_datapath
-from labctl.plan import guide as document
-from labctl.records import lab as labs
-from labctl.upgrade import chain
-from labctl.upgrade import guide as upgrades
+from labctl.commands.options import BaseName, DriverName, ReleaseName, TopologyName
+from labctl.records.directory import exists
+from labctl.records.lab import Lab
 
 
 def guide(
@@ -28,12 +25,18 @@ def guide(
     ] = "",
 ) -> None:
     """Print a lab's install guide: chapter by chapter, node by node, with the purpose of each step."""
+    from labctl.commands.wanted import Wanted
+    from labctl.lab.choose import has_datapath
+    from labctl.plan import guide as document
+    from labctl.upgrade import chain
+    from labctl.upgrade import guide as upgrades
+
     wanted = Wanted(topology, release=release, base=base, driver=driver)
     if not to and not mechanism:
         typer.echo(document.guide(wanted.draft(), lang), nl=False)
         return
-    given = any((release, base, driver)) or not labs.exists(topology)
-    spec = wanted.draft() if given else labs.Lab.load(topology).spec
+    given = any((release, base, driver)) or not exists(topology)
+    spec = wanted.draft() if given else Lab.load(topology).spec
     hops = chain.plan(spec, to, mechanism=mechanism, kernel=has_datapath(spec), by_hand=True)
     options = {"--release": release, "--base": base, "--driver": driver, "--upgrade-to": to, "--mechanism": mechanism}
     words = "".join(f" {option} {value}" for option, value in options.items() if value)
@@ -41,8 +44,3 @@ def guide(
         typer.echo(f"{topology} is there: nothing to do")
         return
     typer.echo(upgrades.guide(hops, f"labctl guide {topology}{words}", lang), nl=False)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command()(guide)

@@ -17,7 +17,7 @@ from labctl.lab import gc
 from labctl.progress import step
 from labctl.topology.units import show_size
 
-app = typer.Typer(help="Installation media and the images built from them.", no_args_is_help=True)
+group = typer.Typer(no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="a file in the catalogue (see labctl image list)")]
 
 
@@ -30,7 +30,12 @@ def _size(tree: Path) -> int:
     return sum(p.lstat().st_blocks * 512 for p in tree.rglob("*"))
 
 
-@app.command("list")
+@group.callback()
+def image() -> None:
+    """Installation media and the images built from them."""
+
+
+@group.command("list")
 def show(output: Output = Format.TABLE) -> None:
     """List the catalogue and the images in the store."""
     rows = [
@@ -51,7 +56,7 @@ def show(output: Output = Format.TABLE) -> None:
     listing(output, rows, ["name", "kind", "for", "state", "size"])
 
 
-@app.command()
+@group.command()
 def fetch(
     name: Name,
     mirror: Annotated[
@@ -64,7 +69,7 @@ def fetch(
     out.print(str(path))
 
 
-@app.command()
+@group.command()
 def add(file: Annotated[Path, typer.Argument(metavar="FILE", help="a file on this machine")]) -> None:
     """Add a file to the store; its checksum identifies it."""
     with progress():
@@ -72,7 +77,7 @@ def add(file: Annotated[Path, typer.Argument(metavar="FILE", help="a file on thi
     out.print(f"{file}: {medium.name}")
 
 
-@app.command()
+@group.command()
 def verify() -> None:
     """Compare every medium with its checksum and every image with its manifest."""
     wrong: list[str] = []
@@ -94,7 +99,7 @@ def verify() -> None:
         )
 
 
-@app.command()
+@group.command()
 def prune(
     unused: Annotated[bool, typer.Option("--unused", help="also images that no lab uses")] = False,
 ) -> None:
@@ -113,7 +118,7 @@ def prune(
         raise LabError("not removed:\n" + "\n".join(left), "labctl gc --images")
 
 
-@app.command()
+@group.command()
 def build(
     base: Annotated[str, typer.Argument(help="debian12, centos7, centos8")],
     release: Annotated[str | None, typer.Option(help="the release whose packages it contains")] = None,
@@ -148,8 +153,3 @@ def build(
         )
     for layer in made:
         out.print(str(layer))
-
-
-def register(main: typer.Typer) -> None:
-    """Add the verbs, as a group."""
-    main.add_typer(app, name="image")

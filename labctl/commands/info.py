@@ -10,8 +10,7 @@ import typer
 from labctl.commands import terms
 from labctl.commands.console import out
 from labctl.commands.options import LabName
-from labctl.lab.choose import describe
-from labctl.records import access
+from labctl.lab.titles import describe
 from labctl.records.journal import StageRecord
 from labctl.records.lab import Lab
 
@@ -30,6 +29,8 @@ def print_stages(stages: Sequence[StageRecord]) -> None:
 
 def print_info(name: str, credentials: bool = False) -> None:
     """Print addresses, credentials (their values only on request) and the commands to enter the lab."""
+    from labctl.records import access
+
     lab = Lab.load(name)
     spec = lab.spec
     out.print(f"\n{name}: {describe(spec)}, driver {spec.driver}", style="bold")
@@ -65,8 +66,3 @@ def info(
     lab = Lab.load(name)
     print_stages(lab.journal().stages)
     print_info(name, credentials)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command()(info)

@@ -29,9 +29,3 @@ def inventory(
     lab = Lab.load(name)
     shown = login.inventory(lab) if node is None or everything else login.variables(lab, lab.spec.node(node))
     typer.echo(json.dumps(shown, indent=1))
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verbs."""
-    app.command("ssh-config")(ssh_config)
-    app.command()(inventory)

@@ -12,17 +12,12 @@ from labctl import drivers
 from labctl.artefacts import place
 from labctl.commands import complete, terms
 from labctl.commands.console import out, progress
-from labctl.commands.info import print_info, print_stages
-from labctl.commands.options import BaseName, CloudName, DriverName, LabName, OwnName, ReleaseName, TopologyName, Wanted
-from labctl.diagnose import report as diagnoses
+from labctl.commands.options import BaseName, CloudName, DriverName, LabName, OwnName, ReleaseName, TopologyName
 from labctl.errors import LabError, RefusedError
 from labctl.host import paths
-from labctl.lab import bundle
-from labctl.lab import down as teardown
-from labctl.lab import source as sources
-from labctl.lab import up as bring
 from labctl.records import lease
-from labctl.records.lab import Lab, exists, locked, names
+from labctl.records.directory import exists, names
+from labctl.records.lab import Lab, locked
 from labctl.records.lease import Terms
 from labctl.topology.stages import STAGES
 
@@ -53,6 +48,13 @@ def up(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan, change nothing")] = False,
 ) -> None:
     """Create a lab, or converge an existing one to its topology; `labctl up LAB --ttl 8h` renews one that is up."""
+    from labctl.commands.info import print_info, print_stages
+    from labctl.commands.wanted import Wanted
+    from labctl.diagnose import report as diagnoses
+    from labctl.lab import bundle
+    from labctl.lab import source as sources
+    from labctl.lab import up as bring
+
     if until not in STAGES:
         raise LabError(f"there is no stage '{until}'; stages: {', '.join(STAGES)}")
     wanted, given = Wanted(topology, name, release, base, driver, cloud), Terms.given(owner, ttl)
@@ -61,7 +63,7 @@ def up(
         return
     spec, path = wanted.specify(again=not start)
     if dry_run:
-        from labctl.commands.inspect import print_plan
+        from labctl.commands.plan import print_plan
 
         print_plan(spec)
         return
@@ -99,12 +101,8 @@ def _renew(name: str, given: Terms) -> None:
 
 def down(name: LabName) -> None:
     """Remove a lab without a trace; idempotent, and needs no topology file."""
+    from labctl.lab import down as teardown
+
     with locked(name, f"labctl down {name}"), progress():
         removed = teardown.down(name)
     out.print(f"{name}: removed" if removed else f"{name}: nothing to remove")
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verbs."""
-    app.command()(up)
-    app.command()(down)

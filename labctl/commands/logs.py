@@ -8,17 +8,17 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from labctl.commands import complete
 from labctl.commands.console import Format, err, out, progress
 from labctl.commands.options import LabName, Output
-from labctl.diagnose import report as diagnoses
-from labctl.lab import bundle as bundles
-from labctl.lab import logs as lines
 from labctl.records.lab import Lab
+
+if TYPE_CHECKING:
+    from labctl.lab import logs as lines
 
 
 def logs(
@@ -37,6 +37,8 @@ def logs(
     The logs of stopped, paused or cut-off nodes are read from their disks. With --follow, JSON output has one
     object per line.
     """
+    from labctl.lab import logs as lines
+
     lab = Lab.load(name)
     if node is not None and node not in lab.spec.nodes:
         if unit is not None or not lines.units(lab, node):
@@ -84,14 +86,11 @@ def bundle(
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="TARGET", help="file to write")] = None,
 ) -> None:
     """Collect logs, configuration, state and diagnosis of a lab into one tar.zst, secrets redacted."""
+    from labctl.diagnose import report as diagnoses
+    from labctl.lab import bundle as bundles
+
     lab = Lab.load(name)
     target = output or Path(bundles.file_name(name))
     with progress():
         bundles.write(lab, target, {"diagnosis": lambda: diagnoses.report(name).members()})
     out.print(str(target))
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verbs."""
-    app.command()(logs)
-    app.command()(bundle)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,17 +15,19 @@ from labctl.commands.options import LabName, Output
 from labctl.commands.snapshot import changing
 from labctl.errors import LabError
 from labctl.host import paths
-from labctl.lab import clone as clones
-from labctl.lab import expiry
-from labctl.lab import gc as garbage
-from labctl.lab import repair as repairs
 from labctl.records.lab import locked
 from labctl.records.lease import Terms
 from labctl.topology.units import show_size
 
+if TYPE_CHECKING:
+    from labctl.lab import expiry
+    from labctl.lab import gc as garbage
+
 
 def repair(name: LabName) -> None:
     """Restore a lab's lost machines, mounts and networks, as after a host reboot, and run the health check."""
+    from labctl.lab import repair as repairs
+
     with changing(name, f"labctl repair {name}") as lab:
         started = repairs.repair(lab)
     out.print(f"{name}: healthy" + (f"; started {', '.join(started)}" if started else "; nothing to do"))
@@ -38,6 +40,8 @@ def clone(
     owner: terms.Owner = None,
 ) -> None:
     """Clone a running lab, or a snapshot: same addresses and secrets, its own network, keys and ids."""
+    from labctl.lab import clone as clones
+
     began, command, given = time.monotonic(), f"labctl clone {name} {new}", Terms.given(owner, ttl)
     source, slash, snapshot = name.partition("/")
     clones.check_name(new)
@@ -62,6 +66,9 @@ def gc(
     output: Output = Format.TABLE,
 ) -> None:
     """Remove leftovers: what labctl created and no lab owns any more, in this labctl home only."""
+    from labctl.lab import expiry
+    from labctl.lab import gc as garbage
+
     if timer is not None:
         _install(timer)
         return
@@ -95,6 +102,8 @@ def gc(
 
 
 def _print_found(found: list[garbage.Finding], held: list[expiry.Held], verb: str) -> None:
+    from labctl.lab import expiry
+
     for lab in held:
         out.print(f"{lab.name} has expired and is left, because a command works on it: {lab.holder}")
     for finding in found:
@@ -110,13 +119,8 @@ def _print_found(found: list[garbage.Finding], held: list[expiry.Held], verb: st
 
 
 def _install(directory: Path) -> None:
+    from labctl.lab import expiry
+
     for path in expiry.install(directory):
         out.print(str(path))
     out.print("  try: systemctl daemon-reload; systemctl enable --now labctl-gc.timer")
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verbs."""
-    app.command()(repair)
-    app.command()(clone)
-    app.command()(gc)

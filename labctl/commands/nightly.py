@@ -43,12 +43,17 @@ class CellFormat(StrEnum):
     GITLAB = "gitlab"
 
 
-nightly = typer.Typer(help="Test a matrix of labs each night, and show what broke, since when, where.")
-nightly.command("list")(nightly_show.list_runs)
-nightly.command("show")(nightly_show.show)
+group = typer.Typer(no_args_is_help=True)
+group.command("list")(nightly_show.list_runs)
+group.command("show")(nightly_show.show)
 
 
-@nightly.command()
+@group.callback()
+def nightly() -> None:
+    """Test a matrix of labs each night, and show what broke, since when, where."""
+
+
+@group.command()
 def cells(
     file: File = None,
     only: Only = None,
@@ -97,7 +102,7 @@ def _chosen(found: matrices.Matrix, only: list[str] | None, exact: list[str] | N
     return found.only(only or [], exact or [])
 
 
-@nightly.command("run")
+@group.command("run")
 def run_night(
     file: File = None,
     only: Only = None,
@@ -170,7 +175,7 @@ def _finish_job(history: History, number: int, rows: list[dict[str, Any]]) -> bo
     )
 
 
-@nightly.command()
+@group.command()
 def merge(
     places: Annotated[
         list[Path], typer.Argument(metavar="FILE...", help="artefacts of jobs, or directories of artefacts")
@@ -198,7 +203,7 @@ def reports_directory() -> Path:
     return directory() / "report"
 
 
-@nightly.command("report")
+@group.command("report")
 def write_report(
     target: Annotated[Path | None, typer.Argument(metavar="[TARGET]", help="default: the history's own")] = None,
     number: Annotated[
@@ -211,7 +216,7 @@ def write_report(
     out.print(str(first))
 
 
-@nightly.command()
+@group.command()
 def prune(
     runs: Annotated[int | None, typer.Option(min=1, max=MANY, help="runs whose logs and artefacts are kept")] = None,
     labs: Annotated[int | None, typer.Option(min=0, max=MANY, help="labs of failures to keep")] = None,
@@ -232,7 +237,7 @@ def prune(
         raise LabError(f"could not remove {', '.join(left)}", "labctl nightly prune")
 
 
-@nightly.command()
+@group.command()
 def bisect(
     cell: Annotated[str, typer.Argument(help="a cell in the history")],
     good: Annotated[str | None, typer.Option(metavar="COMMIT", help="default: the last good run's")] = None,
@@ -269,8 +274,3 @@ def bisect(
     listing(output, [vars(t) for t in search.tries], ["commit", "verdict", "seconds", "checkpoint"])
     if output is Format.TABLE:
         out.print(f"first bad commit: {culprit} {subject}")
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verbs."""
-    app.add_typer(nightly, name="nightly", no_args_is_help=True)

@@ -8,14 +8,12 @@ from typing import Annotated
 import typer
 
 from labctl.commands.console import Format, listing, out, progress
-from labctl.commands.info import print_stages
 from labctl.commands.options import LabName, NodeName, Output
 from labctl.errors import LabError
 from labctl.host import paths
-from labctl.lab import nodes
 from labctl.records.lab import locked
 
-node = typer.Typer(help="Add nodes to a running lab, and remove them.", no_args_is_help=True)
+group = typer.Typer(no_args_is_help=True)
 
 
 def _addresses(words: list[str]) -> dict[str, IPv4Address]:
@@ -29,7 +27,12 @@ def _addresses(words: list[str]) -> dict[str, IPv4Address]:
     return made
 
 
-@node.command()
+@group.callback()
+def node() -> None:
+    """Add nodes to a running lab, and remove them."""
+
+
+@group.command()
 def add(
     name: LabName,
     node_name: NodeName,
@@ -40,6 +43,9 @@ def add(
     ] = None,
 ) -> None:
     """Add a node to a running lab: one that joins later in its topology, or a copy of another."""
+    from labctl.commands.info import print_stages
+    from labctl.lab import nodes
+
     if address and not like:
         raise LabError(
             "--address needs --like: the topology sets the addresses of its own nodes",
@@ -51,21 +57,21 @@ def add(
     out.print(f"{name}: {node_name} has joined; labctl ssh {name} {node_name}; labctl node remove {name} {node_name}")
 
 
-@node.command()
+@group.command()
 def remove(name: LabName, node_name: NodeName) -> None:
     """Remove a joined node from a lab, unless it holds servers or volumes."""
+    from labctl.commands.info import print_stages
+    from labctl.lab import nodes
+
     with locked(name, f"labctl node remove {name} {node_name}"), progress(paths.labs() / name / "events.jsonl"):
         summary = nodes.remove(name, node_name)
     print_stages(summary.stages)
     out.print(f"{name}: {node_name} has left")
 
 
-@node.command("list")
+@group.command("list")
 def list_nodes(name: LabName, output: Output = Format.TABLE) -> None:
     """List a lab's nodes, including those that join later, and how each joined."""
+    from labctl.lab import nodes
+
     listing(output, nodes.rows(name), ["node", "state", "address", "joined", "runs"])
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verbs."""
-    app.add_typer(node, name="node")

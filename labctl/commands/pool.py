@@ -14,8 +14,8 @@ from labctl.commands.console import Format, listing, out, progress
 from labctl.commands.options import Output
 from labctl.commands.snapshot import changing
 from labctl.errors import LabError
-from labctl.lab import pool
-from labctl.lab.repair import condition
+from labctl.lab import pool as pools
+from labctl.lab.condition import condition
 from labctl.records.lab import Lab
 from labctl.records.lease import Terms
 from labctl.topology.units import show_size
@@ -36,9 +36,7 @@ class Pools(TyperGroup):
         return ["create", *args] if left_out else args
 
 
-group = typer.Typer(
-    name="pool", cls=Pools, help="A class's labs: clones of one snapshot, NAME-01, NAME-02 …", no_args_is_help=True
-)
+group = typer.Typer(cls=Pools, no_args_is_help=True)
 PoolName = Annotated[str, typer.Argument(metavar="POOL", help="name of the pool")]
 Jobs = Annotated[
     int | None, typer.Option("--jobs", min=1, max=64, help="labs worked on side by side; default: two per core")
@@ -60,10 +58,15 @@ def split(text: str) -> tuple[str, str]:
     return lab, snapshot
 
 
+@group.callback()
+def pool() -> None:
+    """A class's labs: clones of one snapshot, NAME-01, NAME-02 …"""
+
+
 @group.command()
 def create(
     snapshot: Annotated[str, typer.Argument(metavar="LAB/SNAPSHOT", help="what the labs are clones of")],
-    size: Annotated[int, typer.Option("--size", min=1, max=pool.LARGEST, help="number of labs; others are removed")],
+    size: Annotated[int, typer.Option("--size", min=1, max=pools.LARGEST, help="number of labs; others are removed")],
     name: Annotated[str | None, typer.Option("--name", help="of the pool; default: the name of LAB")] = None,
     ttl: terms.Ttl = None,
     owner: terms.Owner = None,
@@ -77,10 +80,10 @@ def create(
     `create` can be left out: labctl pool LAB/SNAPSHOT --size 20.
     """
     source, named = split(snapshot)
-    wanted = pool.Wanted(name or source, size, Terms.given(owner, ttl), _jobs(jobs), force)
+    wanted = pools.Wanted(name or source, size, Terms.given(owner, ttl), _jobs(jobs), force)
     began = time.monotonic()
     with changing(source, f"labctl pool {snapshot} --size {size}") as lab:
-        made = pool.make(lab, named, wanted)
+        made = pools.make(lab, named, wanted)
     _print(made, Format.TABLE)
     out.print(f"{wanted.name}: {len(made)} labs of {snapshot} in {time.monotonic() - began:.1f} s")
 
@@ -92,10 +95,10 @@ def list_pools(
 ) -> None:
     """List the pools, or the labs of one: memory in use, seconds of the last start and reset, owner, lease."""
     if name is not None:
-        _print(pool.members(name), output)
+        _print(pools.members(name), output)
         return
     rows = []
-    for each, labs in pool.pools().items():
+    for each, labs in pools.pools().items():
         shown = [_row(lab) for lab in labs]
         used = [row["bytes"] for row in shown if row["bytes"]]
         first = min(shown, key=lambda row: row["expires_at"] or float("inf"))
@@ -124,7 +127,7 @@ def reset(
     """Return a pool's labs to the snapshot; what was done in them is lost."""
     began = time.monotonic()
     with progress():
-        done = pool.reset(name, labs or (), _jobs(jobs))
+        done = pools.reset(name, labs or (), _jobs(jobs))
     _print(done, output)
     if output is Format.TABLE:
         out.print(f"{name}: {len(done)} labs reset in {time.monotonic() - began:.1f} s")
@@ -134,12 +137,12 @@ def reset(
 def down(name: PoolName, jobs: Jobs = None) -> None:
     """Remove all labs of a pool; idempotent."""
     with progress():
-        removed = pool.down(name, _jobs(jobs))
+        removed = pools.down(name, _jobs(jobs))
     out.print(f"{name}: {len(removed)} labs removed" if removed else f"{name}: nothing to remove")
 
 
 def _row(lab: Lab) -> dict[str, Any]:
-    mine, used = pool.place(lab), pool.memory_of(lab)
+    mine, used = pools.place(lab), pools.memory_of(lab)
     assert mine is not None
     return {
         "lab": lab.name,
@@ -157,8 +160,3 @@ def _row(lab: Lab) -> dict[str, Any]:
 
 def _print(labs: list[Lab], output: Format) -> None:
     listing(output, [_row(lab) for lab in labs], COLUMNS)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verbs."""
-    app.add_typer(group)

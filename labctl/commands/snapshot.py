@@ -17,12 +17,10 @@ from labctl.commands.options import LabName, Output
 from labctl.commands.terms import show_age
 from labctl.errors import LabError
 from labctl.host import files, paths, signature
-from labctl.lab import elsewhere, portable
-from labctl.lab import snapshot as snaps
 from labctl.records.lab import Lab, locked
 from labctl.topology.units import show_size
 
-group = typer.Typer(name="snapshot", help="Snapshots of a whole lab.", no_args_is_help=True)
+group = typer.Typer(no_args_is_help=True)
 
 
 @contextmanager
@@ -45,6 +43,11 @@ def _took(began: float) -> str:
 SnapshotName = Annotated[str, typer.Argument(help="name of the snapshot", autocompletion=complete.snapshots)]
 
 
+@group.callback()
+def snapshot() -> None:
+    """Snapshots of a whole lab."""
+
+
 @group.command()
 def create(
     name: LabName,
@@ -52,6 +55,8 @@ def create(
     stop: Annotated[bool, typer.Option("--stop", help="leave the machines stopped; labctl repair starts them")] = False,
 ) -> None:
     """Take a snapshot of a running lab: machines stop, are frozen, and start again."""
+    from labctl.lab import snapshot as snaps
+
     began, snapshot = time.monotonic(), snapshot or time.strftime("at-%Y%m%d-%H%M%S")
     with changing(name, f"labctl snapshot create {name} {snapshot}") as lab:
         made = snaps.create(lab, snapshot, stop=stop)
@@ -61,6 +66,8 @@ def create(
 @group.command("list")
 def list_snapshots(name: LabName, output: Output = Format.TABLE) -> None:
     """List a lab's snapshots: age, disk usage, and which one the lab is based on."""
+    from labctl.lab import snapshot as snaps
+
     lab = Lab.load(name)
     rows = []
     for found in snaps.snapshots(lab):
@@ -88,6 +95,8 @@ def restore(
     ] = None,
 ) -> None:
     """Restore a lab to a snapshot; later changes are lost."""
+    from labctl.lab import snapshot as snaps
+
     began = time.monotonic()
     with changing(name, f"labctl snapshot restore {name} {snapshot or ''}") as lab:
         if snapshot is None:
@@ -102,6 +111,8 @@ def restore(
 @group.command()
 def delete(name: LabName, snapshot: SnapshotName) -> None:
     """Delete a snapshot, and the layers that nothing else uses."""
+    from labctl.lab import snapshot as snaps
+
     with changing(name, f"labctl snapshot delete {name} {snapshot}") as lab:
         snaps.delete(lab, snapshot)
     out.print(f"{name}: snapshot {snapshot} deleted")
@@ -123,6 +134,8 @@ def export(
     The file is on this machine, or at an https, s3 or swift URL; a command that was cut off goes on when it is
     repeated.
     """
+    from labctl.lab import elsewhere, portable
+
     began, where = time.monotonic(), where or f"{name}-{snapshot}.tar.zst"
     path, shown = place.local(where), place.hidden(where)
     with changing(name, f"labctl snapshot export {name} {snapshot}") as lab:
@@ -157,14 +170,11 @@ def import_(
 
     A download that was cut off goes on when the command is repeated.
     """
+    from labctl.lab import elsewhere
+
     began = time.monotonic()
     with progress(), elsewhere.opened(where) as export:
         lab, snapshot = export.header.entry.spec.name, export.header.name
         with locked(lab, f"labctl snapshot import {export.shown}"):
             export.import_(boot=boot, signers=signers)
     out.print(f"{lab}: imported in {_took(began)}\n  try: labctl snapshot restore {lab} {snapshot}")
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verbs."""
-    app.add_typer(group)

@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from labctl.commands.console import Format, complain, listing, out
+from labctl.commands.console import Format, listing, out
 from labctl.commands.options import LabName, Output
 from labctl.commands.snapshot import changing
+from labctl.commands.terminal import complain
 from labctl.errors import LabError
-from labctl.lab import source as sources
 from labctl.records.lab import Lab
 
 Sources = Annotated[
@@ -45,6 +45,8 @@ def source(
 
 
 def _change(name: str, where: list[str], force: bool, quiet: bool = False) -> None:
+    from labctl.lab import source as sources
+
     began = time.monotonic()
     with changing(name, f"labctl source {name} {' '.join(where)}") as lab:
         made = sources.change(lab, where, Path.cwd(), force=force)
@@ -57,6 +59,8 @@ def _change(name: str, where: list[str], force: bool, quiet: bool = False) -> No
 
 def _watch(name: str, force: bool) -> None:
     """Bring edits to the lab; one that fails is told, and the next may mend it."""
+    from labctl.lab import source as sources
+
     lab = Lab.load(name)
     edited = sources.watch(lab)
     out.print(f"{name}: waiting for edits; ^C ends it")
@@ -68,6 +72,8 @@ def _watch(name: str, force: bool) -> None:
 
 
 def _rows(lab: Lab) -> list[dict[str, object]]:
+    from labctl.lab import source as sources
+
     spec = lab.spec
     return [
         {
@@ -86,8 +92,3 @@ def _commit(lab: Lab, project: str) -> str:
     if known is None or not known.commit:
         return ""
     return known.commit[:12] + (" changed" if known.dirty else "")
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command()(source)

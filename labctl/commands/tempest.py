@@ -79,8 +79,3 @@ def tempest(
         out.print(f"  {result.report}; labctl nightly show {result.run}")
     if not result.good:
         raise typer.Exit(1)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command()(tempest)

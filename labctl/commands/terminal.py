@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import IO, Any, cast
 
+import typer
+
 from labctl.errors import LabError
 
 #: Characters that command a terminal or turn text around, where a name or a path should only be read.
@@ -20,6 +22,13 @@ _COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 def visible(text: str) -> str:
     """Text whose control characters are written out: ``\\x1b[2J``."""
     return _COMMANDS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def complain(message: str, hint: str = "") -> None:
+    """Print an error and the next command to standard error."""
+    typer.echo(visible(f"error: {message}"), err=True)
+    if hint:
+        typer.echo(visible(f"  try: {hint}"), err=True)
 
 
 class Stream:
@@ -84,6 +93,7 @@ def streams() -> Iterator[None]:
             os.fstat(number)
         except OSError:  # else the next file that is opened would be the standard output
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    forget_odd_sizes()
     if locale.getencoding().lower() not in ("utf-8", "utf8"):
         with suppress(locale.Error):
             locale.setlocale(locale.LC_CTYPE, "C.UTF-8")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,13 +10,11 @@ from labctl import releases
 from labctl.commands.console import Format, listing, out
 from labctl.commands.options import LabName, Output
 from labctl.commands.snapshot import changing
-from labctl.lab.choose import has_datapath
-from labctl.plan import hop as hops
 from labctl.records.lab import Lab
-from labctl.services.base import Context
-from labctl.upgrade import chain
-from labctl.upgrade.chain import Hop
 from labctl.upgrade.record import HopRecord, place
+
+if TYPE_CHECKING:
+    from labctl.upgrade.chain import Hop
 
 COLUMNS = ["hop", "seconds", "smoke", "APIs away", "guest away", "estate"]
 
@@ -35,6 +33,9 @@ def upgrade(
     output: Output = Format.TABLE,
 ) -> None:
     """Bring a lab to a later release or another mechanism driver, hop by hop, and prove each time that it lives."""
+    from labctl.lab.choose import has_datapath
+    from labctl.upgrade import chain
+
     if not to and not mechanism:
         raise typer.BadParameter("say where to go: --to RELEASE, --mechanism DRIVER, or both")
 
@@ -58,6 +59,9 @@ def upgrade(
 
 def _foretold(hop: Hop) -> dict[str, object]:
     """A hop before it is done."""
+    from labctl.plan import hop as hops
+    from labctl.services.base import Context
+
     before, after = Context.of(hop.before), Context.of(hop.after)
     made, facts = hops.hop(before, after), hops.particular(before, after)
     does = [f"{sum(stage.operations() for stage in made.stages)} operations"]
@@ -82,8 +86,3 @@ def _told(hop: HopRecord) -> dict[str, object]:
         "gaps": hop.gaps,
         "snapshot": hop.snapshot,
     }
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command()(upgrade)

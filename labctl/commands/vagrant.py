@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from labctl import releases
 from labctl.commands.console import Format, listing, out, progress
-from labctl.commands.options import BaseName, Output, OwnName, ReleaseName, TopologyName, Wanted
-from labctl.drivers.vagrant import command, document
-from labctl.drivers.vagrant.document import Settings
+from labctl.commands.options import BaseName, Output, OwnName, ReleaseName, TopologyName
 from labctl.errors import LabError
 from labctl.host import files
-from labctl.images import box as boxes
-from labctl.images import golden, store
-from labctl.images.box import Box
+from labctl.images import store
 from labctl.releases.model import PackageSource
 
-app = typer.Typer(help="Labs for Vagrant: a Vagrantfile, boxes of labctl's own images.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from labctl.images.box import Box
+
+group = typer.Typer(no_args_is_help=True)
 
 
-@app.command()
+@group.callback()
+def vagrant() -> None:
+    """Labs for Vagrant: a Vagrantfile, boxes of labctl's own images."""
+
+
+@group.command()
 def render(
     topology: TopologyName,
     to: Annotated[
@@ -37,6 +41,11 @@ def render(
     box_checksum: Annotated[str, typer.Option(help="SHA-256 of that box's file")] = "",
 ) -> None:
     """Write a topology's machines as Vagrantfile and lab.json; `vagrant up` there needs no labctl."""
+    from labctl.commands.wanted import Wanted
+    from labctl.drivers.vagrant import document
+    from labctl.drivers.vagrant.document import Settings
+    from labctl.images.box import Box
+
     if not box and (box_version or box_url or box_checksum):
         raise LabError("--box-version, --box-url and --box-checksum need --box", "--box NAME")
     spec = Wanted(topology, name, release, base, "vagrant").draft()
@@ -56,10 +65,13 @@ def render(
 
 
 def _box(base: str, release: str) -> Box:
+    from labctl.drivers.vagrant import document
+    from labctl.images import box as boxes
+
     return document.FOREIGN.get(base) or boxes.known(boxes.box_name(base, release))
 
 
-@app.command()
+@group.command()
 def box(
     base: Annotated[str, typer.Argument(help="debian12 or debian13")] = "debian12",
     release: ReleaseName = None,
@@ -67,6 +79,10 @@ def box(
     add: Annotated[bool, typer.Option("--add/--no-add", help="register it with Vagrant")] = True,
 ) -> None:
     """Build a box from labctl's own image of a base and release, and register it with this user's Vagrant."""
+    from labctl.drivers.vagrant import command
+    from labctl.images import box as boxes
+    from labctl.images import golden
+
     facts = _facts(base, release)
     with progress(), store.keeping():
         layers = golden.ensure(base, facts.bases[base].value, facts.name)
@@ -92,12 +108,9 @@ def _facts(base: str, release: str | None) -> releases.Release:
     return facts
 
 
-@app.command("boxes")
+@group.command("boxes")
 def show(output: Output = Format.TABLE) -> None:
     """List the boxes built on this machine."""
+    from labctl.images import box as boxes
+
     listing(output, boxes.listing(), ["name", "version", "provider", "state", "checksum"])
-
-
-def register(main: typer.Typer) -> None:
-    """Add the verbs, as a group."""
-    main.add_typer(app, name="vagrant")

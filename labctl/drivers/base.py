@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from labctl.components import COMPONENTS
-from labctl.host.links import Shape
-from labctl.host.ssh import Session
-from labctl.records.lab import Lab
-from labctl.topology.spec import LabSpec
+
+if TYPE_CHECKING:
+    from labctl.host.links import Shape
+    from labctl.host.ssh import Session
+    from labctl.records.lab import Lab
+    from labctl.topology.spec import LabSpec
 
 
 @dataclass(frozen=True)

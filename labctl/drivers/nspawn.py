@@ -3,6 +3,9 @@
 docs/platform.md says how a container must be started, and why: the namespace and cards are created first and
 nspawn starts inside it, so that /sys shows the node's own cards; /sys and /proc/sys are writable, because nova and
 neutron write there; udev and sysctl units are masked, because they would act on the host.
+
+Listings ask for the state of machines and for no more, so what builds images and what speaks SSH is imported by the
+methods that do.
 """
 
 from __future__ import annotations
@@ -15,8 +18,9 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from labctl.drivers import container, halt, reach
+from labctl.drivers import container, halt
 from labctl.drivers.base import Capabilities, Machine, shutdown_order
 from labctl.errors import BrokenLabError, LabError
 from labctl.host import (
@@ -34,11 +38,13 @@ from labctl.host import (
     state,
     tagging,
 )
-from labctl.host.ssh import Session
 from labctl.host.threads import on_each
-from labctl.images import golden, store
+from labctl.images import store
 from labctl.progress import warn
 from labctl.records.lab import Lab
+
+if TYPE_CHECKING:
+    from labctl.host.ssh import Session
 
 #: Where a node sees the directory shared by all nodes of the lab.
 SHARED = "/var/lib/labctl/shared"
@@ -84,6 +90,8 @@ class Nspawn:
 
     def image(self, lab: Lab) -> tuple[Path, ...]:
         if not lab.layers:
+            from labctl.images import golden
+
             return golden.ensure(lab.spec.base, lab.spec.package_source, lab.spec.release)
         # never replaced: a machine's writes fit only the exact files they were written over
         for layer in lab.layers:
@@ -212,7 +220,7 @@ class Nspawn:
         """The pid of the machine's nspawn process, 0 when it is not running."""
         path = lab.node_directory(node) / _STARTED
         try:
-            record: dict[str, int | str] = state.read(path, dict[str, int | str], lab.up())
+            record: dict[str, int | str] = state.read(path, dict[str, int | str], "")
             pid, since = int(record["pid"]), record["started"]
         except (LabError, LookupError, ValueError):  # none, or damaged: what its control group has is still ended
             return 0
@@ -342,6 +350,8 @@ class Nspawn:
     # --- access --------------------------------------------------------------------------------
 
     def connect(self, lab: Lab, node: str, seconds: float) -> Session:
+        from labctl.drivers import reach
+
         return reach.session(
             lab,
             node,

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from errno import EIO
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-from pydantic import TypeAdapter
+from typing import TYPE_CHECKING, Any
 
 from labctl.errors import LabError
 from labctl.host import files, paths
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 #: More than any state file, in bytes.
 LARGEST = 64 * 2**20
@@ -19,6 +21,8 @@ LARGEST = 64 * 2**20
 
 @cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
+    from pydantic import TypeAdapter  # __main__ needs this module, and most errors no model
+
     return TypeAdapter(kind)
 
 
@@ -28,11 +32,11 @@ def failing(path: Path) -> LabError:
     return LabError(f"{path} cannot be read or written: input/output error; the disk may be failing", hint)
 
 
-def read(path: Path, kind: Any, hint: str) -> Any:
+def read(path: Path, kind: Any, hint: str | Callable[[], str]) -> Any:
     """The content of a JSON file.
 
     :param kind: its type, as pydantic reads it.
-    :param hint: what ends the trouble.
+    :param hint: what ends the trouble; called only for an error where it has to be found out.
     :raises LabError: the file cannot be read, is larger than 64 MiB, or labctl did not write this.
     """
     try:
@@ -46,4 +50,4 @@ def read(path: Path, kind: Any, hint: str) -> Any:
         if isinstance(error, OSError) and error.errno == EIO:
             raise failing(path) from error
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "labctl did not write this"
-        raise LabError(f"{path} cannot be read: {reason}", hint) from error
+        raise LabError(f"{path} cannot be read: {reason}", hint() if callable(hint) else hint) from error

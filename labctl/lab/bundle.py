@@ -30,7 +30,8 @@ from labctl.lab import logs
 from labctl.operations.node import flatten, quote
 from labctl.progress import step, warn
 from labctl.records import access
-from labctl.records.lab import Lab, exists
+from labctl.records.directory import exists
+from labctl.records.lab import Lab
 from labctl.secret import hide
 
 DEADLINE = 60  # seconds for all parts together, collected in parallel; more on slow machines

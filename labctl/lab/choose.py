@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from labctl import bases, drivers, releases
+from labctl import drivers, releases
 from labctl.bases import runs_on
 from labctl.drivers import DRIVERS
 from labctl.drivers.base import Capabilities
 from labctl.errors import LabError
 from labctl.host import proxy
 from labctl.images import media
+from labctl.lab.titles import describe
 from labctl.progress import note
 from labctl.releases.model import PackageSource, Release
 from labctl.topology import mechanism
@@ -19,12 +20,6 @@ from labctl.topology.model import Mechanism, Topology, VirtType, VolumeBackend
 from labctl.topology.problems import unknown
 from labctl.topology.resolve import resolve
 from labctl.topology.spec import LabSpec
-
-SOURCE_TITLES = {
-    PackageSource.RDO: "RDO's packages",
-    PackageSource.DEBIAN: "Debian's packages",
-    PackageSource.PYPI: "PyPI",
-}
 
 #: Assumed where no driver can report its machines' capabilities: VMs with a distribution's own kernel.
 _MACHINES = Capabilities(
@@ -60,16 +55,6 @@ class Choice:
 def has_datapath(spec: LabSpec) -> bool:
     """True if the kernel of a lab's nodes has Open vSwitch's datapath: a distribution's own has."""
     return spec.own_kernel or drivers.get(spec.driver, spec.cloud).capabilities().openvswitch
-
-
-def describe(spec: LabSpec) -> str:
-    """Describe a lab: ``Train from PyPI on Debian 12 (documented: CentOS 7)``."""
-    documented = bases.of(releases.get(spec.release))[0]
-    words = (
-        f"{releases.get(spec.release).title} from {SOURCE_TITLES[PackageSource(spec.package_source)]}"
-        f" on {bases.TITLES[spec.base]}"
-    )
-    return words if spec.base == documented else f"{words} (documented: {bases.TITLES[documented]})"
 
 
 def obstacle(release: Release, base: str, driver: str) -> str | None:

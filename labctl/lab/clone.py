@@ -21,7 +21,8 @@ from labctl.host import files, paths, sparse
 from labctl.lab import snapshot as snaps
 from labctl.progress import step
 from labctl.records import access
-from labctl.records.lab import Lab, exists
+from labctl.records.directory import exists
+from labctl.records.lab import Lab
 from labctl.records.lease import UNSAID, Terms, begun
 from labctl.topology.model import NAME
 from labctl.topology.resolve import Macs

@@ -8,7 +8,8 @@ from labctl import drivers
 from labctl.errors import LabError
 from labctl.host import cgroup, loops, network, overlay, paths
 from labctl.progress import step, warn
-from labctl.records.lab import REMOVED, Lab, begin_removal, exists, half_removed, remove_directory
+from labctl.records.directory import REMOVED, exists, half_removed
+from labctl.records.lab import Lab, begin_removal, remove_directory
 from labctl.topology.model import NAME
 
 

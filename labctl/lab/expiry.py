@@ -17,7 +17,8 @@ from labctl.lab import down as teardown
 from labctl.lab.gc import Finding
 from labctl.progress import warn
 from labctl.records import lease
-from labctl.records.lab import Lab, exists, lock_file, locked, names
+from labctl.records.directory import exists, names
+from labctl.records.lab import Lab, lock_file, locked
 
 #: The kind of what is found here, beside leftovers.
 KIND = "expired lab"

@@ -13,13 +13,16 @@ import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from labctl.errors import BrokenLabError, DeadlineError, LabError
 from labctl.host import files, state
 from labctl.host.links import WHOLE, Shape, card
-from labctl.host.ssh import Session
 from labctl.progress import step, warn
 from labctl.records.lab import Lab
+
+if TYPE_CHECKING:
+    from labctl.host.ssh import Session
 
 RECORD = "faults.json"
 ANSWER = 60  # seconds until a resumed or started machine must answer

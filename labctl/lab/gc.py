@@ -26,7 +26,8 @@ from labctl.lab import down as teardown
 from labctl.lab import snapshot as snaps
 from labctl.progress import step
 from labctl.records import clouds
-from labctl.records.lab import Lab, exists, lock_file, locked, names
+from labctl.records.directory import exists, names
+from labctl.records.lab import Lab, lock_file, locked
 from labctl.topology.model import NAME
 
 

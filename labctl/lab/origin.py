@@ -10,7 +10,8 @@ from labctl.errors import RefusedError
 from labctl.lab import elsewhere, snapshot
 from labctl.lab.fit import require_fit
 from labctl.progress import note
-from labctl.records.lab import Lab, exists
+from labctl.records.directory import exists
+from labctl.records.lab import Lab
 from labctl.topology.model import NAME
 from labctl.topology.spec import LabSpec
 

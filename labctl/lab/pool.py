@@ -22,10 +22,12 @@ from labctl.host.threads import results, side_by_side
 from labctl.lab import clone, fault
 from labctl.lab import down as teardown
 from labctl.lab import snapshot as snaps
-from labctl.lab.repair import condition, repair
+from labctl.lab.condition import condition
+from labctl.lab.repair import repair
 from labctl.progress import note, part, step
 from labctl.records import lease
-from labctl.records.lab import POOL, REMOVED, Lab, exists, half_removed, locked, names
+from labctl.records.directory import REMOVED, exists, half_removed, names
+from labctl.records.lab import POOL, Lab, locked
 from labctl.topology.model import NAME, Frozen
 from labctl.topology.units import show_size
 

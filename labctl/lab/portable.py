@@ -23,7 +23,8 @@ from labctl.lab import snapshot as snaps
 from labctl.lab.clone import check_name
 from labctl.progress import note, step
 from labctl.records import lease
-from labctl.records.lab import Lab, exists
+from labctl.records.directory import exists
+from labctl.records.lab import Lab
 from labctl.topology.model import NAME, Frozen
 from labctl.topology.units import show_size
 

@@ -7,7 +7,8 @@ import time
 from labctl.host import sparse, threads
 from labctl.lab import gc
 from labctl.lab.snapshot import snapshots
-from labctl.records.lab import Lab, names
+from labctl.records.directory import names
+from labctl.records.lab import Lab
 from labctl.topology.units import show_size
 
 #: Seconds for all figures: a message does not wait for them longer.

@@ -29,7 +29,8 @@ from labctl.host.threads import on_each
 from labctl.lab import fault
 from labctl.progress import note, step, warn
 from labctl.records import access, lease
-from labctl.records.lab import GOES_ON, MEMORY, POOL, RECORD, Lab
+from labctl.records.directory import RECORD
+from labctl.records.lab import GOES_ON, MEMORY, POOL, Lab
 from labctl.topology.model import NAME, Frozen, LayerNumber
 from labctl.topology.spec import LabSpec
 from labctl.topology.units import show_size

@@ -15,25 +15,17 @@ from labctl.host import files, paths, proxy, threads
 from labctl.images import guest
 from labctl.lab import down as teardown
 from labctl.lab import fault, origin, snapshot
-from labctl.lab.choose import describe
+from labctl.lab.condition import condition
 from labctl.lab.fit import IDENTITY, UPGRADED, require_fit
-from labctl.lab.repair import condition
+from labctl.lab.titles import describe
 from labctl.progress import note, warn
 from labctl.records import hints, lease
-from labctl.records.lab import Lab, exists, half_removed
+from labctl.records.directory import exists, half_removed
+from labctl.records.lab import Lab
 from labctl.secret import names, reveal
-from labctl.topology import load
 from labctl.topology.join import kept
-from labctl.topology.model import Topology
 from labctl.topology.spec import LabSpec
 from labctl.topology.stages import STAGES
-
-
-def read(name_or_path: str, release: str | None = None) -> tuple[Topology, Path]:
-    """Load a topology by name or path; optionally with another release than its own."""
-    path = load.find(name_or_path)
-    return load.load(path, release), path
-
 
 #: Names the directory of a command from another machine (``labctl.remote``).
 VISIT = "LABCTL_VISIT"

@@ -25,7 +25,7 @@ from labctl.nightly.matrix import Cell
 from labctl.nightly.run import slug
 from labctl.nightly.steps import Steps
 from labctl.progress import note, step
-from labctl.records.lab import exists
+from labctl.records.directory import exists
 from labctl.topology.stages import STAGES
 
 #: What decides a lab's content besides the stages' inputs: a snapshot fits only commits where this is equal.

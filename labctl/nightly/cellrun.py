@@ -22,7 +22,8 @@ from labctl.nightly.history import GOOD, History
 from labctl.nightly.matrix import Cell
 from labctl.nightly.steps import Interrupted, Steps
 from labctl.progress import note, step, warn
-from labctl.records.lab import Lab, exists
+from labctl.records.directory import exists
+from labctl.records.lab import Lab
 from labctl.testing import junit
 from labctl.topology.stages import STAGES
 

@@ -22,7 +22,8 @@ from labctl.nightly.matrix import Cell
 from labctl.nightly.run import slug
 from labctl.nightly.steps import Steps
 from labctl.progress import note, step
-from labctl.records.lab import Lab, exists
+from labctl.records.directory import exists
+from labctl.records.lab import Lab
 from labctl.sources import build, tree
 from labctl.sources.given import Given, Kind
 

@@ -22,7 +22,6 @@ from pydantic import ValidationError
 from labctl import bases, releases, shipped
 from labctl.drivers import DRIVERS
 from labctl.errors import LabError
-from labctl.lab import up as bring
 from labctl.lab.choose import choose, has_datapath
 from labctl.nightly.model import Entry, Excluded, Nightly, Settings, Tests, Timeouts
 from labctl.releases import RELEASES
@@ -343,5 +342,5 @@ def specify(cell: Cell) -> LabSpec:
 
     :raises LabError: the topology has problems, or the combination is impossible here.
     """
-    topology, _ = bring.read(cell.topology, cell.release)
+    topology, _ = topologies.named(cell.topology, cell.release)
     return choose(topology, base=cell.base, driver=cell.driver).spec

@@ -24,7 +24,7 @@ from labctl.nightly.matrix import Cell, Matrix, lab_prefix, looked_at
 from labctl.nightly.model import Timeouts
 from labctl.nightly.steps import Interrupted, Steps, end_stray
 from labctl.progress import note, step, warn
-from labctl.records.lab import exists, names
+from labctl.records.directory import exists, names
 from labctl.testing import junit
 from labctl.topology.units import show_size
 

@@ -16,7 +16,7 @@ from labctl.nightly.model import Notify, NotifyOn, Retention
 from labctl.nightly.run import artefacts
 from labctl.nightly.steps import Steps
 from labctl.progress import step, warn
-from labctl.records.lab import exists
+from labctl.records.directory import exists
 from labctl.testing.junit import first_line
 
 #: Seconds for the removal of a kept lab.

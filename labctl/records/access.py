@@ -67,7 +67,7 @@ def load(name: str) -> Access:
     spec, secrets = lab.spec, lab.secrets()
     provider = spec.network(NetworkRole.PROVIDER)
     tagged = next((network for network in spec.providers if network.vlans), None)
-    record: dict[str, Any] = state.read(lab.directory / "access" / "access.json", dict[str, Any], lab.up())
+    record: dict[str, Any] = state.read(lab.directory / "access" / "access.json", dict[str, Any], lab.up)
     return Access(
         lab=spec.name,
         namespace=lab.namespace,

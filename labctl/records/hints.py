@@ -7,7 +7,8 @@ from pathlib import Path
 
 from labctl.errors import LabError
 from labctl.topology.check import first_driver
-from labctl.topology.load import find, known, load
+from labctl.topology.known import known
+from labctl.topology.load import find, load
 from labctl.topology.spec import LabSpec
 
 #: The topology of a first lab.

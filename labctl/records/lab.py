@@ -9,6 +9,9 @@
 Every file is written whole and renamed into place. Only ``lab.json`` says which layers count, so that
 one rename switches a lab from one stack to another: a process killed at any moment leaves the old state or
 the new one, and a layer that no record names is a leftover.
+
+Most commands open a record, and few do more with the lab: its plan, its keys and the commands to type are made by
+modules that the methods import which need them.
 """
 
 from __future__ import annotations
@@ -29,29 +32,26 @@ from pydantic import BaseModel, Field
 from labctl import drivers
 from labctl.errors import LabError
 from labctl.host import files, lock, network, paths, state
-from labctl.host.ssh import Session, new_key, save_private
-from labctl.plan.planner import Plan, plan
-from labctl.records import hints
+from labctl.records.directory import RECORD, REMOVED, exists, names
 from labctl.records.journal import Journal, StageRecord
 from labctl.records.lease import UNSAID, Lease, Terms, begun
 from labctl.secret import Secret
-from labctl.services.base import Context
 from labctl.topology.model import LayerNumber
 from labctl.topology.spec import LabSpec
 
 if TYPE_CHECKING:
     from labctl.drivers.base import Driver
+    from labctl.host.ssh import Session
+    from labctl.plan.planner import Plan
+    from labctl.services.base import Context
 
 SCHEMA = 3
-RECORD = "lab.json"
 #: Next to a node's files in a layer: a machine's saved memory, and the layer whose memory it resumes from, once.
 MEMORY, GOES_ON = "memory", "goes-on"
 #: In the record of a clone that belongs to a pool: which one (``labctl.lab.pool``).
 POOL = "pool"
 #: More than any key, in bytes.
 _LARGEST_KEY = 2**16
-#: The record of a lab that is being removed; removal is all it allows.
-REMOVED = "removed.json"
 
 
 class _Meta(BaseModel):
@@ -86,6 +86,8 @@ class Lab:
     def context(self) -> Context:
         """Its current spec with the facts of its release and base."""
         if self._context is None or self._context.lab is not self.spec:
+            from labctl.services.base import Context
+
             self._context = Context.of(self.spec)
         return self._context
 
@@ -93,6 +95,8 @@ class Lab:
     def plan(self) -> Plan:
         """What ``up`` does for its current spec."""
         if self._plan is None or self._plan.context is not self.context:
+            from labctl.plan.planner import plan
+
             self._plan = plan(self.context)
         return self._plan
 
@@ -163,6 +167,8 @@ class Lab:
 
     def up(self, name: str | None = None) -> str:
         """The command that resumes this lab, or creates one like it under another name."""
+        from labctl.records import hints
+
         return hints.up(self.spec, Path(self.meta["topology_file"]), name)
 
     # --- files ---------------------------------------------------------------------------------
@@ -180,7 +186,7 @@ class Lab:
         path = self.top / "journal.json"
         if not path.exists():
             return Journal()
-        return Journal(state.read(path, list[StageRecord], f"rm {path}; {self.up()} runs every stage again"))
+        return Journal(state.read(path, list[StageRecord], lambda: f"rm {path}; {self.up()} runs every stage again"))
 
     def save_journal(self, journal: Journal) -> None:
         """Write the journal."""
@@ -237,6 +243,8 @@ class Lab:
 
     def ensure_keys(self) -> None:
         """Create labctl's key and every node's host key, and a known_hosts file for users' ssh."""
+        from labctl.host.ssh import new_key, save_private
+
         keys = self.directory / "keys"
         pairs = {"id_ed25519": f"labctl {self.name}"} | {n: f"root@{n}" for n in self.spec.nodes}
         for name, comment in pairs.items():
@@ -289,6 +297,8 @@ class Lab:
         directory = paths.labs() / name
         path = directory / record
         if not path.exists():
+            from labctl.records import hints
+
             known = ", ".join(names()) or "none"
             raise LabError(
                 f"there is no lab named '{name}'; labs: {known}", f"labctl list; {hints.first(name)} creates one"
@@ -334,22 +344,6 @@ def remove_directory(directory: Path) -> bool:
     if all(entry.name in (RECORD, REMOVED) for entry in directory.iterdir()):
         files.remove(directory)
     return not directory.exists()
-
-
-def exists(name: str) -> bool:
-    """True when a lab of that name is recorded."""
-    return (paths.labs() / name / RECORD).exists()
-
-
-def half_removed(name: str) -> bool:
-    """True when the removal of a lab has begun but not finished."""
-    return (paths.labs() / name / REMOVED).exists()
-
-
-def names() -> list[str]:
-    """The recorded labs, sorted."""
-    root = paths.labs()
-    return sorted(p.name for p in root.iterdir() if (p / RECORD).exists()) if root.is_dir() else []
 
 
 def lock_file(name: str) -> Path:

@@ -19,6 +19,7 @@ from labctl.errors import LabError
 from labctl.host import files, signature
 from labctl.progress import warn
 from labctl.topology import given, load
+from labctl.topology.known import local
 
 #: Below it, in the command's directory, are paths that would lead out of it.
 AWAY = ".labctl"
@@ -111,7 +112,7 @@ class Baggage:
             if "/" in value and not value.startswith("/"):
                 raise
             return value
-        if here != Path(value) and not load.local(here):
+        if here != Path(value) and not local(here):
             return value
         there = self._there(str(here))
         self.sent[there] = given.contents(here).encode()

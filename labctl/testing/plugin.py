@@ -64,9 +64,9 @@ def chosen_lab(option: str | None) -> str:
     named = option or os.environ.get("LABCTL_LAB")
     if named:
         return named
-    from labctl.records import lab as labs
+    from labctl.records import directory
 
-    known = sorted(labs.names())
+    known = sorted(directory.names())
     if len(known) == 1:
         return known[0]
     if not known:

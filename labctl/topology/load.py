@@ -10,7 +10,6 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from labctl import shipped
 from labctl.errors import LabError
 from labctl.progress import warn
 from labctl.topology.check import check, with_release
@@ -18,12 +17,13 @@ from labctl.topology.document import MAX_FILE, read
 from labctl.topology.explain import explain, is_said, path_of
 from labctl.topology.found import refuse_others
 from labctl.topology.given import STDIN, contents, there
+from labctl.topology.known import known, local
 from labctl.topology.model import Topology
 from labctl.topology.problems import Path as ValuePath
 from labctl.topology.problems import Problem, TopologyError, unknown
 from labctl.topology.rules_secrets import easily_guessed
 
-__all__ = ["Problem", "TopologyError", "find", "here", "known", "load", "local", "parse", "there"]
+__all__ = ["Problem", "TopologyError", "find", "here", "load", "named", "parse", "there"]
 
 # Sections and node fields whose defaults cannot cause unrelated problems in check().
 _HARMLESS_SECTIONS = {"description", "options", "fixtures", "passwords"}
@@ -60,15 +60,6 @@ def find(name_or_path: str) -> Path:
     raise LabError(message, "use one of these names or the path of a file")
 
 
-def known() -> dict[str, Path]:
-    """Topologies available by name: those in ``./topologies``, then labctl's own."""
-    found: dict[str, Path] = {}
-    for folder in (Path("topologies"), shipped("topologies")):
-        for file in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
-            found.setdefault(file.stem, file)
-    return found
-
-
 def here() -> list[Path]:
     """The files of the working directory that are topologies, by the sections that each has."""
     found = (file for pattern in ("*.yaml", "*.yml") for file in Path().glob(pattern) if file.is_file())
@@ -83,11 +74,6 @@ def _beginning(file: Path) -> str:
         return ""
 
 
-def local(file: Path) -> bool:
-    """True for a topology of the working directory that is not labctl's own."""
-    return not file.is_absolute() and file.resolve().parent != shipped("topologies")
-
-
 def load(path: Path, release: str | None = None) -> Topology:
     """Return the topology of a file.
 
@@ -96,6 +82,12 @@ def load(path: Path, release: str | None = None) -> Topology:
     :raises LabError: there is no such release.
     """
     return parse(contents(path), str(path), release)
+
+
+def named(name_or_path: str, release: str | None = None) -> tuple[Topology, Path]:
+    """Return the topology of a name or a path, and its file; errors as in :func:`find` and :func:`load`."""
+    path = find(name_or_path)
+    return load(path, release), path
 
 
 def parse(text: str, name: str, release: str | None = None) -> Topology:

@@ -28,7 +28,8 @@ MAX_HOST_NAME = 30
 class Frozen(BaseModel):
     """An immutable model that rejects undeclared fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # built when first used: whoever opens a record validates none of the models of topology files
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 Name = Annotated[str, Field(pattern=NAME, max_length=40)]

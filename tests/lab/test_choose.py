@@ -12,7 +12,8 @@ from labctl.drivers.base import Capabilities
 from labctl.drivers.fake import Fake
 from labctl.errors import LabError
 from labctl.images import media
-from labctl.lab.choose import SOURCE_TITLES, choose, describe, draft
+from labctl.lab.choose import choose, draft
+from labctl.lab.titles import SOURCE_TITLES, describe
 from labctl.releases import PackageSource
 from labctl.topology.load import load
 from labctl.topology.model import Mechanism, Topology, VolumeBackend

@@ -15,7 +15,8 @@ from labctl.engine.converge import Engine, no_guest
 from labctl.errors import BrokenLabError, LabError
 from labctl.lab import clone, snapshot
 from labctl.records import lease
-from labctl.records.lab import Lab, exists, remove_directory
+from labctl.records.directory import exists
+from labctl.records.lab import Lab, remove_directory
 
 
 @pytest.fixture

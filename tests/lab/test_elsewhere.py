@@ -23,7 +23,8 @@ from labctl.errors import LabError, NoSpaceError, RefusedError
 from labctl.host import archive, paths, process, signature
 from labctl.lab import elsewhere, gc, snapshot
 from labctl.lab import up as bring
-from labctl.records.lab import Lab, exists
+from labctl.records.directory import exists
+from labctl.records.lab import Lab
 
 
 @pytest.fixture

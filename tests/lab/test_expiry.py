@@ -21,7 +21,8 @@ from labctl.lab import expiry, gc, snapshot
 from labctl.lab.down import remains
 from labctl.progress import Event, Kind, subscribed
 from labctl.records import lease
-from labctl.records.lab import Lab, begin_removal, exists, names
+from labctl.records.directory import exists, names
+from labctl.records.lab import Lab, begin_removal
 
 HOLDER = """
 import sys, time

@@ -19,7 +19,8 @@ from labctl.host import memory, process
 from labctl.lab import clone, fault, pool, snapshot
 from labctl.lab.down import down, remains
 from labctl.records import lease
-from labctl.records.lab import Lab, begin_removal, exists, locked, names
+from labctl.records.directory import exists, names
+from labctl.records.lab import Lab, begin_removal, locked
 
 #: The lab `small` says that its two nodes need 512 MiB each.
 EACH = 2**30

@@ -18,7 +18,8 @@ from labctl.errors import LabError
 from labctl.host import archive, paths, process, signature
 from labctl.images import store
 from labctl.lab import portable, snapshot
-from labctl.records.lab import Lab, exists
+from labctl.records.directory import exists
+from labctl.records.lab import Lab
 
 
 @pytest.fixture

@@ -11,7 +11,9 @@ from labctl import drivers
 from labctl.drivers.fake import Fake
 from labctl.engine.converge import Engine, no_guest
 from labctl.errors import BrokenLabError, LabError
+from labctl.lab import condition as conditions
 from labctl.lab import fault, repair
+from labctl.records import directory
 from labctl.records.lab import Lab, begin_removal
 
 
@@ -32,7 +34,7 @@ def lab(tmp_path: Path, driver: Fake) -> Lab:
 
 
 def condition(lab: Lab) -> tuple[str, str]:
-    return repair.condition(Lab.load(lab.name))
+    return conditions.condition(Lab.load(lab.name))
 
 
 def test_a_lab_that_runs_needs_nothing(lab: Lab, driver: Fake) -> None:
@@ -98,10 +100,10 @@ def test_a_lab_whose_layer_is_gone_says_so(lab: Lab, driver: Fake) -> None:
 
 def test_labs_without_a_record_are_listed_with_the_way_out(lab: Lab, home: Path) -> None:
     (home / "labs" / "odd").mkdir()
-    assert repair.recorded() == ["odd", "small"]
-    assert (repair.remnant("odd"), repair.remnant("small")) == ("no record", "")
+    assert directory.every() == ["odd", "small"]
+    assert (directory.remnant("odd"), directory.remnant("small")) == ("no record", "")
     begin_removal("small")
-    assert repair.remnant("small") == "half removed"
+    assert directory.remnant("small") == "half removed"
 
 
 def test_a_lab_whose_machines_were_never_made_is_brought_up(tmp_path: Path, driver: Fake) -> None:

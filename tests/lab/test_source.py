@@ -12,7 +12,7 @@ from apis import Apis
 from commandline import Labctl
 from support import IDENTITY, specify, write
 
-from labctl.commands.options import Wanted
+from labctl.commands.wanted import Wanted
 from labctl.drivers.fake import Fake
 from labctl.engine import sources
 from labctl.engine.converge import Engine, no_guest

@@ -14,7 +14,8 @@ from labctl.host import cgroup, network
 from labctl.lab import down as teardown
 from labctl.lab import snapshot
 from labctl.lab import up as bring
-from labctl.records.lab import Lab, begin_removal, exists
+from labctl.records.directory import exists
+from labctl.records.lab import Lab, begin_removal
 
 
 @pytest.fixture

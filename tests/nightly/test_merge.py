@@ -26,7 +26,8 @@ from labctl.nightly import artefact, cellrun, report
 from labctl.nightly import matrix as matrices
 from labctl.nightly import run as running
 from labctl.nightly.history import FILE, History
-from labctl.records.lab import Lab, names
+from labctl.records.directory import names
+from labctl.records.lab import Lab
 from labctl.testing import junit
 
 sys.path.insert(0, str(ROOT / "bench"))

@@ -21,7 +21,7 @@ from labctl.nightly import run as running
 from labctl.nightly.cellrun import diagnosis
 from labctl.nightly.history import History
 from labctl.nightly.run import artefacts
-from labctl.records.lab import names
+from labctl.records.directory import names
 from labctl.testing import junit
 
 

@@ -163,7 +163,7 @@ def test_what_is_run_is_a_set_an_expression_or_a_list(tmp_path: Path) -> None:
 @pytest.mark.parametrize("words", [["--set", "api", "--regex", "x"], ["--regex", "x", "--load-list", "f"]])
 def test_one_way_to_choose_is_enough(words: list[str]) -> None:
     app = typer.Typer()
-    tempest_command.register(app)
+    app.command()(tempest_command.tempest)
     result = CliRunner().invoke(app, ["lab", *words])
     assert isinstance(result.exception, LabError)
     assert "exclude each other" in result.exception.message

@@ -18,7 +18,7 @@ from labctl.nightly.matrix import Cell
 from labctl.nightly.model import Notify, NotifyOn, Retention
 from labctl.nightly.run import artefacts
 from labctl.nightly.steps import Steps
-from labctl.records.lab import names
+from labctl.records.directory import names
 
 
 def hook(bench: Bench, on: NotifyOn) -> Notify:

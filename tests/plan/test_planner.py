@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support import IDENTITY, ROOT, SMALL, planned, specify, variants, whole, write
 
-from labctl.commands.inspect import print_plan
+from labctl.commands.plan import print_plan
 from labctl.operations.ini import Ini
 from labctl.operations.node import Command, File, Unit, flatten
 from labctl.plan.planner import Plan, Stage

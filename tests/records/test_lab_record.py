@@ -16,8 +16,9 @@ from labctl.errors import LabError
 from labctl.host import files, paths, process
 from labctl.host.files import write_atomic
 from labctl.records import lab as labs
+from labctl.records.directory import exists, half_removed, names
 from labctl.records.journal import Journal, StageRecord
-from labctl.records.lab import Lab, begin_removal, exists, half_removed, locked, names, remove_directory
+from labctl.records.lab import Lab, begin_removal, locked, remove_directory
 
 RECORD = StageRecord("prepare", "abc", 1.0, 2.0, 3.0, 4, 5)
 

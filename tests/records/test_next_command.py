@@ -12,7 +12,7 @@ from support import ROOT, SMALL, TOPOLOGIES, specify, write
 
 from labctl import drivers
 from labctl.cli import app
-from labctl.commands.options import Wanted
+from labctl.commands.wanted import Wanted
 from labctl.drivers.fake import Fake
 from labctl.errors import LabError
 from labctl.images import media

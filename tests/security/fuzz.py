@@ -40,7 +40,7 @@ import targets
 from targets import FILE, Kind, Targets
 
 from labctl import __main__
-from labctl.commands.options import Wanted
+from labctl.commands.wanted import Wanted
 from labctl.errors import LabError
 from labctl.operations.script import program
 from labctl.plan.planner import plan

@@ -13,7 +13,6 @@ import pytest
 from commandline import Labctl
 from support import SMALL, specify, write
 
-from labctl.commands import maintenance
 from labctl.drivers.fake import Fake
 from labctl.engine.converge import Engine, no_guest
 from labctl.errors import LabError
@@ -181,7 +180,7 @@ def test_the_system_answers_in_words(number: int, small: Path, labctl: Labctl, m
     def refuse() -> None:
         raise OSError(number, os.strerror(number), str(small / "labs/small/lab.json"))
 
-    monkeypatch.setattr(maintenance.garbage, "find", lambda **_: refuse())
+    monkeypatch.setattr(room.gc, "find", lambda **_: refuse())
     status, _, errors = labctl("gc")
     assert status == 1
     assert str(small) in errors

@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from support import ROOT, planned, specify, whole
 
-from labctl.commands.inspect import print_plan
+from labctl.commands.plan import print_plan
 from labctl.lab.choose import draft
 from labctl.operations.node import Command, Database, File, Operation, flatten, quote
 from labctl.operations.runner import archive

@@ -17,6 +17,7 @@ from labctl.host import process
 from labctl.nightly import matrix
 from labctl.nightly.steps import LABCTL
 from labctl.topology import load
+from labctl.topology.known import local
 
 NOBODY = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="files of other users need root")
@@ -105,7 +106,7 @@ def test_files_of_the_user_who_calls_sudo_are_used(own: Path, monkeypatch: pytes
 def test_labctls_own_files_are_found_in_its_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     assert load.find("zed-2node").resolve() == shipped("topologies") / "zed-2node.yaml"
-    assert not load.local(load.find("zed-2node"))
+    assert not local(load.find("zed-2node"))
     assert matrix.find(None).resolve() == shipped("nightly.yaml")
 
 

@@ -12,7 +12,7 @@ from labctl.drivers.openstack.cloud import LAB, Cloud, Refusal, opened
 from labctl.drivers.openstack.servers import wait_gone
 from labctl.errors import LabError
 from labctl.records import clouds
-from labctl.records.lab import exists
+from labctl.records.directory import exists
 
 
 @dataclass(frozen=True)
