@@ -66,9 +66,12 @@ class Driver(Protocol):
         """How many times slower than the host its machines are; multiplies deadlines."""
         ...
 
-    @property
-    def mtu(self) -> int:
-        """Bytes of the largest packet that the networks of its machines carry; 0: as large as a topology says."""
+    def mtu(self, lab: str) -> int:
+        """Bytes of the largest packet that the networks of its machines carry; 0: as large as a topology says.
+
+        :param lab: the name of the lab that asks, which may not exist yet.
+        :raises LabError: it cannot be asked.
+        """
         ...
 
     def capabilities(self) -> Capabilities:

@@ -96,7 +96,6 @@ class Fake:
 
     name = "fake"
     patience = 1.0
-    mtu = 0
 
     def __init__(self) -> None:
         self.boxes: dict[tuple[str, str], Box] = {}
@@ -111,6 +110,9 @@ class Fake:
 
     def probe(self) -> None:
         """Works everywhere."""
+
+    def mtu(self, lab: str) -> int:
+        return 0
 
     def capabilities(self) -> Capabilities:
         return Capabilities(

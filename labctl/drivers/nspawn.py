@@ -59,7 +59,9 @@ class Nspawn:
 
     name = "nspawn"
     patience = 1.0
-    mtu = 0
+
+    def mtu(self, lab: str) -> int:
+        return 0
 
     def capabilities(self) -> Capabilities:
         return Capabilities(

@@ -255,6 +255,47 @@ def test_a_lab_whose_cloud_was_a_lab_that_is_gone_goes_too(lab: Lab, cloud: Memo
     assert clouds.known() == {}
 
 
+def test_the_mtu_is_that_of_the_projects_networks_else_of_one_made_to_ask(home: Path, cloud: MemoryCloud) -> None:
+    driver = OpenStack("memory")
+    assert driver.mtu("mine") == 1500
+    assert cloud.made() == {}
+    assert clouds.known() == {}, "a lab that only asked is forgotten"
+    cloud.post("network", "/v2.0/networks", {"network": {"name": "somebody's", "mtu": 1442}})
+    cloud.requests.clear()
+    assert driver.mtu("mine") == 1442
+    assert cloud.requests == ["GET /v2.0/networks"], "nothing is made where there is one to look at"
+
+
+def test_a_question_for_the_mtu_that_was_cut_off_is_found_by_gc_and_by_the_next_question(
+    home: Path, cloud: MemoryCloud
+) -> None:
+    driver = OpenStack("memory")
+
+    def cut_off() -> None:
+        assert killed(cloud, 3, lambda: driver.mtu("mine")), "after the network was made"
+        (network,) = (n for n in cloud.things["/v2.0/networks"].values() if n["id"] != "outer")
+        assert marks.mine(network, "mine")
+
+    cut_off()
+    found = gc.find()
+    assert [(f.kind, f.name, f.parts) for f in found] == [("lab", "mine", ("network mine.mtu of the cloud memory",))]
+    assert gc.remove(found) == []
+    assert (cloud.made(), clouds.known()) == ({}, {})
+    cut_off()
+    assert down.down("mine")
+    assert (cloud.made(), clouds.known()) == ({}, {})
+    cut_off()
+    assert driver.mtu("mine") == 1500
+    assert (cloud.made(), clouds.known()) == ({}, {})
+
+
+def test_a_lab_with_something_on_one_cloud_is_not_asked_for_on_another(home: Path, cloud: MemoryCloud) -> None:
+    clouds.remember("mine", "elsewhere")
+    with pytest.raises(LabError, match="mine has something on the cloud elsewhere"):
+        OpenStack("memory").mtu("mine")
+    assert clouds.known() == {"mine": "elsewhere"}
+
+
 # --- images and flavors ------------------------------------------------------------------------------
 
 

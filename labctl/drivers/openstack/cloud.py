@@ -97,17 +97,6 @@ class Cloud:
         """The disk format that it prefers: ``image_format`` of clouds.yaml, as openstacksdk documents it."""
         return "qcow2" if self._lab else str(self._region().config.get("image_format") or "qcow2")
 
-    @cached_property
-    def mtu(self) -> int:
-        """Bytes of the largest packet that a project's networks carry: of its own ones, else of one made to ask."""
-        found = self.get("network", "/v2.0/networks", {"router:external": False})["networks"]
-        known = [int(each["mtu"]) for each in found if each.get("mtu")]
-        if known:
-            return min(known)
-        made = self.post("network", "/v2.0/networks", {"network": {"name": "labctl.mtu"}})["network"]
-        self.delete("network", f"/v2.0/networks/{made['id']}")
-        return int(made.get("mtu") or 1500)
-
     def called(self, function: Callable[[], T]) -> T:
         """Call a function where the cloud's addresses are reachable."""
         return self._inside.call(function) if self._inside else function()

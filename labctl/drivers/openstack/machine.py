@@ -12,7 +12,7 @@ from pathlib import Path
 from labctl.drivers import halt, reach
 from labctl.drivers.base import Capabilities, Machine, shutdown_order
 from labctl.drivers.libvirt import seed
-from labctl.drivers.openstack import flavors, frozen, leftovers, quota, tunnel, uploads
+from labctl.drivers.openstack import flavors, frozen, leftovers, mtu, quota, tunnel, uploads
 from labctl.drivers.openstack.cloud import Cloud, Refusal, opened
 from labctl.drivers.openstack.frozen import Disks
 from labctl.drivers.openstack.networks import GATEWAY, Networks, Outside
@@ -64,10 +64,8 @@ class OpenStack:
         """1, but 10 on a lab whose hypervisor emulates."""
         return self.cloud.patience
 
-    @property
-    def mtu(self) -> int:
-        """What the cloud's networks carry."""
-        return self.cloud.mtu
+    def mtu(self, lab: str) -> int:
+        return mtu.carried(self.cloud, lab)
 
     def capabilities(self) -> Capabilities:
         # the machines' kernel is labctl's own; whether a cloud carries VLAN tags, its API does not say

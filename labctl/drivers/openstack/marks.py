@@ -39,6 +39,11 @@ def of(lab: Lab, part: str) -> str:
     return str(Mark(clouds.home(), lab.name, lab.id, part))
 
 
+def early(lab: str, part: str) -> str:
+    """The mark of something of a lab that has no id yet."""
+    return str(Mark(clouds.home(), lab, "none", part))
+
+
 def group(lab: str) -> str:
     """The name of a lab's server group, which has no room for a mark."""
     return f"labctl.{clouds.home()}.{lab}"

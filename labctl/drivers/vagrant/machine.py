@@ -54,13 +54,15 @@ class VagrantMachines:
     """The driver ``vagrant``."""
 
     name = "vagrant"
-    mtu = 0
 
     def __init__(self) -> None:
         self._libvirt = Libvirt()
         self._lock = threading.Lock()
 
     # --- capabilities ----------------------------------------------------------------------------
+
+    def mtu(self, lab: str) -> int:
+        return 0
 
     @property
     def patience(self) -> float:
