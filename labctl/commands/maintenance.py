@@ -19,6 +19,7 @@ from labctl.lab import clone as clones
 from labctl.lab import expiry
 from labctl.lab import gc as garbage
 from labctl.lab import repair as repairs
+from labctl.lab.finding import Finding
 from labctl.records.lab import locked
 from labctl.records.lease import Terms
 from labctl.topology.units import show_size
@@ -94,7 +95,7 @@ def gc(
         raise LabError(f"could not remove: {', '.join(left)}", "labctl gc --expired" if expired else "labctl gc")
 
 
-def _print_found(found: list[garbage.Finding], held: list[expiry.Held], verb: str) -> None:
+def _print_found(found: list[Finding], held: list[expiry.Held], verb: str) -> None:
     for lab in held:
         out.print(f"{lab.name} has expired and is left, because a command works on it: {lab.holder}")
     for finding in found:

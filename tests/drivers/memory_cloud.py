@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
 from labctl.drivers.openstack.cloud import Cloud, Refusal
 
@@ -69,6 +70,8 @@ class MemoryCloud(Cloud):
         self.refused: dict[str, tuple[int, str]] = {}
         #: whether a machine that is told to shut down does
         self.shuts_down = True
+        #: entries in a page of its images; Glance has 25
+        self.page = 25
         #: it has no extension that turns the filters of ports off
         self.filters = False
         self._numbers = itertools.count(1)
@@ -95,6 +98,8 @@ class MemoryCloud(Cloud):
         return Refusal(self, what, Answered(status, text))  # type: ignore[arg-type]
 
     def get(self, service: str, path: str, query: Mapping[str, Any] | None = None) -> Any:
+        path, _, more = path.partition("?")
+        query = {**(query or {}), **dict(parse_qsl(more))}
         self._begin("GET", path)
         if path == "/limits":
             return {"limits": {"absolute": self.limits}}
@@ -102,8 +107,12 @@ class MemoryCloud(Cloud):
             return {"quota": {}}
         wanted = path.removesuffix("/detail")
         if wanted in LISTS:
-            found = self.things[wanted].values()
-            return {LISTS[wanted][0]: [thing for thing in found if _matches(thing, query or {})]}
+            found = [thing for thing in self.things[wanted].values() if _matches(thing, query)]
+            if wanted != "/v2/images":
+                return {LISTS[wanted][0]: found}
+            end = int(query.get("marker", 0)) + self.page
+            link = {"next": f"/v2/images?{urlencode({**query, 'marker': end})}"} if end < len(found) else {}
+            return {"images": found[end - self.page : end], **link}
         where, _, number = wanted.rpartition("/")
         if number not in self.things[where]:
             raise self._no(404, path, "not found")
@@ -121,6 +130,7 @@ class MemoryCloud(Cloud):
         if path == "/servers":
             hints = body.get("os:scheduler_hints", {})
             thing |= {"status": self.server_status, "fault": {"message": self.fault}, "hints": hints}
+            thing["image"] = {"id": thing["imageRef"]} if "imageRef" in thing else ""
         self.things[path][thing["id"]] = thing
         return {key: thing} if key else thing
 
@@ -129,7 +139,9 @@ class MemoryCloud(Cloud):
         if action == "os-getConsoleOutput":
             return {"output": "reboot: Power down" if self.shuts_down else "login:"}
         if action == "createImage":
-            image = {"id": f"id{next(self._numbers)}", "name": how["name"], "status": "active", **how["metadata"]}
+            origin = self.things["/v2/images"].get(there["imageRef"], {})
+            about = {"id": f"id{next(self._numbers)}", "name": how["name"], "status": "active", **how["metadata"]}
+            image = {**origin, **about}
             self.things["/v2/images"][image["id"]] = image
             return {"image_id": image["id"]}
         there["status"] = {"os-stop": "SHUTOFF", "os-start": "ACTIVE", "pause": "PAUSED", "unpause": "ACTIVE"}[action]
@@ -179,4 +191,4 @@ def _matches(thing: Mapping[str, Any], query: Mapping[str, Any]) -> bool:
             return there == str(wanted)[1:-1].replace("\\", "")
         return bool(there == wanted)
 
-    return all(same(key, wanted) for key, wanted in query.items() if key != "visibility")
+    return all(same(key, wanted) for key, wanted in query.items() if key not in ("visibility", "marker"))

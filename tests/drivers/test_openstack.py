@@ -14,11 +14,11 @@ from labctl.drivers.openstack import cloud as clouds_module
 from labctl.drivers.openstack import flavors, leftovers, machine, marks, quota, tunnel, uploads
 from labctl.drivers.openstack.machine import OpenStack
 from labctl.errors import LabError
-from labctl.host import files
+from labctl.host import files, paths
 from labctl.images import gateway
 from labctl.lab import down, gc
 from labctl.records import clouds
-from labctl.records.lab import Lab
+from labctl.records.lab import Lab, locked
 
 WITH_DISK = SMALL.replace("runs: [etcd]", "disks: {data: 1 GiB}\n    runs: [etcd]")
 MIB, GIB = 2**20, 2**30
@@ -28,7 +28,7 @@ MIB, GIB = 2**20, 2**30
 def cloud(monkeypatch: pytest.MonkeyPatch, home: Path) -> MemoryCloud:
     made = MemoryCloud()
     clouds_module.opened.cache_clear()
-    for module in (machine, leftovers):
+    for module in (machine, leftovers, uploads):
         monkeypatch.setattr(module, "opened", lambda name: made)
     # what needs root, a gateway that answers, and images of hundreds of megabytes
     monkeypatch.setattr(machine.network, "create", lambda spec: None)
@@ -59,7 +59,7 @@ def _lab(directory: Path, name: str) -> Lab:
     path = write(directory, WITH_DISK)
     lab = Lab.create(specify(path, name=name).model_copy(update={"driver": "openstack", "cloud": "memory"}), path)
     lab.ensure_keys()
-    lab.record_image((_image(directory / "home", "cloud-of-the-nodes"),))
+    lab.record_image((_image(paths.home(), "cloud-of-the-nodes"),))
     return lab
 
 
@@ -319,6 +319,71 @@ def test_an_image_is_uploaded_once_and_one_that_was_cut_off_again(
     # the image of a server's disk has all properties of the one that it was made of
     cloud.things["/v2/images"][first][marks.KEY] = marks.of(lab, "first")
     assert uploads.ensure(cloud, image) != first
+
+
+def golden_on_clouds() -> list[gc.Finding]:
+    return [finding for finding in gc.find(images=True) if finding.kind in ("cloud image", "cloud")]
+
+
+def test_golden_images_on_a_cloud_go_with_gc_images_when_no_lab_or_server_uses_them(
+    lab: Lab, cloud: MemoryCloud, home: Path
+) -> None:
+    up(lab)
+    assert golden_on_clouds() == [], "the lab's and the gateway's are in use"
+    theirs = cloud.post("image", "/v2/images", {uploads.GOLDEN: "cloud-of-the-nodes", marks.KEY: "0123456789ab"})["id"]
+    other = cloud.post("image", "/v2/images", {"name": "somebody's"})["id"]
+    assert down.down("mine")
+    assert clouds.known() == {}
+    cloud.requests.clear()
+    assert not [finding for finding in gc.find() if finding.kind == "cloud image"]
+    assert cloud.requests == [], "a cloud is asked for images with --images only"
+
+    found = golden_on_clouds()
+    assert {finding.name for finding in found} == {"cloud-of-the-nodes", "cloud-of-the-gateway"}
+    assert all("of the cloud memory" in part for finding in found for part in finding.parts)
+    assert cloud.made()["/v2/images"] == 4, "found is not removed"
+    assert gc.remove(found) == []
+    assert cloud.things["/v2/images"].keys() == {theirs, other}
+    assert clouds.places() == []
+
+
+def test_golden_images_that_are_used_again_since_they_were_found_stay(lab: Lab, cloud: MemoryCloud) -> None:
+    up(lab)
+    servers = dict(cloud.things["/servers"])
+    cloud.things["/servers"].clear()
+    (found,) = golden_on_clouds()
+    assert found.name == "cloud-of-the-gateway", "the lab's record names the other"
+    cloud.things["/servers"] |= servers
+    assert gc.remove([found]) == []
+    assert cloud.made()["/v2/images"] == 2
+    cloud.things["/servers"].clear()
+    with locked(lab.name, "a test"):
+        assert golden_on_clouds() == [], "a command works on a lab there"
+        assert gc.remove([found]) == []
+    assert cloud.made()["/v2/images"] == 2
+
+
+def test_a_cloud_that_does_not_answer_or_keeps_an_image_is_said_by_gc_images(lab: Lab, cloud: MemoryCloud) -> None:
+    up(lab)
+    assert down.down("mine")
+    cloud.refused["DELETE /v2/images"] = (409, "image in use")
+    left = gc.remove(golden_on_clouds())
+    assert "image cloud-of-the-gateway of the cloud memory: image in use" in left
+    cloud.refused = {"GET /v2/images": (503, "Service Unavailable")}
+    (finding,) = golden_on_clouds()
+    (said,) = finding.remove()
+    assert said.startswith("golden images on the cloud memory: the cloud memory refused")
+    assert clouds.places() == ["memory"]
+
+
+def test_images_beyond_the_first_page_are_seen(lab: Lab, cloud: MemoryCloud) -> None:
+    cloud.page = 1
+    up(lab)
+    up(lab)
+    assert cloud.made()["/v2/images"] == 2
+    stand_on(lab)
+    assert leftovers.sweep("mine") == []
+    assert len(golden_on_clouds()) == 1, "the lab's record names the other"
 
 
 def test_a_flavor_is_the_exact_one_else_made_else_the_smallest_that_is_enough(lab: Lab, cloud: MemoryCloud) -> None:

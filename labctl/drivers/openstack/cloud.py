@@ -139,6 +139,15 @@ class Cloud:
         """GET, as JSON."""
         return self.request(service, "GET", f"{path}?{urlencode(query)}" if query else path).json()
 
+    def listed(self, service: str, path: str, key: str, query: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """GET of a list, with all its pages: Glance's have 25 entries."""
+        answer = self.get(service, path, query)
+        found = list(answer[key])
+        while answer.get("next"):
+            answer = self.get(service, answer["next"])
+            found += answer[key]
+        return found
+
     def post(self, service: str, path: str, body: Any) -> Any:
         """POST, as JSON; None where nothing is answered."""
         answer = self.request(service, "POST", path, json=body)

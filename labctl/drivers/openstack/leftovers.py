@@ -57,7 +57,7 @@ def things(cloud: Cloud, lab: str, part: str | None = None) -> Iterator[Thing]:
     for service, path, key in _KINDS:
         if service == "block-storage" and not cloud.has(service):
             continue
-        for there in cloud.get(service, path)[key]:
+        for there in cloud.listed(service, path, key):
             if marks.mine(there, lab, part) or (part is None and there.get("name") == marks.group(lab)):
                 name = there.get("name") or there.get("floating_ip_address") or ""
                 layer = there.get(marks.LAYER) or (there.get("metadata") or {}).get(marks.LAYER) or ""

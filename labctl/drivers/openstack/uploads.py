@@ -1,15 +1,20 @@
-"""Golden images in Glance: each uploaded once per cloud, found again by its name in the store."""
+"""Golden images in Glance: each uploaded once per cloud, found again by its name in the store.
+
+They stay when a lab goes; ``labctl gc --images`` removes those of this home that nothing uses.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from labctl.drivers.openstack.cloud import Cloud
+from labctl.drivers.openstack.cloud import LAB, Cloud, Refusal, opened
 from labctl.drivers.openstack.marks import KEY, read
 from labctl.host import files, lock, paths, process, qcow2
 from labctl.images import cloud as images
 from labctl.progress import step
 from labctl.records import clouds
+from labctl.records.lab import exists
 
 #: Property of an image: the golden image that it is, and the home that uploads it.
 GOLDEN = "labctl_image"
@@ -24,16 +29,22 @@ def ensure(cloud: Cloud, image: Path) -> str:
 
     :raises LabError: the upload failed; says why.
     """
-    with lock.exclusive(paths.home() / "locks" / f"upload-{image.name}", f"uploads {image.name}"):
+    with lock.exclusive(guard(image.name), f"uploads {image.name}"):
         query = {GOLDEN: image.name, "visibility": "private"}
-        for there in cloud.get("image", "/v2/images", query)["images"]:
+        for there in cloud.listed("image", "/v2/images", "images", query):
             if read(there) is not None:  # of a server's disk, which had the golden image's properties
                 continue
             if there["status"] == "active":
                 return str(there["id"])
             if there.get(KEY) == clouds.home():
                 cloud.delete("image", f"/v2/images/{there['id']}")
+        clouds.keeps_images(cloud.name)
         return _upload(cloud, image)
+
+
+def guard(name: str) -> Path:
+    """The lock of a golden image's upload, and of its removal."""
+    return paths.home() / "locks" / f"upload-{name}"
 
 
 def _upload(cloud: Cloud, image: Path) -> str:
@@ -69,3 +80,50 @@ def _upload(cloud: Cloud, image: Path) -> str:
     finally:
         files.remove(work)
     return str(made)
+
+
+@dataclass(frozen=True)
+class Golden:
+    """A golden image on a cloud: its id there, its name in the store, bytes."""
+
+    id: str
+    name: str
+    size: int
+
+
+def unused(place: str) -> list[Golden]:
+    """The golden images that this home uploaded to a cloud and of which no server there is made.
+
+    A cloud that was a lab and is gone took them along.
+
+    :raises LabError: the cloud cannot be asked.
+    """
+    if place.startswith(LAB) and not exists(place.removeprefix(LAB)):
+        clouds.keeps_none(place)
+        return []
+    cloud = opened(place)
+    found = _golden(cloud)
+    if not found:
+        clouds.keeps_none(place)
+        return []
+    servers = cloud.listed("compute", "/servers/detail", "servers")
+    used = {each["image"]["id"] for each in servers if each.get("image")}  # empty: it boots of a volume
+    return [image for image in found if image.id not in used]
+
+
+def remove(place: str, image: Golden) -> list[str]:
+    """Remove a golden image; returns what is left, with the cloud's reason. The caller holds its :func:`guard`."""
+    cloud = opened(place)
+    try:
+        cloud.delete("image", f"/v2/images/{image.id}")
+    except Refusal as error:
+        return [f"image {image.name} of the cloud {place}: {error.reason}"]
+    if not _golden(cloud):
+        clouds.keeps_none(place)
+    return []
+
+
+def _golden(cloud: Cloud) -> list[Golden]:
+    query = {KEY: clouds.home(), "visibility": "private"}
+    found = cloud.listed("image", "/v2/images", "images", query)
+    return [Golden(str(each["id"]), str(each[GOLDEN]), int(each.get("size") or 0)) for each in found if GOLDEN in each]
