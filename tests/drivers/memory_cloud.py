@@ -61,6 +61,7 @@ class MemoryCloud(Cloud):
         self.things["/v2.0/networks"]["outer"] = {"id": "outer", "name": "public", "router:external": True}
         self.requests: list[str] = []
         self.services = {"compute", "network", "image", "block-storage"}
+        self.extensions = {"port-security", "allowed-address-pairs", "security-group"}
         self.limits = dict(LIMITS)
         #: what a new server becomes, and why
         self.server_status, self.fault = "ACTIVE", ""
@@ -103,6 +104,8 @@ class MemoryCloud(Cloud):
         self._begin("GET", path)
         if path == "/limits":
             return {"limits": {"absolute": self.limits}}
+        if path == "/v2.0/extensions":
+            return {"extensions": [{"alias": alias} for alias in sorted(self.extensions)]}
         if "/quotas/" in path:
             return {"quota": {}}
         wanted = path.removesuffix("/detail")

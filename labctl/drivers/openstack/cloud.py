@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 
 from keystoneauth1 import exceptions
 
+from labctl.drivers.openstack import configured
 from labctl.errors import BrokenLabError, DeadlineError, LabError
 from labctl.host import namespace
 from labctl.records import access
@@ -63,24 +64,8 @@ class Cloud:
             there = access.load(self._lab.name)
             session = labs.session(there, "admin", there.admin_password, there.admin_project, timeout=TIMEOUT)
             return session, {"interface": "public", "region_name": there.region}
-        region = self._region()
+        region = configured.entry(self.name)
         return region.get_session(), {"interface": region.get_interface("compute"), "region_name": region.region_name}
-
-    def _region(self) -> Any:
-        from openstack.config import OpenStackConfig
-        from openstack.exceptions import ConfigException
-
-        try:
-            config = OpenStackConfig()
-            if self.name not in config.get_cloud_names():
-                known = ", ".join(sorted(config.get_cloud_names())) or "none"
-                raise LabError(
-                    f"there is no cloud named '{self.name}' in clouds.yaml; clouds: {known}",
-                    "https://docs.openstack.org/python-openstackclient/latest/configuration/",
-                )
-            return config.get_one(cloud=self.name)
-        except ConfigException as error:
-            raise LabError(f"clouds.yaml: {error}") from error
 
     @property
     def patience(self) -> float:
@@ -95,7 +80,7 @@ class Cloud:
     @property
     def image_format(self) -> str:
         """The disk format that it prefers: ``image_format`` of clouds.yaml, as openstacksdk documents it."""
-        return "qcow2" if self._lab else str(self._region().config.get("image_format") or "qcow2")
+        return "qcow2" if self._lab else str(configured.entry(self.name).config.get("image_format") or "qcow2")
 
     def called(self, function: Callable[[], T]) -> T:
         """Call a function where the cloud's addresses are reachable."""
@@ -114,16 +99,17 @@ class Cloud:
             options.setdefault("microversion", MICROVERSION)
         try:
             return self.called(lambda: session.request(path, method, endpoint_filter=chosen, **options))
-        except exceptions.Unauthorized as error:
-            raise self._refused(error) from error
         except exceptions.HttpError as error:
+            if isinstance(error, exceptions.Unauthorized):
+                raise self._refused(error) from error
             raise Refusal(self, f"{method} {service}{path.partition('?')[0]}", error) from error
         except (exceptions.ClientException, OSError) as error:
-            raise BrokenLabError(
-                f"the cloud {self.name} cannot be reached: {type(error).__name__}: {error}", self.command("token issue")
-            ) from error
+            raise self._refused(error) from error
 
     def _refused(self, error: Exception) -> LabError:
+        if not isinstance(error, exceptions.Unauthorized):
+            reason = f"{type(error).__name__}: {error}"
+            return BrokenLabError(f"the cloud {self.name} cannot be reached: {reason}", self.command("token issue"))
         return LabError(
             f"the cloud {self.name} refuses the credentials, or the token has expired: {error}",
             self.command("token issue"),
@@ -196,7 +182,7 @@ class Cloud:
         session, where = self._entry
         try:
             return self.called(lambda: session.get_endpoint(service_type=service, **where)) is not None
-        except exceptions.ClientException as error:
+        except (exceptions.ClientException, OSError) as error:
             raise self._refused(error) from error
 
     @cached_property
@@ -205,7 +191,7 @@ class Cloud:
         session, _ = self._entry
         try:
             return str(self.called(session.get_project_id))
-        except exceptions.ClientException as error:
+        except (exceptions.ClientException, OSError) as error:
             raise self._refused(error) from error
 
     def run(self, *words: str | Path) -> list[str]:

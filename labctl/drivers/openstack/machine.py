@@ -15,7 +15,7 @@ from labctl.drivers.libvirt import seed
 from labctl.drivers.openstack import flavors, frozen, leftovers, mtu, quota, tunnel, uploads
 from labctl.drivers.openstack.cloud import Cloud, Refusal, opened
 from labctl.drivers.openstack.frozen import Disks
-from labctl.drivers.openstack.networks import GATEWAY, Networks, Outside
+from labctl.drivers.openstack.networks import GATEWAY, Networks, Outside, external
 from labctl.drivers.openstack.servers import POWER, Servers
 from labctl.errors import BrokenLabError, LabError
 from labctl.host import files, links, network, process, state
@@ -103,7 +103,7 @@ class OpenStack:
         servers = Servers(cloud, lab)
         new = lab.name not in clouds.known()
         if new:
-            self._refuse(lab, nets)
+            self._refuse(lab)
             clouds.remember(lab.name, cloud.name)
         if lab.spec.anti_affinity:
             servers.apart()  # before the nodes, which are made side by side
@@ -121,7 +121,7 @@ class OpenStack:
         address = nets.floating_ip(nets.outside_port(outside.id))
         tunnel.ensure(lab, cloud, address)
 
-    def _refuse(self, lab: Lab, nets: Networks) -> None:
+    def _refuse(self, lab: Lab) -> None:
         """Say what the cloud cannot do for a lab before anything is made.
 
         :raises LabError: it has no floating IPs, no volumes, no room, or the lab's networks have VLAN tags.
@@ -136,7 +136,7 @@ class OpenStack:
                 f"{lab.spec.topology} has additional disks; the cloud {self.cloud.name} has no volumes",
                 self.cloud.command("catalog list"),
             )
-        nets.external()
+        external(self.cloud)
         quota.check(self.cloud, lab)
 
     def _make_gateway(self, lab: Lab, nets: Networks, servers: Servers, outside: Outside) -> None:

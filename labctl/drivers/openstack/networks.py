@@ -40,6 +40,21 @@ class Outside:
     mtu: int
 
 
+def external(cloud: Cloud) -> dict[str, Any]:
+    """The network that floating IPs are from.
+
+    :raises LabError: the cloud has none.
+    """
+    found = cloud.get("network", "/v2.0/networks", {"router:external": True})["networks"]
+    if not found:
+        raise LabError(
+            f"the cloud {cloud.name} has no external network: the gateway of a lab needs a floating IP",
+            cloud.command("network list --external"),
+        )
+    preferred = sorted(found, key=lambda each: (not each.get("is_default"), each["name"]))
+    return dict(preferred[0])
+
+
 class Networks:
     """The networks, ports and router of one lab."""
 
@@ -59,20 +74,6 @@ class Networks:
         return made
 
     # --- networks --------------------------------------------------------------------------------
-
-    def external(self) -> str:
-        """The id of the network that floating IPs are from.
-
-        :raises LabError: the cloud has none.
-        """
-        found = self._cloud.get("network", "/v2.0/networks", {"router:external": True})["networks"]
-        if not found:
-            raise LabError(
-                f"the cloud {self._cloud.name} has no external network: the gateway of a lab needs a floating IP",
-                self._cloud.command("network list --external"),
-            )
-        preferred = sorted(found, key=lambda each: (not each.get("is_default"), each["name"]))
-        return str(preferred[0]["id"])
 
     def lay(self) -> None:
         """Make the networks that are missing.
@@ -97,7 +98,7 @@ class Networks:
         network = made["id"]
         plan = {"network_id": network, "ip_version": 4, "cidr": OUTSIDE_CIDR, "gateway_ip": OUTSIDE_ROUTER}
         subnet = self._ensure("subnet", OUTSIDE, "outside", {**plan, "enable_dhcp": False})["id"]
-        outside = {"external_gateway_info": {"network_id": self.external()}}
+        outside = {"external_gateway_info": {"network_id": external(self._cloud)["id"]}}
         router = self._ensure("router", OUTSIDE, "outside", outside)["id"]
         ports = self._cloud.get("network", "/v2.0/ports", {"device_id": router, "network_id": network})["ports"]
         if not ports:
@@ -177,7 +178,7 @@ class Networks:
 
     def floating_ip(self, port: str) -> str:
         """The gateway's floating IP."""
-        body = {"floating_network_id": self.external(), "port_id": port}
+        body = {"floating_network_id": external(self._cloud)["id"], "port_id": port}
         mark = marks.of(self._lab, GATEWAY)
         there = self._cloud.get("network", "/v2.0/floatingips", {"description": mark})["floatingips"]
         if not there:
