@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from labctl.doctor.host import Finding, State
-from labctl.drivers.openstack import configured, quota
+from labctl.drivers.openstack import configured, ports, quota
 from labctl.drivers.openstack.cloud import Cloud, opened
 from labctl.drivers.openstack.networks import external
 from labctl.errors import LabError
@@ -26,13 +26,14 @@ def examine(name: str | None = None) -> list[Finding]:
         return _configured()
     cloud = opened(name)
     try:
-        cloud.get("network", "/v2.0/extensions")
-        found = [Finding(f"cloud {name}", State.OK, f"answers, project {cloud.project}")]
+        said = f"answers, project {cloud.project}, {len(cloud.extensions)} extensions of its network"
+        found = [Finding(f"cloud {name}", State.OK, said)]
     except LabError as error:
         return [_problem(f"cloud {name}", error), *tunnels()]
     checks: tuple[tuple[str, Callable[[Cloud], Finding]], ...] = (
         ("cloud services", _services),
         ("external network", _outside),
+        ("cloud packet filter", _filter),
         ("cloud quotas", _quotas),
     )
     for check, work in checks:
@@ -72,6 +73,16 @@ def _services(cloud: Cloud) -> Finding:
 
 def _outside(cloud: Cloud) -> Finding:
     return Finding("external network", State.OK, str(external(cloud)["name"]))
+
+
+def _filter(cloud: Cloud) -> Finding:
+    if ports.PORT_SECURITY in cloud.extensions:
+        return Finding("cloud packet filter", State.OK, "ports can be without one, if its policy allows that")
+    hint = cloud.command("extension list --network")
+    if ports.PAIRS in cloud.extensions:
+        said = "ports have one in any case: no labs with Neutron's agents on a provider network"
+        return Finding("cloud packet filter", State.NOTE, said, hint)
+    return Finding("cloud packet filter", State.PROBLEM, f"{ports.filtered(cloud)}, and none of {ports.PAIRS}", hint)
 
 
 def _quotas(cloud: Cloud) -> Finding:

@@ -39,7 +39,7 @@ def by_name(findings: list[Finding]) -> dict[str, Finding]:
 
 def test_a_cloud_that_can_run_labs_says_with_what(cloud: MemoryCloud) -> None:
     found = by_name(clouds.examine("memory"))
-    assert found["cloud memory"].found == "answers, project p"
+    assert found["cloud memory"].found == "answers, project p, 3 extensions of its network"
     assert found["cloud services"].found == "compute, network, image, block-storage"
     assert found["external network"].found == "public"
     assert found["cloud quotas"].found == (

@@ -61,7 +61,8 @@ class MemoryCloud(Cloud):
         self.things["/v2.0/networks"]["outer"] = {"id": "outer", "name": "public", "router:external": True}
         self.requests: list[str] = []
         self.services = {"compute", "network", "image", "block-storage"}
-        self.extensions = {"port-security", "allowed-address-pairs", "security-group"}
+        self.forbids = ""
+        self.aliases = {"port-security", "allowed-address-pairs", "security-group"}
         self.limits = dict(LIMITS)
         #: what a new server becomes, and why
         self.server_status, self.fault = "ACTIVE", ""
@@ -73,8 +74,8 @@ class MemoryCloud(Cloud):
         self.shuts_down = True
         #: entries in a page of its images; Glance has 25
         self.page = 25
-        #: it has no extension that turns the filters of ports off
-        self.filters = False
+        #: its policy forbids ports without a filter
+        self.strict = False
         self._numbers = itertools.count(1)
 
     def has(self, service: str) -> bool:
@@ -105,7 +106,7 @@ class MemoryCloud(Cloud):
         if path == "/limits":
             return {"limits": {"absolute": self.limits}}
         if path == "/v2.0/extensions":
-            return {"extensions": [{"alias": alias} for alias in sorted(self.extensions)]}
+            return {"extensions": [{"alias": alias} for alias in sorted(self.aliases)]}
         if "/quotas/" in path:
             return {"quota": {}}
         wanted = path.removesuffix("/detail")
@@ -127,15 +128,30 @@ class MemoryCloud(Cloud):
         if path.endswith("/action"):
             return self._act(path.split("/")[2], *next(iter(body.items())))
         key = LISTS[path][1]
-        if self.filters and "port_security_enabled" in body.get("port", {}):
-            raise self._no(400, f"POST {path}", "Unrecognized attribute(s) 'port_security_enabled'")
+        self._allow(path, body)
         thing = {**DEFAULTS.get(path, {}), **(body[key] if key else body), "id": f"id{next(self._numbers)}"}
         if path == "/servers":
             hints = body.get("os:scheduler_hints", {})
             thing |= {"status": self.server_status, "fault": {"message": self.fault}, "hints": hints}
             thing["image"] = {"id": thing["imageRef"]} if "imageRef" in thing else ""
         self.things[path][thing["id"]] = thing
+        if path == "/v2.0/security-groups":  # Neutron gives a new one these
+            for family in ("IPv4", "IPv6"):
+                rule = {"security_group_id": thing["id"], "direction": "egress", "ethertype": family, "protocol": None}
+                number = f"id{next(self._numbers)}"
+                self.things["/v2.0/security-group-rules"][number] = {**rule, "id": number}
         return {key: thing} if key else thing
+
+    def _allow(self, path: str, body: Any) -> None:
+        """Refuse what Neutron refuses."""
+        if "port_security_enabled" in body.get("port", {}):
+            if "port-security" not in self.aliases:
+                raise self._no(400, f"POST {path}", "Unrecognized attribute(s) 'port_security_enabled'")
+            if self.strict:
+                raise self._no(403, f"POST {path}", "rule:create_port:port_security_enabled is disallowed by policy")
+        rule = body.get("security_group_rule")
+        if rule and any(rule.items() <= there.items() for there in self.things[path].values()):
+            raise self._no(409, f"POST {path}", "Security group rule already exists.")
 
     def _act(self, server: str, action: str, how: Any) -> Any:
         there = self.things["/servers"][server]

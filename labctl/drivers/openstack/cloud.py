@@ -43,6 +43,8 @@ class Cloud:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        #: Why its policy forbids ports that filter nothing; empty until it did.
+        self.forbids = ""
 
     # --- how it is reached -----------------------------------------------------------------------
 
@@ -81,6 +83,12 @@ class Cloud:
     def image_format(self) -> str:
         """The disk format that it prefers: ``image_format`` of clouds.yaml, as openstacksdk documents it."""
         return "qcow2" if self._lab else str(configured.entry(self.name).config.get("image_format") or "qcow2")
+
+    @cached_property
+    def extensions(self) -> frozenset[str]:
+        """The aliases of its network's extensions."""
+        found = self.get("network", "/v2.0/extensions")["extensions"]
+        return frozenset(str(each["alias"]) for each in found)
 
     def called(self, function: Callable[[], T]) -> T:
         """Call a function where the cloud's addresses are reachable."""

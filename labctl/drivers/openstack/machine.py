@@ -12,7 +12,7 @@ from pathlib import Path
 from labctl.drivers import halt, reach
 from labctl.drivers.base import Capabilities, Machine, shutdown_order
 from labctl.drivers.libvirt import seed
-from labctl.drivers.openstack import flavors, frozen, leftovers, mtu, quota, tunnel, uploads
+from labctl.drivers.openstack import flavors, frozen, leftovers, mtu, ports, quota, tunnel, uploads
 from labctl.drivers.openstack.cloud import Cloud, Refusal, opened
 from labctl.drivers.openstack.frozen import Disks
 from labctl.drivers.openstack.networks import GATEWAY, Networks, Outside, external
@@ -110,6 +110,7 @@ class OpenStack:
         network.create(lab.spec)
         if not tunnel.broken(lab):
             return
+        network.pin(lab.spec)
         with step("cloud", f"networks of {lab.name} on {cloud.name}"):
             nets.lay()
             outside = nets.way_in()
@@ -124,7 +125,8 @@ class OpenStack:
     def _refuse(self, lab: Lab) -> None:
         """Say what the cloud cannot do for a lab before anything is made.
 
-        :raises LabError: it has no floating IPs, no volumes, no room, or the lab's networks have VLAN tags.
+        :raises LabError: it has no floating IPs, no volumes, no room, lets the lab's packets not pass, or the lab's
+            networks have VLAN tags.
         """
         if any(each.wire for each in lab.spec.networks.values()):
             raise LabError(
@@ -136,6 +138,7 @@ class OpenStack:
                 f"{lab.spec.topology} has additional disks; the cloud {self.cloud.name} has no volumes",
                 self.cloud.command("catalog list"),
             )
+        ports.check(self.cloud, lab)
         external(self.cloud)
         quota.check(self.cloud, lab)
 
