@@ -162,6 +162,13 @@ class Driver(Protocol):
         """
         ...
 
+    def tidy(self, lab: Lab) -> list[str]:
+        """Remove what is kept outside of the lab's directory for layers that are gone; returns what is left.
+
+        :raises LabError: where that is kept cannot be asked.
+        """
+        ...
+
     def needs(self, lab: Lab, layer: str) -> dict[str, str]:
         """What another host needs to resume from a frozen layer, besides the golden image and the layers.
 

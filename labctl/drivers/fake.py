@@ -160,6 +160,9 @@ class Fake:
                     box.frozen[stack[0]] = set(box.done)
                 box.frozen[layer] = set(box.frozen.get(stack[0], ()))
 
+    def tidy(self, lab: Lab) -> list[str]:
+        return []
+
     def needs(self, lab: Lab, layer: str) -> dict[str, str]:
         return {}
 

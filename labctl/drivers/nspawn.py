@@ -312,6 +312,9 @@ class Nspawn:
         paused = bool(pid) and cgroup.frozen(lab.name, node)
         return Machine(node, exists, bool(pid), f"pid {pid}" if pid else "", paused)
 
+    def tidy(self, lab: Lab) -> list[str]:
+        return []
+
     def needs(self, lab: Lab, layer: str) -> dict[str, str]:
         return {}
 

@@ -25,6 +25,8 @@ LISTS = {
     "/v2.0/security-groups": ("security_groups", "security_group"),
     "/v2.0/security-group-rules": ("security_group_rules", "security_group_rule"),
 }
+#: Lists of what is still there after it was deleted, until it is looked at once more.
+SLOW = ("/volumes", "/snapshots")
 LIMITS = {
     "maxTotalInstances": 10, "totalInstancesUsed": 0, "maxTotalCores": 20, "totalCoresUsed": 0,
     "maxTotalRAMSize": 51200, "totalRAMUsed": 0, "maxTotalVolumes": 10, "totalVolumesUsed": 0,
@@ -118,6 +120,8 @@ class MemoryCloud(Cloud):
             link = {"next": f"/v2/images?{urlencode({**query, 'marker': end})}"} if end < len(found) else {}
             return {"images": found[end - self.page : end], **link}
         where, _, number = wanted.rpartition("/")
+        if where in SLOW and self.things[where].get(number, {}).get("status") == "deleting":
+            del self.things[where][number]
         if number not in self.things[where]:
             raise self._no(404, path, "not found")
         key = LISTS[where][1]
@@ -196,6 +200,13 @@ class MemoryCloud(Cloud):
             subnets = self.things["/v2.0/subnets"]
             for subnet in [s["id"] for s in subnets.values() if s["network_id"] == number]:
                 del subnets[subnet]
+        if where in SLOW and number in self.things[where]:
+            there = self.things[where][number]
+            kept = any(each["volume_id"] == number for each in self.things["/snapshots"].values())
+            if there["status"] == "deleting" or (where == "/volumes" and kept):
+                raise self._no(400, path, "status must be available or error and must not have snapshots")
+            there["status"] = "deleting"
+            return
         self.things[where].pop(number, None)
 
     def request(self, service: str, method: str, path: str, **options: Any) -> Any:

@@ -299,6 +299,9 @@ class Libvirt:
     def branch(self, lab: Lab, stack: tuple[str, ...], layer: str) -> None:
         memory.branch(lab, stack, layer)
 
+    def tidy(self, lab: Lab) -> list[str]:
+        return []
+
     def needs(self, lab: Lab, layer: str) -> dict[str, str]:
         return portable.needs(self.connection(), lab, layer)
 

@@ -278,6 +278,9 @@ class OpenStack:
     def branch(self, lab: Lab, stack: tuple[str, ...], layer: str) -> None:
         frozen.branch(self.cloud, lab, stack, layer)
 
+    def tidy(self, lab: Lab) -> list[str]:
+        return frozen.tidy(self.cloud, lab)
+
     def needs(self, lab: Lab, layer: str) -> dict[str, str]:
         raise LabError(
             f"a lab on a cloud cannot be exported: its snapshots are kept by {self.cloud.name}, not in files",

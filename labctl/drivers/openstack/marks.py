@@ -18,6 +18,8 @@ from labctl.records.lab import Lab
 KEY = "labctl"
 #: In the metadata of an image or a volume's snapshot: the layer whose content it is.
 LAYER = "labctl_layer"
+#: In the metadata of a volume: the disk that it is; that only its snapshots keep it.
+DISK, RETIRED = "labctl_disk", "labctl_retired"
 _FORM = re.compile(r"^labctl home=(?P<home>\w+) lab=(?P<lab>[\w-]+) id=(?P<id>\w+) part=(?P<part>\S+)$")
 
 

@@ -286,6 +286,9 @@ class VagrantMachines:
             files.make_directories(place)
             files.write_atomic(place / RESTORE, _snapshot(stack[0]))
 
+    def tidy(self, lab: Lab) -> list[str]:
+        return []
+
     def needs(self, lab: Lab, layer: str) -> dict[str, str]:
         raise LabError(
             "a Vagrant lab cannot be exported: its snapshots are kept by the hypervisor, not in files",
