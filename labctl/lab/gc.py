@@ -39,7 +39,7 @@ def find(*, images: bool = False, besides: Collection[str] = ()) -> list[Finding
     :param besides: labs that will be removed as a whole.
     :raises LabError: ``images`` is set, but which images are needed cannot be determined.
     """
-    found = [*_labs(), *_inside_labs(besides), *_litter(), *_locks(), *_builds(), *_logs()]
+    found = [*_labs(), *_inside_labs(besides), *_litter(), *_locks(), *_builds(), *_logs(), *uploaded.written()]
     return [*found, *unused_images(), *uploaded.unused(_needed), *_downloads(), *_archives()] if images else found
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from labctl.errors import LabError
-from labctl.host import lock, paths
+from labctl.host import files, lock, paths, sparse
 from labctl.images.store import lock_of
 from labctl.lab.finding import Finding
 from labctl.records import clouds
@@ -34,6 +34,26 @@ def unused(needed: Needed) -> Iterator[Finding]:
         for image in found:
             part = f"image {image.id} of the cloud {place}"
             yield Finding("cloud image", image.name, (part,), image.size, _removal(place, image.name, needed))
+
+
+def written() -> Iterator[Finding]:
+    """Disks that were written in a cloud's format and that no upload reads: labctl was killed."""
+    from labctl.drivers.openstack import uploads
+
+    for path in sorted(uploads.directory().glob("*")):
+        with lock.free(uploads.guard(path.name)) as free:
+            if free:
+                yield Finding("upload", path.name, (f"directory {path}",), sparse.used(path), _unless_read(path))
+
+
+def _unless_read(path: Path) -> Callable[[], list[str]]:
+    def remove() -> list[str]:
+        from labctl.drivers.openstack import uploads
+
+        with lock.tried(uploads.guard(path.name)) as free:
+            return files.remove(path) if free else []
+
+    return remove
 
 
 def _wanted(place: str, name: str, needed: Needed) -> bool:

@@ -10,6 +10,7 @@ from drivers.memory_cloud import MemoryCloud
 from labctl.doctor import cloud as clouds
 from labctl.doctor.host import Finding, State
 from labctl.drivers.openstack import configured
+from labctl.drivers.openstack.cloud import Cloud
 from labctl.errors import LabError
 
 CLOUDS = """clouds:
@@ -94,6 +95,11 @@ def test_a_cloud_that_is_not_configured_is_said_with_the_file_and_its_names(writ
     assert failed.value.message == f"there is no cloud named 'othr' in {written}; clouds there: nearby, other"
     assert failed.value.hint == "labctl doctor --cloud other"
     assert configured.entry("nearby").name == "nearby"
+
+
+def test_a_cloud_says_which_image_format_it_prefers(written: Path) -> None:
+    written.write_text(CLOUDS.replace("other: {", "other: {image_format: raw, "))
+    assert (Cloud("nearby").image_format, Cloud("other").image_format) == ("qcow2", "raw")
 
 
 def test_where_there_is_no_file_the_places_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from labctl.drivers.openstack import cloud as clouds_module
 from labctl.drivers.openstack import flavors, leftovers, machine, marks, quota, tunnel, uploads
 from labctl.drivers.openstack.machine import OpenStack
 from labctl.errors import LabError
-from labctl.host import files, network, paths
+from labctl.host import files, lock, network, paths, process
 from labctl.images import gateway
 from labctl.lab import down, gc, snapshot
 from labctl.records import clouds
@@ -409,6 +409,66 @@ def test_an_image_is_uploaded_once_and_one_that_was_cut_off_again(
     # the image of a server's disk has all properties of the one that it was made of
     cloud.things["/v2/images"][first][marks.KEY] = marks.of(lab, "first")
     assert uploads.ensure(cloud, image) != first
+
+
+@pytest.fixture
+def raw(lab: Lab, cloud: MemoryCloud) -> Path:
+    """A golden disk of 5 MiB, for a cloud that prefers raw ones."""
+    if process.missing("qemu-img"):
+        pytest.skip("no qemu-img")
+    (image,) = lab.layers
+    process.run(["qemu-img", "create", "-q", "-f", "qcow2", image / "tree/disk.qcow2", "5M"])
+    cloud.image_format = "raw"
+    return image
+
+
+def test_a_cloud_that_prefers_raw_images_gets_them_whole(raw: Path, cloud: MemoryCloud) -> None:
+    made = cloud.things["/v2/images"][uploads.ensure(cloud, raw)]
+    assert (made["disk_format"], made["size"], made["min_disk"]) == ("raw", 5 * MIB, 1)
+    assert made["head"] == bytes(4), "no header: it is the disk itself"
+    assert not list(uploads.directory().iterdir()), "the raw disk is written for the upload only"
+    assert uploads.ensure(cloud, raw) == made["id"]
+    cloud.image_format = "qcow2"
+    other = cloud.things["/v2/images"][uploads.ensure(cloud, raw)]
+    assert (other["disk_format"], other["head"]) == ("qcow2", b"QFI\xfb"), "one of the other format is not taken for it"
+
+
+def test_a_raw_upload_that_was_cut_off_is_found_and_made_anew(raw: Path, cloud: MemoryCloud) -> None:
+    number = 0
+    for number in itertools.count(1):
+        cloud.things["/v2/images"].clear()
+        ended = not killed(cloud, number, lambda: uploads.ensure(cloud, raw))
+        made = cloud.things["/v2/images"][uploads.ensure(cloud, raw)]
+        assert (made["status"], made["size"]) == ("active", 5 * MIB)
+        assert cloud.made() == {"/v2/images": 1}
+        assert not list(uploads.directory().iterdir())
+        if ended:
+            break
+    assert number > 4
+
+
+def test_an_image_that_a_cloud_calls_active_but_has_not_whole_is_not_used(raw: Path, cloud: MemoryCloud) -> None:
+    cloud.cut = 3 * MIB
+    cloud.refused["DELETE /v2/images"] = (503, "Service Unavailable")
+    with pytest.raises(LabError, match=f"has {3 * MIB} bytes of .*; {5 * MIB} were sent"):
+        uploads.ensure(cloud, raw)
+    (half,) = cloud.things["/v2/images"]
+    cloud.refused.clear()
+    cloud.cut = -1
+    assert uploads.ensure(cloud, raw) != half
+    assert half not in cloud.things["/v2/images"]
+
+
+def test_a_raw_disk_that_a_killed_labctl_left_is_a_leftover_unless_it_is_read(raw: Path, cloud: MemoryCloud) -> None:
+    left = uploads.directory() / raw.name
+    left.mkdir(parents=True)
+    (left / "disk.raw").write_bytes(bytes(4096))
+    with lock.exclusive(uploads.guard(raw.name), "uploads it"):
+        assert not [finding for finding in gc.find() if finding.kind == "upload"]
+    (found,) = (finding for finding in gc.find() if finding.kind == "upload")
+    assert found.parts == (f"directory {left}",)
+    assert gc.remove([found]) == []
+    assert not left.exists()
 
 
 def golden_on_clouds() -> list[gc.Finding]:
