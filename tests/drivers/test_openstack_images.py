@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import json
+import sys
 from pathlib import Path
 
 import pytest
 from memory_cloud import MemoryCloud
 from memory_lab import GIB, MIB, killed, stand_on, up
 
+from labctl import __main__
 from labctl.drivers.openstack import flavors, leftovers, marks, uploads
 from labctl.errors import LabError
 from labctl.host import lock, process
@@ -109,7 +112,7 @@ def golden_on_clouds() -> list[gc.Finding]:
 
 
 def test_golden_images_on_a_cloud_go_with_gc_images_when_no_lab_or_server_uses_them(
-    lab: Lab, cloud: MemoryCloud, home: Path
+    lab: Lab, cloud: MemoryCloud, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     up(lab)
     assert golden_on_clouds() == [], "the lab's and the gateway's are in use"
@@ -124,6 +127,15 @@ def test_golden_images_on_a_cloud_go_with_gc_images_when_no_lab_or_server_uses_t
     found = golden_on_clouds()
     assert {finding.name for finding in found} == {"cloud-of-the-nodes", "cloud-of-the-gateway"}
     assert all("of the cloud memory" in part for finding in found for part in finding.parts)
+    monkeypatch.setattr(sys, "argv", ["labctl", "gc", "--images", "--dry-run", "-o", "json"])
+    with pytest.raises(SystemExit) as ended:
+        __main__.run()
+    assert not ended.value.code
+    rows = json.loads(capsys.readouterr().out)["found"]
+    assert [(row["name"], row["bytes"]) for row in rows if row["kind"] == "cloud image"] == [
+        (finding.name, finding.size) for finding in found
+    ]
+    assert all(finding.size for finding in found)
     assert cloud.made()["/v2/images"] == 4, "found is not removed"
     assert gc.remove(found) == []
     assert cloud.things["/v2/images"].keys() == {theirs, other}

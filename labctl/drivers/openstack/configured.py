@@ -38,8 +38,12 @@ def entry(name: str) -> Any:
     if name not in known:
         where = config.config_filename or "the environment"
         there = f" in {where}; clouds there: {', '.join(known)}" if known else f": {_nowhere(config)}"
-        near = next(iter([*get_close_matches(name, known, 1), *known]), name)
-        raise LabError(f"there is no cloud named '{name}'{there}", f"labctl doctor --cloud {near}")
+        if not known:
+            hint = f"write the project's clouds.yaml, which its dashboard offers; labctl doctor --cloud {name}"
+        else:
+            near = [*get_close_matches(name, known, 1), *known][0]
+            hint = f"labctl doctor --cloud {near}"
+        raise LabError(f"there is no cloud named '{name}'{there}", hint)
     try:
         return config.get_one(cloud=name)
     except ConfigException as error:
