@@ -150,7 +150,8 @@ def subject_of(
     if maker == "openstack":
         _know_the_cloud()
     path = write(directory, topology)
-    lab = Lab.create(_carried(specify(path, name=f"contract-{maker}-{os.getpid()}"), driver.mtu), path)
+    name = f"contract-{maker}-{os.getpid()}"
+    lab = Lab.create(_carried(specify(path, name=name), driver.mtu(name)), path)
     monkeypatch.setitem(drivers.LOADED, lab.spec.driver, driver)
     if ready:
         lab.meta["id"] = ready.id

@@ -16,7 +16,9 @@ from labctl.releases import RELEASES
 
 PACKAGE = ROOT / "labctl"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-TREES = {path: ast.parse(path.read_text()) for path in MODULES}
+#: Programs for a node's own interpreter; labctl imports none of them.
+ON_NODES = {PACKAGE / "operations/forked.py"}
+TREES = {path: ast.parse(path.read_text()) for path in MODULES if path not in ON_NODES}
 LONGEST = 400
 NAMES = {
     *("mitaka", "newton", "ocata", "pike", "queens", "rocky", "stein", "train", "ussuri", "victoria", "wallaby"),

@@ -21,7 +21,7 @@ from labctl.topology.units import show_size
 
 if TYPE_CHECKING:
     from labctl.lab import expiry
-    from labctl.lab import gc as garbage
+    from labctl.lab.finding import Finding
 
 
 def repair(name: LabName) -> None:
@@ -101,7 +101,7 @@ def gc(
         raise LabError(f"could not remove: {', '.join(left)}", "labctl gc --expired" if expired else "labctl gc")
 
 
-def _print_found(found: list[garbage.Finding], held: list[expiry.Held], verb: str) -> None:
+def _print_found(found: list[Finding], held: list[expiry.Held], verb: str) -> None:
     from labctl.lab import expiry
 
     for lab in held:

@@ -68,9 +68,12 @@ class Driver(Protocol):
         """How many times slower than the host its machines are; multiplies deadlines."""
         ...
 
-    @property
-    def mtu(self) -> int:
-        """Bytes of the largest packet that the networks of its machines carry; 0: as large as a topology says."""
+    def mtu(self, lab: str) -> int:
+        """Bytes of the largest packet that the networks of its machines carry; 0: as large as a topology says.
+
+        :param lab: the name of the lab that asks, which may not exist yet.
+        :raises LabError: it cannot be asked.
+        """
         ...
 
     def capabilities(self) -> Capabilities:
@@ -158,6 +161,13 @@ class Driver(Protocol):
         layer below, sparsely. Machines need not be quiesced if ``stack`` is frozen.
 
         :raises LabError: it does not fit on the disk.
+        """
+        ...
+
+    def tidy(self, lab: Lab) -> list[str]:
+        """Remove what is kept outside of the lab's directory for layers that are gone; returns what is left.
+
+        :raises LabError: where that is kept cannot be asked.
         """
         ...
 

@@ -96,7 +96,6 @@ class Fake:
 
     name = "fake"
     patience = 1.0
-    mtu = 0
 
     def __init__(self) -> None:
         self.boxes: dict[tuple[str, str], Box] = {}
@@ -111,6 +110,9 @@ class Fake:
 
     def probe(self) -> None:
         """Works everywhere."""
+
+    def mtu(self, lab: str) -> int:
+        return 0
 
     def capabilities(self) -> Capabilities:
         return Capabilities(
@@ -157,6 +159,9 @@ class Fake:
                 if box.root.parts[-3] == stack[0]:
                     box.frozen[stack[0]] = set(box.done)
                 box.frozen[layer] = set(box.frozen.get(stack[0], ()))
+
+    def tidy(self, lab: Lab) -> list[str]:
+        return []
 
     def needs(self, lab: Lab, layer: str) -> dict[str, str]:
         return {}

@@ -65,7 +65,9 @@ class Nspawn:
 
     name = "nspawn"
     patience = 1.0
-    mtu = 0
+
+    def mtu(self, lab: str) -> int:
+        return 0
 
     def capabilities(self) -> Capabilities:
         return Capabilities(
@@ -317,6 +319,9 @@ class Nspawn:
         pid = self._nspawn_pid(lab, node)
         paused = bool(pid) and cgroup.frozen(lab.name, node)
         return Machine(node, exists, bool(pid), f"pid {pid}" if pid else "", paused)
+
+    def tidy(self, lab: Lab) -> list[str]:
+        return []
 
     def needs(self, lab: Lab, layer: str) -> dict[str, str]:
         return {}

@@ -7,6 +7,7 @@ Deleting the namespaces removes every bridge, cable and route.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -124,6 +125,18 @@ def create(spec: LabSpec) -> None:
         inside(spec.name, ["sysctl", "-q", "-w", "net.ipv6.conf.all.forwarding=1"])
     if any(n.nat for n in spec.networks.values()):
         uplink.connect(spec.name, namespace, [n.cidr for n in spec.networks.values() if n.nat])
+
+
+def own_mac(spec: LabSpec, network: str) -> str:
+    """The MAC address of the namespace in a network, once :func:`pin` has given it; no node's card has its prefix."""
+    tail = hashlib.sha256(f"{spec.name}/{network}".encode()).hexdigest()[:6]
+    return f"52:54:01:{tail[:2]}:{tail[2:4]}:{tail[4:]}"
+
+
+def pin(spec: LabSpec) -> None:
+    """Give the namespace addresses that are known before: a bridge otherwise has that of one of its ports."""
+    lines = [f"link set {bridge(spec, each.name)} address {own_mac(spec, each.name)}" for each in spec.segments]
+    _ip_batch(lab_namespace(spec.name), lines)
 
 
 #: What is done last in a lab's namespace.

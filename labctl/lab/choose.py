@@ -18,7 +18,7 @@ from labctl.topology import mechanism
 from labctl.topology.check import first_driver
 from labctl.topology.model import Mechanism, Topology, VirtType, VolumeBackend
 from labctl.topology.problems import unknown
-from labctl.topology.resolve import resolve
+from labctl.topology.resolve import lab_name, resolve
 from labctl.topology.spec import LabSpec
 
 #: Assumed where no driver can report its machines' capabilities: VMs with a distribution's own kernel.
@@ -91,9 +91,9 @@ def choose(
     if (cloud is not None) != DRIVERS[chosen_driver].clouds:
         takes = "needs a cloud" if cloud is None else "takes no cloud"
         raise LabError(f"the driver {chosen_driver} {takes}", "labctl up --help: --driver, --cloud")
-    made_by = drivers.get(chosen_driver, cloud or "")
-    site = Site(chosen_driver, made_by.capabilities(), made_by.patience, made_by.mtu, cloud or "")
-    return Choice(_resolve(topology, release, name, chosen_base, site), passed_over)
+    lab, made_by = lab_name(topology, name), drivers.get(chosen_driver, cloud or "")
+    site = Site(chosen_driver, made_by.capabilities(), made_by.patience, made_by.mtu(lab), cloud or "")
+    return Choice(_resolve(topology, release, lab, chosen_base, site), passed_over)
 
 
 def draft(

@@ -14,7 +14,7 @@ from labctl import shipped
 from labctl.errors import LabError
 from labctl.host import files, lock, sparse
 from labctl.lab import down as teardown
-from labctl.lab.gc import Finding
+from labctl.lab.finding import Finding
 from labctl.progress import warn
 from labctl.records import lease
 from labctl.records.directory import exists, names

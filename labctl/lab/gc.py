@@ -14,7 +14,6 @@ import signal
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from labctl import drivers
@@ -24,6 +23,8 @@ from labctl.host import cgroup, files, lock, loops, network, overlay, paths, spa
 from labctl.images.store import BUILDING, lock_of
 from labctl.lab import down as teardown
 from labctl.lab import snapshot as snaps
+from labctl.lab import uploaded
+from labctl.lab.finding import Finding
 from labctl.progress import step
 from labctl.records import clouds
 from labctl.records.directory import exists, names
@@ -31,30 +32,16 @@ from labctl.records.lab import Lab, lock_file, locked
 from labctl.topology.model import NAME
 
 
-@dataclass(frozen=True)
-class Finding:
-    """A leftover: its kind, its name, its parts, and how to remove it.
-
-    ``remove`` returns what could not be removed; ``size`` is in bytes on disk.
-    """
-
-    kind: str
-    name: str
-    parts: tuple[str, ...]
-    size: int
-    remove: Callable[[], list[str]] = field(compare=False, repr=False)
-
-
 def find(*, images: bool = False, besides: Collection[str] = ()) -> list[Finding]:
     """All leftovers of this home.
 
-    :param images: also images that no lab uses, cached packages they were built from, and parts of archives, which the
-        next command may have to build and download again.
+    :param images: also images that no lab uses, here and on clouds, cached packages they were built from, and parts of
+        archives, which the next command may have to build, upload and download again.
     :param besides: labs that will be removed as a whole.
     :raises LabError: ``images`` is set, but which images are needed cannot be determined.
     """
-    found = [*_labs(), *_inside_labs(besides), *_litter(), *_locks(), *_builds(), *_logs()]
-    return [*found, *unused_images(), *_downloads(), *_archives()] if images else found
+    found = [*_labs(), *_inside_labs(besides), *_litter(), *_locks(), *_builds(), *_logs(), *uploaded.written()]
+    return [*found, *unused_images(), *uploaded.unused(_needed), *_downloads(), *_archives()] if images else found
 
 
 def remove(found: list[Finding]) -> list[str]:

@@ -319,6 +319,8 @@ def delete(lab: Lab, name: str) -> None:
     lab.meta["snapshots"] = entries
     lab.save()
     sweep(lab)
+    for left in lab.driver.tidy(lab):
+        warn("lab", f"not removed with {name}: {left}")
 
 
 def waste(lab: Lab) -> list[Path]:

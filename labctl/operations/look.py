@@ -12,6 +12,7 @@ from pathlib import Path
 
 from labctl.operations import node
 from labctl.operations.node import quote
+from labctl.operations.populate import Invocations
 
 #: The functions that the answers call; they follow a program's own.
 FUNCTIONS = Path(__file__).with_name("look.sh")
@@ -88,8 +89,8 @@ def _(wanted: node.Command) -> str:
 
 
 @look.register(node.Chain)
-@look.register(node.Invocations)
-def _(wanted: node.Chain | node.Invocations) -> str:
+@look.register(Invocations)
+def _(wanted: node.Chain | Invocations) -> str:
     tests = [test for command in wanted.commands if (test := look(command))]
     return "\n".join(tests)
 

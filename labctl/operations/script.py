@@ -7,7 +7,8 @@ from functools import cache
 from pathlib import Path
 
 from labctl.operations import look, source
-from labctl.operations.node import Invocations, Item, Parallel, flatten
+from labctl.operations.node import Item, Parallel, flatten
+from labctl.operations.populate import Invocations
 
 _PRELUDE = Path(__file__).with_name("prelude.sh")
 _FORKED = Path(__file__).with_name("forked.py")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from labctl.operations.node import Command, Item, Operation, Parallel, Populate, quote
+from labctl.operations.node import Command, Item, Operation, Parallel, quote
+from labctl.operations.populate import Populate
 from labctl.operations.source import NoSource
 from labctl.plan.placed import configure, placed, start, trees
 from labctl.plan.planner import Plan, Stage, keystone_stage, per_node, present

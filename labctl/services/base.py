@@ -13,8 +13,9 @@ from typing import Protocol
 
 from labctl.components import Component
 from labctl.operations.ini import Ini
-from labctl.operations.node import Command, Copy, Database, Invocation, Invocations, Operation, Populate
+from labctl.operations.node import Command, Copy, Database, Operation
 from labctl.operations.openstack import ApiOperation, Grant, User
+from labctl.operations.populate import Invocation, Invocations, Populate
 from labctl.secret import mark
 from labctl.services.context import Context as Context
 from labctl.topology.spec import NodeSpec

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from labctl.components import Component
 from labctl.operations.ini import Ini
-from labctl.operations.node import Command, Database, Directory, File, Link, Operation, Populate, quote
+from labctl.operations.node import Command, Database, Directory, File, Link, Operation, quote
 from labctl.operations.openstack import ApiOperation, CatalogAnswers, CatalogEntry, ServicesUp
+from labctl.operations.populate import Populate
 from labctl.secret import mark
 from labctl.services.base import (
     Chapter,

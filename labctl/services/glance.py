@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from labctl.components import Component
 from labctl.operations.ini import Ini
-from labctl.operations.node import Database, File, Operation, Populate
+from labctl.operations.node import Database, File, Operation
 from labctl.operations.openstack import ApiOperation, CatalogAnswers, CatalogEntry
+from labctl.operations.populate import Populate
 from labctl.releases.model import PackageSource, Release
 from labctl.secret import mark
 from labctl.services.base import (

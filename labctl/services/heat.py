@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from labctl.components import Component
 from labctl.operations.ini import Ini
-from labctl.operations.node import Database, File, Operation, Populate
+from labctl.operations.node import Database, File, Operation
 from labctl.operations.openstack import (
     ApiOperation,
     CatalogAnswers,
@@ -15,6 +15,7 @@ from labctl.operations.openstack import (
     ServicesUp,
     User,
 )
+from labctl.operations.populate import Populate
 from labctl.secret import mark
 from labctl.services.base import (
     Chapter,

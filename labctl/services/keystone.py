@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from labctl.components import Component
 from labctl.operations.ini import Ini
-from labctl.operations.node import Command, Database, File, Invocation, Invocations, Operation, Populate, quote
+from labctl.operations.node import Command, Database, File, Operation, quote
 from labctl.operations.openstack import ApiOperation, CatalogAnswers, Project, Role
+from labctl.operations.populate import Invocation, Invocations, Populate
 from labctl.secret import mark
 from labctl.services import httpd
 from labctl.services.base import STAMPS, Chapter, Check, Context, Daemon, http_ready, once

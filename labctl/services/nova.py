@@ -6,17 +6,7 @@ from collections.abc import Iterator
 
 from labctl.components import Component
 from labctl.operations.ini import Ini
-from labctl.operations.node import (
-    Assign,
-    Command,
-    Database,
-    Directory,
-    File,
-    Invocation,
-    Invocations,
-    Operation,
-    Populate,
-)
+from labctl.operations.node import Assign, Command, Database, Directory, File, Operation
 from labctl.operations.openstack import (
     ApiOperation,
     CatalogAnswers,
@@ -25,6 +15,7 @@ from labctl.operations.openstack import (
     HypervisorsMapped,
     ServicesUp,
 )
+from labctl.operations.populate import Invocation, Invocations, Populate
 from labctl.releases.model import Placement as Where
 from labctl.secret import mark
 from labctl.services import cinder, openvswitch, virt

@@ -17,6 +17,20 @@ from labctl.topology.spec import CardSpec, DiskSpec, InterfaceSpec, LabSpec, Net
 _MAX_NAME = 40
 
 
+def lab_name(topology: Topology, name: str | None) -> str:
+    """The name of a topology's lab: the wanted one, else the topology's.
+
+    :raises LabError: it is invalid.
+    """
+    lab = topology.name if name is None else name
+    if not re.fullmatch(NAME, lab) or len(lab) > _MAX_NAME:
+        raise LabError(
+            f"{lab!r} is not a lab name",
+            f"use up to {_MAX_NAME} lower-case letters, digits and hyphens, beginning with a letter",
+        )
+    return lab
+
+
 def resolve(
     topology: Topology,
     *,
@@ -46,12 +60,7 @@ def resolve(
     """
     if mechanism is Mechanism.AUTO:
         raise ValueError("choose a mechanism before resolving a topology")
-    lab = topology.name if name is None else name
-    if not re.fullmatch(NAME, lab) or len(lab) > _MAX_NAME:
-        raise LabError(
-            f"{lab!r} is not a lab name",
-            f"use up to {_MAX_NAME} lower-case letters, digits and hyphens, beginning with a letter",
-        )
+    lab = lab_name(topology, name)
     macs = Macs(lab)
     through, password = proxies.split(topology.options.proxy or proxy)
     nodes = {key: _node(key, node, macs) for key, node in topology.nodes.items()}

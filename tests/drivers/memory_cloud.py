@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
 from labctl.drivers.openstack.cloud import Cloud, Refusal
 
@@ -24,6 +25,8 @@ LISTS = {
     "/v2.0/security-groups": ("security_groups", "security_group"),
     "/v2.0/security-group-rules": ("security_group_rules", "security_group_rule"),
 }
+#: Lists of what is still there after it was deleted, until it is looked at once more.
+SLOW = ("/volumes", "/snapshots")
 LIMITS = {
     "maxTotalInstances": 10, "totalInstancesUsed": 0, "maxTotalCores": 20, "totalCoresUsed": 0,
     "maxTotalRAMSize": 51200, "totalRAMUsed": 0, "maxTotalVolumes": 10, "totalVolumesUsed": 0,
@@ -60,17 +63,23 @@ class MemoryCloud(Cloud):
         self.things["/v2.0/networks"]["outer"] = {"id": "outer", "name": "public", "router:external": True}
         self.requests: list[str] = []
         self.services = {"compute", "network", "image", "block-storage"}
+        self.forbids = ""
+        self.aliases = {"port-security", "allowed-address-pairs", "security-group"}
         self.limits = dict(LIMITS)
         #: what a new server becomes, and why
         self.server_status, self.fault = "ACTIVE", ""
-        #: the number of the request at which labctl is killed
+        #: the number of the request at which labctl is killed: it makes no other
         self.killed_at = 0
         #: method and path of a request -> status and text with which it is refused
         self.refused: dict[str, tuple[int, str]] = {}
         #: whether a machine that is told to shut down does
         self.shuts_down = True
-        #: it has no extension that turns the filters of ports off
-        self.filters = False
+        #: how many bytes of an upload come through; all
+        self.cut = -1
+        #: entries in a page of its images; Glance has 25
+        self.page = 25
+        #: its policy forbids ports without a filter
+        self.strict = False
         self._numbers = itertools.count(1)
 
     def has(self, service: str) -> bool:
@@ -85,7 +94,7 @@ class MemoryCloud(Cloud):
 
     def _begin(self, method: str, path: str) -> None:
         self.requests.append(f"{method} {path}")
-        if len(self.requests) == self.killed_at:
+        if 0 < self.killed_at <= len(self.requests):
             raise KeyboardInterrupt
         for what, (status, text) in self.refused.items():
             if f"{method} {path}".startswith(what):
@@ -95,16 +104,26 @@ class MemoryCloud(Cloud):
         return Refusal(self, what, Answered(status, text))  # type: ignore[arg-type]
 
     def get(self, service: str, path: str, query: Mapping[str, Any] | None = None) -> Any:
+        path, _, more = path.partition("?")
+        query = {**(query or {}), **dict(parse_qsl(more))}
         self._begin("GET", path)
         if path == "/limits":
             return {"limits": {"absolute": self.limits}}
+        if path == "/v2.0/extensions":
+            return {"extensions": [{"alias": alias} for alias in sorted(self.aliases)]}
         if "/quotas/" in path:
             return {"quota": {}}
         wanted = path.removesuffix("/detail")
         if wanted in LISTS:
-            found = self.things[wanted].values()
-            return {LISTS[wanted][0]: [thing for thing in found if _matches(thing, query or {})]}
+            found = [thing for thing in self.things[wanted].values() if _matches(thing, query)]
+            if wanted != "/v2/images":
+                return {LISTS[wanted][0]: found}
+            end = int(query.get("marker", 0)) + self.page
+            link = {"next": f"/v2/images?{urlencode({**query, 'marker': end})}"} if end < len(found) else {}
+            return {"images": found[end - self.page : end], **link}
         where, _, number = wanted.rpartition("/")
+        if where in SLOW and self.things[where].get(number, {}).get("status") == "deleting":
+            del self.things[where][number]
         if number not in self.things[where]:
             raise self._no(404, path, "not found")
         key = LISTS[where][1]
@@ -115,21 +134,39 @@ class MemoryCloud(Cloud):
         if path.endswith("/action"):
             return self._act(path.split("/")[2], *next(iter(body.items())))
         key = LISTS[path][1]
-        if self.filters and "port_security_enabled" in body.get("port", {}):
-            raise self._no(400, f"POST {path}", "Unrecognized attribute(s) 'port_security_enabled'")
+        self._allow(path, body)
         thing = {**DEFAULTS.get(path, {}), **(body[key] if key else body), "id": f"id{next(self._numbers)}"}
         if path == "/servers":
             hints = body.get("os:scheduler_hints", {})
             thing |= {"status": self.server_status, "fault": {"message": self.fault}, "hints": hints}
+            thing["image"] = {"id": thing["imageRef"]} if "imageRef" in thing else ""
         self.things[path][thing["id"]] = thing
+        if path == "/v2.0/security-groups":  # Neutron gives a new one these
+            for family in ("IPv4", "IPv6"):
+                rule = {"security_group_id": thing["id"], "direction": "egress", "ethertype": family, "protocol": None}
+                number = f"id{next(self._numbers)}"
+                self.things["/v2.0/security-group-rules"][number] = {**rule, "id": number}
         return {key: thing} if key else thing
+
+    def _allow(self, path: str, body: Any) -> None:
+        """Refuse what Neutron refuses."""
+        if "port_security_enabled" in body.get("port", {}):
+            if "port-security" not in self.aliases:
+                raise self._no(400, f"POST {path}", "Unrecognized attribute(s) 'port_security_enabled'")
+            if self.strict:
+                raise self._no(403, f"POST {path}", "rule:create_port:port_security_enabled is disallowed by policy")
+        rule = body.get("security_group_rule")
+        if rule and any(rule.items() <= there.items() for there in self.things[path].values()):
+            raise self._no(409, f"POST {path}", "Security group rule already exists.")
 
     def _act(self, server: str, action: str, how: Any) -> Any:
         there = self.things["/servers"][server]
         if action == "os-getConsoleOutput":
             return {"output": "reboot: Power down" if self.shuts_down else "login:"}
         if action == "createImage":
-            image = {"id": f"id{next(self._numbers)}", "name": how["name"], "status": "active", **how["metadata"]}
+            origin = self.things["/v2/images"].get(there["imageRef"], {})
+            about = {"id": f"id{next(self._numbers)}", "name": how["name"], "status": "active", **how["metadata"]}
+            image = {**origin, **about}
             self.things["/v2/images"][image["id"]] = image
             return {"image_id": image["id"]}
         there["status"] = {"os-stop": "SHUTOFF", "os-start": "ACTIVE", "pause": "PAUSED", "unpause": "ACTIVE"}[action]
@@ -165,11 +202,21 @@ class MemoryCloud(Cloud):
             subnets = self.things["/v2.0/subnets"]
             for subnet in [s["id"] for s in subnets.values() if s["network_id"] == number]:
                 del subnets[subnet]
+        if where in SLOW and number in self.things[where]:
+            there = self.things[where][number]
+            kept = any(each["volume_id"] == number for each in self.things["/snapshots"].values())
+            if there["status"] == "deleting" or (where == "/volumes" and kept):
+                raise self._no(400, path, "status must be available or error and must not have snapshots")
+            there["status"] = "deleting"
+            return
         self.things[where].pop(number, None)
 
     def request(self, service: str, method: str, path: str, **options: Any) -> Any:
+        image = self.things["/v2/images"][path.split("/")[3]]
+        image["status"] = "saving"
         self._begin(method, path)
-        self.things["/v2/images"][path.split("/")[3]]["status"] = "active"
+        content = options["data"].read(self.cut)
+        image |= {"status": "active", "size": len(content), "head": content[:4]}
 
 
 def _matches(thing: Mapping[str, Any], query: Mapping[str, Any]) -> bool:
@@ -179,4 +226,4 @@ def _matches(thing: Mapping[str, Any], query: Mapping[str, Any]) -> bool:
             return there == str(wanted)[1:-1].replace("\\", "")
         return bool(there == wanted)
 
-    return all(same(key, wanted) for key, wanted in query.items() if key != "visibility")
+    return all(same(key, wanted) for key, wanted in query.items() if key not in ("visibility", "marker"))

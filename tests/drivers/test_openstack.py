@@ -3,72 +3,23 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from memory_cloud import MemoryCloud
-from support import SMALL, specify, write
+from memory_lab import killed, lab_of, refuse, up
 
-from labctl.drivers.openstack import cloud as clouds_module
-from labctl.drivers.openstack import flavors, leftovers, machine, marks, quota, tunnel, uploads
+from labctl.drivers.openstack import leftovers, machine, marks, quota
 from labctl.drivers.openstack.machine import OpenStack
 from labctl.errors import LabError
-from labctl.host import files
-from labctl.images import gateway
 from labctl.lab import down, gc
 from labctl.records import clouds
 from labctl.records.lab import Lab
 
-WITH_DISK = SMALL.replace("runs: [etcd]", "disks: {data: 1 GiB}\n    runs: [etcd]")
-MIB, GIB = 2**20, 2**30
-
 
 @pytest.fixture
-def cloud(monkeypatch: pytest.MonkeyPatch, home: Path) -> MemoryCloud:
-    made = MemoryCloud()
-    clouds_module.opened.cache_clear()
-    for module in (machine, leftovers):
-        monkeypatch.setattr(module, "opened", lambda name: made)
-    # what needs root, a gateway that answers, and images of hundreds of megabytes
-    monkeypatch.setattr(machine.network, "create", lambda spec: None)
-    monkeypatch.setattr(machine.network, "delete", lambda name: [])
-    monkeypatch.setattr(tunnel, "broken", lambda lab: "not there yet")
-    monkeypatch.setattr(tunnel, "ensure", lambda lab, cloud, address: None)
-    monkeypatch.setattr(tunnel, "close", lambda name: [])
-    monkeypatch.setattr(gateway, "ensure", lambda: _image(home, "cloud-of-the-gateway"))
-    return made
-
-
-def _image(home: Path, name: str) -> Path:
-    image = home / "images" / name
-    if not image.exists():
-        (image / "tree").mkdir(parents=True)
-        # QEMU's magic, version 3, and a size of 256 MiB at byte 24
-        header = b"QFI\xfb" + (3).to_bytes(4, "big") + bytes(16) + (256 * MIB).to_bytes(8, "big") + bytes(72)
-        (image / "tree/disk.qcow2").write_bytes(header)
-    return image
-
-
-@pytest.fixture
-def lab(tmp_path: Path, cloud: MemoryCloud) -> Lab:
-    return _lab(tmp_path, "mine")
-
-
-def _lab(directory: Path, name: str) -> Lab:
-    path = write(directory, WITH_DISK)
-    lab = Lab.create(specify(path, name=name).model_copy(update={"driver": "openstack", "cloud": "memory"}), path)
-    lab.ensure_keys()
-    lab.record_image((_image(directory / "home", "cloud-of-the-nodes"),))
-    return lab
-
-
-def up(lab: Lab) -> None:
-    driver = OpenStack("memory")
-    driver.create_network(lab)
-    for node in lab.spec.nodes:
-        driver.create(lab, node)
-        driver.start(lab, node)
+def lab(lab_on_cloud: Lab) -> Lab:
+    return lab_on_cloud
 
 
 def test_a_lab_is_servers_ports_and_volumes_with_its_mark_and_goes_whole(lab: Lab, cloud: MemoryCloud) -> None:
@@ -88,19 +39,6 @@ def test_a_lab_is_servers_ports_and_volumes_with_its_mark_and_goes_whole(lab: La
     driver = OpenStack("memory")
     assert [left for node in lab.spec.nodes for left in driver.destroy(lab, node)] + driver.destroy_network(lab) == []
     assert cloud.made() == {"/v2/images": 2}, "golden images stay, as in the store"
-
-
-def killed(cloud: MemoryCloud, number: int, work: Callable[[], object]) -> bool:
-    """Do some work, and kill it at its request of that number; False if it ended before."""
-    cloud.requests.clear()
-    cloud.killed_at = number
-    try:
-        work()
-    except KeyboardInterrupt:
-        return True
-    finally:
-        cloud.killed_at = 0
-    return False
 
 
 def test_labctl_may_be_killed_at_any_request_and_nothing_is_made_twice_or_left(lab: Lab, cloud: MemoryCloud) -> None:
@@ -147,7 +85,7 @@ def test_two_labs_of_one_name_in_a_project_are_known_by_their_homes(
     up(lab)
     before = cloud.made()
     monkeypatch.setenv("LABCTL_HOME", str(tmp_path / "hers"))
-    hers = _lab(tmp_path, "mine")
+    hers = lab_of(tmp_path, "mine")
     up(hers)
     assert cloud.made()["/servers"] == 2 * before["/servers"]
     assert leftovers.sweep("mine") == []
@@ -200,13 +138,6 @@ def test_a_server_in_error_is_told_in_the_clouds_words(lab: Lab, cloud: MemoryCl
     assert leftovers.sweep("mine") == []
 
 
-def test_a_cloud_that_filters_packets_in_any_case_is_refused(lab: Lab, cloud: MemoryCloud) -> None:
-    cloud.filters = True
-    with pytest.raises(LabError, match="filters the packets of a lab's networks and does not let that be turned off"):
-        up(lab)
-    assert leftovers.sweep("mine") == []
-
-
 def test_what_cannot_be_removed_is_named_with_the_clouds_reason(lab: Lab, cloud: MemoryCloud) -> None:
     up(lab)
     cloud.refused["DELETE /volumes"] = (400, "Volume has dependent snapshots")
@@ -255,98 +186,45 @@ def test_a_lab_whose_cloud_was_a_lab_that_is_gone_goes_too(lab: Lab, cloud: Memo
     assert clouds.known() == {}
 
 
-# --- images and flavors ------------------------------------------------------------------------------
-
-
-def test_an_image_is_uploaded_once_and_one_that_was_cut_off_again(
-    lab: Lab, cloud: MemoryCloud, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (image,) = lab.layers
-    cloud.refused["PUT /v2/images"] = (500, "connection reset")
-    with pytest.raises(LabError, match="connection reset"):
-        uploads.ensure(cloud, image)
-    assert cloud.made() == {}
-    cloud.refused.clear()
-    uploads_killed = len(cloud.requests) + 3
-    cloud.killed_at = uploads_killed
-    with pytest.raises(KeyboardInterrupt):
-        uploads.ensure(cloud, image)
-    cloud.killed_at = 0
-    first = uploads.ensure(cloud, image)
-    assert uploads.ensure(cloud, image) == first
-    assert cloud.made() == {"/v2/images": 1}
-    # the image of a server's disk has all properties of the one that it was made of
-    cloud.things["/v2/images"][first][marks.KEY] = marks.of(lab, "first")
-    assert uploads.ensure(cloud, image) != first
-
-
-def test_a_flavor_is_the_exact_one_else_made_else_the_smallest_that_is_enough(lab: Lab, cloud: MemoryCloud) -> None:
-    for name, size in (("big", (4, 8192, 40)), ("bigger", (8, 8192, 40)), ("exact", (2, 2048, 10))):
-        about = dict(zip(("vcpus", "ram", "disk"), size, strict=True))
-        cloud.post("compute", "/flavors", {"flavor": {"name": name, **about}})
-    names = {each["name"]: key for key, each in cloud.things["/flavors"].items()}
-    assert flavors.flavor(cloud, lab, 2, 2048 * MIB, 10 * GIB) == names["exact"]
-    made = flavors.flavor(cloud, lab, 2, 2000 * MIB, 10 * GIB)
-    assert marks.mine(cloud.things["/flavors"][made], "mine")
-    cloud.refused["POST /flavors"] = (403, "not for you")
-    assert flavors.flavor(cloud, lab, 3, 4000 * MIB, 10 * GIB) == names["big"]
-    with pytest.raises(LabError, match=r"no flavor with 16 virtual CPUs, .*, and this project may not make one"):
-        flavors.flavor(cloud, lab, 16, 4000 * MIB, 10 * GIB)
-
-
-def test_two_nodes_of_one_size_make_their_flavor_once(
-    lab: Lab, cloud: MemoryCloud, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """They start side by side: the second is refused a flavor that was not there a moment before."""
-    other = flavors.flavor(cloud, lab, 3, 3000 * MIB, 3 * GIB)
-    seen = iter([[], [], flavors._known(cloud)])
-    monkeypatch.setattr(flavors, "_known", lambda _: next(seen))
-    cloud.refused["POST /flavors"] = (409, "Flavor with name labctl.mine already exists.")
-    assert flavors.flavor(cloud, lab, 3, 3000 * MIB, 3 * GIB) == other
-
-
-# --- snapshots ---------------------------------------------------------------------------------------
-
-
-def stand_on(lab: Lab, *below: str) -> None:
+def test_the_mtu_is_that_of_the_projects_networks_else_of_one_made_to_ask(home: Path, cloud: MemoryCloud) -> None:
     driver = OpenStack("memory")
-    driver.rest(lab, 0)
-    stack, number = below or lab.stack, lab.new_layer()
-    lab.layer(number).mkdir()
-    driver.branch(lab, stack, number)
-    lab.meta["stack"] = [number, *stack]
-    up(lab)
+    assert driver.mtu("mine") == 1500
+    assert cloud.made() == {}
+    assert clouds.known() == {}, "a lab that only asked is forgotten"
+    cloud.post("network", "/v2.0/networks", {"network": {"name": "somebody's", "mtu": 1442}})
+    cloud.requests.clear()
+    assert driver.mtu("mine") == 1442
+    assert cloud.requests == ["GET /v2.0/networks"], "nothing is made where there is one to look at"
 
 
-def test_a_restored_lab_is_made_of_its_own_images_and_volume_snapshots(lab: Lab, cloud: MemoryCloud) -> None:
-    up(lab)
-    stand_on(lab)
-    kept = {thing.name: thing.id for thing in leftovers.frozen(cloud, "mine")}
-    assert set(kept) == {"mine.first.layer-1", "mine.second.layer-1", "mine.second.data.layer-1"}
-    before = {s["name"]: s for s in cloud.things["/servers"].values()}
+def test_a_question_for_the_mtu_that_was_cut_off_is_found_by_gc_and_by_the_next_question(
+    home: Path, cloud: MemoryCloud
+) -> None:
+    driver = OpenStack("memory")
 
-    stand_on(lab, "1")
-    after = {s["name"]: s for s in cloud.things["/servers"].values()}
-    assert after["mine.gateway"] == before["mine.gateway"]
-    assert after["mine.first"]["imageRef"] == kept["mine.first.layer-1"]
-    (volume,) = cloud.things["/volumes"].values()
-    assert volume["snapshot_id"] == kept["mine.second.data.layer-1"]
-    assert after["mine.second"]["user_data"] != before["mine.second"]["user_data"], "udev's names of its volumes"
+    def cut_off() -> None:
+        assert killed(cloud, 3, lambda: driver.mtu("mine")), "after the network was made"
+        (network,) = (n for n in cloud.things["/v2.0/networks"].values() if n["id"] != "outer")
+        assert marks.mine(network, "mine")
 
-    files.remove(lab.layer("1"))
-    lab.meta["stack"] = [lab.stack[0]]
-    stand_on(lab)
-    assert not any("layer-1" in thing.name for thing in leftovers.frozen(cloud, "mine")), "of a layer that is gone"
-    assert leftovers.sweep("mine") == []
-    assert set(cloud.made()) == {"/v2/images"}
+    cut_off()
+    found = gc.find()
+    assert [(f.kind, f.name, f.parts) for f in found] == [("lab", "mine", ("network mine.mtu of the cloud memory",))]
+    assert gc.remove(found) == []
+    assert (cloud.made(), clouds.known()) == ({}, {})
+    cut_off()
+    assert down.down("mine")
+    assert (cloud.made(), clouds.known()) == ({}, {})
+    cut_off()
+    assert driver.mtu("mine") == 1500
+    assert (cloud.made(), clouds.known()) == ({}, {})
 
 
-def test_layers_of_another_lab_are_refused(lab: Lab, cloud: MemoryCloud) -> None:
-    up(lab)
-    stand_on(lab)
-    lab.meta["id"] = "0badcafe"
-    with pytest.raises(LabError, match="servers of a cloud cannot be cloned"):
-        OpenStack("memory").branch(lab, ("1",), "9")
+def test_a_lab_with_something_on_one_cloud_is_not_asked_for_on_another(home: Path, cloud: MemoryCloud) -> None:
+    clouds.remember("mine", "elsewhere")
+    with pytest.raises(LabError, match="mine has something on the cloud elsewhere"):
+        OpenStack("memory").mtu("mine")
+    assert clouds.known() == {"mine": "elsewhere"}
 
 
 def test_a_machine_that_does_not_shut_down_is_stopped_and_said_so(
@@ -360,13 +238,6 @@ def test_a_machine_that_does_not_shut_down_is_stopped_and_said_so(
     cloud.shuts_down = False
     assert not driver.stop(lab, "second", 1)
     assert not driver.machine(lab, "second").running
-
-
-def refuse(*_: object) -> None:
-    raise LabError("no machine answers here")
-
-
-# --- what it takes -----------------------------------------------------------------------------------
 
 
 def test_what_a_lab_needs_is_counted(lab: Lab) -> None:

@@ -19,6 +19,7 @@ from labctl.engine.converge import Engine, no_guest
 from labctl.errors import BrokenLabError, RefusedError
 from labctl.lab import gc, source
 from labctl.lab import up as bring
+from labctl.lab.finding import Finding
 from labctl.nightly import tempest
 from labctl.records.lab import Lab
 from labctl.sources import build
@@ -169,7 +170,7 @@ def test_layers_of_edits_go_and_those_that_a_lab_has_stay(
 ) -> None:
     removed: list[str] = []
     findings = [
-        gc.Finding("image", name, (), 0, lambda: [])
+        Finding("image", name, (), 0, lambda: [])
         for name in ("source-keystone-1.0", "source-nova-1.0", "debian12-train-1")
     ]
     monkeypatch.setattr(gc, "unused_images", lambda pattern: (f for f in findings if fnmatch(f.name, pattern)))

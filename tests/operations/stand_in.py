@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from labctl.host import process
-from labctl.operations.node import Chain, Command, File, Invocation, Invocations, Item
+from labctl.operations.node import Chain, Command, File, Item
+from labctl.operations.populate import Invocation, Invocations
 from labctl.operations.runner import archive
 from labctl.secret import Secret
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from stand_in import ME, MY_GROUP, RPM, TOOLS, Machine, as_root, chain, file, invocations
 
-from labctl.operations import node
+from labctl.operations import node, populate
 from labctl.operations.node import (
     CHANGED,
     Assign,
@@ -21,7 +21,6 @@ from labctl.operations.node import (
     Directory,
     Distributions,
     File,
-    Invocations,
     Link,
     Operation,
     Packages,
@@ -29,6 +28,7 @@ from labctl.operations.node import (
     Unit,
     Wait,
 )
+from labctl.operations.populate import Invocations
 from labctl.operations.script import prelude
 from labctl.secret import Secret
 
@@ -80,7 +80,7 @@ CASES: dict[type, tuple[Callable[[Machine], Operation], str]] = {
 def test_every_kind_of_operation_is_tried_below() -> None:
     kinds = {
         value
-        for value in vars(node).values()
+        for value in (vars(node) | vars(populate)).values()
         if isinstance(value, type) and hasattr(value, "shell") and value is not Operation
     }
     assert kinds == set(CASES)

@@ -60,7 +60,6 @@ class Libvirt:
     """
 
     name = "libvirt"
-    mtu = 0
 
     def __init__(self, *, autodestroy: bool | None = None) -> None:
         wanted = os.environ.get("LABCTL_AUTODESTROY", "") not in ("", "0")
@@ -86,6 +85,9 @@ class Libvirt:
     def patience(self) -> float:
         """1 under KVM."""
         return EMULATED if self.accelerator.type == "qemu" else 1.0
+
+    def mtu(self, lab: str) -> int:
+        return 0
 
     def capabilities(self) -> Capabilities:
         # the machines' kernel is labctl's own choice, see labctl.images.kernel
@@ -296,6 +298,9 @@ class Libvirt:
 
     def branch(self, lab: Lab, stack: tuple[str, ...], layer: str) -> None:
         memory.branch(lab, stack, layer)
+
+    def tidy(self, lab: Lab) -> list[str]:
+        return []
 
     def needs(self, lab: Lab, layer: str) -> dict[str, str]:
         return portable.needs(self.connection(), lab, layer)

@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 
 from keystoneauth1 import exceptions
 
+from labctl.drivers.openstack import configured
 from labctl.errors import BrokenLabError, DeadlineError, LabError
 from labctl.host import namespace
 from labctl.records import access
@@ -42,6 +43,8 @@ class Cloud:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        #: Why its policy forbids ports that filter nothing; empty until it did.
+        self.forbids = ""
 
     # --- how it is reached -----------------------------------------------------------------------
 
@@ -63,24 +66,8 @@ class Cloud:
             there = access.load(self._lab.name)
             session = labs.session(there, "admin", there.admin_password, there.admin_project, timeout=TIMEOUT)
             return session, {"interface": "public", "region_name": there.region}
-        region = self._region()
+        region = configured.entry(self.name)
         return region.get_session(), {"interface": region.get_interface("compute"), "region_name": region.region_name}
-
-    def _region(self) -> Any:
-        from openstack.config import OpenStackConfig
-        from openstack.exceptions import ConfigException
-
-        try:
-            config = OpenStackConfig()
-            if self.name not in config.get_cloud_names():
-                known = ", ".join(sorted(config.get_cloud_names())) or "none"
-                raise LabError(
-                    f"there is no cloud named '{self.name}' in clouds.yaml; clouds: {known}",
-                    "https://docs.openstack.org/python-openstackclient/latest/configuration/",
-                )
-            return config.get_one(cloud=self.name)
-        except ConfigException as error:
-            raise LabError(f"clouds.yaml: {error}") from error
 
     @property
     def patience(self) -> float:
@@ -95,18 +82,13 @@ class Cloud:
     @property
     def image_format(self) -> str:
         """The disk format that it prefers: ``image_format`` of clouds.yaml, as openstacksdk documents it."""
-        return "qcow2" if self._lab else str(self._region().config.get("image_format") or "qcow2")
+        return "qcow2" if self._lab else str(configured.entry(self.name).config.get("image_format") or "qcow2")
 
     @cached_property
-    def mtu(self) -> int:
-        """Bytes of the largest packet that a project's networks carry: of its own ones, else of one made to ask."""
-        found = self.get("network", "/v2.0/networks", {"router:external": False})["networks"]
-        known = [int(each["mtu"]) for each in found if each.get("mtu")]
-        if known:
-            return min(known)
-        made = self.post("network", "/v2.0/networks", {"network": {"name": "labctl.mtu"}})["network"]
-        self.delete("network", f"/v2.0/networks/{made['id']}")
-        return int(made.get("mtu") or 1500)
+    def extensions(self) -> frozenset[str]:
+        """The aliases of its network's extensions."""
+        found = self.get("network", "/v2.0/extensions")["extensions"]
+        return frozenset(str(each["alias"]) for each in found)
 
     def called(self, function: Callable[[], T]) -> T:
         """Call a function where the cloud's addresses are reachable."""
@@ -125,16 +107,17 @@ class Cloud:
             options.setdefault("microversion", MICROVERSION)
         try:
             return self.called(lambda: session.request(path, method, endpoint_filter=chosen, **options))
-        except exceptions.Unauthorized as error:
-            raise self._refused(error) from error
         except exceptions.HttpError as error:
+            if isinstance(error, exceptions.Unauthorized):
+                raise self._refused(error) from error
             raise Refusal(self, f"{method} {service}{path.partition('?')[0]}", error) from error
         except (exceptions.ClientException, OSError) as error:
-            raise BrokenLabError(
-                f"the cloud {self.name} cannot be reached: {type(error).__name__}: {error}", self.command("token issue")
-            ) from error
+            raise self._refused(error) from error
 
     def _refused(self, error: Exception) -> LabError:
+        if not isinstance(error, exceptions.Unauthorized):
+            reason = f"{type(error).__name__}: {error}"
+            return BrokenLabError(f"the cloud {self.name} cannot be reached: {reason}", self.command("token issue"))
         return LabError(
             f"the cloud {self.name} refuses the credentials, or the token has expired: {error}",
             self.command("token issue"),
@@ -149,6 +132,15 @@ class Cloud:
     def get(self, service: str, path: str, query: Mapping[str, Any] | None = None) -> Any:
         """GET, as JSON."""
         return self.request(service, "GET", f"{path}?{urlencode(query)}" if query else path).json()
+
+    def listed(self, service: str, path: str, key: str, query: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """GET of a list, with all its pages: Glance's have 25 entries."""
+        answer = self.get(service, path, query)
+        found = list(answer[key])
+        while answer.get("next"):
+            answer = self.get(service, answer["next"])
+            found += answer[key]
+        return found
 
     def post(self, service: str, path: str, body: Any) -> Any:
         """POST, as JSON; None where nothing is answered."""
@@ -198,7 +190,7 @@ class Cloud:
         session, where = self._entry
         try:
             return self.called(lambda: session.get_endpoint(service_type=service, **where)) is not None
-        except exceptions.ClientException as error:
+        except (exceptions.ClientException, OSError) as error:
             raise self._refused(error) from error
 
     @cached_property
@@ -207,7 +199,7 @@ class Cloud:
         session, _ = self._entry
         try:
             return str(self.called(session.get_project_id))
-        except exceptions.ClientException as error:
+        except (exceptions.ClientException, OSError) as error:
             raise self._refused(error) from error
 
     def run(self, *words: str | Path) -> list[str]:

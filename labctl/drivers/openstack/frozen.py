@@ -42,10 +42,13 @@ def branch(cloud: Cloud, lab: Lab, stack: tuple[str, ...], layer: str) -> None:
     records = {path.parent.name: state.read(path, Disks, hint) for path in below.glob(f"*/{FROZEN}")}
     if any(record.lab != lab.id for record in records.values()):
         raise LabError("servers of a cloud cannot be cloned: their images are in the cloud", lab.up("NAME"))
-    _forget(cloud, lab)
     if stack == lab.stack:
+        for path in below.glob(f"*/{FROZEN}"):  # of a snapshot that was cut off
+            files.erase(path)
+        tidy(cloud, lab)
         on_each(lambda node: _freeze(cloud, lab, node, stack[0]), lab.spec.nodes)
         return
+    tidy(cloud, lab)
     for node, record in records.items():
         place = lab.layer(layer) / node
         files.make_directories(place)
@@ -66,9 +69,10 @@ def _freeze(cloud: Cloud, lab: Lab, node: str, layer: str) -> None:
     files.write_atomic(place / FROZEN, Disks(lab=lab.id, image=image, volumes=volumes).model_dump_json())
 
 
-def _forget(cloud: Cloud, lab: Lab) -> None:
-    """Remove the images and snapshots of layers that are gone."""
-    kept = {path.name for path in (lab.directory / "layers").iterdir()}
-    for thing in leftovers.frozen(cloud, lab.name):
-        if thing.layer not in kept:
-            leftovers.discard(cloud, thing)
+def tidy(cloud: Cloud, lab: Lab) -> list[str]:
+    """Remove what the cloud keeps for layers that are gone, or of snapshots that were cut off; returns what is left."""
+    layers = lab.directory / "layers"
+    hint = f"labctl snapshot list {lab.name}"
+    records = [state.read(path, Disks, hint) for name in (FROZEN, RESTORE) for path in layers.glob(f"*/*/{name}")]
+    used = {kept for record in records for kept in (record.image, *record.volumes.values())}
+    return leftovers.forget(cloud, lab.name, {path.name for path in layers.iterdir()}, used)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import groupby
 
 from labctl.drivers.openstack import marks
 from labctl.drivers.openstack.cloud import LAB, Cloud, Refusal, opened
@@ -23,8 +24,18 @@ class Thing:
     kind: str
     id: str
     name: str
+    status: str = ""
     #: the layer whose content it keeps
     layer: str = ""
+    #: of a snapshot: its volume
+    volume: str = ""
+    #: a volume that only its snapshots keep
+    retired: bool = False
+
+    @property
+    def path(self) -> str:
+        """Where it is in its service."""
+        return f"{_PATHS[(self.service, self.kind)]}/{self.id}"
 
     def __str__(self) -> str:
         return f"{self.kind.rstrip('s')} {self.name or self.id}"
@@ -46,6 +57,8 @@ _KINDS = (
 )
 #: Seconds for a volume to be free once its server is gone.
 DETACH = 60.0
+#: What is gone only some time after it was asked to go, and keeps what comes after it from going.
+_SLOW = ("servers", "snapshots", "volumes")
 _PATHS = {(service, key): path.removesuffix("/detail") for service, path, key in _KINDS}
 
 
@@ -57,50 +70,81 @@ def things(cloud: Cloud, lab: str, part: str | None = None) -> Iterator[Thing]:
     for service, path, key in _KINDS:
         if service == "block-storage" and not cloud.has(service):
             continue
-        for there in cloud.get(service, path)[key]:
+        for there in cloud.listed(service, path, key):
             if marks.mine(there, lab, part) or (part is None and there.get("name") == marks.group(lab)):
-                name = there.get("name") or there.get("floating_ip_address") or ""
-                layer = there.get(marks.LAYER) or (there.get("metadata") or {}).get(marks.LAYER) or ""
-                yield Thing(service, key, str(there["id"]), str(name), str(layer))
+                metadata = there.get("metadata") or {}
+                yield Thing(
+                    service,
+                    key,
+                    str(there["id"]),
+                    str(there.get("name") or there.get("floating_ip_address") or ""),
+                    status=str(there.get("status") or ""),
+                    layer=str(there.get(marks.LAYER) or metadata.get(marks.LAYER) or ""),
+                    volume=str(there.get("volume_id") or ""),
+                    retired=marks.RETIRED in metadata,
+                )
 
 
 def remove(cloud: Cloud, lab: str, part: str | None = None, *, keep_frozen: bool = False) -> list[str]:
     """Remove all that; returns what is left, each with the cloud's reason.
 
-    :param keep_frozen: not what snapshots of the lab need.
+    :param keep_frozen: not what snapshots of the lab need: volumes that have snapshots are only taken out of use, as a
+        cloud refuses to delete them.
     """
+    found = list(things(cloud, lab, part))
+    kept = [each for each in found if keep_frozen and each.layer]
+    retired = _volumes(kept)
+    for volume in found:
+        if volume.id in retired and not volume.retired:
+            _free(cloud, volume)
+            cloud.put(volume.service, volume.path, {"volume": {"metadata": {marks.RETIRED: "yes"}}})
+    return purge(cloud, [each for each in found if each not in kept and each.id not in retired])
+
+
+def purge(cloud: Cloud, found: list[Thing]) -> list[str]:
+    """Remove things, which are in the order of removal; returns what is left, each with the cloud's reason."""
     left: list[str] = []
-    servers: list[Thing] = []
-    for thing in [each for each in things(cloud, lab, part) if not (keep_frozen and each.layer)]:
-        if servers and thing.kind != "servers":
-            left += _gone(cloud, servers)
-            servers = []
-        try:
-            discard(cloud, thing)
-        except Refusal as error:
-            left.append(f"{thing}: {error.reason}")
-        else:
-            servers += [thing] if thing.kind == "servers" else []
-    return left + _gone(cloud, servers)
+    for kind, group in groupby(found, key=lambda thing: thing.kind):
+        asked = []
+        for thing in group:
+            try:
+                _discard(cloud, thing)
+                asked.append(thing)
+            except Refusal as error:
+                left.append(f"{thing}: {error.reason}")
+        if kind in _SLOW:
+            left += [f"{each}: {why}" for each in asked if (why := wait_gone(cloud, each.service, each.path))]
+    return left
 
 
-def discard(cloud: Cloud, thing: Thing) -> None:
+def forget(cloud: Cloud, lab: str, layers: Collection[str], used: Collection[str]) -> list[str]:
+    """Remove images and snapshots of layers that are gone, or that no layer's record names, and volumes kept for them.
+
+    :param layers: those that there are.
+    :param used: ids of the images and snapshots that their records name.
+    :returns: what is left, each with the cloud's reason.
+    """
+    found = list(things(cloud, lab))
+    stale = [each for each in found if each.layer and (each.layer not in layers or each.id not in used)]
+    needed = _volumes(each for each in found if each not in stale)
+    return purge(cloud, [each for each in found if each in stale or (each.retired and each.id not in needed)])
+
+
+def _volumes(snapshots: Iterable[Thing]) -> set[str]:
+    return {each.volume for each in snapshots if each.kind == "snapshots"}
+
+
+def _discard(cloud: Cloud, thing: Thing) -> None:
     """Ask the cloud to remove one thing."""
     _prepare(cloud, thing)
-    cloud.delete(thing.service, f"{_PATHS[(thing.service, thing.kind)]}/{thing.id}")
-
-
-def _gone(cloud: Cloud, servers: list[Thing]) -> list[str]:
-    """Wait until servers are gone: their ports and volumes cannot go before."""
-    return [f"{each}: {why}" for each in servers if (why := wait_gone(cloud, each.id))]
+    if thing.status != "deleting":
+        cloud.delete(thing.service, thing.path)
 
 
 def _prepare(cloud: Cloud, thing: Thing) -> None:
     """Undo what keeps something from being removed, or wait for its end."""
     if thing.kind == "volumes":
-        deadline = time.monotonic() + DETACH
-        while _status(cloud, thing) in ("in-use", "detaching") and time.monotonic() < deadline:
-            time.sleep(0.5)
+        _free(cloud, thing)
     if thing.kind == "routers":
         ports = cloud.get("network", "/v2.0/ports", {"device_id": thing.id})["ports"]
         subnets = {ip["subnet_id"] for p in ports if "router_interface" in p["device_owner"] for ip in p["fixed_ips"]}
@@ -109,9 +153,16 @@ def _prepare(cloud: Cloud, thing: Thing) -> None:
                 cloud.put("network", f"/v2.0/routers/{thing.id}/remove_router_interface", {"subnet_id": subnet})
 
 
+def _free(cloud: Cloud, volume: Thing) -> None:
+    """Wait until a volume is free of its server, which is gone."""
+    deadline = time.monotonic() + DETACH
+    while _status(cloud, volume) in ("in-use", "detaching") and time.monotonic() < deadline:
+        time.sleep(0.5)
+
+
 def _status(cloud: Cloud, volume: Thing) -> str:
     try:
-        return str(cloud.get(volume.service, f"/volumes/{volume.id}")["volume"]["status"])
+        return str(cloud.get(volume.service, volume.path)["volume"]["status"])
     except Refusal as error:
         if error.status == 404:
             return "deleted"

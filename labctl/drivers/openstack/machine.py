@@ -12,10 +12,10 @@ from pathlib import Path
 from labctl.drivers import halt, reach
 from labctl.drivers.base import Capabilities, Machine, shutdown_order
 from labctl.drivers.libvirt import seed
-from labctl.drivers.openstack import flavors, frozen, leftovers, quota, tunnel, uploads
+from labctl.drivers.openstack import flavors, frozen, leftovers, mtu, ports, quota, tunnel, uploads
 from labctl.drivers.openstack.cloud import Cloud, Refusal, opened
 from labctl.drivers.openstack.frozen import Disks
-from labctl.drivers.openstack.networks import GATEWAY, Networks, Outside
+from labctl.drivers.openstack.networks import GATEWAY, Networks, Outside, external
 from labctl.drivers.openstack.servers import POWER, Servers
 from labctl.errors import BrokenLabError, LabError
 from labctl.host import files, links, network, process, state
@@ -64,10 +64,8 @@ class OpenStack:
         """1, but 10 on a lab whose hypervisor emulates."""
         return self.cloud.patience
 
-    @property
-    def mtu(self) -> int:
-        """What the cloud's networks carry."""
-        return self.cloud.mtu
+    def mtu(self, lab: str) -> int:
+        return mtu.carried(self.cloud, lab)
 
     def capabilities(self) -> Capabilities:
         # the machines' kernel is labctl's own; whether a cloud carries VLAN tags, its API does not say
@@ -105,13 +103,14 @@ class OpenStack:
         servers = Servers(cloud, lab)
         new = lab.name not in clouds.known()
         if new:
-            self._refuse(lab, nets)
+            self._refuse(lab)
             clouds.remember(lab.name, cloud.name)
         if lab.spec.anti_affinity:
             servers.apart()  # before the nodes, which are made side by side
         network.create(lab.spec)
         if not tunnel.broken(lab):
             return
+        network.pin(lab.spec)
         with step("cloud", f"networks of {lab.name} on {cloud.name}"):
             nets.lay()
             outside = nets.way_in()
@@ -123,10 +122,11 @@ class OpenStack:
         address = nets.floating_ip(nets.outside_port(outside.id))
         tunnel.ensure(lab, cloud, address)
 
-    def _refuse(self, lab: Lab, nets: Networks) -> None:
+    def _refuse(self, lab: Lab) -> None:
         """Say what the cloud cannot do for a lab before anything is made.
 
-        :raises LabError: it has no floating IPs, no volumes, no room, or the lab's networks have VLAN tags.
+        :raises LabError: it has no floating IPs, no volumes, no room, lets the lab's packets not pass, or the lab's
+            networks have VLAN tags.
         """
         if any(each.wire for each in lab.spec.networks.values()):
             raise LabError(
@@ -138,7 +138,8 @@ class OpenStack:
                 f"{lab.spec.topology} has additional disks; the cloud {self.cloud.name} has no volumes",
                 self.cloud.command("catalog list"),
             )
-        nets.external()
+        ports.check(self.cloud, lab)
+        external(self.cloud)
         quota.check(self.cloud, lab)
 
     def _make_gateway(self, lab: Lab, nets: Networks, servers: Servers, outside: Outside) -> None:
@@ -276,6 +277,9 @@ class OpenStack:
 
     def branch(self, lab: Lab, stack: tuple[str, ...], layer: str) -> None:
         frozen.branch(self.cloud, lab, stack, layer)
+
+    def tidy(self, lab: Lab) -> list[str]:
+        return frozen.tidy(self.cloud, lab)
 
     def needs(self, lab: Lab, layer: str) -> dict[str, str]:
         raise LabError(

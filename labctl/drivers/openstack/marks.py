@@ -18,6 +18,8 @@ from labctl.records.lab import Lab
 KEY = "labctl"
 #: In the metadata of an image or a volume's snapshot: the layer whose content it is.
 LAYER = "labctl_layer"
+#: In the metadata of a volume: the disk that it is; that only its snapshots keep it.
+DISK, RETIRED = "labctl_disk", "labctl_retired"
 _FORM = re.compile(r"^labctl home=(?P<home>\w+) lab=(?P<lab>[\w-]+) id=(?P<id>\w+) part=(?P<part>\S+)$")
 
 
@@ -37,6 +39,11 @@ class Mark:
 def of(lab: Lab, part: str) -> str:
     """The mark of something of a lab."""
     return str(Mark(clouds.home(), lab.name, lab.id, part))
+
+
+def early(lab: str, part: str) -> str:
+    """The mark of something of a lab that has no id yet."""
+    return str(Mark(clouds.home(), lab, "none", part))
 
 
 def group(lab: str) -> str:

@@ -6,9 +6,10 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from labctl.drivers.openstack import marks
-from labctl.drivers.openstack.cloud import Cloud, Refusal
+from labctl.drivers.openstack import marks, ports
+from labctl.drivers.openstack.cloud import Cloud
 from labctl.errors import DeadlineError, LabError
+from labctl.host.network import own_mac
 from labctl.records.lab import Lab
 from labctl.topology.spec import CardSpec, InterfaceSpec
 
@@ -40,6 +41,21 @@ class Outside:
     mtu: int
 
 
+def external(cloud: Cloud) -> dict[str, Any]:
+    """The network that floating IPs are from.
+
+    :raises LabError: the cloud has none.
+    """
+    found = cloud.get("network", "/v2.0/networks", {"router:external": True})["networks"]
+    if not found:
+        raise LabError(
+            f"the cloud {cloud.name} has no external network: the gateway of a lab needs a floating IP",
+            cloud.command("network list --external"),
+        )
+    preferred = sorted(found, key=lambda each: (not each.get("is_default"), each["name"]))
+    return dict(preferred[0])
+
+
 class Networks:
     """The networks, ports and router of one lab."""
 
@@ -47,32 +63,9 @@ class Networks:
         self._cloud, self._lab = cloud, lab
 
     def _ensure(self, kind: str, part: str, name: str, body: dict[str, Any]) -> dict[str, Any]:
-        """The lab's own resource of a kind; made if there is none. What has its name only is left alone."""
-        mark = marks.of(self._lab, part)
-        plural = f"{kind}s".replace("-", "_")
-        key = kind.replace("-", "_")
-        for there in self._cloud.get("network", f"/v2.0/{kind}s", {"description": mark})[plural]:
-            found: dict[str, Any] = there
-            return found
-        about = {"name": f"{self._lab.name}.{name}", "description": mark, **body}
-        made: dict[str, Any] = self._cloud.post("network", f"/v2.0/{kind}s", {key: about})[key]
-        return made
+        return ports.owned(self._cloud, self._lab, kind, part, name, body)
 
     # --- networks --------------------------------------------------------------------------------
-
-    def external(self) -> str:
-        """The id of the network that floating IPs are from.
-
-        :raises LabError: the cloud has none.
-        """
-        found = self._cloud.get("network", "/v2.0/networks", {"router:external": True})["networks"]
-        if not found:
-            raise LabError(
-                f"the cloud {self._cloud.name} has no external network: the gateway of a lab needs a floating IP",
-                self._cloud.command("network list --external"),
-            )
-        preferred = sorted(found, key=lambda each: (not each.get("is_default"), each["name"]))
-        return str(preferred[0]["id"])
 
     def lay(self) -> None:
         """Make the networks that are missing.
@@ -97,10 +90,9 @@ class Networks:
         network = made["id"]
         plan = {"network_id": network, "ip_version": 4, "cidr": OUTSIDE_CIDR, "gateway_ip": OUTSIDE_ROUTER}
         subnet = self._ensure("subnet", OUTSIDE, "outside", {**plan, "enable_dhcp": False})["id"]
-        outside = {"external_gateway_info": {"network_id": self.external()}}
+        outside = {"external_gateway_info": {"network_id": external(self._cloud)["id"]}}
         router = self._ensure("router", OUTSIDE, "outside", outside)["id"]
-        ports = self._cloud.get("network", "/v2.0/ports", {"device_id": router, "network_id": network})["ports"]
-        if not ports:
+        if not self._cloud.get("network", "/v2.0/ports", {"device_id": router, "network_id": network})["ports"]:
             self._cloud.put("network", f"/v2.0/routers/{router}/add_router_interface", {"subnet_id": subnet})
         return Outside(network, made["mtu"] or 1500)
 
@@ -131,43 +123,24 @@ class Networks:
 
     def gateway_card(self, network: str) -> str:
         """The id of the gateway's port in one of the lab's networks, by which the tunnel's frames come and go."""
-        return self._open_port(
-            self._network(network), GATEWAY, f"gateway.{network}", {"fixed_ips": self._bare_address(network)}
-        )
+        body = {"fixed_ips": self._bare_address(network)}
+        mac = own_mac(self._lab.spec, network)
+        return self._open_port(self._network(network), GATEWAY, f"gateway.{network}", body, mac)
 
-    def _open_port(self, network: dict[str, Any], part: str, name: str, body: dict[str, Any]) -> str:
+    def _open_port(self, network: dict[str, Any], part: str, name: str, body: dict[str, Any], mac: str = "") -> str:
         whole = f"{self._lab.name}.{name}"
         mark = marks.of(self._lab, part)
         for there in self._cloud.get("network", "/v2.0/ports", {"description": mark, "name": whole})["ports"]:
             return str(there["id"])
-        about = {
-            "name": whole,
-            "description": mark,
-            "network_id": network["id"],
-            "port_security_enabled": False,
-            **body,
-        }
-        try:
-            return str(self._cloud.post("network", "/v2.0/ports", {"port": about})["port"]["id"])
-        except Refusal as error:
-            if error.status not in (400, 403):
-                raise
-            raise LabError(
-                f"the cloud {self._cloud.name} filters the packets of a lab's networks and does not let that be turned "
-                f"off: {error.reason}",
-                self._cloud.command("extension list --network"),
-            ) from error
+        about = {"name": whole, "description": mark, "network_id": network["id"], **body}
+        return ports.make(self._cloud, self._lab, about, mac)
 
     def outside_port(self, network: str) -> str:
         """The id of the gateway's port in its own network: only SSH comes in there."""
         group = self._ensure("security-group", GATEWAY, "gateway", {})["id"]
         rule = {"security_group_id": group, "direction": "ingress", "protocol": "tcp", "ethertype": "IPv4"}
         rule |= {"port_range_min": 22, "port_range_max": 22}
-        try:
-            self._cloud.post("network", "/v2.0/security-group-rules", {"security_group_rule": rule})
-        except Refusal as error:
-            if error.status != 409:  # it is there
-                raise
+        ports.allow(self._cloud, rule)
         body = {
             "network_id": network,
             "fixed_ips": [{"ip_address": OUTSIDE_ADDRESS}],
@@ -177,7 +150,7 @@ class Networks:
 
     def floating_ip(self, port: str) -> str:
         """The gateway's floating IP."""
-        body = {"floating_network_id": self.external(), "port_id": port}
+        body = {"floating_network_id": external(self._cloud)["id"], "port_id": port}
         mark = marks.of(self._lab, GATEWAY)
         there = self._cloud.get("network", "/v2.0/floatingips", {"description": mark})["floatingips"]
         if not there:
@@ -194,11 +167,11 @@ class Networks:
 
         :raises DeadlineError: they have not.
         """
-        ports = [self.card(node, interface, each) for each in interface.cards]
-        for port in ports:
+        cards = [self.card(node, interface, each) for each in interface.cards]
+        for port in cards:
             self._cloud.put("network", f"/v2.0/ports/{port}", {"port": {"admin_state_up": up}})
         deadline, wanted = time.monotonic() + PLUG * self._cloud.patience, "ACTIVE" if up else "DOWN"
-        for port in ports:
+        for port in cards:
             while (status := self._status(port)) != wanted:
                 if time.monotonic() > deadline:
                     raise DeadlineError(

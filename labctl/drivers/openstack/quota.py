@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from labctl.drivers.openstack.cloud import Cloud
+from labctl.drivers.openstack.ports import filtered
 from labctl.errors import LabError
 from labctl.records.lab import Lab
 
@@ -15,8 +16,11 @@ MIB, GIB = 2**20, 2**30
 GATEWAY = (1, 256 * MIB, GIB)
 
 
-def needed(lab: Lab) -> Counter[str]:
-    """What a lab takes: numbers of things, MiB of memory, GiB of volumes."""
+def needed(lab: Lab, *, filtered: bool = False) -> Counter[str]:
+    """What a lab takes: numbers of things, MiB of memory, GiB of volumes.
+
+    :param filtered: on a cloud that filters the packets of all ports.
+    """
     nodes, segments = lab.spec.nodes.values(), lab.spec.segments
     disks = [disk for node in nodes for disk in node.disks]
     cards = [card for node in nodes for card in node.interfaces]
@@ -28,11 +32,11 @@ def needed(lab: Lab) -> Counter[str]:
             "volumes": len(disks),
             "GiB of volumes": sum(-(-disk.size // GIB) for disk in disks),
             "networks": len(segments) + 1,
-            "subnets": len(segments) + 1,
+            "subnets": 2 * len(segments) + 1,
             "ports": len(cards) + len(segments) + 1,
             "routers": 1,
             "floating IPs": 1,
-            "security groups": 1,
+            "security groups": 2 if filtered else 1,
         }
     )
 
@@ -42,7 +46,8 @@ def check(cloud: Cloud, lab: Lab) -> None:
 
     :raises LabError: something is not enough; names each with both numbers.
     """
-    wanted, room = needed(lab), left(cloud, volumes=any(node.disks for node in lab.spec.nodes.values()))
+    wanted = needed(lab, filtered=bool(filtered(cloud)))
+    room = left(cloud, volumes=any(node.disks for node in lab.spec.nodes.values()))
     short = [
         f"{number} {what}; the project may have {max(room[what], 0)} more"
         for what, number in wanted.items()

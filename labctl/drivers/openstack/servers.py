@@ -10,7 +10,7 @@ from typing import Any
 
 from labctl.drivers.openstack import marks
 from labctl.drivers.openstack.cloud import Cloud, Refusal
-from labctl.drivers.openstack.marks import KEY, LAYER
+from labctl.drivers.openstack.marks import DISK, KEY, LAYER
 from labctl.errors import DeadlineError, LabError
 from labctl.records.lab import Lab
 
@@ -133,23 +133,29 @@ class Servers:
         """
         there = self.volumes(node)
         if disk in there:
-            return there[disk]["id"]  # type: ignore[no-any-return]
+            found = str(there[disk]["id"])
+            if there[disk]["status"] == "creating":  # by a labctl that was killed
+                self._filled(found, node, disk)
+            return found
         body = {
             "name": f"{self.name(node)}.{disk}",
             "description": marks.of(self._lab, node),
-            "metadata": {"labctl_disk": disk},
+            "metadata": {DISK: disk},
             "size": -(-size // GIB),
             **({"snapshot_id": snapshot} if snapshot else {}),
         }
         made = str(self._cloud.post("block-storage", "/volumes", {"volume": body})["volume"]["id"])
-        self._cloud.ready("block-storage", f"/volumes/{made}", "available", f"the volume {disk} of {node}", FREEZE)
+        self._filled(made, node, disk)
         return made
+
+    def _filled(self, volume: str, node: str, disk: str) -> None:
+        self._cloud.ready("block-storage", f"/volumes/{volume}", "available", f"the volume {disk} of {node}", FREEZE)
 
     def volumes(self, node: str) -> dict[str, dict[str, Any]]:
         """A node's volumes, by the name of the disk."""
         mark = marks.of(self._lab, node)
         found = self._cloud.get("block-storage", "/volumes/detail")["volumes"]
-        return {v["metadata"].get("labctl_disk", ""): v for v in found if v["description"] == mark}
+        return {v["metadata"][DISK]: v for v in found if v["description"] == mark and DISK in v["metadata"]}
 
     def freeze_volume(self, node: str, disk: str, volume: str, layer: str) -> str:
         """Make a snapshot of a volume; its id."""
@@ -178,15 +184,17 @@ class Servers:
         return str(self._cloud.post("compute", "/os-server-groups", body)["server_group"]["id"])
 
 
-def wait_gone(cloud: Cloud, server: str, seconds: float = POWER) -> str:
-    """Wait until a deleted server is gone; what is wrong if it is not after that many seconds."""
+def wait_gone(cloud: Cloud, service: str, path: str, seconds: float = POWER) -> str:
+    """Wait until what was deleted is gone; what is wrong if it is not after that many seconds."""
     deadline = time.monotonic() + seconds * cloud.patience
     while time.monotonic() < deadline:
         try:
-            cloud.get("compute", f"/servers/{server}")
+            answer = cloud.get(service, path)
         except Refusal as error:
             if error.status == 404:
                 return ""
             raise
+        if next(iter(answer.values()))["status"] == "error_deleting":
+            return "the cloud could not delete it"
         time.sleep(0.5)
     return f"still there {seconds:g} s after it was deleted"

@@ -54,13 +54,15 @@ class VagrantMachines:
     """The driver ``vagrant``."""
 
     name = "vagrant"
-    mtu = 0
 
     def __init__(self) -> None:
         self._libvirt = Libvirt()
         self._lock = threading.Lock()
 
     # --- capabilities ----------------------------------------------------------------------------
+
+    def mtu(self, lab: str) -> int:
+        return 0
 
     @property
     def patience(self) -> float:
@@ -283,6 +285,9 @@ class VagrantMachines:
             place = lab.layer(layer) / node
             files.make_directories(place)
             files.write_atomic(place / RESTORE, _snapshot(stack[0]))
+
+    def tidy(self, lab: Lab) -> list[str]:
+        return []
 
     def needs(self, lab: Lab, layer: str) -> dict[str, str]:
         raise LabError(
