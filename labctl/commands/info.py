@@ -22,7 +22,10 @@ def print_stages(stages: Sequence[StageRecord]) -> None:
             f"  {record.name:<15}{record.seconds:7.1f} s   cpu {record.cpu_seconds:6.1f} s   "
             f"{record.changed:3} changed {record.ok:3} ok"
         )
-    seconds, cpu = sum(r.seconds for r in stages), sum(r.cpu_seconds for r in stages)
+    # stages run side by side, so their seconds say nothing together
+    began = min((r.finished - r.seconds for r in stages), default=0.0)
+    seconds = max((r.finished for r in stages), default=0.0) - began
+    cpu = sum(r.cpu_seconds for r in stages)
     changed = sum(r.changed for r in stages)
     out.print(f"  {'total':<15}{seconds:7.1f} s   cpu {cpu:6.1f} s   {changed:3} changed")
 

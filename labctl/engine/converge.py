@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from keystoneauth1.exceptions import ClientException
 
@@ -17,6 +17,7 @@ from labctl.components import Component
 from labctl.engine import sources
 from labctl.engine.capacity import check_resources
 from labctl.engine.cloud import Cloud, ask
+from labctl.engine.stages import Meter, execute
 from labctl.errors import LabError
 from labctl.host import files
 from labctl.host.ssh import Session
@@ -25,7 +26,7 @@ from labctl.images import store
 from labctl.images.guest import GuestImage
 from labctl.operations.node import Copy, Item, Record, flatten, quote
 from labctl.operations.openstack import ApiOperation, GuestImageUpload
-from labctl.operations.runner import Outcome, run_stage
+from labctl.operations.runner import Outcome, end_programs, run_stage
 from labctl.plan.planner import Plan, Stage
 from labctl.progress import note, step
 from labctl.records import access
@@ -59,11 +60,6 @@ class Summary:
     def changed(self) -> int:
         """Operations that changed something."""
         return sum(s.changed for s in self.stages)
-
-    @property
-    def seconds(self) -> float:
-        """Wall time of all stages that ran."""
-        return sum(s.seconds for s in self.stages)
 
 
 def no_guest() -> GuestImage:
@@ -199,35 +195,54 @@ class Engine:
     def _stages(
         self, plan: Plan, secrets: Mapping[str, Secret], journal: Journal, summary: Summary, until: str
     ) -> None:
+        """Run what is due: a stage that is not as the journal says, and all after it."""
         names = [s.name for s in plan.stages]
-        for position, stage in enumerate(plan.stages):
-            digest = stage.digest(lambda text: reveal(text, secrets))
+        last = names.index(until) if until in names else len(names) - 1
+        due: list[Stage] = []
+        digests: dict[str, str] = {}
+        for stage in plan.stages[: last + 1]:
+            digest = digests[stage.name] = stage.digest(lambda text: reveal(text, secrets))
             known = journal.record(stage.name)
-            if known and known.digest == digest and stage.name not in ALWAYS:
+            if not due and known and known.digest == digest and stage.name not in ALWAYS:
                 summary.skipped.append(stage.name)
             else:
-                journal.forget_from(tuple(names[position:]))
-                self.lab.save_journal(journal)
-                record = self._run(stage, secrets, digest)
-                journal.stages.append(record)
-                self.lab.save_journal(journal)
-                summary.stages.append(record)
-                if self._checkpoint is not None and stage.name in self.lab.spec.snapshots:
-                    self.close()
-                    self._checkpoint(stage.name)
-                    self.connect()
-            if stage.name == until:
-                break
+                due.append(stage)
+        if not due:
+            return
+        journal.forget_from(tuple(names[names.index(due[0].name) :]))
+        self.lab.save_journal(journal)
+        on_each(lambda node: end_programs(self._sessions[node]), self._sessions)
+
+        def finished(record: StageRecord) -> None:
+            journal.add(replace(record, digest=digests[record.name]), names)
+            self.lab.save_journal(journal)
+            summary.stages.append(record)
+            if self._checkpoint is not None and record.name in self.lab.spec.snapshots:
+                self.close()
+                self._checkpoint(record.name)
+                self.connect()
+
+        def run(stage: Stage) -> list[str]:
+            return self._run(stage, secrets)
+
+        meter = Meter(lambda: self.lab.driver.cpu_seconds(self.lab))
+        # a snapshot restarts the machines, so nothing else may run then
+        execute(plan.stages, due, run, finished, meter, alone=bool(self.lab.spec.snapshots))
+        order = {name: position for position, name in enumerate(names)}
+        summary.stages.sort(key=lambda record: order.get(record.name, -1))
 
     def do(self, stage: Stage) -> StageRecord:
         """Run one stage on connected nodes, apart from a plan and unrecorded.
 
         :raises LabError: an operation failed.
         """
-        return self._run(stage, self.lab.secrets(), "")
+        records: list[StageRecord] = []
+        meter = Meter(lambda: self.lab.driver.cpu_seconds(self.lab))
+        execute((stage,), (stage,), lambda each: self._run(each, self.lab.secrets()), records.append, meter)
+        return records[0]
 
-    def _run(self, stage: Stage, secrets: Mapping[str, Secret], digest: str) -> StageRecord:
-        began, cpu = time.monotonic(), self.lab.driver.cpu_seconds(self.lab)
+    def _run(self, stage: Stage, secrets: Mapping[str, Secret]) -> list[str]:
+        """Do a stage; return the state of each of its operations."""
         states: list[str] = []
         with step("lab", stage.name):
             states += sources.bring(self.lab, self._sessions, stage)
@@ -236,15 +251,7 @@ class Engine:
             states += self._on_apis(stage, secrets)
             states += self._on_nodes(f"{stage.name}-after", stage.after, secrets)
             self._keep(stage, secrets)
-        return StageRecord(
-            stage.name,
-            digest,
-            time.time(),
-            round(time.monotonic() - began, 3),
-            round(self.lab.driver.cpu_seconds(self.lab) - cpu, 3),
-            states.count("changed"),
-            states.count("ok"),
-        )
+        return states
 
     def _on_nodes(self, name: str, nodes: Mapping[str, tuple[Item, ...]], secrets: Mapping[str, Secret]) -> list[str]:
         if not nodes:

@@ -272,8 +272,11 @@ class Attempt:
 
     def _bad_stage(self) -> str:
         """The stage in which ``up`` failed or timed out."""
-        events = self._events()
-        return events[-1]["text"] if events and events[-1]["kind"] in ("fail", "begin") else "up"
+        last: dict[str, str] = {event["text"]: event["kind"] for event in self._events()}
+        for kind in ("fail", "begin"):
+            if found := [stage for stage, ended in last.items() if ended == kind]:
+                return found[0] if kind == "fail" else found[-1]
+        return "up"
 
     def _versions(self) -> None:
         names = facts.images(self.lab)

@@ -11,7 +11,8 @@ from labctl.operations.node import CHANGED, Chain, Command, quote
 class Invocation:
     """One command of a program: its arguments, the account, and the file or test by which it is known to be done.
 
-    ``allowed`` is a status besides 0 with which it may end. ``stamp`` is written when it has.
+    ``allowed`` is a status besides 0 with which it may end. ``stamp`` is written when it has. ``fills``: it makes
+    tables, and nothing that belongs to a lab alone.
     """
 
     title: str
@@ -22,6 +23,7 @@ class Invocation:
     allowed: int = 0
     source: str = ""
     typed: str = ""
+    fills: bool = False
 
     @property
     def test(self) -> str:
@@ -40,16 +42,15 @@ class Invocation:
 class Invocations:
     """Commands of one Python program that run in sequence, in processes that share its imports (forked.py).
 
-    ``filled`` is shell that first fills the tables they work on: status 1 if it has nothing for them, 2 if it failed.
-    With ``enough`` the commands are done where it did. ``before`` is a test that must pass if any of them is due;
-    ``environment`` are assignments for all of them.
+    ``filled`` is shell that fills tables as those of the commands that ``fills`` would: status 1 if it has nothing for
+    them, 2 if it failed. ``before`` is a test that must pass if any command is due; ``environment`` are assignments for
+    all of them.
     """
 
     title: str
     program: str
     each: tuple[Invocation, ...]
     filled: str = ""
-    enough: bool = False
     before: str = ""
     environment: str = ""
 
@@ -59,16 +60,20 @@ class Invocations:
         return tuple(each.command(self.program) for each in self.each)
 
     def shell(self) -> str:
-        lines = ["set --"]
+        lines = ["state=0"]
+        stamps = [each.stamp for each in self.each if each.fills]
+        if self.filled and stamps:
+            lines += [
+                f"if ! {{ {' && '.join(f'[ -e {stamp} ]' for stamp in stamps)}; }}; then",
+                f"    {self.filled}",
+                f"    case $? in 0) touch {' '.join(stamps)}; state={CHANGED} ;; 1) ;; *) return 1 ;; esac",
+                "fi",
+            ]
+        lines.append("set --")
         for each in self.each:
             due = f'set -- "$@" {quote(each.user)} {each.allowed} {quote(each.stamp)} {quote(each.words)}'
             lines.append(f"{{ {each.test}\n}} >/dev/null 2>&1 || {due}" if each.test else due)
-        lines.append("[ $# -gt 0 ] || return 0")
-        if self.filled:
-            lines += [self.filled, "filled=$?", "[ $filled -le 1 ] || return 1"]
-            if self.enough:
-                stamps = " ".join(each.stamp for each in self.each)
-                lines.append(f"[ $filled -eq 1 ] || {{ touch {stamps} && return {CHANGED}; return 1; }}")
+        lines.append("[ $# -gt 0 ] || return $state")
         if self.before:
             lines.append(f"{self.before} || return 1")
         assigned = f"{self.environment} " if self.environment else ""

@@ -70,11 +70,21 @@ def _alone(directory: str) -> str:
     sshd gives each command its own process group. PIDs are reused, so the process must be checked to be ours;
     after a restart of the node it may be this very one.
     """
-    pid = f"{directory}/pid"
-    return (
-        f"mkdir -p {directory}; {{ read -r old <{pid} && [ $old != $$ ] && grep -qs {directory} /proc/$old/cmdline && "
-        f"kill -KILL -$old; }} 2>/dev/null; echo $$ >{pid}"
-    )
+    pid = f"{directory}.pid"
+    return f"mkdir -p {directory}; {_END.format(pid=pid, directory=directory)}; echo $$ >{pid}"
+
+
+#: Ends the program whose PID a file has, if it still runs.
+_END = (
+    "{{ read -r old <{pid} && [ $old != $$ ] && grep -qs {directory} /proc/$old/cmdline && "
+    "kill -KILL -$old; }} 2>/dev/null"
+)
+
+
+def end_programs(session: Session) -> None:
+    """Kill every program that an interrupted labctl left running on a node, of whatever stage."""
+    end = _END.format(pid='"$pid"', directory=DIRECTORY)
+    session.run(f"for pid in {DIRECTORY}/*.pid; do {end}; done; :", timeout=60)
 
 
 def run_stage(
@@ -120,7 +130,7 @@ def run_stage(
     directory = directory or DIRECTORY
     place = f"{directory}/{stage}"
     command = (
-        f"{_alone(directory)}; umask 077; rm -rf {place}; mkdir -p {place} && tar -xf - -C {place} && umask 022 && "
+        f"{_alone(place)}; umask 077; rm -rf {place}; mkdir -p {place} && tar -xf - -C {place} && umask 022 && "
         f"LABCTL_PATIENCE={math.ceil(session.patience)} sh {place}/program.sh; "
         f"s=$?; rm -rf {place}/files {place}/program.sh; {gone}exit $s"
     )

@@ -81,14 +81,15 @@ def _title(ctx: Context, made: Plan, words: Words) -> str:
 def _chapters(ctx: Context, made: Plan) -> Iterator[tuple[str, str, tuple[Step, ...]]]:
     """(heading, purpose, steps) of every chapter."""
     stages = {s.name: s for s in made.stages}
-    for name in ("prepare", "packages", "infrastructure"):
-        yield name, f"{name}-is", (Step("", flat(stages[name].nodes)),)
+    for name, parts in (("prepare", ()), ("packages", ()), ("infrastructure", ("sql",))):
+        steps = (Step("", flat(stages[part].nodes)) for part in (*parts, name))
+        yield name, f"{name}-is", tuple(steps)
     for service in present(ctx):
         yield service.name, f"{service.name}-is", tuple(_service(ctx, service, stages))
-    if "compute" in stages:
+    if "settle" in stages:
         settled = {
             node: tuple(o for o in items if o not in nova.map_hosts(ctx))
-            for node, items in flat(stages["compute"].after).items()
+            for node, items in flat(stages["settle"].nodes).items()
         }
         yield "settle", "settle-is", (Step("", settled),)
     if "fixtures" in stages:

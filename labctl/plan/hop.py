@@ -7,6 +7,7 @@ migrates while it serves comes last.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from labctl.components import Component
 from labctl.operations import openstack
@@ -40,7 +41,8 @@ def hop(before: Context, ctx: Context) -> Plan:
     extra = {stage.name: stage for stage in _extra(before, ctx)}
     made: list[Stage] = []
     for stage in plan(ctx).stages:
-        made += [stage, *(extra[name] for name in _AFTER.get(stage.name, ()) if name in extra)]
+        # what comes between is for all that follows
+        made += [replace(stage, needs=None), *(extra[name] for name in _AFTER.get(stage.name, ()) if name in extra)]
     return Plan(ctx, tuple(made))
 
 

@@ -53,6 +53,8 @@ class Stage:
     api: tuple[openstack.ApiOperation, ...] = ()
     #: after the API operations, on nodes again
     after: Mapping[str, tuple[Item, ...]] = field(default_factory=dict)
+    #: the stages that must be finished before; None: the one before it
+    needs: tuple[str, ...] | None = None
 
     def on(self, node: str) -> tuple[Operation, ...]:
         """Its operations on a node, in their order."""
@@ -289,6 +291,19 @@ def _openrc(ctx: Context) -> tuple[Item, ...]:
     )
 
 
+#: The stages before that a stage needs, where that is not just the one before it: tables need no identity service, and
+#: configuration nothing that runs. On RDO's bases one web server has several services, so there each waits for all.
+NEEDS = {
+    "keystone": ("sql",),
+    "catalog": ("keystone",),
+    "configure": ("packages",),
+    "databases": ("sql", "configure"),
+    "services": ("infrastructure", "catalog", "databases"),
+    "fixtures": ("compute",),
+    "verify": ("settle", "fixtures"),
+}
+
+
 def plan(ctx: Context) -> Plan:
     """Return what ``up`` will do for a lab."""
     spec = ctx.lab
@@ -297,7 +312,8 @@ def plan(ctx: Context) -> Plan:
     stages = [
         Stage("prepare", per_node(ctx, lambda n: (*redhat.prepare(ctx, n), *infra.prepare(ctx, n)))),
         Stage("packages", per_node(ctx, lambda n: _packages(ctx, n))),
-        Stage("infrastructure", per_node(ctx, lambda n: (*redhat.protect(ctx, n), *infra.infrastructure(ctx, n)))),
+        Stage("sql", per_node(ctx, lambda n: (*redhat.protect(ctx, n), *infra.sql(ctx, n)))),
+        Stage("infrastructure", per_node(ctx, lambda n: infra.infrastructure(ctx, n))),
     ]
     if not spec.has(Component.KEYSTONE):
         return Plan(ctx, tuple(stages))
@@ -327,10 +343,12 @@ def plan(ctx: Context) -> Plan:
             "compute",
             per_node(ctx, lambda n: start(ctx, n, parts[n.name], "compute")),
             api=(openstack.ComputeHosts(hosts),) if hosts else (),
-            after=per_node(ctx, settle),
         ),
+        Stage("settle", per_node(ctx, settle)),
         Stage("fixtures", {ctx.identity_host: _openrc(ctx)}, api=_fixtures(ctx)),
     ]
     answers = (*(o for s in found for o in s.verify(ctx)), *served(ctx))
     stages.append(Stage("verify", api=answers, after=_records(ctx, found, stages)))
+    if ctx.base.redhat is None:
+        stages = [replace(stage, needs=NEEDS.get(stage.name)) for stage in stages]
     return Plan(ctx, tuple(stages))

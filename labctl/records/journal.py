@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 
@@ -27,6 +28,12 @@ class Journal:
     def record(self, name: str) -> StageRecord | None:
         """The record of a finished stage."""
         return next((s for s in self.stages if s.name == name), None)
+
+    def add(self, record: StageRecord, names: Sequence[str]) -> None:
+        """Add a finished stage, in the order of a plan's names: stages that ran side by side end in any order."""
+        self.stages.append(record)
+        order = {name: position for position, name in enumerate(names)}
+        self.stages.sort(key=lambda stage: order.get(stage.name, -1))
 
     def forget_from(self, names: tuple[str, ...]) -> None:
         """Drop the records of these stages."""

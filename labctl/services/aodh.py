@@ -14,9 +14,9 @@ from labctl.services.base import (
     Context,
     Daemon,
     authtoken,
+    fills,
     http_ready,
     messaging,
-    once,
     password_auth,
     service_account,
     tables,
@@ -72,7 +72,7 @@ class Aodh(Chapter):
         return (configuration(ctx), *processes(ctx, "aodh-api"), *httpd.site(ctx, "aodh", 8042, application))
 
     def populate(self, ctx: Context) -> tuple[tuple[str, Populate], ...]:
-        made = tables(ctx, "aodh", "aodh-dbsync", once("aodh dbsync", "", "aodh"))
+        made = tables(ctx, "aodh", "aodh-dbsync", fills("aodh dbsync", "", "aodh"))
         return ((ctx.host(Component.AODH), made),)
 
     def daemons(self, ctx: Context, node: NodeSpec) -> tuple[Daemon, ...]:

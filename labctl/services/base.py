@@ -335,15 +335,14 @@ def sync(title: str, run: str, user: str, source: str = POPULATE) -> Command:
     return Command(title, f"{typed} && touch {done}", unless=f"[ -e {done} ]", source=source, typed=typed)
 
 
-def once(title: str, words: str, user: str, source: str = POPULATE, allowed: int = 0) -> Invocation:
-    """A command of a service's program that is run once per lab, as the service's account."""
-    return Invocation(title, words, user, stamp(title), allowed=allowed, source=source)
+def fills(title: str, words: str, user: str, source: str = POPULATE) -> Invocation:
+    """A command of a service's program that fills its tables, once per lab, as the service's account."""
+    return Invocation(title, words, user, stamp(title), source=source, fills=True)
 
 
 def tables(ctx: Context, project: str, program: str, *each: Invocation, before: str = "") -> Invocations:
     """Make the tables of a project, whose database has its name: by its own program, or from the golden image."""
-    filled = ctx.filled(project, project)
-    return Invocations(f"{project} tables", program, each, filled=filled, enough=True, before=before)
+    return Invocations(f"{project} tables", program, each, filled=ctx.filled(project, project), before=before)
 
 
 def http_ready(what: str, url: str) -> tuple[str, str]:

@@ -14,10 +14,10 @@ from labctl.services.base import (
     Context,
     Daemon,
     authtoken,
+    fills,
     http_ready,
     messaging,
     notifications,
-    once,
     password_auth,
     privileged,
     service_account,
@@ -219,7 +219,7 @@ class Cinder(Chapter):
         return tuple(made)
 
     def populate(self, ctx: Context) -> tuple[tuple[str, Populate], ...]:
-        made = tables(ctx, "cinder", "cinder-manage", once("cinder db sync", "db sync", "cinder"))
+        made = tables(ctx, "cinder", "cinder-manage", fills("cinder db sync", "db sync", "cinder"))
         return ((ctx.host(Component.CINDER_CONTROLLER), made),)
 
     def daemons(self, ctx: Context, node: NodeSpec) -> tuple[Daemon, ...]:

@@ -17,10 +17,10 @@ from labctl.services.base import (
     authtoken,
     children,
     counted,
+    fills,
     http_ready,
     messaging,
     notifications,
-    once,
     service_account,
     tables,
 )
@@ -108,9 +108,9 @@ class Glance(Chapter):
             ctx,
             "glance",
             "glance-manage",
-            once("glance db_sync", "db_sync", "glance"),
+            fills("glance db_sync", "db_sync", "glance"),
             # an existing namespace is left as it is
-            once("glance metadata definitions", f"db_load_metadefs {path}", "glance", DEFINITIONS),
+            fills("glance metadata definitions", f"db_load_metadefs {path}", "glance", DEFINITIONS),
             # glance-manage only logs when it finds no file
             before=f"ls {path}*.json >/dev/null",
         )

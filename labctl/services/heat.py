@@ -23,10 +23,10 @@ from labctl.services.base import (
     Context,
     Daemon,
     authtoken,
+    fills,
     http_ready,
     messaging,
     notifications,
-    once,
     password_auth,
     service_account,
     stretch,
@@ -110,7 +110,7 @@ class Heat(Chapter):
         return (configuration(ctx), *processes(ctx, "heat-api"), *processes(ctx, "heat-api-cfn"))
 
     def populate(self, ctx: Context) -> tuple[tuple[str, Populate], ...]:
-        made = tables(ctx, "heat", "heat-manage", once("heat db_sync", "db_sync", "heat"))
+        made = tables(ctx, "heat", "heat-manage", fills("heat db_sync", "db_sync", "heat"))
         return ((ctx.host(Component.HEAT), made),)
 
     def daemons(self, ctx: Context, node: NodeSpec) -> tuple[Daemon, ...]:

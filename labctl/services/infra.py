@@ -192,43 +192,60 @@ def _no_anonymous() -> Command:
     )
 
 
-def infrastructure(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
-    """Configuration, start and readiness of the database, message bus, cache and time service of a node."""
-    files: list[Operation] = []
-    starts: list[Operation] = []
-    after: list[Item] = []
+class _Daemons:
+    """Daemons of a node that are configured and then started side by side."""
 
-    def begin(daemon: str, *inputs: Operation) -> None:
-        files.extend(inputs)
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._files: list[Operation] = []
+        self._starts: list[Operation] = []
+
+    def begin(self, daemon: str, *inputs: Operation) -> None:
+        """Start a daemon that reads these files."""
+        self._files.extend(inputs)
         texts = tuple(i.content for i in inputs if isinstance(i, File))
-        starts.extend(Unit(u, texts) for u in ctx.base.units[daemon])
+        self._starts.extend(Unit(u, texts) for u in self._ctx.base.units[daemon])
 
-    begin("chrony", File(ctx.base.paths["chrony.conf"], chrony_conf(ctx, node), source="facts 4.2"))
+    def items(self) -> tuple[Item, ...]:
+        """What configures and starts them."""
+        return (*self._files, RELOAD, Parallel(tuple(self._starts))) if self._starts else ()
+
+
+def sql(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
+    """Database and cache of a node: all that the identity service and tables need."""
+    daemons = _Daemons(ctx)
+    ready: list[Item] = []
     if node.has(Component.MARIADB):
-        begin("mariadb", *_mariadb(ctx, node))
+        daemons.begin("mariadb", *_mariadb(ctx, node))
+        ready.append(Wait("database answers", "mysql -u root -e 'select 1'", tuple(ctx.base.units["mariadb"]), 60))
+        if ctx.base.redhat:
+            ready.append(_no_anonymous())
+    if node.has(Component.MEMCACHED):
+        daemons.begin("memcached", _memcached(ctx, node))
+    return (*daemons.items(), *ready)
+
+
+def infrastructure(ctx: Context, node: NodeSpec) -> tuple[Item, ...]:
+    """Message bus, time service and coordination of a node: what daemons of several nodes need."""
+    daemons = _Daemons(ctx)
+    after: list[Item] = []
+    daemons.begin("chrony", File(ctx.base.paths["chrony.conf"], chrony_conf(ctx, node), source="facts 4.2"))
     if node.has(Component.RABBITMQ):
         tuning = (
             "# Made by labctl: no busy waiting, so that an idle lab leaves the cores to its guests\n"
             f'RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="{ctx.base.erlang_quiet}"\n'
         )
-        begin("rabbitmq", File("/etc/rabbitmq/rabbitmq-env.conf", tuning, source="RabbitMQ runtime guide"))
+        daemons.begin("rabbitmq", File("/etc/rabbitmq/rabbitmq-env.conf", tuning, source="RabbitMQ runtime guide"))
         after.append(_rabbitmq_user(ctx))
-    if node.has(Component.MEMCACHED):
-        begin("memcached", _memcached(ctx, node))
     if node.has(Component.REDIS):
-        begin("redis", _redis(ctx, node))
+        daemons.begin("redis", _redis(ctx, node))
     if node.has(Component.ETCD):
-        begin("etcd", File(ctx.base.paths["etcd.conf"], _etcd_conf(ctx, node), source="guide: etcd; facts 4.6"))
-    ready: list[Item] = []
-    if node.has(Component.MARIADB):
-        ready.append(Wait("database answers", "mysql -u root -e 'select 1'", tuple(ctx.base.units["mariadb"]), 60))
-        if ctx.base.redhat:
-            ready.append(_no_anonymous())
+        daemons.begin("etcd", File(ctx.base.paths["etcd.conf"], _etcd_conf(ctx, node), source="guide: etcd; facts 4.6"))
     if node.name != time_server(ctx.lab).name:
         # after a burst that the server missed, the next sample would come only a minute later
         follows = "chronyc -n sources | grep -q '^\\^\\*' || { chronyc -n burst 2/4; sleep 2; false; }"
-        ready.append(Wait("clock follows the controller", follows, (), 60))
-    return (*files, RELOAD, Parallel(tuple(starts)), *after, *ready)
+        after.append(Wait("clock follows the controller", follows, (), 60))
+    return (*daemons.items(), *after)
 
 
 def openrc(ctx: Context, project: str, user: str, password: str, auth_url: str) -> str:

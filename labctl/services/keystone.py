@@ -9,7 +9,7 @@ from labctl.operations.openstack import ApiOperation, CatalogAnswers, Project, R
 from labctl.operations.populate import Invocation, Invocations, Populate
 from labctl.secret import mark
 from labctl.services import httpd
-from labctl.services.base import STAMPS, Chapter, Check, Context, Daemon, http_ready, once
+from labctl.services.base import STAMPS, Chapter, Check, Context, Daemon, fills, http_ready
 from labctl.services.wsgi import processes
 from labctl.topology.spec import NodeSpec
 
@@ -112,7 +112,7 @@ class Keystone(Chapter):
             "keystone tables, keys and admin",
             "keystone-manage",
             (
-                once("keystone db_sync", "db_sync", "keystone"),
+                fills("keystone db_sync", "db_sync", "keystone"),
                 _keys("fernet"),
                 *((_keys("credential"),) if ctx.release.credential_keys else ()),
                 _bootstrap(ctx, password),

@@ -15,10 +15,10 @@ from labctl.services.base import (
     Context,
     Daemon,
     authtoken,
+    fills,
     http_ready,
     messaging,
     notifications,
-    once,
     password_auth,
     privileged,
     service_account,
@@ -313,7 +313,7 @@ class Neutron(Chapter):
 
     def populate(self, ctx: Context) -> tuple[tuple[str, Populate], ...]:
         files = "--config-file /etc/neutron/neutron.conf --config-file /etc/neutron/plugins/ml2/ml2_conf.ini"
-        upgraded = once("neutron db upgrade", f"{files} upgrade head", "neutron")
+        upgraded = fills("neutron db upgrade", f"{files} upgrade head", "neutron")
         return ((ctx.host(Component.NEUTRON_SERVER), tables(ctx, "neutron", "neutron-db-manage", upgraded)),)
 
     def daemons(self, ctx: Context, node: NodeSpec) -> tuple[Daemon, ...]:

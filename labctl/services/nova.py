@@ -27,13 +27,14 @@ from labctl.services.base import (
     Daemon,
     authtoken,
     counted,
+    fills,
     http_ready,
     messaging,
     notifications,
-    once,
     password_auth,
     privileged,
     service_account,
+    stamp,
     stretch,
 )
 from labctl.services.upgrading import migration
@@ -225,13 +226,17 @@ def instance_disk(ctx: Context, node: NodeSpec) -> tuple[Operation, ...]:
     return tuple(made)
 
 
+def _once(title: str, words: str, allowed: int = 0) -> Invocation:
+    return Invocation(title, words, "nova", stamp(title), allowed=allowed, source=GUIDE)
+
+
 def _tables(ctx: Context) -> Iterator[Invocation]:
     """What makes nova's tables and cells; create_cell exits with 2 when the cell already exists (B28)."""
-    yield once("nova api_db sync", "api_db sync", "nova")
+    yield fills("nova api_db sync", "api_db sync", "nova")
     if ctx.release.cells_v2:
-        yield once("cell0", "cell_v2 map_cell0", "nova", GUIDE)
-        yield once("cell1", "cell_v2 create_cell --name=cell1 --verbose", "nova", GUIDE, allowed=2)
-    yield once("nova db sync", "db sync", "nova")
+        yield _once("cell0", "cell_v2 map_cell0")
+        yield _once("cell1", "cell_v2 create_cell --name=cell1 --verbose", allowed=2)
+    yield fills("nova db sync", "db sync", "nova")
 
 
 class Nova(Chapter):

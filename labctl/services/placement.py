@@ -16,8 +16,8 @@ from labctl.services.base import (
     Context,
     Daemon,
     authtoken,
+    fills,
     http_ready,
-    once,
     service_account,
     tables,
 )
@@ -109,7 +109,7 @@ class Placement(Chapter):
     def populate(self, ctx: Context) -> tuple[tuple[str, Populate], ...]:
         if ctx.release.placement is not Where.PACKAGE:
             return ()
-        made = tables(ctx, "placement", "placement-manage", once("placement db sync", "db sync", "placement"))
+        made = tables(ctx, "placement", "placement-manage", fills("placement db sync", "db sync", "placement"))
         return ((ctx.host(Component.PLACEMENT), made),)
 
     def daemons(self, ctx: Context, node: NodeSpec) -> tuple[Daemon, ...]:

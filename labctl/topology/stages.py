@@ -8,6 +8,7 @@ STAGES = (
     MACHINES,
     "prepare",
     "packages",
+    "sql",
     "infrastructure",
     "keystone",
     "catalog",
@@ -15,6 +16,7 @@ STAGES = (
     "databases",
     "services",
     "compute",
+    "settle",
     "fixtures",
     "verify",
 )

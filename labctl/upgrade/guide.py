@@ -193,7 +193,7 @@ def _configuration(ctx: Context, old: Plan, made: Plan) -> Iterator[Step]:
 def _settings(made: Plan, node: str) -> Iterator[Operation]:
     """What a plan does with a node before its daemons start."""
     for stage in made.stages:
-        if stage.name in ("prepare", "infrastructure", "configure"):
+        if stage.name in ("prepare", "sql", "infrastructure", "configure"):
             yield from (o for o in stage.on(node) if not isinstance(o, Unit | Wait | Database))
 
 

@@ -17,7 +17,7 @@ from labctl.upgrade import data
 from labctl.upgrade.accounts import give, renumbered
 
 #: Stages whose daemons stay as they are: database, messaging, time.
-_KEPT = ("prepare", "packages", "infrastructure")
+_KEPT = ("prepare", "packages", "sql", "infrastructure")
 #: Made by the old image's own programs at boot, and made anew by the new one's.
 _STALE = ("etc/.updated", "var/.updated", "etc/ld.so.cache")
 #: Where a base has files that another one has otherwise, and what in them is the machine's own, from its driver.

@@ -254,9 +254,7 @@ def test_errata_3_58_nothing_sets_addresses_at_boot_but_the_cards_own_files(ussu
 
 
 def without_firewalld(lab: Lab) -> set[str]:
-    return {
-        node for node in lab.spec.nodes if "no firewalld beside neutron's agent" in lab.titles("infrastructure", node)
-    }
+    return {node for node in lab.spec.nodes if "no firewalld beside neutron's agent" in lab.titles("sql", node)}
 
 
 def test_errata_3_65_firewalld_is_asked_only_where_it_runs(lab: Lab) -> None:
@@ -264,10 +262,10 @@ def test_errata_3_65_firewalld_is_asked_only_where_it_runs(lab: Lab) -> None:
     off = without_firewalld(lab)
     assert off == {n.name for n in lab.spec.running(Component.NEUTRON_L2)}
     for node in lab.spec.nodes:
-        asked = [o for o in lab.operations("infrastructure", node) if "firewall-cmd" in o.guide()]
+        asked = [o for o in lab.operations("sql", node) if "firewall-cmd" in o.guide()]
         assert bool(asked) == (node not in off)
         if asked:
-            titles = lab.titles("infrastructure", node)
+            titles = lab.titles("sql", node)
             assert titles.index("firewalld runs") < titles.index(asked[0].title)
 
 

@@ -101,14 +101,14 @@ def test_a_node_of_the_topology_joins_and_stays(tmp_path: Path, driver: Fake, mo
     summary = add("small", "second")
     assert summary.stages[0].cpu_seconds == 0  # what the others used before is not this stage's
 
-    assert [s.name for s in summary.stages] == ["machines", "prepare", "packages", "infrastructure"]
+    assert [s.name for s in summary.stages] == ["machines", "prepare", "packages", "sql", "infrastructure"]
     assert driver.machine(lab, "second").running
     assert "10.0.0.12 second" in hosts(driver, lab, "first")
     assert (lab.directory / "keys" / "second").exists()
     assert "second,10.0.0.12" in (lab.directory / "keys" / "known_hosts").read_text()
 
     again = bring.up(specify(tmp_path / "lab.yaml"), tmp_path / "lab.yaml", "verify")
-    assert again.skipped == ["machines", "prepare", "packages", "infrastructure"]
+    assert again.skipped == ["machines", "prepare", "packages", "sql", "infrastructure"]
     assert list(Lab.load("small").spec.nodes) == ["first", "second"]
 
 

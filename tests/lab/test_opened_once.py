@@ -11,7 +11,7 @@ from support import IDENTITY, specify, write
 from labctl import drivers
 from labctl.drivers.fake import Fake
 from labctl.lab import up as bring
-from labctl.records import lab as labs
+from labctl.plan import planner
 from labctl.services.base import Context
 
 
@@ -21,7 +21,7 @@ def test_one_up_derives_facts_and_plan_once(tmp_path: Path, monkeypatch: pytest.
     path = write(tmp_path, IDENTITY)
     spec = specify(path)
     derived: list[str] = []
-    of, plan = Context.of, labs.plan
+    of, plan = Context.of, planner.plan
 
     def facts(found: object) -> Context:
         derived.append("facts")
@@ -32,6 +32,6 @@ def test_one_up_derives_facts_and_plan_once(tmp_path: Path, monkeypatch: pytest.
         return plan(ctx)
 
     monkeypatch.setattr(Context, "of", facts)
-    monkeypatch.setattr(labs, "plan", planned)
+    monkeypatch.setattr(planner, "plan", planned)
     bring.up(spec, path, "verify")
     assert sorted(derived) == ["facts", "plan"]

@@ -76,7 +76,7 @@ def test_snapshots_are_taken_after_the_stages_that_the_topology_names(
     monkeypatch.setitem(drivers.LOADED, "nspawn", Fake())
     path = write(tmp_path, SMALL + "snapshots: [prepare, infrastructure]\n")
     summary = bring.up(specify(path), path, "verify")
-    assert [s.name for s in summary.stages] == ["machines", "prepare", "packages", "infrastructure"]
+    assert [s.name for s in summary.stages] == ["machines", "prepare", "packages", "sql", "infrastructure"]
     state = Lab.load("small")
     assert [(s.name, s.stage, s.parent) for s in snapshot.snapshots(state)] == [
         ("prepare", "prepare", ""),
@@ -94,7 +94,7 @@ def test_up_from_a_snapshot_runs_the_stages_after_it(tmp_path: Path, monkeypatch
 
     summary = bring.up(specify(path), path, "verify", "prepare")
 
-    assert [s.name for s in summary.stages] == ["packages", "infrastructure"]
+    assert [s.name for s in summary.stages] == ["packages", "sql", "infrastructure"]
     assert Lab.load("small").spec.workers == 3
     with pytest.raises(LabError, match="small has no snapshot 'nothing'; snapshots: prepare"):
         bring.up(specify(path), path, "verify", "nothing")

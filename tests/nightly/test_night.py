@@ -65,13 +65,13 @@ def test_a_failed_cell_names_its_first_bad_stage_and_the_others_go_on(bench: Ben
     bench.script({"alpha": {"up": ["fail"]}, "beta": {"test": ["fail"]}}, real=True)
     rows = bench.night()
     assert [(r["outcome"], r["bad_stage"]) for r in rows.values()] == [
-        ("failed", "infrastructure"),
+        ("failed", "sql"),
         ("failed", "test"),
         ("passed", ""),
     ]
     assert "it cannot be done" in rows["alpha"]["message"]
     assert "1 of 2 tests failed:\ne2e/test_compute.py::test_boots" in rows["beta"]["message"]
-    assert bench.stages(rows["alpha"]["id"])["up/infrastructure"]["outcome"] == "failed"
+    assert bench.stages(rows["alpha"]["id"])["up/sql"]["outcome"] == "failed"
     assert bench.stages(rows["alpha"]["id"])["up/packages"]["outcome"] == "passed"
     assert names() == []
 

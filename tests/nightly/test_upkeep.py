@@ -139,7 +139,7 @@ def test_a_bisection_names_the_first_bad_commit_and_goes_on_from_snapshots(
     assert all(later)
     tried = (bench.folder / "tried").read_text()
     assert "--from before --until infrastructure" in tried
-    assert "--until packages" in tried
+    assert "--until sql" in tried
     row = bench.history.rows("SELECT * FROM bisections")[0]
     assert (row["culprit"], row["subject"]) == (commits[5], "change 6")
     assert len(json.loads(row["steps"])) == len(search.tries)

@@ -155,7 +155,7 @@ def invocations(machine: Machine, *each: Invocation, **more: Any) -> Invocations
     )
     program.chmod(0o755)
     (machine.root / "stamps").mkdir(exist_ok=True)
-    made = each or (invocation(machine, "db sync"), invocation(machine, "cell0"))
+    made = each or (invocation(machine, "db sync", fills=True), invocation(machine, "cell0"))
     return Invocations("tables", str(program), made, **more)
 
 

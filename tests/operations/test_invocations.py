@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from stand_in import ME, SHIMS, Machine, as_root, invocation, invocations
 
+from labctl.operations.populate import Invocations
+
 #: A server whose databases are directories, with a file for each table.
 SERVER = """
     for last; do :; done
@@ -84,31 +86,38 @@ def test_a_program_that_is_not_there_is_named(node: Machine) -> None:
 # --- tables of the image ---------------------------------------------------------------------------
 
 
+def sync(machine: Machine) -> Invocations:
+    """Commands that only fill tables."""
+    each = (invocation(machine, "db sync", fills=True), invocation(machine, "definitions", fills=True))
+    return invocations(machine, *each, filled=FILL)
+
+
 def test_tables_of_the_image_spare_the_program(node: Machine) -> None:
-    ran = node.run(invocations(node, filled=FILL, enough=True))
+    ran = node.run(sync(node))
     assert ran.states == ["changed"]
     assert notes(node) == []
     assert (node.state / "glance/table").read_text() == "CREATE TABLE images;\n"
-    assert node.run(invocations(node, filled=FILL, enough=True)).states == ["ok"]
+    assert node.run(sync(node)).states == ["ok"]
 
 
-def test_cells_are_made_on_tables_of_the_image(node: Machine) -> None:
-    node.run(invocations(node, filled=FILL))
+def test_what_belongs_to_a_lab_is_made_on_tables_of_the_image(node: Machine) -> None:
+    assert node.run(invocations(node, filled=FILL)).states == ["changed"]
     assert (node.state / "glance/table").exists()
-    assert notes(node) == ["import", f"{ME}  db sync", f"{ME}  cell0"]
+    assert notes(node) == ["import", f"{ME}  cell0"]
+    assert node.run(invocations(node, filled=FILL)).states == ["ok"]
 
 
 def test_tables_that_are_there_are_the_programs(node: Machine) -> None:
     (node.state / "glance").mkdir()
     (node.state / "glance/older").touch()
-    node.run(invocations(node, filled=FILL, enough=True))
+    node.run(sync(node))
     assert not (node.state / "glance/table").exists()
-    assert notes(node) == ["import", f"{ME}  db sync", f"{ME}  cell0"]
+    assert notes(node) == ["import", f"{ME}  db sync", f"{ME}  definitions"]
 
 
 def test_an_image_without_tables_leaves_them_to_the_program(node: Machine) -> None:
     (node.root / "tables/glance.sql").unlink()
-    assert node.run(invocations(node, filled=FILL, enough=True)).states == ["changed"]
+    assert node.run(sync(node)).states == ["changed"]
     assert notes(node)[0] == "import"
 
 
@@ -117,7 +126,7 @@ def test_what_a_killed_program_began_to_load_is_loaded_again(node: Machine) -> N
     (node.state / "glance/table").write_text("half")
     (node.root / "stamps").mkdir()
     (node.root / "stamps/filling-glance").touch()
-    node.run(invocations(node, filled=FILL, enough=True))
+    node.run(sync(node))
     assert (node.state / "glance/table").read_text() == "CREATE TABLE images;\n"
     assert not (node.root / "stamps/filling-glance").exists()
     assert notes(node) == []
@@ -125,8 +134,8 @@ def test_what_a_killed_program_began_to_load_is_loaded_again(node: Machine) -> N
 
 def test_tables_that_cannot_be_loaded_are_not_taken_for_done(node: Machine) -> None:
     (node.state / "refuses").touch()
-    assert node.run(invocations(node, filled=FILL, enough=True)).states == ["failed"]
+    assert node.run(sync(node)).states == ["failed"]
     assert notes(node) == []
     (node.state / "refuses").unlink()
-    assert node.run(invocations(node, filled=FILL, enough=True)).states == ["changed"]
+    assert node.run(sync(node)).states == ["changed"]
     assert (node.state / "glance/table").exists()

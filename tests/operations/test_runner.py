@@ -17,7 +17,7 @@ from labctl.host import process
 from labctl.host.ssh import Result, Session
 from labctl.operations import runner
 from labctl.operations.node import Command, File, Item, Parallel
-from labctl.operations.runner import Outcome, archive, run_stage
+from labctl.operations.runner import Outcome, archive, end_programs, run_stage
 from labctl.secret import Secret
 
 SECRETS = {"DB_PASS": Secret("hunter2hunter2"), "OTHER": Secret("hunter2")}
@@ -141,17 +141,28 @@ def test_a_mark_without_a_secret_is_never_uploaded() -> None:
 
 def test_a_program_that_an_interrupted_up_left_running_is_ended_first(place: Path) -> None:
     place.mkdir()
-    left = process.start(["sh", "-c", f"sleep 60; : {place}"])  # a process group of its own, as sshd makes one
-    (place / "pid").write_text(f"{left.pid}\n")
+    left = process.start(
+        ["sh", "-c", f"sleep 60; : {place}/configure"]
+    )  # a process group of its own, as sshd makes one
+    (place / "configure.pid").write_text(f"{left.pid}\n")
     assert [o.state for o in run(Command("look", "true", changes=False))] == ["ok"]
     assert left.wait(10) == -9
+
+
+def test_programs_of_other_stages_are_ended_before_any_begins(place: Path) -> None:
+    place.mkdir()
+    left = [process.start(["sh", "-c", f"sleep 60; : {place}"]) for _ in range(2)]
+    for number, each in enumerate(left):
+        (place / f"stage{number}.pid").write_text(f"{each.pid}\n")
+    end_programs(LocalSession())
+    assert [each.wait(10) for each in left] == [-9, -9]
 
 
 def test_a_number_that_belongs_to_another_process_now_is_left_alone(place: Path) -> None:
     place.mkdir()
     other = process.start(["sleep", "60"])
     try:
-        (place / "pid").write_text(f"{other.pid}\n")
+        (place / "configure.pid").write_text(f"{other.pid}\n")
         run(Command("look", "true", changes=False))
         assert other.poll() is None
     finally:
@@ -164,7 +175,7 @@ def test_the_number_of_an_earlier_program_may_be_this_ones_own(place: Path, tmp_
     place.mkdir()
     with (tmp_path / "said").open("wb") as log:
         running = process.start(
-            ["sh", "-c", f"echo $$ >{place}/pid; {runner._alone(runner.DIRECTORY)}; echo lives"], log=log
+            ["sh", "-c", f"echo $$ >{place}.pid; {runner._alone(runner.DIRECTORY)}; echo lives"], log=log
         )
     assert running.wait(20) == 0
     assert (tmp_path / "said").read_text() == "lives\n"

@@ -83,7 +83,7 @@ def test_the_same_spec_gives_the_same_plan(topology: Path, base: str) -> None:
 def test_stages_come_in_their_order(topology: Path, base: str) -> None:
     names = [s.name for s in planned(specify(topology, base=base)).stages]
     assert names == [s for s in STAGES if s in names]
-    assert names[:3] == ["prepare", "packages", "infrastructure"]
+    assert names[:4] == ["prepare", "packages", "sql", "infrastructure"]
     assert names[-1] == "verify"
 
 
@@ -185,7 +185,7 @@ def test_only_stages_with_changed_inputs_get_another_digest(tmp_path: Path) -> N
     after = planned(specify(write(tmp_path, text + "options: {workers: 3}\n"))).stages
     changed = [a.name for a, b in zip(before, after, strict=True) if a.digest(str) != b.digest(str)]
     assert "configure" in changed
-    assert not {"prepare", "packages", "infrastructure", "catalog"} & set(changed)
+    assert not {"prepare", "packages", "sql", "infrastructure", "catalog"} & set(changed)
 
 
 # --- what is left out ------------------------------------------------------------------------------
@@ -195,6 +195,7 @@ def test_a_lab_without_keystone_ends_with_its_infrastructure(tmp_path: Path) -> 
     assert [s.name for s in planned(specify(write(tmp_path, SMALL))).stages] == [
         "prepare",
         "packages",
+        "sql",
         "infrastructure",
     ]
 

@@ -20,7 +20,7 @@ from labctl.topology.spec import LabSpec
 
 pytestmark = pytest.mark.system
 GOLDEN = ROOT / "tests" / "golden" / "calls"
-STAGES = ("prepare", "packages", "infrastructure")
+STAGES = ("prepare", "packages", "sql", "infrastructure")
 
 #: Every stand-in is this program under another name. It keeps what a real tool would keep.
 STAND_IN = r"""#!/bin/sh
