@@ -143,7 +143,7 @@ def test_a_program_that_an_interrupted_up_left_running_is_ended_first(place: Pat
     place.mkdir()
     left = process.start(
         ["sh", "-c", f"sleep 60; : {place}/configure"]
-    )  # a process group of its own, as sshd makes one
+    )
     (place / "configure.pid").write_text(f"{left.pid}\n")
     assert [o.state for o in run(Command("look", "true", changes=False))] == ["ok"]
     assert left.wait(10) == -9
