@@ -7,6 +7,7 @@ their start. The layer is made from exactly the image below it.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,15 +56,21 @@ def ensure(base: Base, release: Release, below: tuple[Path, ...]) -> tuple[Path,
     return (made, *below)
 
 
+def arguments(wanted: Sequence[Schema], place: str) -> list[str]:
+    """The script's arguments: how a database is made, the server's options, where the dumps go, and the schemas."""
+    options = " ".join(f"--{name}={value}" for name, value in CHARACTERS.items())
+    made = [Database("NAME", "", "").create, options, place]
+    for schema in wanted:
+        made += [schema.section, schema.program, ",".join(schema.databases), ";".join(schema.commands)]
+    return made
+
+
 def _build(
     base: Base, release: Release, work: Path, below: tuple[Path, ...], wanted: tuple[Schema, ...]
 ) -> dict[str, Any]:
     inside = Chroot(below, work / "build", (Bind(SCRIPT, "/tmp/tables.sh"),), log=store.log_of(work))
-    create = Database("NAME", "", "").create
-    words = [word for s in wanted for word in (s.section, s.program, ",".join(s.databases), ";".join(s.commands))]
     with step("image", f"{base.title}: tables of {len(wanted)} projects"):
-        options = " ".join(f"--{name}={value}" for name, value in CHARACTERS.items())
-        inside.run("sh", "/tmp/tables.sh", create, options, TABLES, *words, timeout=TIMEOUT, name="tables.sh")
+        inside.run("sh", "/tmp/tables.sh", *arguments(wanted, TABLES), timeout=TIMEOUT, name="tables.sh")
         place = inside.upper / TABLES.lstrip("/")
         made = sorted(path.stem for path in place.glob("*.sql"))
         for name in (name for schema in wanted for name in schema.databases if name not in made):

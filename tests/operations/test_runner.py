@@ -141,9 +141,7 @@ def test_a_mark_without_a_secret_is_never_uploaded() -> None:
 
 def test_a_program_that_an_interrupted_up_left_running_is_ended_first(place: Path) -> None:
     place.mkdir()
-    left = process.start(
-        ["sh", "-c", f"sleep 60; : {place}/configure"]
-    )
+    left = process.start(["sh", "-c", f"sleep 60; : {place}/configure"])
     (place / "configure.pid").write_text(f"{left.pid}\n")
     assert [o.state for o in run(Command("look", "true", changes=False))] == ["ok"]
     assert left.wait(10) == -9
