@@ -3,8 +3,8 @@
     sudo .venv/bin/python bench/up.py [--of DIRECTORY]... [--rounds N] [--topology NAME]
 
 One round brings the topology up and down once by each checkout; without ``--of`` there is only this one. Images are
-made before the first round. Prints the median seconds, the lab's processor seconds, by how much the seconds exceed these on
-all cores, the ratio to the first checkout, and each stage's seconds. Run it alone.
+made before the first round. Prints the median seconds, the lab's processor seconds, by how much the seconds exceed
+these on all cores, the ratio to the first checkout, and each stage's seconds. Run it alone.
 """
 
 from __future__ import annotations
