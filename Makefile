@@ -15,7 +15,7 @@ LABCTL := $(VENV)/bin/labctl
 # compile each Python module once, not at every start of labctl: a start takes a quarter of the time
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: lab test setup setup-lab lint unit contract torture fuzz clean
+.PHONY: lab test setup setup-lab lint unit contract torture fuzz bench clean
 
 lab: setup-lab
 	$(LABCTL) up $(LAB)
@@ -51,6 +51,13 @@ fuzz: setup
 # the whole contract for every driver; half an hour with Vagrant and without KVM
 contract: setup
 	$(VENV)/bin/pytest tests/drivers/test_contract.py --whole-contract
+
+# how long things take, on a machine that does nothing else: docs/performance.md
+bench: setup
+	$(VENV)/bin/python bench/startup.py
+	$(VENV)/bin/python bench/plan_scale.py
+	$(VENV)/bin/python bench/up.py
+	$(VENV)/bin/python bench/scale.py
 
 clean:
 	rm -rf $(VENV) artifacts build
