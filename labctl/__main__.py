@@ -9,7 +9,6 @@ import errno
 import os
 import signal
 import sys
-import threading
 import traceback
 from contextlib import suppress
 from pathlib import Path
@@ -69,6 +68,12 @@ def _bug(error: Exception) -> int:
     return BUG
 
 
+def _interrupted(error: BaseException) -> bool:
+    """Whether an error is what became of an interruption: Python makes a RuntimeError of one in ``__set_name__``."""
+    cause = error.__cause__ or error.__context__
+    return cause is not None and (isinstance(cause, KeyboardInterrupt) or _interrupted(cause))
+
+
 def run() -> None:
     """Run labctl and raise SystemExit with its status."""
     with streams():
@@ -101,7 +106,9 @@ def _run() -> int:
         if isinstance(error, UsageErrors):
             error.show()
             return int(error.exit_code)
-        return _bug(error)
+        if not _interrupted(error):
+            return _bug(error)
+        status = INTERRUPTED
     if status == INTERRUPTED and sys.argv[1:2] in (["up"], ["down"]):  # typer turns ^C into this status itself
         with suppress(OSError):  # the terminal is gone
             typer.echo(
@@ -132,20 +139,20 @@ def _interruptible() -> list[int]:
 def main() -> None:
     """Run labctl as its own process: ^C ends it immediately.
 
-    Worker threads may wait minutes for a node, and their work is safe to repeat; the interpreter would
-    join them first.
+    Worker threads may wait minutes for a node, and their work is safe to repeat; the interpreter would join them first.
+    It would also end by SIGINT, whatever the status, where the interruption came while an extension module ran Python
+    code as it was imported (CPython: run_eval_code_obj, unhandled_keyboard_interrupt).
     """
     came = _interruptible()
     try:
         run()
     except SystemExit as left:
-        status = 128 + came[0] if left.code == INTERRUPTED and came else left.code
-        if left.code == INTERRUPTED and threading.active_count() > 1:
-            for stream in (sys.stdout, sys.stderr):
-                with suppress(OSError, AttributeError):
-                    stream.flush()
-            os._exit(int(status or 0))
-        sys.exit(status)
+        if left.code != INTERRUPTED:
+            raise
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, AttributeError):
+                stream.flush()
+        os._exit(128 + came[0] if came else INTERRUPTED)
 
 
 if __name__ == "__main__":
