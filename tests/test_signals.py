@@ -39,9 +39,10 @@ PLACES = {
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_a_signal_ends_labctl_with_its_status(place: str, name: str, tmp_path: Path) -> None:
-    code = BEGIN + PLACES[place].format(kill=KILL.format(name=name)) + END
-    env = {"LABCTL_HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path)}
-    done = process.run([sys.executable, "-c", code], timeout=60, check=False, cwd=ROOT, env={**env})
+    # a module, as `python -m labctl` is: Python looks at an interruption that was not handled as such a module ends
+    (tmp_path / "stand_in.py").write_text(BEGIN + PLACES[place].format(kill=KILL.format(name=name)) + END)
+    env = {"LABCTL_HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    done = process.run([sys.executable, "-m", "stand_in"], timeout=60, check=False, cwd=tmp_path, env=env)
     assert done.returncode == 128 + getattr(signal, name), done.stderr
     assert "bug" not in done.stderr
     assert not list(tmp_path.glob("labctl-bug-*"))
