@@ -32,6 +32,7 @@ TIMES = (
     (r'(<td class="n">|"t">)[\d.]+', r"\1TIME"),
     (r"\b[\d.]+ ?(min|s|seconds)\b", r"TIME \1"),
     (r"night\d+-", "night-"),
+    (r'href="[^"]*/runs/', 'href="runs/'),
     (r"\b([Rr]uns?[ /-])0*\d+", r"\1N"),
     (r'(<th scope="col" class="n">)\d+', r"\1N"),
     (r'(<tr><td>(<a [^>]*>)?)\d+', r"\1N"),

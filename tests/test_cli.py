@@ -270,7 +270,7 @@ def test_a_lab_goes_up_is_looked_at_and_goes_down(labctl: Labctl, fake: Fake, tm
 
     status, out, _ = labctl("up", path)
     assert status == 0
-    assert "unchanged: machines, prepare, packages, infrastructure" in out
+    assert "unchanged: machines, prepare, packages, sql, infrastructure" in out
 
     path.unlink()
     assert labctl("down", "small")[:2] == (0, "small: removed\n")

@@ -261,6 +261,7 @@ def test_an_image_whose_build_was_killed_leaves_nothing_after_gc(seconds: float,
         assert time.monotonic() < deadline
         time.sleep(0.05)
     time.sleep(seconds)
+    assert running.poll() is None, running.communicate()
     running.kill()
     running.communicate()
     found = {(row["kind"], row["name"].partition("-")[0]) for row in home.json("gc", "--dry-run")["found"]}

@@ -14,7 +14,7 @@ from labctl.operations.node import Command, flatten
 from labctl.secret import MARK
 
 #: What the shell does itself, and functions of the prelude that pass their words to such commands only.
-INSIDE = {"printf", "echo", "[", "test", "export", ":", "start_unit", "assign"}
+INSIDE = {"printf", "echo", "[", "test", "export", ":", "start_unit", "assign", "fill_tables"}
 KEYWORDS = {"{", "}", "!", "if", "then", "else", "elif", "while", "until", "do", "exec"}
 #: RabbitMQ before 3.7.16, on CentOS 7, takes a password as an argument only (docs/security.md).
 KNOWN = {("centos7", f"rabbitmqctl {verb} openstack") for verb in ("add_user", "change_password", "authenticate_user")}

@@ -46,7 +46,8 @@ def load(lab):
 access = types.ModuleType("labctl.records.access")
 access.Access, access.load = Access, load
 record = types.ModuleType("labctl.records.lab")
-record.names = lambda: list(LABS)
+directory = types.ModuleType("labctl.records.directory")
+directory.names = lambda: list(LABS)
 record.Lab = types.SimpleNamespace(
     load=lambda name: types.SimpleNamespace(up=lambda: f"labctl up zed-2node --name {name}")
 )
@@ -54,7 +55,7 @@ namespace = types.ModuleType("labctl.host.namespace")
 namespace.enter = lambda namespace, hosts: pathlib.Path("entered").write_text(namespace)
 namespace.leave_trail = lambda: None
 import labctl.host, labctl.records
-for name, module in (("access", access), ("lab", record)):
+for name, module in (("access", access), ("lab", record), ("directory", directory)):
     sys.modules[f"labctl.records.{name}"] = module
     setattr(labctl.records, name, module)
 sys.modules["labctl.host.namespace"] = labctl.host.namespace = namespace
