@@ -28,6 +28,9 @@ def become(user):
 
 
 def main(program, commands):
+    # as the interpreter has it of a script: this one came by standard input, so it has the current directory instead,
+    # which the command's account may not be able to read
+    sys.path[0] = os.path.dirname(os.path.realpath(program))
     runpy.run_path(program, run_name="imported")
     while commands:
         user, allowed, stamp, words = commands[:4]

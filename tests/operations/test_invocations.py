@@ -83,6 +83,15 @@ def test_a_program_that_is_not_there_is_named(node: Machine) -> None:
     assert "counted-manage: not found" in ran.said(0)
 
 
+def test_modules_are_looked_for_where_the_program_is_and_not_in_the_current_directory(node: Machine) -> None:
+    made = invocations(node)
+    program = Path(made.program)
+    program.write_text(program.read_text().replace("import main\n", "import main, note\nnote(repr(sys.path[:2]))\n", 1))
+    node.run(made)
+    assert f"['{node.root}', '{node.root}']" in notes(node)
+    assert not any("''" in line for line in notes(node))
+
+
 # --- tables of the image ---------------------------------------------------------------------------
 
 
