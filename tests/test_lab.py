@@ -30,6 +30,7 @@ from labctl.records.directory import exists
 from labctl.records.lab import Lab
 from labctl.services.schema import schemas
 
+TABLES = Path(__file__).with_name("compare_tables.sh")
 NAME = "ci-zed"
 SECOND = "ci-second"
 #: everything that labctl printed
@@ -77,37 +78,12 @@ def test_a_second_up_changes_nothing(lab: str) -> None:
     )
 
 
-#: $1 is tables.sh: makes every schema from nothing with the node's own programs. Prints the name of each dump of the
-#: image, and what differs from it: the new dump, or the lab's own tables.
-TABLES = r"""
-script=$1
-shift
-printf '%s' "$script" | base64 -d >/tmp/tables.sh
-sh /tmp/tables.sh "$@"
-# the programs make the keys of a table in any order
-tables() {
-    awk '/^CREATE TABLE/ { table = $3; within = 1 }
-        within { sub(/ AUTO_INCREMENT=[0-9]*/, ""); sub(/,$/, ""); print table, $0 }
-        /^\)/ { within = 0 }' "$1" | sort
-}
-cd /usr/share/labctl/tables
-for dump in *.sql; do
-    echo "$dump"
-    tables "$dump" >/tmp/made/image
-    tables "/tmp/made/$dump" | cmp -s - /tmp/made/image || echo "$dump is not what the programs make"
-    mysqldump --no-data --skip-triggers "${dump%.sql}" >/tmp/made/lab 2>/dev/null || continue
-    tables /tmp/made/lab | cmp -s - /tmp/made/image || echo "$dump is not what the lab has"
-done
-rm -rf /tmp/made /tmp/tables.sh /tmp/labctl-tables
-"""
-
-
 def test_tables_of_the_image_are_those_that_the_projects_make(lab: str) -> None:
     context = Lab.load(lab).context
     wanted = schemas(context.release, context.base.source)
     script = base64.b64encode(ready.SCRIPT.read_bytes()).decode()
     words = ("sh", script, *ready.arguments(wanted, "/tmp/made"))
-    said = labctl("ssh", lab, "controller", "--", "sh", "-c", TABLES, *words, timeout=300)
+    said = labctl("ssh", lab, "controller", "--", "sh", "-c", TABLES.read_text(), *words, timeout=300)
     assert said.split("\n")[:-1] == sorted(f"{name}.sql" for schema in wanted for name in schema.databases)
 
 

@@ -68,25 +68,25 @@ def arguments(wanted: Sequence[Schema], place: str) -> list[str]:
 def _build(
     base: Base, release: Release, work: Path, below: tuple[Path, ...], wanted: tuple[Schema, ...]
 ) -> dict[str, Any]:
+    final = work.with_name(work.name.removeprefix(store.BUILDING))
     inside = Chroot(below, work / "build", (Bind(SCRIPT, "/tmp/tables.sh"),), log=store.log_of(work))
     with step("image", f"{base.title}: tables of {len(wanted)} projects"):
         inside.run("sh", "/tmp/tables.sh", *arguments(wanted, TABLES), timeout=TIMEOUT, name="tables.sh")
         place = inside.upper / TABLES.lstrip("/")
         made = sorted(path.stem for path in place.glob("*.sql"))
         for name in (name for schema in wanted for name in schema.databases if name not in made):
-            note("image", f"tables of {name} are made by each lab: {store.log_of(work)} has why")
-    for python in ("usr/lib/python3/dist-packages", *_environments(base, release, below)):
-        target = inside.upper / python / "labctl_collector.pth"
+            note("image", f"tables of {name} are made by each lab: {final}/build.log has why")
+    for modules in (Path("usr/lib/python3/dist-packages"), *_modules(base, release, below)):
+        target = inside.upper / modules / "labctl_collector.pth"
         files.make_directories(target.parent)
         files.write_atomic(target, COLLECTOR, within=inside.upper)
     finish(inside, work)
     return {"below": [layer.name for layer in below], "tables": made}
 
 
-def _environments(base: Base, release: Release, below: tuple[Path, ...]) -> list[str]:
-    """The directory of modules of a release from PyPI, relative to the root."""
+def _modules(base: Base, release: Release, below: tuple[Path, ...]) -> list[Path]:
+    """The directories of modules of a release from PyPI, relative to the root."""
     if base.source is not PackageSource.PYPI:
         return []
-    home = stack.find(below, release.environment.lstrip("/"))
-    found = sorted(home.glob("lib/python*/site-packages")) if home is not None else []
-    return [f"{release.environment.lstrip('/')}/{path.relative_to(home)}" for path in found if home is not None]
+    pattern = f"{release.environment.lstrip('/')}/lib/python*/site-packages"
+    return sorted(path.relative_to(layer / "tree") for layer in below for path in (layer / "tree").glob(pattern))

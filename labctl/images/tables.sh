@@ -4,7 +4,7 @@
 # semicolons. A dump is kept only if a database that was filled from it is what the program's own commands want: they
 # change nothing there.
 set -eu
-work=/tmp/labctl-tables
+work=${LABCTL_TABLES:-/tmp/labctl-tables}
 here=$0
 
 settings() { # database section
@@ -44,13 +44,21 @@ one() { # create place section program databases commands
     done
 }
 
-if [ "$1" = one ]; then
+case $1 in
+schema) # a shell of its own: where its status is looked at, a failure would not end it
     shift
-    one "$@" >"$work/${5%%,*}.log" 2>&1 && exit
-    echo "labctl: no tables for $5"
-    tail -n 5 "$work/${5%%,*}.log"
+    one "$@"
     exit
-fi
+    ;;
+one)
+    shift
+    log=$work/${5%%,*}.log
+    sh "$here" schema "$@" >"$log" 2>&1 && exit
+    echo "labctl: no tables for $5"
+    tail -n 5 "$log"
+    exit
+    ;;
+esac
 
 create=$1 options=$2 place=$3
 shift 3
