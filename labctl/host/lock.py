@@ -23,6 +23,9 @@ from labctl.errors import LabError
 from labctl.host import home
 from labctl.progress import note
 
+#: Seconds within which the processes of a labctl that was killed end.
+ENDING = 10.0
+
 
 @contextmanager
 def held(path: Path, holder: str, refused: Callable[[str], LabError]) -> Iterator[None]:
@@ -69,7 +72,7 @@ def _runs(holder: str) -> bool:
 
 def holder(path: Path) -> str:
     """Who holds a lock, by the text in its file; empty when nobody does, or only what a killed labctl had started."""
-    with free(path) as mine:
+    with free(path, seconds=0) as mine:
         if mine:
             return ""
     try:
@@ -80,8 +83,11 @@ def holder(path: Path) -> str:
 
 
 @contextmanager
-def free(path: Path) -> Iterator[bool]:
-    """Hold a lock if nobody else does: True; without waiting. A lock file that does not exist is not created."""
+def free(path: Path, seconds: float = ENDING) -> Iterator[bool]:
+    """Hold a lock if nobody else does: True. A lock file that does not exist is not created.
+
+    :param seconds: how long to wait for what a labctl that was killed had started, which is ending; for nobody else.
+    """
     try:
         handle = os.fdopen(os.open(path, os.O_RDWR | _PLAIN), "r+")
     except FileNotFoundError:
@@ -91,7 +97,7 @@ def free(path: Path) -> Iterator[bool]:
         yield False
         return
     with handle, given_up(handle):
-        yield _taken(path, handle)
+        yield _taken(path, handle, seconds)
 
 
 @contextmanager
@@ -179,12 +185,25 @@ def current(path: Path, handle: IO[Any]) -> bool:
         return False
 
 
-def _taken(path: Path, handle: IO[Any]) -> bool:
-    try:
-        _lock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return current(path, handle)
+def _taken(path: Path, handle: IO[Any], seconds: float = ENDING) -> bool:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            _lock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return current(path, handle)
+        except BlockingIOError:
+            if time.monotonic() >= deadline or not _orphaned(handle):
+                return False
+        time.sleep(0.1)
+
+
+def _orphaned(handle: IO[Any]) -> bool:
+    """Whether the processes that took a file's lock have all ended: proc(5), /proc/locks; False if that has none."""
+    status = os.fstat(handle.fileno())
+    place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    locks = (line.split() for line in Path("/proc/locks").read_text().splitlines())
+    owners = [fields[4] for fields in locks if fields[1] == "FLOCK" and fields[5] == place]
+    return bool(owners) and not any(Path(f"/proc/{pid}").exists() for pid in owners)
 
 
 _ends = threading.Event()
@@ -192,8 +211,6 @@ _ends = threading.Event()
 _ours: dict[int, tuple[int, int]] = {}
 #: Locks are inherited, and programs that write ">&N" into a shell's text need a digit: mmdebstrap's hooks.
 _HIGH = 200
-#: Seconds within which the processes of a labctl that was killed end.
-ENDING = 10.0
 #: A FIFO in its place does not block, and a link is not followed.
 _PLAIN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
