@@ -10,14 +10,13 @@ Run it alone.
 from __future__ import annotations
 
 import argparse
-import os
 import re
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
+
+from up import labctl
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = ("bench-scale", "bench-scale-2")
@@ -50,26 +49,17 @@ def topology(nodes: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def labctl(*words: str) -> tuple[float, str]:
+def timed(*words: str) -> tuple[float, str]:
     """Seconds, and what labctl printed."""
     began = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", "labctl", *words],
-        cwd=ROOT,
-        env={k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        sys.exit(f"labctl {' '.join(words)} ended with {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
-    return time.monotonic() - began, done.stdout
+    said = labctl(ROOT, *words)
+    return time.monotonic() - began, said
 
 
 def both(*words: str) -> float:
     """Seconds of the same for both labs at once."""
     began = time.monotonic()
-    working = [threading.Thread(target=labctl, args=[word.replace("NAME", name) for word in words]) for name in NAMES]
+    working = [threading.Thread(target=timed, args=[word.replace("NAME", name) for word in words]) for name in NAMES]
     for each in working:
         each.start()
     for each in working:
@@ -89,20 +79,20 @@ def main() -> None:
         path.write_text(topology(options.nodes))
         begin = ("up", str(path), "--until", options.until, "--name")
         try:
-            labctl("up", str(path), "--name", NAMES[0], "--until", "machines")  # makes the image
-            labctl("down", NAMES[0])
-            up, said = labctl(*begin, NAMES[0])
+            labctl(ROOT, "up", str(path), "--name", NAMES[0], "--until", "machines")  # makes the image
+            timed("down", NAMES[0])
+            up, said = timed(*begin, NAMES[0])
             cpu = float(found[2]) if (found := TOTAL.search(said)) else 0.0
             print(f"up {options.nodes} nodes      {up:6.1f} s   {cpu:6.1f} CPU-seconds")
-            print(f"up again         {labctl('up', str(path), '--name', NAMES[0])[0]:6.1f} s")
-            print(f"down             {labctl('down', NAMES[0])[0]:6.1f} s")
+            print(f"up again         {timed('up', str(path), '--name', NAMES[0])[0]:6.1f} s")
+            print(f"down             {timed('down', NAMES[0])[0]:6.1f} s")
             if not options.without_two:
                 two = both(*begin, "NAME")
                 print(f"two labs at once {two:6.1f} s   {two / up:6.2f} times one")
                 print(f"both down        {both('down', 'NAME'):6.1f} s")
         finally:
             for name in NAMES:
-                labctl("down", name)
+                timed("down", name)
 
 
 if __name__ == "__main__":

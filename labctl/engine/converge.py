@@ -17,7 +17,7 @@ from labctl.components import Component
 from labctl.engine import sources
 from labctl.engine.capacity import check_resources
 from labctl.engine.cloud import Cloud, ask
-from labctl.engine.stages import Meter, execute
+from labctl.engine.stages import execute
 from labctl.errors import LabError
 from labctl.host import files
 from labctl.host.ssh import Session
@@ -211,7 +211,6 @@ class Engine:
             return
         journal.forget_from(tuple(names[names.index(due[0].name) :]))
         self.lab.save_journal(journal)
-        on_each(lambda node: end_programs(self._sessions[node]), self._sessions)
 
         def finished(record: StageRecord) -> None:
             journal.add(replace(record, digest=digests[record.name]), names)
@@ -222,14 +221,10 @@ class Engine:
                 self._checkpoint(record.name)
                 self.connect()
 
-        def run(stage: Stage) -> list[str]:
-            return self._run(stage, secrets)
-
-        meter = Meter(lambda: self.lab.driver.cpu_seconds(self.lab))
         # a snapshot restarts the machines, so nothing else may run then
-        execute(plan.stages, due, run, finished, meter, alone=bool(self.lab.spec.snapshots))
-        order = {name: position for position, name in enumerate(names)}
-        summary.stages.sort(key=lambda record: order.get(record.name, -1))
+        self._execute(plan.stages, due, secrets, finished, alone=bool(self.lab.spec.snapshots))
+        order = [record.name for record in journal.stages]
+        summary.stages.sort(key=lambda record: order.index(record.name))
 
     def do(self, stage: Stage) -> StageRecord:
         """Run one stage on connected nodes, apart from a plan and unrecorded.
@@ -237,9 +232,29 @@ class Engine:
         :raises LabError: an operation failed.
         """
         records: list[StageRecord] = []
-        meter = Meter(lambda: self.lab.driver.cpu_seconds(self.lab))
-        execute((stage,), (stage,), lambda each: self._run(each, self.lab.secrets()), records.append, meter)
+        self._execute((stage,), (stage,), self.lab.secrets(), records.append)
         return records[0]
+
+    def _execute(
+        self,
+        stages: Sequence[Stage],
+        due: Sequence[Stage],
+        secrets: Mapping[str, Secret],
+        finished: Callable[[StageRecord], None],
+        *,
+        alone: bool = False,
+    ) -> None:
+        """Run stages of a plan; nothing that a killed labctl left on a node goes on beside them."""
+        lab = self.lab
+        on_each(lambda node: end_programs(self._sessions[node]), self._sessions)
+
+        def run(stage: Stage) -> list[str]:
+            return self._run(stage, secrets)
+
+        def cpu_seconds() -> float:
+            return lab.driver.cpu_seconds(lab)
+
+        execute(stages, due, run, finished, cpu_seconds, alone=alone)
 
     def _run(self, stage: Stage, secrets: Mapping[str, Secret]) -> list[str]:
         """Do a stage; return the state of each of its operations."""

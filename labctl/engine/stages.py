@@ -60,7 +60,7 @@ def execute(
     due: Sequence[Stage],
     run: Callable[[Stage], list[str]],
     finished: Callable[[StageRecord], None],
-    meter: Meter,
+    cpu_seconds: Callable[[], float],
     *,
     alone: bool = False,
 ) -> None:
@@ -70,6 +70,7 @@ def execute(
 
     :param run: does a stage and returns the states of its operations.
     :param finished: called in this thread for each finished stage.
+    :param cpu_seconds: the processor time of all that the stages run on.
     :param alone: one after another.
     :raises LabError: stages failed; reports all of them.
     """
@@ -77,7 +78,7 @@ def execute(
     unfinished = {stage.name for stage in due}
     running: dict[Future[list[str]], _Running] = {}
     failed: list[Future[list[str]]] = []
-    pool = ThreadPoolExecutor(len(due))
+    meter, pool = Meter(cpu_seconds), ThreadPoolExecutor(len(due))
     try:
         while running or (waiting and not failed):
             for stage in [] if failed else list(waiting):

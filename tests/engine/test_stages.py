@@ -51,7 +51,7 @@ class Runs:
                 event.set()
 
     def go(self, due: tuple[Stage, ...] = STAGES, *, alone: bool = False) -> None:
-        execute(STAGES, due, self.run, self.end, Meter(lambda: 0.0), alone=alone)
+        execute(STAGES, due, self.run, self.end, lambda: 0.0, alone=alone)
 
 
 def test_a_stage_needs_the_one_before_it_unless_it_says_otherwise() -> None:
